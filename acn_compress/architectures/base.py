@@ -1,0 +1,75 @@
+"""What this package must know about a model family: where its blocks are, what their residual branches compute, and which
+inner widths can be made smaller. One frozen object per family, in a file of its own; importing it imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from acn_compress.form import Branch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where one width lies in one weight matrix of a block.
+
+    Args:
+        path: the linear layer inside the block.
+        size: features of this layer that belong to one unit (head_dim, or 1 for an MLP).
+        parts: equal parts of the layer's features that each hold all units (3 for a fused query-key-value layer).
+    """
+
+    path: str
+    size: int = 1
+    parts: int = 1
+
+
+@dataclass(frozen=True)
+class Width:
+    """A prunable inner width: `outputs` produce its features, `inputs` consume them. Unit u is removed from all of them."""
+
+    units: int
+    outputs: tuple[Cut, ...]
+    inputs: tuple[Cut, ...]
+
+
+def _model_base(model: Any) -> Any:
+    return model.base_model
+
+
+def _no_fix(block: Any) -> None:
+    """Most blocks read their widths from the weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """One family.
+
+    Args:
+        model_type: transformers' `config.model_type`.
+        block: class name of a block; anything else in the list is refused.
+        blocks: attribute path from the base model to the block list.
+        branches: (block, *args, **kwargs as the model's loop passes them) -> the residual branches in order.
+        widths: block -> its prunable widths by name; "heads" (in groups that share keys and values) and "mlp".
+        modality: "image" or "text".
+        base: the module `blocks` starts from.
+        fix_widths_: repairs attributes of a block that repeat a width, after its weights were cut.
+        depth_fields: config fields that count blocks; list-valued ones hold one entry per block.
+        refuse: config -> why a model of this family is not supported, or None.
+    """
+
+    model_type: str
+    block: str
+    blocks: str
+    branches: Callable[..., tuple[Branch, ...]]
+    widths: Callable[[Any], Mapping[str, Width]]
+    modality: str
+    base: Callable[[Any], nn.Module] = _model_base
+    fix_widths_: Callable[[Any], None] = _no_fix
+    depth_fields: tuple[str, ...] = ("num_hidden_layers",)
+    refuse: Callable[[Any], str | None] = field(default=lambda config: None)

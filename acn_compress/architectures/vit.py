@@ -1,0 +1,30 @@
+"""ViT (arXiv 2010.11929), pre-norm: h + attn(LN(h)), then + mlp(LN(.))."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from acn_compress.architectures.base import Architecture, Cut, Width
+from acn_compress.form import Branch
+
+
+def branches(block: Any, attention_mask: Any = None, **kwargs: Any) -> tuple[Branch, ...]:
+    return (
+        Branch(lambda h: block.dropout(block.attention(block.layernorm_before(h), attention_mask, **kwargs)[0])),
+        Branch(lambda h: block.dropout(block.mlp(block.layernorm_after(h)))),
+    )
+
+
+def widths(block: Any) -> dict[str, Width]:
+    size = block.attention.head_dim
+    return {
+        "heads": Width(
+            units=block.attention.q_proj.out_features // size,
+            outputs=tuple(Cut(f"attention.{name}_proj", size) for name in "qkv"),
+            inputs=(Cut("attention.o_proj", size),),
+        ),
+        "mlp": Width(units=block.mlp.fc1.out_features, outputs=(Cut("mlp.fc1"),), inputs=(Cut("mlp.fc2"),)),
+    }
+
+
+ARCHITECTURE = Architecture(model_type="vit", block="ViTLayer", blocks="layers", branches=branches, widths=widths, modality="image")

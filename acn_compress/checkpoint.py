@@ -1,0 +1,391 @@
+"""Reading a checkpoint into a transformers model whose stack runs the equation, and writing one back.
+
+Every load proves, on the checkpoint itself, that alpha = 1 gives the family's own forward bit for bit, before anything else.
+Weights are read strictly: a tensor that is missing, left over or of the wrong shape is an error. Nothing is unpickled that
+needs code.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from acn_compress import modeldir, stack, widths
+from acn_compress.architectures import Architecture, architecture_of, base_type
+from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError, VerificationError
+from acn_compress.modeldir import Source, find_source
+from acn_compress.registration import config_class, model_class, plain_class
+from acn_compress.structure import Structure
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TASKS = {
+    "image-classification": "AutoModelForImageClassification",
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "masked-lm": "AutoModelForMaskedLM",
+    "causal-lm": "AutoModelForCausalLM",
+    "features": "AutoModel",
+}
+
+
+def load(
+    src: str | Path,
+    *,
+    config: str | Path | None = None,
+    task: str | None = None,
+    num_labels: int | None = None,
+    labels: list[str] | None = None,
+    revision: str | None = None,
+    device: str | torch.device = "cpu",
+    verify: bool = True,
+) -> PreTrainedModel:
+    """Load a checkpoint in whatever form it is, ready to be called as in transformers.
+
+    Args:
+        src: model directory, Hub id, or weight file.
+        config: config.json (or its directory) for a weight file.
+        task: one of TASKS, to read the encoder under another head than the checkpoint names; the new head is random.
+        num_labels: labels of a new head.
+        labels: their names.
+        revision: of a Hub id.
+        device: where the model goes.
+        verify: prove alpha = 1 bit-equal to the family's own forward.
+    Returns:
+        The transformers model (a subclass of its class), in evaluation mode.
+    Raises:
+        CheckpointError, ModelDirError, UnsupportedError, VerificationError: in one line each.
+    """
+    return load_source(find_source(src, config=config, revision=revision), task=task, num_labels=num_labels, labels=labels, device=device, verify=verify)
+
+
+def load_source(
+    source: Source,
+    *,
+    task: str | None = None,
+    num_labels: int | None = None,
+    labels: list[str] | None = None,
+    device: str | torch.device = "cpu",
+    verify: bool = True,
+) -> PreTrainedModel:
+    """`load` for a source that has been found already."""
+    architecture, cls, hf_config = _describe(source, task)
+    if labels is not None or num_labels is not None:
+        names = labels or [f"LABEL_{i}" for i in range(num_labels or 0)]
+        hf_config.num_labels = len(names)
+        hf_config.id2label, hf_config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
+    with _quiet():
+        model, info = _read(source, cls, hf_config, loaded_dtype=None)
+    _check_keys(source, model, info, new_head=task is not None)
+    adopt_(model)
+    if verify:
+        verify_alpha_one(model, source.name)
+    model.eval()
+    return cast("PreTrainedModel", model.to(device))
+
+
+def from_config(path: str | Path, *, labels: list[str] | None = None, task: str | None = None) -> PreTrainedModel:
+    """A model with random weights from a transformers config file (or its directory), wrapped in residual form."""
+    file = Path(path).expanduser()
+    file = file / "config.json" if file.is_dir() else file
+    if not file.is_file():
+        raise ConfigError(f"{path}: no such config file. Expected a transformers config.json.")
+    _, cls, hf_config = _describe(Source(str(path), file.parent, ()), task, file)
+    if labels is not None:
+        hf_config.id2label, hf_config.label2id = dict(enumerate(labels)), {n: i for i, n in enumerate(labels)}
+    model = cls(hf_config)
+    adopt_(model)
+    verify_alpha_one(model, str(path))
+    return cast("PreTrainedModel", model)
+
+
+def _describe(source: Source, task: str | None, file: Path | None = None) -> tuple[Architecture, Any, Any]:
+    """Family, model class and config of a checkpoint."""
+    import transformers
+
+    data = (modeldir.read_json(file) if file else source.config) or {}
+    if not isinstance(data.get("model_type"), str):
+        raise CheckpointError(f"{source.name}: config.json has no model_type. Expected a transformers config.")
+    name = base_type(data["model_type"])
+    architecture = architecture_of(type("Config", (), {**data, "__getattr__": lambda self, key: None})(), source.name)
+    base = transformers.AutoConfig.for_model(name).__class__
+    compressed = data["model_type"] != name
+    fields = {k: v for k, v in data.items() if k not in {"model_type", "architectures", "transformers_version"}}
+    if compressed:
+        Structure.read(data.get("acn"), f"{source.name}: config.json")
+    try:
+        hf_config = (config_class(base) if compressed else base)(**fields)
+    except Exception as error:  # transformers' own validation raises its own classes
+        raise CheckpointError(f"{source.name}: config.json is not a valid {name} config: {str(error).splitlines()[0]}") from None
+    if task is not None:
+        if task not in TASKS:
+            raise ConfigError(f"task '{task}' is not known. Known: {', '.join(TASKS)}.")
+        auto = getattr(transformers, TASKS[task])
+        if base not in auto._model_mapping:
+            raise UnsupportedError(f"{source.name}: transformers has no {task} head for '{name}'.")
+        found = auto._model_mapping[base]
+        cls = found[0] if isinstance(found, tuple) else found
+    else:
+        names = data.get("architectures") or []
+        wanted = names[0].removeprefix("Acn") if names else transformers.AutoModel._model_mapping[base].__name__
+        cls = getattr(transformers, wanted, None)
+        if cls is None or not hasattr(cls, "from_pretrained"):
+            raise UnsupportedError(f"{source.name}: architectures names '{wanted}', which this transformers does not have.")
+        if cls.config_class is not base:
+            raise CheckpointError(f"{source.name}: config.json says model_type '{name}' but architectures '{wanted}'.")
+    return architecture, (model_class(cls) if compressed else cls), hf_config
+
+
+def _read(source: Source, cls: Any, hf_config: Any, loaded_dtype: Any) -> tuple[Any, dict[str, Any]]:
+    """Weights into a model, through transformers (which renames, ties, shards and places them)."""
+    from safetensors import SafetensorError
+
+    try:
+        if all(p.suffix == ".safetensors" for p in source.weights) and not source.loose:
+            return cast("tuple[Any, dict[str, Any]]", cls.from_pretrained(source.directory, config=hf_config, output_loading_info=True, local_files_only=True))
+        state = _plain_state(source)
+        hf_config.dtype = hf_config.dtype or next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
+        return cast(
+            "tuple[Any, dict[str, Any]]",
+            cls.from_pretrained(None, config=hf_config, state_dict=state, output_loading_info=True, dtype=hf_config.dtype),
+        )
+    except SafetensorError as error:
+        raise CheckpointError(f"{source.name}: the safetensors file is damaged or cut short ({error}). Get it again.") from None
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if "mismatch" in line.lower() or "shape" in line.lower()]
+        if not lines:
+            raise
+        raise CheckpointError(f"{source.name}: the weights do not fit config.json: {lines[0]}") from None
+
+
+def _plain_state(source: Source) -> dict[str, Tensor]:
+    """Tensors of a loose or legacy file: safetensors, or a pickle that needs no code; common wrappers are opened."""
+    from safetensors.torch import load_file
+
+    state: dict[str, Tensor] = {}
+    for path in source.weights:
+        if path.suffix == ".safetensors":
+            state |= load_file(path)
+            continue
+        try:
+            data = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise CheckpointError(
+                f"{path}: this pickle needs code to load, which could do anything; it was not run. Re-save its tensors where you trust it: "
+                "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
+            ) from None
+        except Exception as error:  # torch raises RuntimeError, EOFError, ... for files that are no checkpoint
+            raise CheckpointError(f"{path}: not a PyTorch checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]}).") from None
+        state |= _unwrap_state(data, path)
+    return state
+
+
+def _unwrap_state(data: Any, path: Path) -> dict[str, Tensor]:
+    for key in ("state_dict", "model_state_dict", "model", "module"):
+        if isinstance(data, dict) and isinstance(data.get(key), dict):
+            data = data[key]
+    if not isinstance(data, dict) or not data or not all(isinstance(v, Tensor) for v in data.values()):
+        raise CheckpointError(f"{path}: found no state dict. Expected a dict of tensors, alone or under 'state_dict' or 'model'.")
+    for prefix in ("module.", "_orig_mod."):
+        if all(k.startswith(prefix) for k in data):
+            data = {k.removeprefix(prefix): v for k, v in data.items()}
+    return cast("dict[str, Tensor]", data)
+
+
+def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool) -> None:
+    prefix = f"{model.base_model_prefix}."
+    missing = sorted(k for k in info["missing_keys"] if not new_head or (k.startswith(prefix) and "pooler" not in k))
+    unexpected = [] if new_head else sorted(info["unexpected_keys"])
+    for what, keys in (("the model needs, but the file lacks", missing), ("have no place in the model", unexpected)):
+        if keys:
+            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            raise CheckpointError(f"{source.name}: {len(keys)} tensors {what}: {shown}. Does {type(model).__name__} fit these weights?")
+    if info.get("mismatched_keys"):
+        raise CheckpointError(f"{source.name}: {len(info['mismatched_keys'])} tensors have another shape than config.json says.")
+
+
+def adopt_(model: Any) -> None:
+    """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its config says otherwise."""
+    architecture = architecture_of(model.config)
+    for i, block in enumerate(stack.blocks_of(model, architecture)):
+        found = type(block).__name__.removeprefix("Acn")
+        if found != architecture.block:
+            raise UnsupportedError(f"block {i} is a {found}, expected {architecture.block}: this adapter does not know it.")
+    current = getattr(model.config, "acn", None)
+    depth = len(stack.blocks_of(model, architecture))
+    structure = Structure.residual(depth) if current is None else Structure.read(current, "config.json")
+    if plain_class(type(model)) is type(model):
+        twin = config_class(type(model.config))
+        for module in model.modules():  # sub-models may hold a copy of the config
+            if isinstance(getattr(module, "config", None), twin.__mro__[1]):
+                module.config.__class__ = twin
+        model.__class__ = model_class(type(model))
+    stack.wrap_(model, architecture)
+    set_structure_(model, structure)
+
+
+def structure_of(model: Any) -> Structure:
+    """The structure a model is in."""
+    return Structure.model_validate(model.config.acn)
+
+
+def set_structure_(model: Any, structure: Structure) -> None:
+    """Give the model the alphas of `structure` and record it in its config; the depth must match."""
+    architecture = architecture_of(model.config)
+    assert len(stack.blocks_of(model, architecture)) == len(structure.blocks)
+    stack.set_alphas_(model, architecture, structure.alpha, structure.layer)
+    model.config.acn = structure.model_dump(mode="json")
+
+
+@contextmanager
+def alphas(model: Any, values: tuple[float, ...], layer: Any = None) -> Iterator[None]:
+    """Inside, the model runs with other alphas; its structure comes back afterwards."""
+    architecture, structure = architecture_of(model.config), structure_of(model)
+    stack.set_alphas_(model, architecture, values, layer or structure.layer)
+    try:
+        yield
+    finally:
+        stack.set_alphas_(model, architecture, structure.alpha, structure.layer)
+
+
+def verify_alpha_one(model: Any, where: str = "this model") -> None:
+    """Prove that with alpha = 1 the swapped stack equals the family's own forward bit for bit.
+
+    Raises:
+        VerificationError: with the largest difference.
+    """
+    architecture, structure = architecture_of(model.config), structure_of(model)
+    training, inputs = model.training, example_inputs(model)
+    model.eval()
+    with torch.inference_mode():
+        with alphas(model, (1.0,) * len(structure.alpha)):
+            ours = first_output(model(**inputs))
+        stack.unwrap_(model, architecture)
+        try:
+            theirs = first_output(model(**inputs))
+        finally:
+            stack.wrap_(model, architecture)
+    model.train(training)
+    if not torch.equal(ours, theirs) and not (ours.isnan() == theirs.isnan()).all():
+        raise VerificationError(f"{where}: alpha = 1 differs from the original by {(ours - theirs).abs().max():.1e}, expected 0. Please report this.")
+
+
+def first_output(output: Any) -> Tensor:
+    """The tensor a model is about: its logits, or start/end logits joined, or the last hidden state."""
+    if getattr(output, "logits", None) is not None:
+        return cast(Tensor, output.logits)
+    if getattr(output, "start_logits", None) is not None:
+        return torch.stack((output.start_logits, output.end_logits), -1)
+    return cast(Tensor, output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0])
+
+
+def example_inputs(model: Any, batch: int = 2, length: int = 12, seed: int = 0) -> dict[str, Tensor]:
+    """Random inputs that the model accepts: [batch, channels, height, width] pixels, or [batch, length] tokens with a mask."""
+    config, device = model.config, next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    if architecture_of(config).modality == "image":
+        height, width = image_size(config)
+        pixels = torch.randn(batch, channels(config), height, width, generator=generator)
+        return {"pixel_values": pixels.to(device, next(model.parameters()).dtype)}
+    limit = min(length, getattr(config, "max_position_embeddings", length) - 2)
+    ids = torch.randint(5 if config.vocab_size > 16 else 0, config.vocab_size, (batch, limit), generator=generator)
+    return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
+
+
+def image_size(config: Any) -> tuple[int, int]:
+    """Height and width the model expects."""
+    size = getattr(config, "image_size", None) or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[1:]
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def channels(config: Any) -> int:
+    """Colour channels the model expects."""
+    return int(getattr(config, "num_channels", None) or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3,))[0])
+
+
+def truncate_(model: Any, depth: int) -> None:
+    """Cut the model to its first `depth` blocks, physically, and fix every config field that counts blocks."""
+    architecture, structure = architecture_of(model.config), structure_of(model)
+    keep_blocks_(model, tuple(range(depth)), architecture, structure)
+
+
+def keep_blocks_(model: Any, positions: tuple[int, ...], architecture: Architecture, structure: Structure) -> None:
+    """Keep the blocks at `positions`; only a prefix is exact, anything else makes another model (the plain baseline)."""
+    stack.keep_blocks_(model, architecture, positions)
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
+    for config in configs.values():
+        for field in architecture.depth_fields:
+            value = getattr(config, field, None)
+            if isinstance(value, (list, tuple)):
+                setattr(config, field, [value[i] for i in positions])
+            elif value is not None:
+                setattr(config, field, len(positions))
+    set_structure_(model, structure.kept(positions))
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of parameters, tied ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def save(model: Any, out: Path) -> None:
+    """Write config.json and safetensors into an existing directory, and compare what was written with the model.
+
+    A residual model of full widths is a plain transformers checkpoint and is written as one; any other gets a model type that
+    plain transformers refuses.
+
+    Raises:
+        VerificationError: if the file does not hold the model's tensors.
+    """
+    structure = structure_of(model)
+    with _quiet():
+        model.save_pretrained(out, save_original_format=False, max_shard_size="5GB")
+    if structure.form == "residual" and structure.widths is None:
+        data = modeldir.read_json(out / "config.json") or {}
+        data |= {"model_type": base_type(data["model_type"]), "architectures": [plain_class(type(model)).__name__]}
+        modeldir.write_json(out / "config.json", data)
+    _verify_saved(model, out)
+
+
+def _verify_saved(model: nn.Module, out: Path) -> None:
+    from safetensors import safe_open
+
+    state = model.state_dict()
+    seen: set[int] = set()
+    for file in sorted(out.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118  (not a dict)
+                if key not in state or not torch.equal(tensors.get_tensor(key), state[key].detach().cpu()):
+                    raise VerificationError(f"{file.name}: '{key}' is not what the model holds. The disk or the file system is at fault.")
+                seen.add(state[key].data_ptr())
+    lost = [k for k, v in state.items() if v.data_ptr() not in seen and v.numel()]
+    if lost:
+        raise VerificationError(f"{len(lost)} tensors were not written: {', '.join(lost[:3])}.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' loading bars and reports are replaced by our own checks."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.CRITICAL)
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+__all__ = ["TASKS", "adopt_", "alphas", "example_inputs", "from_config", "keep_blocks_", "load", "load_source", "save", "structure_of", "truncate_", "widths"]

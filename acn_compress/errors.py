@@ -1,0 +1,56 @@
+"""The errors a user can cause; each message says what, where, found against expected, and what to do.
+
+    AcnError
+    ├── ConfigError              a recipe or an option that cannot be meant
+    ├── CheckpointError          a file that is not the checkpoint it should be
+    ├── ModelDirError            a directory that cannot be read or written as a model directory
+    ├── DataError                data that does not fit the task
+    ├── UnsupportedError         a model, task or combination nobody has written an adapter for
+    ├── VerificationError        the result does not equal what it must equal; nothing is left behind
+    ├── MissingDependencyError   an optional package is needed
+    └── Interrupted              Ctrl-C; says how to go on
+
+The command line prints an `AcnError` in one line and exits 1. Anything else is our bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class AcnError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(AcnError):
+    """A recipe or an option that cannot be meant."""
+
+
+class CheckpointError(AcnError):
+    """A file that is not the checkpoint it should be."""
+
+
+class ModelDirError(AcnError):
+    """A directory that cannot be read or written as a model directory."""
+
+
+class DataError(AcnError):
+    """Data that does not fit the task."""
+
+
+class UnsupportedError(AcnError):
+    """A model, task or combination nobody has written an adapter for."""
+
+
+class VerificationError(AcnError):
+    """The result does not equal what it must equal."""
+
+
+class MissingDependencyError(AcnError):
+    """An optional package is needed."""
+
+
+class Interrupted(AcnError):
+    """The user pressed Ctrl-C; the message says how to go on."""
+
+    exit_code = 130

@@ -1,0 +1,215 @@
+"""Puts the equation into a torch model: the classes of the blocks and of their list are swapped in place.
+
+No parameter, module or hook is added and no state-dict key changes. A block becomes a subclass of its own class whose forward
+is `form.run_block` over the branches its architecture names; the block list runs the whole stack and returns y_L, where the
+model's own forward expected to loop. The swap is undone by `unwrap_`, which is how every load proves alpha = 1 bit-equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from acn_compress.form import LayerKind, run_block, total
+
+if TYPE_CHECKING:
+    from acn_compress.architectures import Architecture
+
+
+class AcnBlock(nn.Module):
+    """Mixin in front of a family's block class. Takes the held part as second argument and returns (h, held)."""
+
+    acn_architecture: Architecture
+    acn_alphas: tuple[float, ...]
+    acn_layer: LayerKind
+    acn_learned: nn.Parameter | None = None  # [layers of this block] while alpha is trained
+
+    def forward(self, h: Tensor, held: Tensor | None, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        branches = self.acn_architecture.branches(self, *args, **kwargs)
+        alphas = self.acn_alphas if self.acn_learned is None else tuple(self.acn_learned.clamp(0, 1).unbind())
+        return run_block(h, held, branches, alphas, self.acn_layer)
+
+
+class Stack(nn.Module):
+    """Mixin in front of the block list. Iterating yields ONE callable that runs every block and returns y_L.
+
+    The other attributes are probes, set through the context managers below and never saved.
+    """
+
+    acn_record: list[Tensor] | None = None
+    acn_inject: Tensor | None = None
+    acn_bypass: frozenset[int] = frozenset()
+    acn_gates: Tensor | None = None
+
+    # nn.ModuleList's repr iterates, and the ONNX exporter calls repr
+    __repr__ = nn.Module.__repr__
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.run
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice) and range(len(self))[index] == range(len(self)):
+            return self  # `layers[: config.num_hidden_layers]` keeps its probes
+        return super().__getitem__(index)  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def forward(self, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self.run(h, *args, **kwargs)
+
+    def run(self, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """y_L for h_0 = `h`; the further arguments go to every block as the model's loop would pass them."""
+        if self.acn_inject is not None:
+            return self.acn_inject
+        held: Tensor | None = None
+        self._note(h, held)
+        for i, block in enumerate(self._modules.values()):
+            if i not in self.acn_bypass:
+                before = h, held
+                h, held = cast(AcnBlock, block)(h, held, *args, **kwargs)
+                if self.acn_gates is not None:
+                    h, held = _gate(self.acn_gates[i], before, (h, held))
+            self._note(h, held)
+        return total(h, held)
+
+    def _note(self, h: Tensor, held: Tensor | None) -> None:
+        if self.acn_record is not None:
+            self.acn_record.append(total(h, held))
+
+
+class StackList(Stack, nn.ModuleList):
+    """The stack of a transformers model."""
+
+
+class StackSequential(Stack, nn.Sequential):
+    """The stack of a timm model, which calls its blocks as one module."""
+
+
+def _gate(gate: Tensor, before: tuple[Tensor, Tensor | None], after: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """Scale what a block adds to y by `gate` (at 1 nothing changes); its stream is left alone."""
+    added = total(*after) - total(*before)
+    held = (gate - 1) * added
+    return after[0], held if after[1] is None else after[1] + held
+
+
+@cache
+def _block_class(cls: type[nn.Module], architecture: Architecture) -> type[nn.Module]:
+    return type(f"Acn{cls.__name__}", (AcnBlock, cls), {"acn_architecture": architecture, "__module__": __name__})
+
+
+def stack_of(model: nn.Module, architecture: Architecture) -> nn.Module:
+    """The block list of `model`, wrapped or not."""
+    return cast(nn.Module, attrgetter(architecture.blocks)(architecture.base(model)))
+
+
+def blocks_of(model: nn.Module, architecture: Architecture) -> list[nn.Module]:
+    """The blocks in order. A wrapped list must not be iterated: it would yield one callable."""
+    return list(cast("dict[str, nn.Module]", stack_of(model, architecture)._modules).values())
+
+
+def wrap_(model: nn.Module, architecture: Architecture) -> None:
+    """Swap the stack of `model` to ACN classes, in place; alphas are set by `set_alphas_`."""
+    stack = stack_of(model, architecture)
+    if isinstance(stack, Stack):
+        return
+    for block in blocks_of(model, architecture):
+        block.__class__ = _block_class(type(block), architecture)
+    stack.__class__ = StackSequential if isinstance(stack, nn.Sequential) else StackList
+
+
+def unwrap_(model: nn.Module, architecture: Architecture) -> None:
+    """Undo `wrap_`: the family's own classes and forward again."""
+    stack = stack_of(model, architecture)
+    if not isinstance(stack, Stack):
+        return
+    for block in blocks_of(model, architecture):
+        block.__class__ = type(block).__mro__[2]  # Acn<Block>, AcnBlock, <Block>
+    stack.__class__ = nn.Sequential if isinstance(stack, nn.Sequential) else nn.ModuleList
+
+
+def set_alphas_(model: nn.Module, architecture: Architecture, alphas: Sequence[float], layer: LayerKind) -> None:
+    """Give every layer its alpha. `alphas` has one value per layer: per block, or per branch with layer "branch"."""
+    blocks = blocks_of(model, architecture)
+    n = len(alphas) // len(blocks)
+    for i, block in enumerate(cast("list[AcnBlock]", blocks)):
+        block.acn_alphas = tuple(float(a) for a in alphas[n * i : n * (i + 1)])
+        block.acn_layer = layer
+
+
+def keep_blocks_(model: nn.Module, architecture: Architecture, positions: Sequence[int]) -> None:
+    """Remove every block not at `positions`, physically, in place; renumber what numbers itself."""
+    stack = stack_of(model, architecture)
+    kept = [blocks_of(model, architecture)[i] for i in positions]
+    stack._modules.clear()
+    for i, block in enumerate(kept):
+        stack.add_module(str(i), block)
+        for module in block.modules():
+            if isinstance(getattr(module, "layer_idx", None), int):
+                module.layer_idx = i
+
+
+@contextmanager
+def recording(model: nn.Module, architecture: Architecture) -> Iterator[list[Tensor]]:
+    """Collects y_0 .. y_L ([batch, ..., width] each) of the forward passes inside the context."""
+    stack = cast(Stack, stack_of(model, architecture))
+    stack.acn_record = []
+    try:
+        yield stack.acn_record
+    finally:
+        stack.acn_record = None
+
+
+@contextmanager
+def injecting(model: nn.Module, architecture: Architecture, y: Tensor) -> Iterator[None]:
+    """Inside, the stack returns `y` without running a block: the model's own norm, pooling and head read it out."""
+    stack = cast(Stack, stack_of(model, architecture))
+    stack.acn_inject = y
+    try:
+        yield
+    finally:
+        stack.acn_inject = None
+
+
+@contextmanager
+def bypassing(model: nn.Module, architecture: Architecture, positions: Sequence[int]) -> Iterator[None]:
+    """Inside, the blocks at `positions` add nothing and pass their input on."""
+    stack = cast(Stack, stack_of(model, architecture))
+    stack.acn_bypass = frozenset(positions)
+    try:
+        yield
+    finally:
+        stack.acn_bypass = frozenset()
+
+
+@contextmanager
+def gating(model: nn.Module, architecture: Architecture) -> Iterator[Tensor]:
+    """Inside, block i's contribution to y is multiplied by gate i; the gates ([L], ones) carry gradients."""
+    stack = cast(Stack, stack_of(model, architecture))
+    gates = torch.ones(len(stack), requires_grad=True, device=next(model.parameters()).device)
+    stack.acn_gates = gates
+    try:
+        yield gates
+    finally:
+        stack.acn_gates = None
+
+
+def learn_alphas_(model: nn.Module, architecture: Architecture, learn: bool) -> tuple[float, ...]:
+    """Turn every alpha into a trained parameter (learn=True), or back into the number it has become. Returns the alphas."""
+    alphas: list[float] = []
+    for block in cast("list[AcnBlock]", blocks_of(model, architecture)):
+        if learn:
+            device = next(block.parameters()).device
+            block.acn_learned = nn.Parameter(torch.tensor(block.acn_alphas, device=device))
+        elif block.acn_learned is not None:
+            block.acn_alphas = tuple(round(float(a), 6) for a in block.acn_learned.detach().clamp(0, 1))
+            del block.acn_learned
+            block.acn_learned = None
+        alphas += block.acn_alphas
+    return tuple(alphas)
