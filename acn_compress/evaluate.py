@@ -1,0 +1,121 @@
+"""Quality on data: accuracy, loss and F1 with a bootstrap 95 % interval, alone or paired against another model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from acn_compress.data import Data, Noise
+from acn_compress.errors import DataError
+from acn_compress.tasks import METRICS, Scored, score
+
+RESAMPLES = 2000
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every example of a data set, scored: arrays of [examples], and per row of logits prediction and target [rows]."""
+
+    loss: Array
+    score: Array
+    weight: Array
+    prediction: Array
+    target: Array
+
+    @classmethod
+    def gather(cls, batches: list[Scored]) -> Scores:
+        """Join scored batches."""
+
+        def join(parts: list[torch.Tensor]) -> Array:
+            return torch.cat([p.detach().reshape(-1).float().cpu() for p in parts]).numpy()
+
+        rows = [b.row_weight > 0 for b in batches]
+        predictions = [b.logits.argmax(-1)[r] for b, r in zip(batches, rows, strict=True)]
+        targets = [b.target[r] for b, r in zip(batches, rows, strict=True) if b.target is not None]
+        return cls(
+            join([b.loss for b in batches]), join([b.score for b in batches]), join([b.weight for b in batches]),
+            join(predictions), join(targets) if targets else np.zeros(0),
+        )  # fmt: skip
+
+    @property
+    def value(self) -> float:
+        """The main metric."""
+        return float((self.score * self.weight).sum() / self.weight.sum())
+
+
+def measure(model: Any, data: Data, *, batch_size: int = 256, noise: Noise | None = None) -> Scores:
+    """Score every example, in order."""
+    return Scores.gather([score(data.task, output, batch) for output, batch in outputs(model, data, batch_size=batch_size, noise=noise)])
+
+
+def outputs(model: Any, data: Data, *, batch_size: int = 256, noise: Noise | None = None) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+    """The model's output on every batch, in evaluation mode, with the batch."""
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        for batch in data.batches(batch_size, device=device, noise=noise):
+            with torch.inference_mode():
+                yield model(**{k: v for k, v in batch.items() if k != "labels"}), batch
+    finally:
+        model.train(was_training)
+
+
+def intervals(numerators: Array, denominator: Array, *, seed: int = 0, resamples: int = RESAMPLES) -> Array:
+    """Percentile bootstrap 95 % intervals of sum(numerator) / sum(denominator) over examples.
+
+    Args:
+        numerators: [examples, quantities], resampled together.
+        denominator: [examples].
+    Returns:
+        [2, quantities]: low, high.
+    """
+    n = len(numerators)
+    if n == 0:
+        raise DataError("an interval needs at least one example.")
+    rng = np.random.default_rng(seed)
+    estimates = np.empty((resamples, numerators.shape[1]))
+    for i in range(resamples):
+        times_drawn = np.bincount(rng.integers(0, n, n), minlength=n)
+        estimates[i] = times_drawn @ numerators / max(float(times_drawn @ denominator), 1e-12)
+    return np.asarray(np.quantile(estimates, (0.025, 0.975), axis=0))
+
+
+def interval(numerator: Array, denominator: Array, *, seed: int = 0) -> tuple[float, float]:
+    """`intervals` of one quantity."""
+    low, high = intervals(numerator[:, None], denominator, seed=seed)[:, 0]
+    return float(low), float(high)
+
+
+def summary(scores: Scores, task: str, *, seed: int = 0) -> dict[str, Any]:
+    """metric, value, low, high (95 %), loss, further metrics of the task, examples."""
+    low, high = interval(scores.score * scores.weight, scores.weight, seed=seed)
+    loss = float((scores.loss * scores.weight).sum() / scores.weight.sum())
+    result = {"metric": METRICS[task], "value": scores.value, "low": low, "high": high, "loss": loss, "examples": len(scores.score)}
+    return result | _EXTRA.get(task, _none)(scores, loss)
+
+
+def _none(scores: Scores, loss: float) -> dict[str, Any]:
+    return {}
+
+
+def _classification(scores: Scores, loss: float) -> dict[str, Any]:
+    from sklearn.metrics import f1_score
+
+    return {"f1_macro": float(f1_score(scores.target, scores.prediction, average="macro", zero_division=0))}
+
+
+_EXTRA: dict[str, Callable[[Scores, float], dict[str, Any]]] = {"image-classification": _classification, "text-classification": _classification}
+
+
+def paired(scores: Scores, other: Scores, *, seed: int = 0) -> dict[str, Any]:
+    """How far `scores` lies below `other` on the same examples: drop, low, high (95 %, paired bootstrap)."""
+    if len(scores.score) != len(other.score):
+        raise DataError(f"paired comparison needs the same examples: found {len(scores.score)} and {len(other.score)}.")
+    difference = (other.score - scores.score) * scores.weight
+    low, high = interval(difference, scores.weight, seed=seed)
+    return {"drop": other.value - scores.value, "low": low, "high": high}

@@ -1,0 +1,437 @@
+"""Training: transformers' Trainer as the engine, with our loss, alpha schedule, masks and interruption on top.
+
+    loss = task_weight * task loss + distil_weight * T^2 KL(teacher || student)
+           [+ prefix_weight * the same loss of one sampled depth k, read out through the shared head]
+
+Distillation: Hinton et al., arXiv 1503.02531. Prefix readouts: LayerSkip, arXiv 2404.16710, applied to y_k.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from acn_compress import stack
+from acn_compress.architectures import architecture_of
+from acn_compress.checkpoint import first_output, set_structure_, structure_of
+from acn_compress.data import Data
+from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
+from acn_compress.evaluate import measure
+from acn_compress.form import LayerKind
+from acn_compress.tasks import Scored, distillation, score
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How alpha moves: from `start` to `end`, linearly in the share of the run, over its first part; then it stays.
+
+    Args:
+        start, end: one value per layer.
+        share: part of the steps that the walk takes; 0 jumps at once.
+        layer: what one layer is.
+        learned: alpha is a trained parameter from `start` on; `end` and `share` are ignored.
+    """
+
+    start: tuple[float, ...]
+    end: tuple[float, ...]
+    share: float
+    layer: LayerKind
+    learned: bool = False
+
+    def at(self, progress: float) -> tuple[float, ...]:
+        """Alphas after `progress` (0 to 1) of the run."""
+        moved = 1.0 if progress >= self.share else progress / self.share
+        return tuple(a + (b - a) * moved for a, b in zip(self.start, self.end, strict=True))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Every default was measured; see docs/method.md.
+
+    Args:
+        epochs: passes over the data; a fraction is allowed.
+        batch_size: examples per step and process.
+        lr: peak learning rate of AdamW (cosine decay to 0); None takes 5e-4 for images, 1e-4 for text.
+        warmup: share of the steps with rising learning rate.
+        weight_decay: of AdamW; not on norms, biases and alphas.
+        label_smoothing: of the task loss.
+        distil_weight, task_weight: of the two losses; distil_weight only counts with a teacher.
+        temperature: of distillation.
+        prefix_weight: of the loss of one random depth per step; 0 turns prefix readouts off.
+        accumulate: batches per optimizer step.
+        precision: "auto" uses bfloat16 autocast where the processor has it and the model is wide enough to gain.
+        checkpointing: gradient checkpointing.
+        seed: of everything random.
+    """
+
+    epochs: float = 3.0
+    batch_size: int = 64
+    lr: float | None = None
+    warmup: float = 0.05
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    distil_weight: float = 1.0
+    task_weight: float = 0.5
+    temperature: float = 2.0
+    prefix_weight: float = 0.0
+    accumulate: int = 1
+    precision: str = "auto"
+    checkpointing: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, ok, want in (
+            ("epochs", self.epochs > 0, "more than 0"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("lr", self.lr is None or self.lr > 0, "more than 0"),
+            ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
+            ("distil_weight", self.distil_weight >= 0, "at least 0"),
+            ("task_weight", self.task_weight >= 0, "at least 0"),
+            ("temperature", self.temperature > 0, "more than 0"),
+            ("prefix_weight", self.prefix_weight >= 0, "at least 0"),
+            ("accumulate", self.accumulate >= 1, "at least 1"),
+            ("precision", self.precision in {"auto", "fp32", "bf16"}, "auto, fp32 or bf16"),
+        ):
+            if not ok:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected {want}.")
+
+
+@dataclass
+class Fit:
+    """What training did."""
+
+    steps: int
+    seconds: float
+    precision: str
+    lr: float
+    alpha: tuple[float, ...]
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def report(self) -> dict[str, Any]:
+        """Plain data for a report."""
+        return {"steps": self.steps, "seconds": round(self.seconds, 2), "precision": self.precision, "lr": self.lr, "history": self.history}
+
+
+def fit(
+    model: Any,
+    data: Data,
+    recipe: Recipe,
+    *,
+    walk: Walk | None = None,
+    teacher: Any = None,
+    eval_data: Data | None = None,
+    state: Path | None = None,
+    resume: bool = False,
+    after_step: Callable[[], None] | None = None,
+    progress: Progress | None = None,
+) -> Fit:
+    """Train `model` in place.
+
+    Args:
+        model: in evaluation or training mode; left in evaluation mode.
+        data: to train on.
+        recipe: how.
+        walk: how alpha moves; None leaves it.
+        teacher: distilled from, on the same batches.
+        eval_data: measured once per epoch, for the progress display and the history.
+        state: directory of the training checkpoint, for Ctrl-C and `resume`; removed when training ends well.
+        resume: go on from `state`.
+        after_step: called after every optimizer step (pruning masks).
+        progress: called with step, steps, loss, alpha, lr, metric, seconds_left.
+    Returns:
+        What happened; the model's structure holds the final alphas.
+    Raises:
+        Interrupted: on Ctrl-C, saying how to go on.
+        ConfigError, DataError: for a recipe that cannot run.
+    """
+    if recipe.task_weight == 0 and (teacher is None or recipe.distil_weight == 0):
+        raise ConfigError("nothing to train on: task_weight is 0 and there is no distillation.")
+    if len(data) < recipe.batch_size:
+        raise DataError(f"data {data.name} has {len(data)} examples, fewer than one batch of {recipe.batch_size}. Set a smaller batch size.")
+    if resume and (state is None or not _checkpoints(state)):
+        raise ConfigError(f"nothing to resume: no training checkpoint in {state}.")
+    set_seed(recipe.seed)
+    architecture = architecture_of(model.config)
+    bf16, lr = _use_bf16(model, recipe.precision), _learning_rate(architecture.modality, recipe.lr)
+    if walk is not None:
+        stack.set_alphas_(model, architecture, walk.start, walk.layer)
+        if walk.learned:
+            stack.learn_alphas_(model, architecture, True)
+    if state is not None and not resume:
+        shutil.rmtree(state, ignore_errors=True)
+    directory = state or Path(".")
+    total = max(1, round(recipe.epochs * (len(data) // recipe.batch_size) / recipe.accumulate))
+    hooks = _Hooks(model, walk, total, after_step, progress, eval_data, recipe)
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(model, recipe, directory, total, lr, bf16, save=state is not None),
+        train_dataset=_Dataset(data),
+        data_collator=lambda rows: data.examples.collate(rows, train=True),
+        callbacks=[hooks],
+        setup=(recipe, teacher, data.task, architecture),
+    )
+    trainer.remove_callback(_printer())
+    if recipe.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    started = time.perf_counter()
+    with _interruptible(hooks), _quiet_trainer():
+        trainer.train(resume_from_checkpoint=str(_checkpoints(directory)[-1]) if resume else None)
+    if hooks.interrupted:
+        raise Interrupted(_how_to_go_on(state, hooks.step, total))
+    if recipe.checkpointing:
+        model.gradient_checkpointing_disable()
+    alpha = _finish(model, walk)
+    model.eval()
+    if state is not None:
+        shutil.rmtree(state, ignore_errors=True)
+    return Fit(total, time.perf_counter() - started, "bf16" if bf16 else "fp32", lr, alpha, hooks.history)
+
+
+def state_directory(out: str | Path) -> Path:
+    """Where the training checkpoint of a step that will write `out` lies: beside it."""
+    path = Path(out).expanduser()
+    return path.with_name(f"{path.name}.training")
+
+
+def _finish(model: Any, walk: Walk | None) -> tuple[float, ...]:
+    architecture, structure = architecture_of(model.config), structure_of(model)
+    if walk is None:
+        return structure.alpha
+    alpha = stack.learn_alphas_(model, architecture, False) if walk.learned else walk.end
+    set_structure_(model, structure.with_alpha(alpha, walk.layer))
+    return alpha
+
+
+def _how_to_go_on(state: Path | None, step: int, total: int) -> str:
+    if state is None:
+        return f"interrupted at step {step} of {total}; nothing was written."
+    return f"interrupted at step {step} of {total}; the training checkpoint is in {state}. Run the same command with --resume to go on."
+
+
+def _checkpoints(state: Path) -> list[Path]:
+    return sorted(state.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1])) if state.is_dir() else []
+
+
+def _learning_rate(modality: str, lr: float | None) -> float:
+    return lr if lr is not None else {"image": 5e-4, "text": 1e-4}[modality]
+
+
+def _use_bf16(model: Any, precision: str) -> bool:
+    """bfloat16 autocast: where the hardware multiplies it, and, for "auto", only for models wide enough to gain (256)."""
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported()
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        able = cpuinfo.is_file() and any(f in cpuinfo.read_text() for f in ("avx512_bf16", "amx_bf16"))
+    if precision == "bf16" and not able:
+        raise ConfigError("precision is bf16, but this processor does not multiply bfloat16. Choose auto or fp32.")
+    wide = getattr(model.config, "hidden_size", None) or getattr(model.config, "num_features", 0)
+    return able and (precision == "bf16" or (precision == "auto" and wide >= 256))
+
+
+def _arguments(model: Any, recipe: Recipe, directory: Path, total: int, lr: float, bf16: bool, save: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(directory),
+        max_steps=total,
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.accumulate,
+        learning_rate=lr,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(recipe.warmup * total),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=1.0,
+        bf16=bf16,
+        use_cpu=next(model.parameters()).device.type == "cpu",
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        dataloader_drop_last=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        logging_strategy="steps",
+        logging_steps=max(1, total // 100),
+        save_strategy="epoch" if save else "no",
+        save_total_limit=1,
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+class _Dataset(torch.utils.data.Dataset[dict[str, Any]]):
+    def __init__(self, data: Data) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._data.examples[index]
+
+
+class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
+    """Our loss; checkpoints keep the names of the model in memory."""
+
+    def __init__(self, *, setup: tuple[Recipe, Any, str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.recipe, self.teacher, self.task, self.architecture = setup
+        self.model_accepts_loss_kwargs = False
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        batch = dict(inputs)
+        features = {k: v for k, v in batch.items() if k != "labels"}
+        target = None
+        if self.teacher is not None and self.recipe.distil_weight > 0:
+            with torch.no_grad():
+                target = score(self.task, self.teacher(**features), batch)
+        if self.recipe.prefix_weight == 0:
+            return self._loss(score(self.task, model(**features), batch), target, batch)
+        inner = self.accelerator.unwrap_model(model)
+        with stack.recording(inner, self.architecture) as prefixes:
+            full = self._loss(score(self.task, model(**features), batch), target, batch)
+        depth = int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0
+        with stack.injecting(inner, self.architecture, prefixes[depth]):
+            shallow = self._loss(score(self.task, model(**features), batch), target, batch)
+        return full + self.recipe.prefix_weight * shallow
+
+    def _loss(self, student: Scored, target: Scored | None, batch: dict[str, Tensor]) -> Tensor:
+        task = (student.loss * student.weight).sum() / student.weight.sum()
+        if self.recipe.label_smoothing and student.target is not None:
+            task = torch.nn.functional.cross_entropy(student.logits, student.target, label_smoothing=self.recipe.label_smoothing)
+        loss: Tensor = self.recipe.task_weight * task
+        if target is not None:
+            loss = loss + self.recipe.distil_weight * distillation(student, target, self.recipe.temperature)
+        return loss
+
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        return [n for n in super().get_decay_parameter_names(model) if not n.endswith("acn_learned")]
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        from safetensors.torch import save_model
+
+        Path(output_dir or self.args.output_dir).mkdir(parents=True, exist_ok=True)
+        save_model(self.accelerator.unwrap_model(self.model), str(Path(output_dir or self.args.output_dir) / "model.safetensors"))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        from safetensors.torch import load_model
+
+        load_model(model or self.model, str(Path(resume_from_checkpoint) / "model.safetensors"), strict=True)
+
+
+class _Hooks(TrainerCallback):  # type: ignore[misc]
+    """The alpha schedule as a pure function of the step, masks, progress and interruption."""
+
+    def __init__(
+        self, model: Any, walk: Walk | None, total: int, after_step: Callable[[], None] | None, progress: Progress | None, eval_data: Data | None, recipe: Recipe
+    ) -> None:
+        self.model, self.walk, self.total, self.after_step, self.progress = model, walk, total, after_step, progress
+        self.eval_data, self.recipe = eval_data, recipe
+        self.architecture = architecture_of(model.config)
+        self.interrupted, self.step, self.metric = False, 0, None
+        self.history: list[dict[str, Any]] = []
+        self.started, self.first = time.perf_counter(), 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.started, self.first = time.perf_counter(), state.global_step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.walk is not None and not self.walk.learned:
+            stack.set_alphas_(self.model, self.architecture, self.walk.at(state.global_step / max(1, self.total - 1)), self.walk.layer)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.after_step is not None:
+            self.after_step()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.step = state.global_step
+        if self.interrupted:
+            control.should_save, control.should_training_stop = args.save_strategy != "no", True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.eval_data is not None and not self.interrupted:
+            self.metric = measure(self.model, self.eval_data).value
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        if not math.isfinite(float(logs["loss"])):
+            raise AcnError(f"training diverged at step {state.global_step}: the loss is {logs['loss']}. Lower the learning rate (--lr).")
+        entry = {"step": state.global_step, "loss": float(logs["loss"]), "alpha": self._alpha(), "lr": logs.get("learning_rate"), "metric": self.metric}
+        self.history.append(entry)
+        if self.progress is not None:
+            per_step = (time.perf_counter() - self.started) / max(1, state.global_step - self.first)
+            self.progress({**entry, "steps": self.total, "seconds_left": per_step * (self.total - state.global_step)})
+
+    def _alpha(self) -> float:
+        """The mean alpha now."""
+        with torch.no_grad():
+            values = [
+                a
+                for block in stack.blocks_of(self.model, self.architecture)
+                for a in (block.acn_alphas if block.acn_learned is None else block.acn_learned.clamp(0, 1).tolist())  # type: ignore[union-attr, operator]
+            ]
+        return sum(values) / len(values)
+
+
+@contextmanager
+def _interruptible(hooks: _Hooks) -> Any:
+    """Ctrl-C ends training after the current step, with a checkpoint; a second one ends it at once."""
+
+    def stop(number: int, frame: Any) -> None:
+        if hooks.interrupted:
+            raise KeyboardInterrupt
+        hooks.interrupted = True
+
+    try:
+        before = signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _printer() -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+@contextmanager
+def _quiet_trainer() -> Any:
+    """The Trainer's own warnings (pad tokens, missing keys) are about files we do not write."""
+    import logging
+    import warnings
+
+    with ExitStack() as undo:
+        loggers = [logging.getLogger(n) for n in ("transformers.trainer", "transformers.trainer_utils", "accelerate")]
+        for logger in loggers:
+            undo.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        undo.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        yield
+
+
+def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:
+    """Multiply-adds times two of one forward pass, per example (torch's FlopCounterMode)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    features = {k: v for k, v in example.items() if k != "labels"}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        first_output(model(**features))
+    return float(counter.get_total_flops()) / len(next(iter(features.values())))
