@@ -25,6 +25,11 @@ def _features(cut: Cut, units: int, keep: Sequence[int], device: torch.device) -
     return all_features[:, list(keep)].reshape(-1)
 
 
+def _layer(block: nn.Module, cut: Cut) -> Any:
+    """The linear layer (nn.Linear or Conv1D) that a cut names."""
+    return block.get_submodule(cut.path)
+
+
 def _dim(layer: nn.Module, output: bool) -> int:
     """The weight dimension that holds the layer's outputs (or inputs); transformers' Conv1D stores [in, out]."""
     transposed = type(layer).__name__ == "Conv1D"
@@ -35,7 +40,7 @@ def cut_(block: nn.Module, width: Width, keep: Sequence[int], fix: Any = None) -
     """Keep only the units `keep` of one width, physically."""
     for cuts, output in ((width.outputs, True), (width.inputs, False)):
         for cut in cuts:
-            layer = block.get_submodule(cut.path)
+            layer = _layer(block, cut)
             index = _features(cut, width.units, keep, layer.weight.device)
             layer.weight = nn.Parameter(layer.weight.detach().index_select(_dim(layer, output), index), layer.weight.requires_grad)
             if output and layer.bias is not None:
@@ -55,7 +60,7 @@ def zero_(block: nn.Module, width: Width, drop: Sequence[int]) -> None:
     with torch.no_grad():
         for cuts, output in ((width.outputs, True), (width.inputs, False)):
             for cut in cuts:
-                layer = block.get_submodule(cut.path)
+                layer = _layer(block, cut)
                 index = _features(cut, width.units, drop, layer.weight.device)
                 layer.weight.index_fill_(_dim(layer, output), index, 0.0)
                 if output and layer.bias is not None:
@@ -67,7 +72,7 @@ def unit_scores(block: nn.Module, width: Width) -> Tensor:
     scores = torch.zeros(width.units)
     for cuts, output in ((width.outputs, True), (width.inputs, False)):
         for cut in cuts:
-            layer = block.get_submodule(cut.path)
+            layer = _layer(block, cut)
             square = layer.weight.detach().float().square().sum(1 - _dim(layer, output))
             if output and layer.bias is not None:
                 square = square + layer.bias.detach().float().square()
@@ -80,8 +85,8 @@ def unit_parameters(block: nn.Module, width: Width) -> int:
     total = 0
     for cuts, output in ((width.outputs, True), (width.inputs, False)):
         for cut in cuts:
-            layer = block.get_submodule(cut.path)
-            across = layer.weight.shape[1 - _dim(layer, output)]
+            layer = _layer(block, cut)
+            across: int = layer.weight.shape[1 - _dim(layer, output)]
             total += cut.parts * cut.size * (across + int(output and layer.bias is not None))
     return total
 
