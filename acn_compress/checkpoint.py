@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from acn_compress import modeldir, stack, widths
+from acn_compress import modeldir, stack
 from acn_compress.architectures import Architecture, architecture_of, base_type
 from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError, VerificationError
 from acn_compress.modeldir import Source, find_source
@@ -332,6 +332,34 @@ def keep_blocks_(model: Any, positions: tuple[int, ...], architecture: Architect
     set_structure_(model, structure.kept(positions))
 
 
+def check_depth(model: Any, depth: int, where: str) -> None:
+    """Refuse a depth the model does not have.
+
+    Raises:
+        ConfigError: naming the range.
+    """
+    blocks = len(structure_of(model).blocks)
+    if not 1 <= depth <= blocks:
+        raise ConfigError(f"depth is {depth}, but {where} has {blocks} blocks. Choose 1 to {blocks}.")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python, numpy and torch."""
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def new_processor(model: Any) -> Any:
+    """An image processor for a model that was made from a config; None for text, whose tokenizer must be given."""
+    if architecture_of(model.config).modality != "image":
+        return None
+    from transformers import ViTImageProcessor
+
+    (height, width), n = image_size(model.config), channels(model.config)
+    return ViTImageProcessor(size={"height": height, "width": width}, image_mean=[0.5] * n, image_std=[0.5] * n)
+
+
 def parameters(model: nn.Module) -> int:
     """Number of parameters, tied ones once."""
     return sum(p.numel() for p in model.parameters())
@@ -387,5 +415,3 @@ def _quiet() -> Iterator[None]:
         if bars:
             hf_logging.enable_progress_bar()
 
-
-__all__ = ["TASKS", "adopt_", "alphas", "example_inputs", "from_config", "keep_blocks_", "load", "load_source", "save", "structure_of", "truncate_", "widths"]

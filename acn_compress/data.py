@@ -296,5 +296,18 @@ def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, l
     return torch.tensor(values), names
 
 
+def label_names(spec: str, columns: Columns) -> list[str]:
+    """The label names of the training split, for a model that has none yet."""
+    import datasets
+
+    table, name = open_table(spec, "train")
+    typed = [c for c, f in table.features.items() if isinstance(f, datasets.ClassLabel)]
+    column = pick_column(table, name, columns.label, [*typed, *LABEL_COLUMNS], "--label-column", "labels")
+    feature = table.features[column]
+    if isinstance(feature, datasets.ClassLabel):
+        return list(feature.names)
+    return [str(v) for v in sorted(set(table[column][:]))]
+
+
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -32,7 +32,7 @@ class Scores:
         """Join scored batches."""
 
         def join(parts: list[torch.Tensor]) -> Array:
-            return torch.cat([p.detach().reshape(-1).float().cpu() for p in parts]).numpy()
+            return torch.cat([p.detach().reshape(-1).double().cpu() for p in parts]).numpy()
 
         rows = [b.row_weight > 0 for b in batches]
         predictions = [b.logits.argmax(-1)[r] for b, r in zip(batches, rows, strict=True)]

@@ -135,10 +135,9 @@ def fit(
     eval_data: Data | None = None,
     state: Path | None = None,
     resume: bool = False,
-    after_step: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train `model` in place.
+    """Train `model` in place. The zeros of a magnitude-pruned model (sparsity > 0) stay zeros.
 
     Args:
         model: in evaluation or training mode; left in evaluation mode.
@@ -149,7 +148,6 @@ def fit(
         eval_data: measured once per epoch, for the progress display and the history.
         state: directory of the training checkpoint, for Ctrl-C and `resume`; removed when training ends well.
         resume: go on from `state`.
-        after_step: called after every optimizer step (pruning masks).
         progress: called with step, steps, loss, alpha, lr, metric, seconds_left.
     Returns:
         What happened; the model's structure holds the final alphas.
@@ -174,7 +172,7 @@ def fit(
         shutil.rmtree(state, ignore_errors=True)
     directory = state or Path(".")
     total = max(1, round(recipe.epochs * (len(data) // recipe.batch_size) / recipe.accumulate))
-    hooks = _Hooks(model, walk, total, after_step, progress, eval_data, recipe)
+    hooks = _Hooks(model, walk, total, progress, eval_data)
     trainer = _Trainer(
         model=model,
         args=_arguments(model, recipe, directory, total, lr, bf16, save=state is not None),
@@ -333,13 +331,12 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 class _Hooks(TrainerCallback):  # type: ignore[misc]
     """The alpha schedule as a pure function of the step, masks, progress and interruption."""
 
-    def __init__(
-        self, model: Any, walk: Walk | None, total: int, after_step: Callable[[], None] | None, progress: Progress | None, eval_data: Data | None, recipe: Recipe
-    ) -> None:
-        self.model, self.walk, self.total, self.after_step, self.progress = model, walk, total, after_step, progress
-        self.eval_data, self.recipe = eval_data, recipe
+    def __init__(self, model: Any, walk: Walk | None, total: int, progress: Progress | None, eval_data: Data | None) -> None:
+        self.model, self.walk, self.total, self.progress, self.eval_data = model, walk, total, progress, eval_data
         self.architecture = architecture_of(model.config)
-        self.interrupted, self.step, self.metric = False, 0, None
+        self.zeros = _zeros(model) if structure_of(model).sparsity > 0 else []
+        self.interrupted, self.step = False, 0
+        self.metric: float | None = None
         self.history: list[dict[str, Any]] = []
         self.started, self.first = time.perf_counter(), 0
 
@@ -351,8 +348,9 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
             stack.set_alphas_(self.model, self.architecture, self.walk.at(state.global_step / max(1, self.total - 1)), self.walk.layer)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.after_step is not None:
-            self.after_step()
+        with torch.no_grad():
+            for weight, zero in self.zeros:
+                weight.masked_fill_(zero, 0.0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.step = state.global_step
@@ -383,6 +381,12 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
                 for a in (block.acn_alphas if block.acn_learned is None else block.acn_learned.clamp(0, 1).tolist())  # type: ignore[union-attr, operator]
             ]
         return sum(values) / len(values)
+
+
+def _zeros(model: Any) -> list[tuple[Tensor, Tensor]]:
+    """Every weight matrix of the blocks with the places where it is zero."""
+    blocks = stack.blocks_of(model, architecture_of(model.config))
+    return [(p, p == 0) for block in blocks for p in block.parameters() if p.dim() == 2]
 
 
 @contextmanager

@@ -1,0 +1,52 @@
+"""Equal training budgets: floating-point operations of training, so that routes of different depth can be compared.
+
+A training step costs three forward passes of the student (one forward, two for the backward pass), one of the teacher if there
+is one, and with prefix readouts three readouts more. Optimizer and data loading are not counted; seconds are reported beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from acn_compress import stack
+from acn_compress.architectures import architecture_of
+from acn_compress.checkpoint import example_inputs, structure_of
+from acn_compress.training import flops_per_example
+
+
+def forward_flops(model: Any) -> tuple[float, float]:
+    """Of one example: everything but the blocks, and one block (the mean)."""
+    architecture, inputs = architecture_of(model.config), example_inputs(model)
+    blocks = len(structure_of(model).blocks)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        whole = flops_per_example(model, inputs)
+        with stack.bypassing(model, architecture, range(blocks)):
+            outside = flops_per_example(model, inputs)
+    model.train(was_training)
+    return outside, (whole - outside) / blocks
+
+
+def training_flops(model: Any, *, depth: int | None = None, teacher_depth: int | None = None, prefix: bool = False) -> float:
+    """Of one training example.
+
+    Args:
+        model: the student at any depth; blocks are taken to cost the same.
+        depth: of the student while it trains; None is the model's own.
+        teacher_depth: blocks of the teacher; None is no teacher.
+        prefix: a second readout per step.
+    """
+    outside, block = forward_flops(model)
+    own = len(structure_of(model).blocks) if depth is None else depth
+    student = 3 * (outside + own * block) + (3 * outside if prefix else 0.0)
+    return student + (0.0 if teacher_depth is None else outside + teacher_depth * block)
+
+
+def equal_epochs(model: Any, epochs: float, *, depth: int, teacher: bool = True, prefix: bool = False) -> float:
+    """Epochs that a network cut to `depth` may train for the price of `epochs` of the whole one (both with the same teacher)."""
+    whole = len(structure_of(model).blocks)
+    price = training_flops(model, teacher_depth=whole if teacher else None)
+    return epochs * price / training_flops(model, depth=depth, teacher_depth=whole if teacher else None, prefix=prefix)

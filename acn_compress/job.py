@@ -1,0 +1,108 @@
+"""A training job as every step runs it: data by name, a recipe, the quality before and after, paired on the same examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acn_compress.data import Columns, Data, has_eval_split, load_data
+from acn_compress.errors import ConfigError
+from acn_compress.evaluate import measure, paired, summary
+from acn_compress.modeldir import Source
+from acn_compress.training import Progress, Recipe, Walk, fit
+
+GLANCE = 1000  # examples measured once per epoch for the progress display
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train on and how.
+
+    Args:
+        data: to train on.
+        recipe: how.
+        eval_data: to measure on; None takes another split of `data` if it has one.
+        columns: as the user named them.
+        limit: at most this many training examples.
+        eval_limit: at most this many examples to measure on.
+        augment: "crop" or "flip-crop" (images).
+        max_length: of a text, in tokens.
+    """
+
+    data: str
+    recipe: Recipe = Recipe()  # noqa: RUF009  (frozen)
+    eval_data: str | None = None
+    columns: Columns = Columns()  # noqa: RUF009  (frozen)
+    limit: int | None = None
+    eval_limit: int | None = None
+    augment: str | None = None
+    max_length: int | None = None
+
+    def train_split(self, model: Any, source: Source | None) -> Data:
+        """The prepared training examples."""
+        return load_data(
+            self.data, model, source, role="train", columns=self.columns, limit=self.limit, augment=self.augment, max_length=self.max_length
+        )
+
+    def eval_split(self, model: Any, source: Source | None) -> Data | None:
+        """The prepared examples to measure on, or None if there are none."""
+        spec = self.eval_data or (self.data if has_eval_split(self.data) else None)
+        if spec is None:
+            return None
+        return load_data(spec, model, source, role="eval", columns=self.columns, limit=self.eval_limit, max_length=self.max_length)
+
+
+def run_job(
+    model: Any,
+    source: Source | None,
+    job: Job,
+    *,
+    teacher: Any = None,
+    reference: Any = None,
+    walk: Walk | None = None,
+    state: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train `model` in place and measure it.
+
+    Args:
+        reference: the model that "before" means and that the drop is paired with; None measures `model` itself before training.
+        (the others as in `training.fit`)
+    Returns:
+        data, eval_data, before, after, drop (paired, 95 % interval) and training, as plain data.
+    """
+    data, eval_data = job.train_split(model, source), job.eval_split(model, source)
+    before = None if eval_data is None else measure(reference or model, eval_data)
+    glance = None if eval_data is None else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
+    result = fit(
+        model, data, job.recipe, walk=walk, teacher=teacher, eval_data=glance, state=state, resume=resume, progress=progress
+    )
+    report: dict[str, Any] = {"data": data.name, "examples": len(data), "eval_data": eval_data.name if eval_data else None, "training": result.report()}
+    if eval_data is not None and before is not None:
+        after = measure(model, eval_data)
+        report |= {"before": summary(before, data.task), "after": summary(after, data.task), "drop": paired(after, before)}
+    return report
+
+
+class _First:
+    """The first `n` of other examples."""
+
+    def __init__(self, examples: Any, n: int) -> None:
+        self.labels, self.collate = examples.labels, examples.collate
+        self._examples, self._n = examples, n
+
+    def __len__(self) -> int:
+        return min(self._n, len(self._examples))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row: dict[str, Any] = self._examples[index]
+        return row
+
+
+def require_data(data: str | None, why: str) -> str:
+    """The data spec, or an error saying what it is needed for."""
+    if data is None:
+        raise ConfigError(f"{why} needs data: pass --data (digits, a folder, files, or a Hub data set).")
+    return data

@@ -1,0 +1,198 @@
+"""What every depth is worth and what every block adds, from ONE pass over the data.
+
+The stack's prefix sums y_0 .. y_L are recorded while the model runs, and each y_k is then read through the model's own norm,
+pooling and head: one forward pass and L cheap readouts per batch. Further measures are options; those that need more passes
+say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from acn_compress import stack
+from acn_compress.architectures import Architecture, architecture_of
+from acn_compress.checkpoint import structure_of
+from acn_compress.data import Data
+from acn_compress.errors import ConfigError
+from acn_compress.evaluate import RESAMPLES, Scores, intervals, summary
+from acn_compress.tasks import Scored, score
+
+EXTRAS = ("influence", "cka", "leave-one-out", "taylor")
+
+
+def readout(model: Any, architecture: Architecture, y: Tensor, batch: dict[str, Tensor]) -> Any:
+    """The model's output for y_k ([batch, ..., width]), through its own norm, pooling and head."""
+    features = {k: v for k, v in batch.items() if k != "labels"}
+    if architecture.modality == "image":  # what follows the stack does not look at the pixels: embed one image, not all
+        features["pixel_values"] = features["pixel_values"][:1]
+    with stack.injecting(model, architecture, y):
+        return model(**features)
+
+
+def profile_model(model: Any, data: Data, *, extras: tuple[str, ...] = (), batch_size: int = 256, seed: int = 0) -> dict[str, Any]:
+    """Quality at every depth and contribution of every block.
+
+    Args:
+        model: in any form.
+        data: to measure on.
+        extras: any of EXTRAS: "influence" (block influence, arXiv 2403.03853, and angular distance, arXiv 2403.17887), "cka"
+            (linear CKA of y_k with y_L), "leave-one-out" (one more pass per block), "taylor" (one more pass, with gradients).
+        seed: of the bootstrap.
+    Returns:
+        full (a summary), depths (0..L: value, interval, loss, paired drop with interval, agreement, kl), blocks (0..L, the
+        embedding first: share, cosine, and the extras).
+    """
+    unknown = [e for e in extras if e not in EXTRAS]
+    if unknown:
+        raise ConfigError(f"'{unknown[0]}' is not a measure. Known: {', '.join(EXTRAS)}.")
+    architecture = architecture_of(model.config)
+    depths = len(structure_of(model).blocks) + 1
+    scored: list[list[Scored]] = [[] for _ in range(depths)]
+    sums = _Sums(depths, similarity="cka" in extras)
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        for batch in data.batches(batch_size, device=device):
+            with stack.recording(model, architecture) as prefixes:
+                full = score(data.task, model(**{k: v for k, v in batch.items() if k != "labels"}), batch)
+            for k in range(depths):
+                read = full if k == depths - 1 else score(data.task, readout(model, architecture, prefixes[k], batch), batch)
+                scored[k].append(read)
+                sums.add_readout(k, read, full)
+            sums.add_prefixes(prefixes)
+    result = _summarise([Scores.gather(s) for s in scored], sums, data, seed)
+    for name, values in _extra_measures(model, architecture, data, extras, sums, batch_size, result["full"]["loss"]).items():
+        for row, value in zip(result["blocks"], values, strict=True):
+            row[name] = value
+    model.train(was_training)
+    return result
+
+
+@dataclass
+class _Sums:
+    """Running sums over the data; weights are rows of logits for readouts, tokens for prefixes."""
+
+    depths: int
+    similarity: bool
+
+    def __post_init__(self) -> None:
+        self.rows, self.tokens = 0.0, 0.0
+        self.agree, self.kl = np.zeros(self.depths), np.zeros(self.depths)
+        self.norm, self.cosine = np.zeros(self.depths), np.zeros(self.depths)
+        self.turn, self.angle = np.zeros(self.depths), np.zeros(self.depths)
+        self.pooled: list[list[Tensor]] = [[] for _ in range(self.depths)]
+
+    def add_readout(self, depth: int, read: Scored, full: Scored) -> None:
+        weight = read.row_weight
+        if depth == 0:
+            self.rows += float(weight.sum())
+        self.agree[depth] += float(((read.logits.argmax(-1) == full.logits.argmax(-1)).float() * weight).sum())
+        divergence = F.kl_div(F.log_softmax(read.logits, -1), F.log_softmax(full.logits, -1), log_target=True, reduction="none").sum(-1)
+        self.kl[depth] += float((divergence * weight).sum())
+
+    def add_prefixes(self, prefixes: list[Tensor]) -> None:
+        """y_0 .. y_L, each [batch, ..., width]."""
+        last = prefixes[-1].float()
+        self.tokens += last[..., 0].numel()
+        before: Tensor | None = None
+        for k, y in enumerate(prefixes):
+            now = y.float()
+            added = now if before is None else now - before
+            self.norm[k] += float(added.norm(dim=-1).sum())
+            self.cosine[k] += float(F.cosine_similarity(added, last, dim=-1).sum())
+            if before is not None:
+                turned = F.cosine_similarity(before, now, dim=-1).clamp(-1, 1)
+                self.turn[k] += float((1 - turned).sum())
+                self.angle[k] += float(turned.arccos().sum() / torch.pi)
+            if self.similarity:
+                self.pooled[k].append(now.flatten(1, -2).mean(1).double().cpu() if now.dim() > 2 else now.double().cpu())
+            before = now
+
+    def cka(self) -> list[float]:
+        """Linear CKA (arXiv 1905.00414) of the mean-pooled y_k with y_L."""
+        centred = [torch.cat(p) - torch.cat(p).mean(0) for p in self.pooled]
+        last = centred[-1]
+        own = [(c.T @ c).norm() for c in centred]
+        return [float((c.T @ last).norm() ** 2 / (own[k] * own[-1]).clamp(min=1e-30)) for k, c in enumerate(centred)]
+
+
+def _summarise(scores: list[Scores], sums: _Sums, data: Data, seed: int) -> dict[str, Any]:
+    full = scores[-1]
+    values = np.stack([s.score * s.weight for s in scores], 1)
+    low, high = intervals(values, full.weight, seed=seed)
+    drop_low, drop_high = intervals(values[:, -1:] - values, full.weight, seed=seed)
+    depths = [
+        {
+            "depth": k, "value": s.value, "low": low[k], "high": high[k], "loss": float((s.loss * s.weight).sum() / s.weight.sum()),
+            "drop": full.value - s.value, "drop_low": drop_low[k], "drop_high": drop_high[k],
+            "agreement": sums.agree[k] / sums.rows, "kl": sums.kl[k] / sums.rows,
+        }
+        for k, s in enumerate(scores)
+    ]  # fmt: skip
+    share = sums.norm / sums.norm.sum()
+    blocks = [{"block": k, "share": share[k], "cosine": sums.cosine[k] / sums.tokens} for k in range(len(scores))]
+    return {"full": summary(full, data.task, seed=seed), "depths": _plain(depths), "blocks": _plain(blocks), "resamples": RESAMPLES}
+
+
+def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v if isinstance(v, int) else round(float(v), 6) for k, v in row.items()} for row in rows]
+
+
+def _extra_measures(
+    model: Any, architecture: Architecture, data: Data, extras: tuple[str, ...], sums: _Sums, batch_size: int, loss: float
+) -> dict[str, list[float]]:
+    """Each measure with one value per row of `blocks`; the embedding's is 0 where it has none."""
+    found: dict[str, list[float]] = {}
+    if "influence" in extras:
+        found["influence"] = [float(v) for v in sums.turn / sums.tokens]
+        found["angle"] = [float(v) for v in sums.angle / sums.tokens]
+    if "cka" in extras:
+        found["cka"] = sums.cka()
+    if "leave-one-out" in extras:
+        found["leave_one_out"] = [0.0]
+        for i in range(sums.depths - 1):
+            with stack.bypassing(model, architecture, (i,)):
+                found["leave_one_out"].append(_mean_loss(model, data, batch_size) - loss)
+    if "taylor" in extras:
+        found["taylor"] = [0.0, *_taylor(model, architecture, data, batch_size)]
+    return {name: [round(v, 6) for v in values] for name, values in found.items()}
+
+
+def _mean_loss(model: Any, data: Data, batch_size: int) -> float:
+    from acn_compress.evaluate import measure
+
+    scores = measure(model, data, batch_size=batch_size)
+    return float((scores.loss * scores.weight).sum() / scores.weight.sum())
+
+
+def _taylor(model: Any, architecture: Architecture, data: Data, batch_size: int) -> list[float]:
+    """First-order estimate of the loss added when a block's contribution to y is removed: -d loss / d gate."""
+    total, weight, device = np.zeros(len(structure_of(model).blocks)), 0.0, next(model.parameters()).device
+    for batch in data.batches(batch_size, device=device):
+        with stack.gating(model, architecture) as gates:
+            read = score(data.task, model(**{k: v for k, v in batch.items() if k != "labels"}), batch)
+            (gradient,) = torch.autograd.grad((read.loss * read.weight).sum(), gates)
+        total += -gradient.cpu().numpy()
+        weight += float(read.weight.sum())
+    return [float(v) for v in total / weight]
+
+
+def cutoff(depths: list[dict[str, Any]], max_drop: float, bound: str = "upper") -> int | None:
+    """The smallest depth (at least 1) whose drop is at most `max_drop`; None if there is none below the full depth.
+
+    Args:
+        bound: "upper": the upper end of the paired 95 % interval must pass; "point": the measured drop itself.
+    """
+    if bound not in {"upper", "point"}:
+        raise ConfigError(f"bound '{bound}' is not known. Expected upper or point.")
+    key = "drop_high" if bound == "upper" else "drop"
+    return next((row["depth"] for row in depths[1:-1] if row[key] <= max_drop), None)
+
+
+

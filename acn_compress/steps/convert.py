@@ -1,0 +1,80 @@
+"""convert: walk alpha from 1 towards 0 while distilling from the unchanged source."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from acn_compress import checkpoint, modeldir, output
+from acn_compress.errors import ConfigError
+from acn_compress.form import LAYER_KINDS, LayerKind
+from acn_compress.job import Job, run_job
+from acn_compress.training import Progress, Walk, state_directory
+
+
+def convert(
+    src: str | Path,
+    out: str | Path,
+    job: Job,
+    *,
+    alpha_end: float = 0.0,
+    layer: LayerKind = "block",
+    learned: bool = False,
+    anneal: float = 0.5,
+    depth: int | None = None,
+    teacher: str | Path | None = None,
+    config: str | Path | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Convert a trained checkpoint to ACN (or hybrid) form.
+
+    Args:
+        src: the checkpoint.
+        out: the model directory to write.
+        job: data and training recipe.
+        alpha_end: alpha at the end of the walk; 0 is the ACN, between 0 and 1 a hybrid.
+        layer: what one layer is: block, branch or plain.
+        learned: train alpha per layer instead of walking it, and store what was learned.
+        anneal: share of the steps that the walk takes.
+        depth: cut to the first `depth` blocks before training ("cut first", the cheapest way to one known depth).
+        teacher: distilled from; None is the source itself.
+    Returns:
+        The report: before (the source), after, paired drop, alpha, training.
+    Raises:
+        AcnError: in one line.
+    """
+    if not 0 <= alpha_end <= 1:
+        raise ConfigError(f"alpha_end is {alpha_end}, expected 0 (ACN) to 1 (residual).")
+    if not 0 <= anneal <= 1:
+        raise ConfigError(f"anneal is {anneal}, expected a share of the steps in [0, 1].")
+    if layer not in LAYER_KINDS:
+        raise ConfigError(f"layer '{layer}' is not known. Expected {', '.join(LAYER_KINDS)}.")
+    source = modeldir.find_source(src, config=config)
+    modeldir.check_out(out, source=source, overwrite=overwrite or resume)
+    model = checkpoint.load_source(source, device=device)
+    distilled = checkpoint.load_source(modeldir.find_source(teacher or src, config=None if teacher else config), device=device)
+    structure = checkpoint.structure_of(model)
+    if structure.layer != layer and structure.form != "residual":
+        raise ConfigError(f"{source.name} is in {structure.form} form with layer '{structure.layer}'; it cannot become layer '{layer}'.")
+    if depth is not None:
+        checkpoint.check_depth(model, depth, source.name)
+        checkpoint.truncate_(model, depth)
+        structure = checkpoint.structure_of(model)
+    walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned)
+    report = run_job(model, source, job, teacher=distilled, reference=distilled, walk=walk, state=state_directory(out), resume=resume, progress=progress)
+    options = {"job": asdict(job), "alpha_end": alpha_end, "layer": layer, "learned": learned, "anneal": anneal, "depth": depth, "teacher": teacher}
+    report["alpha"] = list(checkpoint.structure_of(model).alpha)
+    return output.write(
+        model, out, source=source, step="convert", options=options, seed=job.recipe.seed, report=report, overwrite=overwrite or resume
+    )
+
+
+def _walk(start: tuple[float, ...], blocks: int, end: float, share: float, layer: LayerKind, learned: bool) -> Walk:
+    n = 2 * blocks if layer == "branch" else blocks
+    if len(start) != n:
+        start = (start[0],) * n  # residual: every alpha is 1
+    return Walk(start, tuple(min(a, end) for a in start), share, layer, learned)

@@ -1,0 +1,54 @@
+"""evaluate: quality on data with a 95 % interval, under noise if wanted, paired against another model if wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from acn_compress import checkpoint, modeldir
+from acn_compress.data import Columns, Noise, load_data
+from acn_compress.evaluate import measure, paired, summary
+
+
+def evaluate(
+    src: str | Path,
+    *,
+    data: str,
+    against: str | Path | None = None,
+    noise: str | None = None,
+    columns: Columns = Columns(),  # noqa: B008  (frozen)
+    limit: int | None = None,
+    max_length: int | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+    config: str | Path | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Measure a model.
+
+    Args:
+        src: the checkpoint.
+        data: the data set; its validation or test split unless one is named.
+        against: another model, measured on the same examples; `drop` is how far SRC lies below it, paired.
+        noise: "gaussian:SD" or "salt-pepper:SHARE" on images in [0, 1]; the same noise for every model.
+        seed: of the bootstrap.
+    Returns:
+        data, noise, result (metric, value, low, high, loss, ..., examples), and with `against`: other, drop.
+    Raises:
+        AcnError: in one line.
+    """
+    source = modeldir.find_source(src, config=config)
+    corrupt = None if noise is None else Noise.parse(noise)
+    model = checkpoint.load_source(source, device=device)
+    examples = load_data(data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length)
+    scores = measure(model, examples, batch_size=batch_size, noise=corrupt)
+    report: dict[str, Any] = {"step": "evaluate", "source": source.name, "data": examples.name, "noise": noise}
+    report["result"] = summary(scores, examples.task, seed=seed)
+    if against is not None:
+        other_source = modeldir.find_source(against)
+        other = checkpoint.load_source(other_source, device=device)
+        theirs = measure(
+            other, load_data(data, other, other_source, role="eval", columns=columns, limit=limit, max_length=max_length), batch_size=batch_size, noise=corrupt
+        )
+        report |= {"against": other_source.name, "other": summary(theirs, examples.task, seed=seed), "drop": paired(scores, theirs, seed=seed)}
+    return report

@@ -1,0 +1,80 @@
+"""finetune: the training engine with alpha left as it is; from a checkpoint, or from a config with random weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from acn_compress import checkpoint, modeldir, output
+from acn_compress.data import label_names
+from acn_compress.errors import ConfigError
+from acn_compress.job import Job, run_job
+from acn_compress.training import Progress, Walk, state_directory
+
+
+def finetune(
+    src: str | Path,
+    out: str | Path,
+    job: Job,
+    *,
+    teacher: str | Path | None = None,
+    init: str = "source",
+    alpha: float | None = None,
+    layer: Any = "block",
+    task: str | None = None,
+    depth: int | None = None,
+    config: str | Path | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train a model in the form it has; zeros of a magnitude-pruned model stay zeros.
+
+    Args:
+        src: the checkpoint; with init "random" a transformers config file or a directory with one.
+        out: the model directory to write.
+        job: data and training recipe.
+        teacher: distilled from; None trains on the labels alone.
+        init: "source" (its weights) or "random" (its config only).
+        alpha: with init "random": the form to train from scratch, 0 = ACN; None = residual.
+        layer: with alpha: what one layer is.
+        task: a new head for this task, with the data's labels.
+        depth: keep only the first `depth` blocks before training (the plain baseline).
+    Returns:
+        The report: before, after, paired drop, training.
+    Raises:
+        AcnError: in one line.
+    """
+    if init not in {"source", "random"}:
+        raise ConfigError(f"init '{init}' is not known. Expected source or random.")
+    if alpha is not None and init != "random":
+        raise ConfigError("alpha can only be set with init random; to change the form of a trained model use convert.")
+    names = label_names(job.data, job.columns) if task is not None or init == "random" else None
+    if init == "random":
+        source = None
+        modeldir.check_out(out, overwrite=overwrite or resume)
+        checkpoint.seed_everything(job.recipe.seed)
+        model = checkpoint.from_config(src, labels=names, task=task).to(device)
+    else:
+        source = modeldir.find_source(src, config=config)
+        modeldir.check_out(out, source=source, overwrite=overwrite or resume)
+        checkpoint.seed_everything(job.recipe.seed)
+        model = checkpoint.load_source(source, task=task, labels=names, device=device)
+    if depth is not None:
+        checkpoint.check_depth(model, depth, str(src))
+        checkpoint.truncate_(model, depth)
+    walk = None
+    if alpha is not None:
+        n = len(checkpoint.structure_of(model).blocks) * (2 if layer == "branch" else 1)
+        walk = Walk((alpha,) * n, (alpha,) * n, 0.0, layer)
+    taught = None if teacher is None else checkpoint.load_source(modeldir.find_source(teacher), device=device)
+    report = run_job(
+        model, source, job, teacher=taught, reference=taught, walk=walk, state=state_directory(out), resume=resume, progress=progress
+    )
+    options = {"job": asdict(job), "teacher": teacher, "init": init, "alpha": alpha, "task": task, "depth": depth, "src": str(src)}
+    processor = checkpoint.new_processor(model) if source is None else None
+    return output.write(
+        model, out, source=source, step="finetune", options=options, seed=job.recipe.seed, report=report, overwrite=overwrite or resume, processor=processor
+    )

@@ -1,0 +1,121 @@
+"""truncate: cut the deep blocks off, physically. Only prefixes are kept: they are exact, and it is checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from acn_compress import checkpoint, modeldir, output, stack
+from acn_compress.architectures import architecture_of
+from acn_compress.data import Columns, load_data
+from acn_compress.errors import ConfigError, ModelDirError, VerificationError
+from acn_compress.evaluate import measure, paired, summary
+from acn_compress.modeldir import Source
+from acn_compress.readouts import cutoff, profile_model
+
+
+def truncate(
+    src: str | Path,
+    out: str | Path,
+    *,
+    depth: int | None = None,
+    max_drop: float | None = None,
+    data: str | None = None,
+    bound: str = "upper",
+    profile: str | Path | None = None,
+    columns: Columns = Columns(),  # noqa: B008  (frozen)
+    limit: int | None = None,
+    max_length: int | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+    config: str | Path | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Keep the first K blocks.
+
+    Args:
+        src: the checkpoint, in any form; on a residual one this is the plain baseline, "drop the last blocks".
+        out: the model directory to write.
+        depth: K, or
+        max_drop: the largest drop of the metric that is allowed; the smallest depth that keeps it is taken.
+        data: to decide on (and to measure before and after); without it the profile in `src` decides.
+        bound: "upper": the upper end of the paired 95 % interval must pass `max_drop`; "point": the measured drop.
+        profile: a profile.json elsewhere.
+    Returns:
+        The report: depth, of, form, why, before/after/drop when data was given.
+    Raises:
+        ConfigError: if no depth passes, or the depth is out of range.
+        ModelDirError: for a profile of other weights.
+    """
+    if (depth is None) == (max_drop is None):
+        raise ConfigError("truncate needs either a depth or max_drop (--depth K or --max-drop X), not both.")
+    if max_drop is not None and max_drop < 0:
+        raise ConfigError(f"max_drop is {max_drop}, expected 0 or more, in the metric's own units (0.01 = one point of accuracy).")
+    source = modeldir.find_source(src, config=config)
+    modeldir.check_out(out, source=source, overwrite=overwrite)
+    model = checkpoint.load_source(source, device=device)
+    structure = checkpoint.structure_of(model)
+    examples = None if data is None else load_data(data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length)
+    why = "asked for"
+    if max_drop is not None:
+        if examples is not None:
+            depths, where = profile_model(model, examples, batch_size=batch_size, seed=seed)["depths"], examples.name
+        else:
+            depths, where = _stored_profile(source, profile)
+        depth = cutoff(depths, max_drop, bound)
+        if depth is None:
+            best = depths[-2] if len(depths) > 1 else depths[-1]
+            raise ConfigError(
+                f"{source.name}: no depth below {len(depths) - 1} keeps the drop within {max_drop} on {where} "
+                f"({bound} bound; depth {best['depth']} drops {best['drop']:.4f}, up to {best['drop_high']:.4f}). "
+                "Allow more, convert the model first, or choose --depth."
+            )
+        row = depths[depth]
+        why = f"smallest depth whose drop is at most {max_drop} on {where}: {row['drop']:.4f} (95 % {row['drop_low']:.4f} to {row['drop_high']:.4f}), {bound} bound"
+    assert depth is not None
+    checkpoint.check_depth(model, depth, source.name)
+    before = None if examples is None else measure(model, examples, batch_size=batch_size)
+    parameters = checkpoint.parameters(model)
+    truncate_checked_(model, depth)
+    report: dict[str, Any] = {"depth": depth, "of": len(structure.blocks), "form": structure.form, "why": why, "parameters_before": parameters}
+    if structure.form == "residual":
+        report["note"] = "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."
+    if examples is not None and before is not None:
+        after = measure(model, examples, batch_size=batch_size)
+        report |= {"data": examples.name, "before": summary(before, examples.task), "after": summary(after, examples.task), "drop": paired(after, before)}
+    options = {"depth": depth, "max_drop": max_drop, "data": data, "bound": bound}
+    return output.write(model, out, source=source, step="truncate", options=options, seed=seed, report=report, overwrite=overwrite)
+
+
+def truncate_checked_(model: Any, depth: int) -> None:
+    """`checkpoint.truncate_`, with the proof that slicing equals reading the whole model out at `depth`, bit for bit.
+
+    Raises:
+        VerificationError: if it does not.
+    """
+    architecture, inputs = architecture_of(model.config), checkpoint.example_inputs(model)
+    with torch.inference_mode():
+        with stack.recording(model, architecture) as prefixes:
+            model(**inputs)
+        with stack.injecting(model, architecture, prefixes[depth]):
+            masked = checkpoint.first_output(model(**inputs))
+        checkpoint.truncate_(model, depth)
+        sliced = checkpoint.first_output(model(**inputs))
+    if not torch.equal(masked, sliced):
+        raise VerificationError(f"cutting to depth {depth} changed the output by {(masked - sliced).abs().max():.1e}, expected 0. Please report this.")
+
+
+def _stored_profile(source: Source, path: str | Path | None) -> tuple[list[dict[str, Any]], str]:
+    """The depths of a profile that was made of these very weights."""
+    where = Path(path) if path is not None else source.directory / "profile.json"
+    stored = modeldir.read_json(where)
+    if stored is None:
+        raise ConfigError(f"{source.name} has no profile. Pass --data, or run: acn-compress profile {source.name} --data DATA")
+    if stored.get("weights_sha256") != source.sha256():
+        raise ModelDirError(
+            f"{where} is a profile of other weights ({str(stored.get('weights_sha256'))[:12]}, found {source.sha256()[:12]}). Run profile again."
+        )
+    return stored["depths"], f"{stored['data']} (profile.json)"
