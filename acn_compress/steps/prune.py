@@ -33,7 +33,7 @@ Scope = Literal["global", "layer"]
 # largest allowed difference to the masked original, as a share of max(1, largest output); half precision rounds every product
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 ZEROS_NOTE = "Zeros make neither the dense file smaller nor the model faster: only a compressed copy of the file (gzip_bytes) shrinks."
-UNITS_NOTE = "Heads and features are gone: the file is smaller and every runtime does less work."
+UNITS_NOTE = "Removed heads and features are gone from the file and from every forward pass."
 
 
 def prune(
