@@ -1,12 +1,46 @@
 """acn-compress: trained transformer checkpoint in, smaller, faster, verified model out.
 
-Importing this package is light and teaches transformers the compressed model types: afterwards
+Every command is a function here: `load`, `inspect`, `convert`, `finetune`, `evaluate`, `profile`, `truncate`, `prune`, `export`,
+`benchmark`, `compare`, `run`. Importing this package is light and teaches transformers the compressed model types: afterwards
 `AutoModelFor...from_pretrained(directory)` and `pipeline` load what acn-compress wrote.
 """
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import acn_compress.compat as _compat  # noqa: F401
-import acn_compress.registration as _registration  # noqa: F401
+import acn_compress.compat
+import acn_compress.registration  # noqa: F401  (both act on import)
+from acn_compress.errors import AcnError
+
+if TYPE_CHECKING:
+    from acn_compress.checkpoint import load
+    from acn_compress.job import Job
+    from acn_compress.runner import run
+    from acn_compress.steps.benchmark import benchmark
+    from acn_compress.steps.compare import compare
+    from acn_compress.steps.convert import convert
+    from acn_compress.steps.evaluate import evaluate
+    from acn_compress.steps.export import export
+    from acn_compress.steps.finetune import finetune
+    from acn_compress.steps.inspect import inspect
+    from acn_compress.steps.profile import profile
+    from acn_compress.steps.prune import prune
+    from acn_compress.steps.truncate import truncate
+    from acn_compress.training import Recipe
+
+__version__ = "0.1.0"
+__all__ = [
+    "AcnError", "Job", "Recipe", "benchmark", "compare", "convert", "evaluate", "export", "finetune", "inspect", "load", "profile", "prune",
+    "run", "truncate",
+]  # fmt: skip
+
+_PLACES = {"load": "checkpoint", "run": "runner", "Job": "job", "Recipe": "training"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a verb when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module 'acn_compress' has no attribute {name!r}")
+    return getattr(import_module(f"acn_compress.{_PLACES.get(name, f'steps.{name}')}"), name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from acn_compress.data import Columns, Data, has_eval_split, load_data
 from acn_compress.errors import ConfigError
@@ -51,6 +51,46 @@ class Job:
         if spec is None:
             return None
         return load_data(spec, model, source, role="eval", columns=self.columns, limit=self.eval_limit, max_length=self.max_length)
+
+
+class Training(TypedDict, total=False):
+    """The fields of `Job` and `Recipe` as flat keyword arguments, named as the command-line options."""
+
+    epochs: float
+    batch_size: int
+    lr: float | None
+    warmup: float
+    weight_decay: float
+    label_smoothing: float
+    distil_weight: float
+    task_weight: float
+    temperature: float
+    prefix_loss: float
+    accumulate: int
+    precision: str
+    checkpointing: bool
+    seed: int
+    eval_data: str | None
+    columns: Columns
+    limit: int | None
+    eval_limit: int | None
+    augment: str | None
+    max_length: int | None
+
+
+def as_job(data: str | Job, options: Training) -> Job:
+    """A job from a data spec and flat options, or the job itself."""
+    if isinstance(data, Job):
+        if options:
+            raise TypeError(f"options belong into the Job: {', '.join(options)}")
+        return data
+    unknown = sorted(set(options) - set(Training.__annotations__))
+    if unknown:
+        raise TypeError(f"unknown options: {', '.join(unknown)}")
+    names = {f.name for f in fields(Recipe)}
+    recipe = {k: v for k, v in options.items() if k in names}
+    rest = {k: v for k, v in options.items() if k not in names}
+    return Job(data, Recipe(**recipe), **rest)  # type: ignore[arg-type]
 
 
 def run_job(

@@ -14,7 +14,6 @@ from typing import Any
 import wrapt
 
 from acn_compress.architectures import ARCHITECTURES, PREFIX, architecture_of
-from acn_compress.structure import Structure
 
 
 @cache
@@ -34,6 +33,7 @@ def config_class(base: type[Any]) -> type[Any]:
 def model_class(base: type[Any]) -> type[Any]:
     """The compressed twin of a transformers model class; its constructor builds the structure its config describes."""
     from acn_compress import stack, widths
+    from acn_compress.structure import Structure
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         super(cls, self).__init__(config, *args, **kwargs)

@@ -1,7 +1,7 @@
 """Training: transformers' Trainer as the engine, with our loss, alpha schedule, masks and interruption on top.
 
     loss = task_weight * task loss + distil_weight * T^2 KL(teacher || student)
-           [+ prefix_weight * the same loss of one sampled depth k, read out through the shared head]
+           [+ prefix_loss * the same loss of one sampled depth k, read out through the shared head]
 
 Distillation: Hinton et al., arXiv 1503.02531. Prefix readouts: LayerSkip, arXiv 2404.16710, applied to y_k.
 """
@@ -70,7 +70,7 @@ class Recipe:
         label_smoothing: of the task loss.
         distil_weight, task_weight: of the two losses; distil_weight only counts with a teacher.
         temperature: of distillation.
-        prefix_weight: of the loss of one random depth per step; 0 turns prefix readouts off.
+        prefix_loss: of the loss of one random depth per step; 0 turns prefix readouts off.
         accumulate: batches per optimizer step.
         precision: "auto" uses bfloat16 autocast where the processor has it and the model is wide enough to gain.
         checkpointing: gradient checkpointing.
@@ -86,7 +86,7 @@ class Recipe:
     distil_weight: float = 1.0
     task_weight: float = 0.5
     temperature: float = 2.0
-    prefix_weight: float = 0.0
+    prefix_loss: float = 0.0
     accumulate: int = 1
     precision: str = "auto"
     checkpointing: bool = False
@@ -101,7 +101,7 @@ class Recipe:
             ("distil_weight", self.distil_weight >= 0, "at least 0"),
             ("task_weight", self.task_weight >= 0, "at least 0"),
             ("temperature", self.temperature > 0, "more than 0"),
-            ("prefix_weight", self.prefix_weight >= 0, "at least 0"),
+            ("prefix_loss", self.prefix_loss >= 0, "at least 0"),
             ("accumulate", self.accumulate >= 1, "at least 1"),
             ("precision", self.precision in {"auto", "fp32", "bf16"}, "auto, fp32 or bf16"),
         ):
@@ -294,7 +294,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         if self.teacher is not None and self.recipe.distil_weight > 0:
             with torch.no_grad():
                 target = score(self.task, self.teacher(**features), batch)
-        if self.recipe.prefix_weight == 0:
+        if self.recipe.prefix_loss == 0:
             return self._loss(score(self.task, model(**features), batch), target, batch)
         inner = self.accelerator.unwrap_model(model)
         with stack.recording(inner, self.architecture) as prefixes:
@@ -302,7 +302,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         depth = int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0
         with stack.injecting(inner, self.architecture, prefixes[depth]):
             shallow = self._loss(score(self.task, model(**features), batch), target, batch)
-        return full + self.recipe.prefix_weight * shallow
+        return full + self.recipe.prefix_loss * shallow
 
     def _loss(self, student: Scored, target: Scored | None, batch: dict[str, Tensor]) -> Tensor:
         task = (student.loss * student.weight).sum() / student.weight.sum()

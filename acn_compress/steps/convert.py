@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from acn_compress import checkpoint, modeldir, output
 from acn_compress.errors import ConfigError
 from acn_compress.form import LAYER_KINDS, LayerKind
-from acn_compress.job import Job, run_job
+from acn_compress.job import Job, Training, as_job, run_job
 from acn_compress.training import Progress, Walk, state_directory
 
 
 def convert(
     src: str | Path,
     out: str | Path,
-    job: Job,
+    data: str | Job,
     *,
     alpha_end: float = 0.0,
     layer: LayerKind = "block",
@@ -29,13 +29,14 @@ def convert(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **training: Unpack[Training],
 ) -> dict[str, Any]:
     """Convert a trained checkpoint to ACN (or hybrid) form.
 
     Args:
         src: the checkpoint.
         out: the model directory to write.
-        job: data and training recipe.
+        data: to train on: a data spec with `training` as options, or a `Job` that says it all.
         alpha_end: alpha at the end of the walk; 0 is the ACN, between 0 and 1 a hybrid.
         layer: what one layer is: block, branch or plain.
         learned: train alpha per layer instead of walking it, and store what was learned.
@@ -53,6 +54,7 @@ def convert(
         raise ConfigError(f"anneal is {anneal}, expected a share of the steps in [0, 1].")
     if layer not in LAYER_KINDS:
         raise ConfigError(f"layer '{layer}' is not known. Expected {', '.join(LAYER_KINDS)}.")
+    job = as_job(data, training)
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite or resume)
     model = checkpoint.load_source(source, device=device)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from acn_compress import checkpoint, modeldir, output
 from acn_compress.data import label_names
 from acn_compress.errors import ConfigError
-from acn_compress.job import Job, run_job
+from acn_compress.job import Job, Training, as_job, run_job
 from acn_compress.training import Progress, Walk, state_directory
 
 
 def finetune(
     src: str | Path,
     out: str | Path,
-    job: Job,
+    data: str | Job,
     *,
     teacher: str | Path | None = None,
     init: str = "source",
@@ -29,13 +29,14 @@ def finetune(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **training: Unpack[Training],
 ) -> dict[str, Any]:
     """Train a model in the form it has; zeros of a magnitude-pruned model stay zeros.
 
     Args:
         src: the checkpoint; with init "random" a transformers config file or a directory with one.
         out: the model directory to write.
-        job: data and training recipe.
+        data: to train on: a data spec with `training` as options, or a `Job` that says it all.
         teacher: distilled from; None trains on the labels alone.
         init: "source" (its weights) or "random" (its config only).
         alpha: with init "random": the form to train from scratch, 0 = ACN; None = residual.
@@ -51,6 +52,7 @@ def finetune(
         raise ConfigError(f"init '{init}' is not known. Expected source or random.")
     if alpha is not None and init != "random":
         raise ConfigError("alpha can only be set with init random; to change the form of a trained model use convert.")
+    job = as_job(data, training)
     names = label_names(job.data, job.columns) if task is not None or init == "random" else None
     if init == "random":
         source = None

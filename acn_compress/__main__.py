@@ -1,0 +1,3 @@
+from acn_compress.cli import main
+
+main()

@@ -1,0 +1,422 @@
+"""The command line: a thin shell over the functions of the same names. Heavy imports happen inside commands.
+
+Exit codes: 0 done, 1 a fault of the input (one line on stderr), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from acn_compress import __version__
+from acn_compress.errors import AcnError, ConfigError
+
+app = typer.Typer(
+    help="Trained transformer checkpoint in, smaller, faster, verified model out (Auto-Compressing Networks).",
+    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+
+class Layer(StrEnum):
+    block, branch, plain = "block", "branch", "plain"
+
+
+class Bound(StrEnum):
+    upper, point = "upper", "point"
+
+
+class Method(StrEnum):
+    structured, magnitude = "structured", "magnitude"
+
+
+class Scope(StrEnum):
+    """Named `layer` for one share per layer; "global" is a Python keyword, hence the trailing underscore of the member."""
+
+    global_, layer = "global", "layer"
+
+
+class Format(StrEnum):
+    onnx, safetensors = "onnx", "safetensors"
+
+
+class Precision(StrEnum):
+    auto, fp32, bf16 = "auto", "fp32", "bf16"
+
+
+class Augment(StrEnum):
+    crop, flip_crop = "crop", "flip-crop"
+
+
+class Init(StrEnum):
+    source, random = "source", "random"
+
+
+SRC = Annotated[str, typer.Argument(metavar="SRC", help="Model directory, Hub id, or weight file (with --config).")]
+OUT = Annotated[str, typer.Argument(metavar="OUT", help="Directory to write; it appears whole or not at all.")]
+DATA = Annotated[str, typer.Option("--data", help="digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.")]
+MAYBE_DATA = Annotated[str | None, typer.Option("--data", help="digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.")]
+EVAL_DATA = Annotated[str | None, typer.Option(help="Data to measure on; default: the validation or test split of --data, if it has one.")]
+CONFIG = Annotated[str | None, typer.Option(help="config.json (or its directory) for a bare weight file.")]
+LABEL = Annotated[str | None, typer.Option(help="Column that holds the labels.")]
+IMAGE = Annotated[str | None, typer.Option(help="Column that holds the images.")]
+TEXT = Annotated[str | None, typer.Option(help="Column that holds the text.")]
+LIMIT = Annotated[int | None, typer.Option(min=1, help="Use at most this many examples.")]
+EVAL_LIMIT = Annotated[int | None, typer.Option(min=1, help="Measure on at most this many examples.")]
+MAX_LENGTH = Annotated[int | None, typer.Option(min=2, help="Longest text, in tokens.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+SEED = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+DEVICE = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")]
+RESUME = Annotated[bool, typer.Option("--resume", help="Go on from the training checkpoint an interrupted run left beside OUT.")]
+BATCH = Annotated[int, typer.Option(min=1, help="Examples per batch.")]
+EPOCHS = Annotated[float, typer.Option(help="Passes over the training data; a fraction is allowed.")]
+LR = Annotated[float | None, typer.Option(help="Peak learning rate; default 5e-4 for images, 1e-4 for text.")]
+WARMUP = Annotated[float, typer.Option(help="Share of the steps with rising learning rate.")]
+DECAY = Annotated[float, typer.Option(help="Weight decay.")]
+SMOOTHING = Annotated[float, typer.Option(help="Label smoothing of the task loss.")]
+DISTIL = Annotated[float, typer.Option(help="Weight of the distillation loss.")]
+TASK_WEIGHT = Annotated[float, typer.Option(help="Weight of the loss on the labels.")]
+TEMPERATURE = Annotated[float, typer.Option(help="Temperature of distillation.")]
+PREFIX = Annotated[float, typer.Option(help="Weight of the prefix loss: each step one random depth is read out and trained too. 0 = off.")]
+ACCUMULATE = Annotated[int, typer.Option(min=1, help="Batches per optimizer step.")]
+PRECISION = Annotated[Precision, typer.Option(help="auto uses bfloat16 where the hardware multiplies it and the model gains.")]
+CHECKPOINTING = Annotated[bool, typer.Option("--checkpointing", help="Gradient checkpointing: less memory, more time.")]
+AUGMENT = Annotated[Augment | None, typer.Option(help="Random crops (and flips) of training images.")]
+TEACHER = Annotated[str | None, typer.Option(help="Model to distil from.")]
+
+
+def command(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+    """Make a function that returns a report a command: errors in one line, JSON or tables, exit codes."""
+
+    @wraps(run)
+    def wrapper(*args: Any, json_: bool = False, **kwargs: Any) -> None:
+        try:
+            report = run(*args, **kwargs)
+        except AcnError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("error: interrupted; nothing was written.", err=True)
+            raise typer.Exit(130) from None
+        if json_:
+            typer.echo(json.dumps(report))
+        else:
+            from acn_compress import console
+
+            console.show(report)
+
+    signature = _with_json(run)
+    wrapper.__signature__ = signature  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    return app.command(name=run.__name__.rstrip("_"))(wrapper)
+
+
+def _with_json(run: Callable[..., Any]) -> Any:
+    import inspect
+
+    signature = inspect.signature(run, eval_str=True)
+    extra = inspect.Parameter("json_", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JSON)
+    return signature.replace(parameters=[*signature.parameters.values(), extra], return_annotation=None)
+
+
+def _device(name: str) -> str:
+    """Check a device name before any work."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device '{name}' cannot be used here ({str(error).splitlines()[0][:120]}). Use cpu or auto.") from None
+    return name
+
+
+def _columns(label: str | None, image: str | None, text: str | None) -> Any:
+    from acn_compress.data import Columns
+
+    return Columns(label=label, image=image, text=text)
+
+
+def _job(data: str, options: dict[str, Any]) -> Any:
+    """The training options of a command, as every training command has them."""
+    from acn_compress.job import Training, as_job
+
+    columns = _columns(options["label_column"], options["image_column"], options["text_column"])
+    known = {k: v for k, v in options.items() if k in Training.__annotations__ and k != "columns"}
+    plain = {k: v.value if isinstance(v, StrEnum) else v for k, v in known.items()}
+    return as_job(data, {**plain, "columns": columns})  # type: ignore[typeddict-item]
+
+
+def _progress(options: dict[str, Any]) -> Any:
+    from acn_compress import console
+
+    return console.training_progress()
+
+
+@command
+def inspect(src: SRC, config: CONFIG = None) -> dict[str, Any]:
+    """Say what a checkpoint is: family, form, size, where it comes from."""
+    from acn_compress.steps.inspect import inspect as step
+
+    return step(src, config=config)
+
+
+@command
+def convert(
+    src: SRC, out: OUT, data: DATA, alpha_end: Annotated[float, typer.Option(help="Alpha at the end: 0 is the ACN, between 0 and 1 a hybrid.")] = 0.0,
+    alpha: Annotated[str | None, typer.Option(help="'learned' trains alpha per layer instead of walking it.")] = None,
+    layer: Annotated[Layer, typer.Option(help="What one layer is.")] = Layer.block,
+    anneal: Annotated[float, typer.Option(help="Share of the steps in which alpha walks from 1 to --alpha-end.")] = 0.5,
+    depth: Annotated[int | None, typer.Option(min=1, help="Cut to the first DEPTH blocks before training.")] = None,
+    init: Annotated[Init, typer.Option(help="random trains the form from scratch; SRC is then a config.")] = Init.source,
+    teacher: TEACHER = None, eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05,
+    weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5,
+    temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = Precision.auto,
+    checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
+    label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None,
+    seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False, overwrite: OVERWRITE = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Convert to ACN form: walk alpha from 1 to 0 while distilling from the unchanged source."""
+    options = locals()
+    if alpha not in {None, "learned"}:
+        raise ConfigError(f"alpha is '{alpha}', expected 'learned'. For a fixed end of the walk use --alpha-end.")
+    common = {"device": _device(device), "resume": resume, "overwrite": overwrite, "progress": _progress(options)}
+    if init is Init.random:
+        from acn_compress.steps.finetune import finetune as scratch
+
+        return scratch(src, out, _job(data, options), teacher=teacher, init="random", alpha=alpha_end, layer=layer.value, **common)
+    from acn_compress.steps.convert import convert as step
+
+    return step(
+        src, out, _job(data, options), alpha_end=alpha_end, layer=layer.value, learned=alpha == "learned", anneal=anneal, depth=depth,
+        teacher=teacher, config=config, **common,
+    )  # fmt: skip
+
+
+@command
+def finetune(
+    src: SRC, out: OUT, data: DATA, teacher: TEACHER = None,
+    init: Annotated[Init, typer.Option(help="random trains from scratch; SRC is then a config.")] = Init.source,
+    alpha: Annotated[float | None, typer.Option(help="With --init random: the form to train, 0 = ACN; default residual.")] = None,
+    layer: Annotated[Layer, typer.Option(help="With --alpha: what one layer is.")] = Layer.block,
+    depth: Annotated[int | None, typer.Option(min=1, help="Keep only the first DEPTH blocks before training (the plain baseline).")] = None,
+    task: Annotated[str | None, typer.Option(help="Train a new head for this task, for example text-classification.")] = None,
+    eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05,
+    label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0,
+    prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = Precision.auto, checkpointing: CHECKPOINTING = False,
+    augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None,
+    image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False,
+    overwrite: OVERWRITE = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Train a model in the form it has: recover after cutting, or train from scratch."""
+    options = locals()
+    from acn_compress.steps.finetune import finetune as step
+
+    return step(
+        src, out, _job(data, options), teacher=teacher, init=init.value, alpha=alpha, layer=layer.value, task=task, depth=depth, config=config,
+        device=_device(device), resume=resume, overwrite=overwrite, progress=_progress(options),
+    )  # fmt: skip
+
+
+@command
+def evaluate(
+    src: SRC, data: DATA,
+    against: Annotated[str | None, typer.Option(help="Another model, measured on the same examples; the drop is paired.")] = None,
+    noise: Annotated[str | None, typer.Option(help="gaussian:SD or salt-pepper:SHARE, on images in 0..1.")] = None,
+    limit: LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
+    batch_size: BATCH = 256, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto",
+) -> dict[str, Any]:  # fmt: skip
+    """Measure quality with a 95 % interval, alone or paired against another model."""
+    from acn_compress.steps.evaluate import evaluate as step
+
+    columns = _columns(label_column, image_column, text_column)
+    return step(
+        src, data=data, against=against, noise=noise, columns=columns, limit=limit, max_length=max_length, batch_size=batch_size, seed=seed,
+        config=config, device=_device(device),
+    )  # fmt: skip
+
+
+@command
+def profile(
+    src: SRC, data: DATA,
+    max_drop: Annotated[float, typer.Option(help="Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy.")] = 0.01,
+    bound: Annotated[Bound, typer.Option(help="What must pass: the upper end of the paired 95 % interval, or the measured drop.")] = Bound.upper,
+    measure: Annotated[list[str] | None, typer.Option(help="More measures: influence, cka, leave-one-out, taylor. May be repeated.")] = None,
+    to: Annotated[str | None, typer.Option(help="Directory for profile.json and profile.png instead of SRC.")] = None,
+    limit: LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
+    batch_size: BATCH = 256, seed: SEED = 0, device: DEVICE = "auto",
+) -> dict[str, Any]:  # fmt: skip
+    """Measure quality at every depth and what every block adds, in one pass; adds profile.json and a plot to SRC."""
+    from acn_compress.steps.profile import profile as step
+
+    return step(
+        src, data=data, max_drop=max_drop, bound=bound.value, extras=tuple(measure or ()), columns=_columns(label_column, image_column, text_column),
+        limit=limit, max_length=max_length, batch_size=batch_size, seed=seed, to=to, device=_device(device),
+    )  # fmt: skip
+
+
+@command
+def truncate(
+    src: SRC, out: OUT,
+    depth: Annotated[int | None, typer.Option(help="Keep the first DEPTH blocks.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Or: the smallest depth whose drop is at most this, in the metric's own units.")] = None,
+    data: MAYBE_DATA = None,
+    bound: Annotated[Bound, typer.Option(help="What must pass: the upper end of the paired 95 % interval, or the measured drop.")] = Bound.upper,
+    tail_only: Annotated[bool, typer.Option("--tail-only", help="The rule anyway: only the last blocks are cut, because only prefixes are exact.")] = True,
+    profile: Annotated[str | None, typer.Option(help="A profile.json that does not lie in SRC.")] = None,
+    limit: LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
+    batch_size: BATCH = 256, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", overwrite: OVERWRITE = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Cut the deep blocks off, physically; exact, and checked."""
+    from acn_compress.steps.truncate import truncate as step
+
+    return step(
+        src, out, depth=depth, max_drop=max_drop, data=data, bound=bound.value, profile=profile, columns=_columns(label_column, image_column, text_column),
+        limit=limit, max_length=max_length, batch_size=batch_size, seed=seed, config=config, device=_device(device), overwrite=overwrite,
+    )  # fmt: skip
+
+
+@command
+def prune(
+    src: SRC, out: OUT,
+    target_sparsity: Annotated[float, typer.Option(help=(
+        "Share in 0..1. structured: of the parameters of attention heads and MLP features of the blocks, removed. "
+        "magnitude: of the weights in the weight matrices of the blocks, set to zero."
+    ))],
+    method: Annotated[Method, typer.Option(help="structured is smaller and faster; magnitude only sets zeros.")] = Method.structured,
+    scope: Annotated[Scope, typer.Option(help="One ranking over all blocks, or the same share in each layer.")] = Scope.global_,
+    data: MAYBE_DATA = None,
+    epochs: Annotated[float, typer.Option(help="Recovery training after pruning, distilling from SRC; 0 = none.")] = 0.0,
+    eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
+    distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1,
+    precision: PRECISION = Precision.auto, checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None,
+    eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
+    config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False, overwrite: OVERWRITE = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Remove heads and MLP features (structured) or set small weights to zero (magnitude); recover with --data and --epochs."""
+    options = locals()
+    from acn_compress.steps.prune import prune as step
+
+    if epochs < 0 or (epochs > 0 and data is None):
+        raise ConfigError(f"epochs is {epochs:g}: recovery training needs --data and more than 0 epochs.")
+    job = _job(data, options) if data is not None and epochs > 0 else None
+    return step(
+        src, out, target_sparsity=target_sparsity, method=method.value, scope=scope.value, job=job, config=config, device=_device(device),
+        resume=resume, overwrite=overwrite, progress=_progress(options),
+    )  # fmt: skip
+
+
+@command
+def export(
+    src: SRC, out: Annotated[str, typer.Argument(metavar="OUT", help="Directory to write.")],
+    format: Annotated[Format, typer.Option(help="onnx, or safetensors: the compact model directory itself.")] = Format.onnx,
+    opset: Annotated[int, typer.Option(min=18, max=24, help="ONNX operator set.")] = 20,
+    tolerance: Annotated[float, typer.Option(help="Largest difference to torch that is let through.")] = 1e-4,
+    quantize: Annotated[str | None, typer.Option(help="int8: dynamic quantisation, judged by agreement with torch.")] = None,
+    config: CONFIG = None, seed: SEED = 0, overwrite: OVERWRITE = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Export, and compare the result with the source; on a mismatch nothing is left behind."""
+    from acn_compress.steps.export import export as step
+
+    return step(src, out, format=format.value, opset=opset, tolerance=tolerance, quantize=quantize, config=config, seed=seed, overwrite=overwrite)
+
+
+@command
+def benchmark(
+    sources: Annotated[list[str], typer.Argument(metavar="SRC [OTHER]...", help="Model directories or .onnx files; ratios are to the first.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per call.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch and ONNX Runtime.")] = 1,
+    repeats: Annotated[int, typer.Option(min=5, help="Rounds; in each every variant runs once.")] = 30,
+    length: Annotated[int, typer.Option(min=2, help="Tokens per text.")] = 128,
+    backend: Annotated[list[str] | None, typer.Option(help="torch, onnx; default both. May be repeated.")] = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise is called none."""
+    from acn_compress.steps.benchmark import benchmark as step
+
+    return step(sources, batch_size=batch_size, threads=threads, repeats=repeats, length=length, backends=tuple(backend or ("torch", "onnx")))
+
+
+@command
+def compare(
+    src: SRC, data: DATA,
+    depths: Annotated[str, typer.Option(help="Depths to compare at, for example 3,4,6.")],
+    out: Annotated[str, typer.Option(help="Directory for compare.json, compare.png and README.md.")] = "comparison",
+    epochs: Annotated[float, typer.Option(help="The budget: what this many epochs of the whole network cost.")] = 3.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every route.")] = 2,
+    routes: Annotated[str | None, typer.Option(help="Which routes, comma separated; default all.")] = None,
+    noise: Annotated[str | None, typer.Option(help="Also measure under this noise, for example gaussian:0.2.")] = None,
+    alpha_end: Annotated[float, typer.Option(help="Alpha at the end of the ACN routes.")] = 0.0,
+    eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
+    distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, accumulate: ACCUMULATE = 1,
+    precision: PRECISION = Precision.auto, augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
+    label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto",
+    overwrite: OVERWRITE = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Every way to a smaller depth at the same training budget: drop-last, evenly spaced, prefix readouts, ACN."""
+    options = locals()
+    from acn_compress.steps.compare import compare as step
+
+    try:
+        wanted = tuple(int(d) for d in depths.split(","))
+    except ValueError:
+        raise ConfigError(f"depths is '{depths}', expected whole numbers with commas, for example 3,4,6.") from None
+    return step(
+        src, _job(data, options), depths=wanted, out=out, seeds=seeds, routes=None if routes is None else tuple(routes.split(",")), noise=noise,
+        alpha_end=alpha_end, config=config, device=_device(device), overwrite=overwrite, progress=_progress(options),
+    )  # fmt: skip
+
+
+@command
+def run(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a packaged recipe, for example quickstart.")],
+    out: Annotated[str | None, typer.Option(help="Directory for the steps; default runs/NAME.")] = None,
+    source: Annotated[str | None, typer.Option(help="Checkpoint to use instead of the recipe's.")] = None,
+    data: MAYBE_DATA = None, device: DEVICE = "auto",
+) -> dict[str, Any]:  # fmt: skip
+    """Run a recipe: one folder per step, finished steps are reused, a table with the plain baseline at the end."""
+    from acn_compress import console
+    from acn_compress.recipe import read
+    from acn_compress.runner import run as step
+
+    return step(
+        read(recipe), out=out, source=source, data=data, device=_device(device), progress=console.training_progress(), on_step=console.step_started
+    )
+
+
+@command
+def validate(recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a packaged recipe.")]) -> dict[str, Any]:
+    """Check a recipe: every fault at once, with its place in the file."""
+    from acn_compress.recipe import read
+
+    found = read(recipe)
+    return {"step": "validate", "recipe": recipe, "name": found.name, "steps": len(found.steps)}
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"acn-compress {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.simplefilter("ignore")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app()
