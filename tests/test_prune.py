@@ -1,0 +1,439 @@
+"""Laws of pruning, for every architecture: exact shares, cut equals masked, saved equals loaded."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch_pruning as tp
+import transformers
+
+from acn_compress import checkpoint, output, widths
+from acn_compress.architectures import ARCHITECTURES, architecture_of
+from acn_compress.errors import ConfigError, ModelDirError, VerificationError
+from acn_compress.job import Job
+from acn_compress.modeldir import find_source
+from acn_compress.stack import blocks_of
+from acn_compress.steps import prune as step
+from acn_compress.steps.prune import matrices, prune, prune_
+from acn_compress.training import Recipe
+
+FAMILIES = sorted(ARCHITECTURES)
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+
+
+def plain_vit() -> Any:
+    torch.manual_seed(0)
+    model = transformers.ViTForImageClassification(
+        transformers.ViTConfig(**SHAPE, image_size=8, patch_size=4, num_channels=1, num_labels=10)
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():  # transformers starts biases at 0, which would hide a bias that is lost
+            parameter.normal_(0, 0.1)
+    return model.eval()
+
+
+MAKERS = {"vit": plain_vit}
+
+
+def tiny(family: str, alpha: float = 1.0) -> Any:
+    """A tiny model of a family, all its layers at `alpha`."""
+    model = MAKERS[family]()
+    checkpoint.adopt_(model)
+    structure = checkpoint.structure_of(model)
+    checkpoint.set_structure_(model, structure.with_alpha((alpha,) * len(structure.alpha)))
+    return model
+
+
+def saved(model: Any, directory: Path) -> Path:
+    output.write(model, directory, source=None, step="test", options={}, report={})
+    return directory
+
+
+def outputs(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        return checkpoint.first_output(model(**checkpoint.example_inputs(model, batch=3)))
+
+
+def zeros(model: Any) -> int:
+    return sum(int((w == 0).sum()) for w in matrices(model).values())
+
+
+# magnitude
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.937])
+def test_magnitude_reaches_the_share_within_one_weight(family: str, share: float) -> None:
+    model = tiny(family)
+    report = prune_(model, share, "magnitude")
+    total = sum(w.numel() for w in matrices(model).values())
+    assert zeros(model) == report["zeros"] == round(share * total)
+    assert report["weights"] == total
+    assert report["achieved"] == checkpoint.structure_of(model).sparsity == zeros(model) / total
+    assert report["of"] == f"zeros among {total:,} weights of the blocks"
+    assert "neither the dense file smaller nor the model faster" in report["note"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_magnitude_by_layer_gives_every_matrix_the_same_share(family: str) -> None:
+    model = tiny(family)
+    report = prune_(model, 0.3, "magnitude", "layer")
+    for name, weight in matrices(model).items():
+        assert int((weight == 0).sum()) == round(0.3 * weight.numel())
+        assert report["matrices"][name] == pytest.approx(0.3, abs=1 / weight.numel())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_global_magnitude_zeroes_the_smallest_weights_anywhere(family: str) -> None:
+    model = tiny(family)
+    before = copy.deepcopy(model)
+    next(iter(matrices(before).values())).data *= 100  # one matrix of large weights loses none
+    model = copy.deepcopy(before)
+    report = prune_(model, 0.5, "magnitude")
+    assert next(iter(report["matrices"].values())) < 0.02
+    kept = torch.cat([w[w != 0].abs() for w in matrices(model).values()])
+    dropped = torch.cat([b[w == 0].abs() for b, w in zip(matrices(before).values(), matrices(model).values(), strict=True)])
+    assert dropped.max() <= kept.min()
+    for b, w in zip(matrices(before).values(), matrices(model).values(), strict=True):
+        assert torch.equal(b[w != 0], w[w != 0])
+
+
+def test_ties_are_counted_exactly() -> None:
+    model = tiny("vit")
+    with torch.no_grad():
+        for weight in matrices(model).values():
+            weight.fill_(0.5)
+    assert prune_(model, 0.25, "magnitude")["achieved"] == 0.25
+
+
+def test_magnitude_touches_only_the_blocks_matrices() -> None:
+    model = tiny("vit")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    prune_(model, 0.9, "magnitude")
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {f"vit.layers.{name}.weight" for name in matrices(model)}
+    inner = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
+    assert {name.rsplit(".", 1)[1] for name in matrices(model)} == set(inner)
+
+
+def test_a_weight_that_is_not_a_number_is_an_error() -> None:
+    model = tiny("vit")
+    for weight in matrices(model).values():
+        weight.data.fill_(float("nan"))
+    with pytest.raises(VerificationError, match="Are there NaN weights in the source"):
+        prune_(model, 0.5, "magnitude")
+
+
+def test_pruning_again_keeps_the_zeros() -> None:
+    model = tiny("vit")
+    prune_(model, 0.3, "magnitude")
+    first = [w == 0 for w in matrices(model).values()]
+    report = prune_(model, 0.6, "magnitude")
+    assert all(bool((w == 0)[m].all()) for w, m in zip(matrices(model).values(), first, strict=True))
+    assert report["achieved"] == pytest.approx(0.6, abs=1e-4)
+    assert "pruned before" in report["note"]
+    assert prune_(model, 0.0, "magnitude")["achieved"] == report["achieved"]
+    with pytest.raises(ConfigError, match=r"target_sparsity is 0\.2, but 0\.6\d* of the blocks are zeros already\. Choose more than that"):
+        prune_(model, 0.2, "magnitude")
+
+
+# structured
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("alpha", [1.0, 0.4, 0.0])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_cutting_units_equals_masking_them(family: str, alpha: float, scope: Any) -> None:
+    model = tiny(family, alpha)
+    before = checkpoint.parameters(model)
+    report = prune_(model, 0.5, "structured", scope)
+    assert report["max_difference"] <= report["tolerance"] == 1e-5
+    assert report["parameters_before"] == before
+    removed, total = (int(n.replace(",", "")) for n in report["of"].split(" prunable")[0].split(" of "))
+    assert before - checkpoint.parameters(model) == removed
+    assert report["achieved"] == removed / total <= 0.5
+    architecture = architecture_of(model.config)
+    assert report["widths"] == list(widths.counts(model, architecture)) == list(checkpoint.structure_of(model).widths)
+    assert report["widths"] != report["widths_before"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.6])
+def test_global_pruning_falls_short_by_less_than_one_unit(family: str, share: float) -> None:
+    model = tiny(family)
+    architecture = architecture_of(model.config)
+    total, largest = 0, 0
+    for block in blocks_of(model, architecture):
+        for width in architecture.widths(block).values():
+            cost = widths.unit_parameters(block, width)
+            total, largest = total + cost * width.units, max(largest, cost)
+    achieved = prune_(model, share)["achieved"]
+    assert share - largest / total < achieved <= share + 0.5 / total
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pruning_by_layer_removes_the_same_share_of_each_width(family: str) -> None:
+    report = prune_(tiny(family), 0.5, "structured", "layer")
+    for before, after in zip(report["widths_before"], report["widths"], strict=True):
+        assert after == {name: n - n // 2 for name, n in before.items()}
+    assert report["unchanged"] == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_largest_reachable_share_leaves_one_unit_everywhere_and_more_is_an_error(family: str) -> None:
+    model = tiny(family)
+    with pytest.raises(
+        ConfigError, match=r"target_sparsity is 0\.9999.*one unit of every width must stay.*largest reachable share is 0\.\d+"
+    ) as error:
+        prune_(model, 0.9999)
+    assert checkpoint.structure_of(model).widths is None
+    reachable = float(str(error.value).rstrip(".").rsplit(" ", 1)[1])
+    achieved = prune_(model, reachable)["achieved"]
+    assert achieved == pytest.approx(reachable, abs=5e-3)  # one unit
+    assert min(n for w in checkpoint.structure_of(model).widths for n in w.values()) >= 1
+
+
+def test_by_layer_the_smallest_width_sets_the_largest_share() -> None:
+    message = r"block 0 heads has 4 units and one must stay: the largest reachable share with scope layer is 0\.75"
+    with pytest.raises(ConfigError, match=message):
+        prune_(tiny("vit"), 0.8, "structured", "layer")
+    assert prune_(tiny("vit"), 0.75, "structured", "layer")["widths"] == [{"heads": 1, "mlp": 16}] * 3
+
+
+def test_a_share_below_one_unit_is_an_error_and_not_silence() -> None:
+    with pytest.raises(ConfigError, match=r"target_sparsity is 0\.001, less than what one unit holds \(0\.0026 with scope global\)"):
+        prune_(tiny("vit"), 0.001)
+
+
+def test_widths_that_lose_nothing_are_named() -> None:
+    report = prune_(tiny("vit"), 0.2, "structured", "layer")
+    assert report["unchanged"] == [f"block {i} heads" for i in range(3)]
+
+
+def test_the_scale_of_a_layer_does_not_count() -> None:
+    one, other = tiny("vit"), tiny("vit")
+    for weight in (p for n, p in other.named_parameters() if "layers.1." in n):
+        weight.data *= 8
+    assert prune_(one, 0.4)["widths"] == prune_(other, 0.4)["widths"]
+
+
+def test_importance_is_the_group_norm_of_torch_pruning() -> None:
+    """`GroupMagnitudeImportance(p=2, group_reduction="sum", normalizer="mean", bias=True)`, a head being the sum of its features."""
+    plain = plain_vit()
+    block, width = plain.vit.layers[1], ARCHITECTURES["vit"].widths(plain.vit.layers[1])
+    importance = tp.importance.GroupMagnitudeImportance(p=2, group_reduction="sum", normalizer="mean", bias=True)
+    graph = dependency_graph(plain)
+    for name, layer, size in (("mlp", block.mlp.fc1, 1), ("heads", block.attention.q_proj, 8)):
+        ours = widths.unit_scores(block, width[name])
+        theirs = (
+            importance(graph.get_pruning_group(layer, tp.prune_linear_out_channels, list(range(layer.out_features)))).view(-1, size).mean(1)
+        )
+        torch.testing.assert_close(ours / ours.mean(), theirs)
+
+
+def test_torch_pruning_removes_the_same_units_to_the_same_outputs() -> None:
+    plain = plain_vit()
+    model = copy.deepcopy(plain)
+    checkpoint.adopt_(model)
+    architecture = ARCHITECTURES["vit"]
+    for i, block in enumerate(blocks_of(model, architecture)):
+        theirs = plain.vit.layers[i]
+        heads, features = [(i + 1) % 4], [i, 5 + i, 40]
+        graph = dependency_graph(plain)
+        graph.get_pruning_group(theirs.attention.q_proj, tp.prune_linear_out_channels, [8 * h + j for h in heads for j in range(8)]).prune()
+        graph.get_pruning_group(theirs.mlp.fc1, tp.prune_linear_out_channels, features).prune()
+        for name, drop in (("heads", heads), ("mlp", features)):
+            width = architecture.widths(block)[name]
+            widths.cut_(block, width, [u for u in range(width.units) if u not in drop])
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(outputs(model), checkpoint.first_output(plain(**checkpoint.example_inputs(model, batch=3))))
+
+
+def dependency_graph(model: Any) -> Any:
+    inputs = {"pixel_values": torch.randn(2, 1, 8, 8)}
+    return tp.DependencyGraph().build_dependency(model, example_inputs=inputs, output_transform=lambda out: out.logits.sum(), verbose=False)
+
+
+def test_a_cut_that_differs_from_the_mask_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_wrong_(block: Any, width: Any, keep: Any, fix: Any = None) -> None:
+        cut(block, width, list(reversed(range(width.units)))[: len(keep)], fix)
+
+    cut = widths.cut_
+    monkeypatch.setattr(step.widths, "cut_", cut_wrong_)
+    with pytest.raises(VerificationError, match=r"differs from the masked original by .*, expected at most 1e-05"):
+        prune_(tiny("vit"), 0.5)
+
+
+def test_a_cut_that_removes_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step.widths, "cut_", lambda *args: None)
+    with pytest.raises(VerificationError, match=r"pruning left [\d,]+ parameters, expected [\d,]+"):
+        prune_(tiny("vit"), 0.5)
+
+
+def test_outputs_that_are_not_numbers_do_not_pass_for_equal() -> None:
+    model = tiny("vit")
+    model.classifier.bias.data[0] = float("nan")
+    with pytest.raises(VerificationError, match="differs from the masked original by nan"):
+        prune_(model, 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", ["magnitude", "structured"])
+def test_half_precision_is_pruned_within_its_own_tolerance(dtype: torch.dtype, method: Any) -> None:
+    model = tiny("vit").to(dtype)
+    report = prune_(model, 0.5, method)
+    assert report["achieved"] == pytest.approx(0.5, abs=2e-3)
+    assert method == "magnitude" or report["max_difference"] <= report["tolerance"] == step.TOLERANCE[dtype]
+    assert model.dtype == dtype
+
+
+def test_pruning_structure_after_zeros_counts_the_zeros_again() -> None:
+    model = tiny("vit")
+    prune_(model, 0.5, "magnitude")
+    report = prune_(model, 0.3)
+    left = sum(w.numel() for w in matrices(model).values())
+    assert checkpoint.structure_of(model).sparsity == zeros(model) / left > 0
+    assert "pruned before" in report["note"]
+    again = prune_(model, 0.3)
+    assert again["widths_before"] == report["widths"]
+    assert again["achieved"] == pytest.approx(0.3, abs=0.05)
+
+
+# both
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["magnitude", "structured"])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_a_share_of_zero_changes_nothing(family: str, method: Any, scope: Any) -> None:
+    model = tiny(family)
+    before, structure = copy.deepcopy(model.state_dict()), checkpoint.structure_of(model)
+    report = prune_(model, 0.0, method, scope)
+    assert report["achieved"] == 0
+    assert checkpoint.structure_of(model) == structure
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["magnitude", "structured"])
+@pytest.mark.parametrize("alpha", [1.0, 0.0])
+def test_pruned_saved_and_loaded_is_bit_equal(family: str, method: Any, alpha: float, tmp_path: Path) -> None:
+    source = saved(tiny(family, alpha), tmp_path / "source")
+    report = prune(source, tmp_path / "out", target_sparsity=0.4, method=method)
+    expected = checkpoint.load(source)
+    prune_(expected, 0.4, method)
+    loaded = checkpoint.load(tmp_path / "out")
+    assert checkpoint.structure_of(loaded) == checkpoint.structure_of(expected)
+    assert loaded.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(v, expected.state_dict()[k]) for k, v in loaded.state_dict().items())
+    assert torch.equal(outputs(loaded), outputs(expected))
+    assert report["parameters"] == report["parameters_after"] == checkpoint.parameters(loaded)
+    assert report["step"] == "prune"
+
+
+def test_widths_that_differ_between_blocks_survive_saving(tmp_path: Path) -> None:
+    prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "out", target_sparsity=0.3)
+    loaded = checkpoint.load(tmp_path / "out")
+    kept = [w["mlp"] for w in checkpoint.structure_of(loaded).widths]
+    assert len(set(kept)) > 1
+    assert [layer.mlp.fc1.out_features for layer in blocks_of(loaded, ARCHITECTURES["vit"])] == kept
+
+
+def test_a_pruned_directory_can_be_pruned_again(tmp_path: Path) -> None:
+    source = saved(tiny("vit", 0.0), tmp_path / "source")
+    prune(source, tmp_path / "a", target_sparsity=0.3)
+    prune(tmp_path / "a", tmp_path / "b", target_sparsity=0.5, method="magnitude")
+    report = prune(tmp_path / "b", tmp_path / "c", target_sparsity=0.3)
+    loaded = checkpoint.load(tmp_path / "c")
+    assert report["structure"] == checkpoint.structure_of(loaded).model_dump(mode="json")
+    assert checkpoint.structure_of(loaded).sparsity > 0
+
+
+def test_gzip_bytes_are_what_gzip_makes_of_the_file(tmp_path: Path) -> None:
+    report = prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "out", target_sparsity=0.9, method="magnitude")
+    file = tmp_path / "out" / "model.safetensors"
+    assert report["bytes"] == file.stat().st_size == (tmp_path / "source" / "model.safetensors").stat().st_size
+    header = 8 + int.from_bytes(file.read_bytes()[:8], "little")
+    assert report["gzip_bytes"] == pytest.approx(len(gzip.compress(file.read_bytes()[header:], 6)), rel=0.02)
+    assert report["gzip_bytes"] < report["bytes"] / 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_sparsity": 1.0}, r"target_sparsity is 1\.0, expected a share in \[0, 1\)"),
+        ({"target_sparsity": -0.1}, r"target_sparsity is -0\.1, expected a share"),
+        ({"target_sparsity": float("nan")}, r"target_sparsity is nan, expected a share"),
+        ({"target_sparsity": 0.5, "method": "lottery"}, "method is 'lottery', expected one of: magnitude, structured"),
+        ({"target_sparsity": 0.5, "scope": "block"}, "scope is 'block', expected one of: global, layer"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_before_any_work(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prune(tmp_path / "nothing there", tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_exists_is_refused_before_any_work(tmp_path: Path) -> None:
+    source = saved(tiny("vit"), tmp_path / "source")
+    (source / "model.safetensors").write_bytes(b"damaged")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(ModelDirError, match="exists and is not empty"):
+        prune(source, tmp_path / "out", target_sparsity=0.5)
+
+
+def test_an_unreachable_share_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = saved(tiny("vit"), tmp_path / "source")
+    with pytest.raises(ConfigError, match="largest reachable share"):
+        prune(source, tmp_path / "out", target_sparsity=0.99)
+    assert [p.name for p in tmp_path.iterdir()] == ["source"]
+
+
+# recovery
+
+
+def job(**options: Any) -> Job:
+    return Job("digits", Recipe(epochs=1, batch_size=32, lr=1e-3, **options), limit=160, eval_limit=100)
+
+
+@pytest.mark.parametrize("method", ["magnitude", "structured"])
+def test_training_back_keeps_what_was_pruned(method: Any, tmp_path: Path) -> None:
+    source = saved(tiny("vit", 0.0), tmp_path / "source")
+    report = prune(source, tmp_path / "out", target_sparsity=0.5, method=method, job=job())
+    only_pruned = checkpoint.load(source)
+    prune_(only_pruned, 0.5, method)
+    trained = checkpoint.load(tmp_path / "out")
+    assert checkpoint.structure_of(trained) == checkpoint.structure_of(only_pruned)
+    for before, after in zip(matrices(only_pruned).values(), matrices(trained).values(), strict=True):
+        assert torch.equal(before == 0, after == 0)
+        assert not torch.equal(before, after)
+    assert report["training"]["steps"] == 5
+    assert {"before", "after", "drop"} <= report.keys()
+
+
+@pytest.mark.parametrize("method", ["magnitude", "structured"])
+def test_the_same_seed_gives_the_same_weights(method: Any, tmp_path: Path) -> None:
+    source = saved(tiny("vit"), tmp_path / "source")
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        prune(source, tmp_path / name, target_sparsity=0.5, method=method, job=job(seed=seed))
+    a, b, c = (find_source(tmp_path / name).sha256() for name in "abc")
+    assert a == b != c
+
+
+def test_training_that_loses_zeros_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def forgetful(model: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        for weight in matrices(model).values():
+            weight.data += 1
+        return {}
+
+    monkeypatch.setattr("acn_compress.job.run_job", forgetful)
+    with pytest.raises(VerificationError, match=r"training left 0 zeros of 12,288"):
+        prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "out", target_sparsity=0.5, method="magnitude", job=job())
+    assert not (tmp_path / "out").exists()
