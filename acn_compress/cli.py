@@ -9,9 +9,8 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,39 +24,14 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-class Layer(StrEnum):
-    block, branch, plain = "block", "branch", "plain"
-
-
-class Bound(StrEnum):
-    upper, point = "upper", "point"
-
-
-class Method(StrEnum):
-    structured, magnitude = "structured", "magnitude"
-
-
-class Scope(StrEnum):
-    """Named `layer` for one share per layer; "global" is a Python keyword, hence the trailing underscore of the member."""
-
-    global_, layer = "global", "layer"
-
-
-class Format(StrEnum):
-    onnx, safetensors = "onnx", "safetensors"
-
-
-class Precision(StrEnum):
-    auto, fp32, bf16 = "auto", "fp32", "bf16"
-
-
-class Augment(StrEnum):
-    crop, flip_crop = "crop", "flip-crop"
-
-
-class Init(StrEnum):
-    source, random = "source", "random"
-
+Layer = Literal["block", "branch", "plain"]
+Bound = Literal["upper", "point"]
+Method = Literal["structured", "magnitude"]
+Scope = Literal["global", "layer"]
+Format = Literal["onnx", "safetensors"]
+Precision = Literal["auto", "fp32", "bf16"]
+Augment = Literal["crop", "flip-crop"]
+Init = Literal["source", "random"]
 
 SRC = Annotated[str, typer.Argument(metavar="SRC", help="Model directory, Hub id, or weight file (with --config).")]
 OUT = Annotated[str, typer.Argument(metavar="OUT", help="Directory to write; it appears whole or not at all.")]
@@ -152,8 +126,7 @@ def _job(data: str, options: dict[str, Any]) -> Any:
 
     columns = _columns(options["label_column"], options["image_column"], options["text_column"])
     known = {k: v for k, v in options.items() if k in Training.__annotations__ and k != "columns"}
-    plain = {k: v.value if isinstance(v, StrEnum) else v for k, v in known.items()}
-    return as_job(data, {**plain, "columns": columns})  # type: ignore[typeddict-item]
+    return as_job(data, {**known, "columns": columns})  # type: ignore[typeddict-item]
 
 
 def _progress(options: dict[str, Any]) -> Any:
@@ -174,13 +147,13 @@ def inspect(src: SRC, config: CONFIG = None) -> dict[str, Any]:
 def convert(
     src: SRC, out: OUT, data: DATA, alpha_end: Annotated[float, typer.Option(help="Alpha at the end: 0 is the ACN, between 0 and 1 a hybrid.")] = 0.0,
     alpha: Annotated[str | None, typer.Option(help="'learned' trains alpha per layer instead of walking it.")] = None,
-    layer: Annotated[Layer, typer.Option(help="What one layer is.")] = Layer.block,
+    layer: Annotated[Layer, typer.Option(help="What one layer is.")] = "block",
     anneal: Annotated[float, typer.Option(help="Share of the steps in which alpha walks from 1 to --alpha-end.")] = 0.5,
     depth: Annotated[int | None, typer.Option(min=1, help="Cut to the first DEPTH blocks before training.")] = None,
-    init: Annotated[Init, typer.Option(help="random trains the form from scratch; SRC is then a config.")] = Init.source,
+    init: Annotated[Init, typer.Option(help="random trains the form from scratch; SRC is then a config.")] = "source",
     teacher: TEACHER = None, eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05,
     weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5,
-    temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = Precision.auto,
+    temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto",
     checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
     label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None,
     seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False, overwrite: OVERWRITE = False,
@@ -190,14 +163,14 @@ def convert(
     if alpha not in {None, "learned"}:
         raise ConfigError(f"alpha is '{alpha}', expected 'learned'. For a fixed end of the walk use --alpha-end.")
     common = {"device": _device(device), "resume": resume, "overwrite": overwrite, "progress": _progress(options)}
-    if init is Init.random:
+    if init == "random":
         from acn_compress.steps.finetune import finetune as scratch
 
-        return scratch(src, out, _job(data, options), teacher=teacher, init="random", alpha=alpha_end, layer=layer.value, **common)
+        return scratch(src, out, _job(data, options), teacher=teacher, init="random", alpha=alpha_end, layer=layer, **common)
     from acn_compress.steps.convert import convert as step
 
     return step(
-        src, out, _job(data, options), alpha_end=alpha_end, layer=layer.value, learned=alpha == "learned", anneal=anneal, depth=depth,
+        src, out, _job(data, options), alpha_end=alpha_end, layer=layer, learned=alpha == "learned", anneal=anneal, depth=depth,
         teacher=teacher, config=config, **common,
     )  # fmt: skip
 
@@ -205,14 +178,14 @@ def convert(
 @command
 def finetune(
     src: SRC, out: OUT, data: DATA, teacher: TEACHER = None,
-    init: Annotated[Init, typer.Option(help="random trains from scratch; SRC is then a config.")] = Init.source,
+    init: Annotated[Init, typer.Option(help="random trains from scratch; SRC is then a config.")] = "source",
     alpha: Annotated[float | None, typer.Option(help="With --init random: the form to train, 0 = ACN; default residual.")] = None,
-    layer: Annotated[Layer, typer.Option(help="With --alpha: what one layer is.")] = Layer.block,
+    layer: Annotated[Layer, typer.Option(help="With --alpha: what one layer is.")] = "block",
     depth: Annotated[int | None, typer.Option(min=1, help="Keep only the first DEPTH blocks before training (the plain baseline).")] = None,
     task: Annotated[str | None, typer.Option(help="Train a new head for this task, for example text-classification.")] = None,
     eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05,
     label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0,
-    prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = Precision.auto, checkpointing: CHECKPOINTING = False,
+    prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False,
     augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None,
     image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False,
     overwrite: OVERWRITE = False,
@@ -222,7 +195,7 @@ def finetune(
     from acn_compress.steps.finetune import finetune as step
 
     return step(
-        src, out, _job(data, options), teacher=teacher, init=init.value, alpha=alpha, layer=layer.value, task=task, depth=depth, config=config,
+        src, out, _job(data, options), teacher=teacher, init=init, alpha=alpha, layer=layer, task=task, depth=depth, config=config,
         device=_device(device), resume=resume, overwrite=overwrite, progress=_progress(options),
     )  # fmt: skip
 
@@ -249,7 +222,7 @@ def evaluate(
 def profile(
     src: SRC, data: DATA,
     max_drop: Annotated[float, typer.Option(help="Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy.")] = 0.01,
-    bound: Annotated[Bound, typer.Option(help="What must pass: the upper end of the paired 95 % interval, or the measured drop.")] = Bound.upper,
+    bound: Annotated[Bound, typer.Option(help="What must pass: the upper end of the paired 95 % interval, or the measured drop.")] = "upper",
     measure: Annotated[list[str] | None, typer.Option(help="More measures: influence, cka, leave-one-out, taylor. May be repeated.")] = None,
     to: Annotated[str | None, typer.Option(help="Directory for profile.json and profile.png instead of SRC.")] = None,
     limit: LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
@@ -259,7 +232,7 @@ def profile(
     from acn_compress.steps.profile import profile as step
 
     return step(
-        src, data=data, max_drop=max_drop, bound=bound.value, extras=tuple(measure or ()), columns=_columns(label_column, image_column, text_column),
+        src, data=data, max_drop=max_drop, bound=bound, extras=tuple(measure or ()), columns=_columns(label_column, image_column, text_column),
         limit=limit, max_length=max_length, batch_size=batch_size, seed=seed, to=to, device=_device(device),
     )  # fmt: skip
 
@@ -270,7 +243,7 @@ def truncate(
     depth: Annotated[int | None, typer.Option(help="Keep the first DEPTH blocks.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Or: the smallest depth whose drop is at most this, in the metric's own units.")] = None,
     data: MAYBE_DATA = None,
-    bound: Annotated[Bound, typer.Option(help="What must pass: the upper end of the paired 95 % interval, or the measured drop.")] = Bound.upper,
+    bound: Annotated[Bound, typer.Option(help="What must pass: the upper end of the paired 95 % interval, or the measured drop.")] = "upper",
     tail_only: Annotated[bool, typer.Option("--tail-only", help="The rule anyway: only the last blocks are cut, because only prefixes are exact.")] = True,
     profile: Annotated[str | None, typer.Option(help="A profile.json that does not lie in SRC.")] = None,
     limit: LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
@@ -280,7 +253,7 @@ def truncate(
     from acn_compress.steps.truncate import truncate as step
 
     return step(
-        src, out, depth=depth, max_drop=max_drop, data=data, bound=bound.value, profile=profile, columns=_columns(label_column, image_column, text_column),
+        src, out, depth=depth, max_drop=max_drop, data=data, bound=bound, profile=profile, columns=_columns(label_column, image_column, text_column),
         limit=limit, max_length=max_length, batch_size=batch_size, seed=seed, config=config, device=_device(device), overwrite=overwrite,
     )  # fmt: skip
 
@@ -292,13 +265,13 @@ def prune(
         "Share in 0..1. structured: of the parameters of attention heads and MLP features of the blocks, removed. "
         "magnitude: of the weights in the weight matrices of the blocks, set to zero."
     ))],
-    method: Annotated[Method, typer.Option(help="structured is smaller and faster; magnitude only sets zeros.")] = Method.structured,
-    scope: Annotated[Scope, typer.Option(help="One ranking over all blocks, or the same share in each layer.")] = Scope.global_,
+    method: Annotated[Method, typer.Option(help="structured is smaller and faster; magnitude only sets zeros.")] = "structured",
+    scope: Annotated[Scope, typer.Option(help="One ranking over all blocks, or the same share in each layer.")] = "global",
     data: MAYBE_DATA = None,
     epochs: Annotated[float, typer.Option(help="Recovery training after pruning, distilling from SRC; 0 = none.")] = 0.0,
     eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
     distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1,
-    precision: PRECISION = Precision.auto, checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None,
+    precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None,
     eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
     config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False, overwrite: OVERWRITE = False,
 ) -> dict[str, Any]:  # fmt: skip
@@ -310,7 +283,7 @@ def prune(
         raise ConfigError(f"epochs is {epochs:g}: recovery training needs --data and more than 0 epochs.")
     job = _job(data, options) if data is not None and epochs > 0 else None
     return step(
-        src, out, target_sparsity=target_sparsity, method=method.value, scope=scope.value, job=job, config=config, device=_device(device),
+        src, out, target_sparsity=target_sparsity, method=method, scope=scope, job=job, config=config, device=_device(device),
         resume=resume, overwrite=overwrite, progress=_progress(options),
     )  # fmt: skip
 
@@ -318,7 +291,7 @@ def prune(
 @command
 def export(
     src: SRC, out: Annotated[str, typer.Argument(metavar="OUT", help="Directory to write.")],
-    format: Annotated[Format, typer.Option(help="onnx, or safetensors: the compact model directory itself.")] = Format.onnx,
+    format: Annotated[Format, typer.Option(help="onnx, or safetensors: the compact model directory itself.")] = "onnx",
     opset: Annotated[int, typer.Option(min=18, max=24, help="ONNX operator set.")] = 20,
     tolerance: Annotated[float, typer.Option(help="Largest difference to torch that is let through.")] = 1e-4,
     quantize: Annotated[str | None, typer.Option(help="int8: dynamic quantisation, judged by agreement with torch.")] = None,
@@ -327,7 +300,7 @@ def export(
     """Export, and compare the result with the source; on a mismatch nothing is left behind."""
     from acn_compress.steps.export import export as step
 
-    return step(src, out, format=format.value, opset=opset, tolerance=tolerance, quantize=quantize, config=config, seed=seed, overwrite=overwrite)
+    return step(src, out, format=format, opset=opset, tolerance=tolerance, quantize=quantize, config=config, seed=seed, overwrite=overwrite)
 
 
 @command
@@ -357,7 +330,7 @@ def compare(
     alpha_end: Annotated[float, typer.Option(help="Alpha at the end of the ACN routes.")] = 0.0,
     eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
     distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, accumulate: ACCUMULATE = 1,
-    precision: PRECISION = Precision.auto, augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
+    precision: PRECISION = "auto", augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
     label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto",
     overwrite: OVERWRITE = False,
 ) -> dict[str, Any]:  # fmt: skip

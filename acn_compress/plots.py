@@ -45,9 +45,28 @@ def profile(report: dict[str, Any], path: Path) -> None:
             left.axvline(report["cutoff"], color="#c92a2a", linewidth=1.5, label=f"cutoff: {report['cutoff']} of {x[-1]} blocks")
         left.set(xlabel="blocks kept", ylabel=metric, title=f"Quality at every depth ({report['structure']['form']} form)")
         left.set_xticks(x if len(x) <= 16 else x[:: len(x) // 12])
-        left.legend(frameon=False, loc="lower right")
+        left.legend(frameon=True, facecolor="white", framealpha=1, edgecolor="none", loc="lower right")
         names = ["embed", *(str(b["block"]) for b in blocks[1:])]
         right.bar(names, [100 * b["share"] for b in blocks], color=[MUTED, *[BAR] * (len(blocks) - 1)])
         right.set(xlabel="block", ylabel="share of contributed norm, %", title="What every block adds to the output")
         right.grid(axis="x", visible=False)
         figure.suptitle(f"{report['source']} on {report['data']} (n = {report['full']['examples']:,})", fontsize=10, color=MUTED)
+
+
+def comparison(report: dict[str, Any], path: Path) -> None:
+    """Quality over depth for every route, and the same under noise if it was measured."""
+    kinds = ["clean"] + (["noisy"] if report["noise"] else [])
+    routes = list(dict.fromkeys(r["route"] for r in report["table"]))
+    colours = ["#1f2933", "#9aa5b1", "#e8590c", "#0b7285", "#5f3dc4", "#2f9e44"]
+    with _figure(path, len(kinds), (5.9 * len(kinds), 4.4)) as (figure, axes):
+        for axis, kind in zip(axes, kinds, strict=True):
+            for route, colour in zip(routes, colours, strict=False):
+                rows = sorted((r for r in report["table"] if r["route"] == route), key=lambda r: r["depth"])
+                style = "--" if not route.startswith("acn") else "-"
+                axis.plot([r["depth"] for r in rows], [r[kind] for r in rows], style, marker="o", markersize=5, color=colour, label=route)
+            whole = report["whole"]["value" if kind == "clean" else "noisy"]
+            axis.axhline(whole, color=MUTED, linestyle=":", linewidth=1.2, label="whole network, untouched")
+            axis.set(xlabel="blocks kept", ylabel=report["whole"]["metric"], title="clean" if kind == "clean" else f"under {report['noise']}")
+            axis.set_xticks(sorted({r["depth"] for r in report["table"]}))
+        axes[0].legend(frameon=True, facecolor="white", edgecolor="none", fontsize=9)
+        figure.suptitle(f"{report['source']}: equal training budget ({report['budget']['epochs_of_whole']:g} epochs of the whole)", fontsize=10, color=MUTED)

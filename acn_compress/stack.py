@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from acn_compress.form import LayerKind, run_block, total
+from acn_compress.form import Alpha, LayerKind, run_block, total
 
 if TYPE_CHECKING:
     from acn_compress.architectures import Architecture
@@ -32,8 +32,7 @@ class AcnBlock(nn.Module):
 
     def forward(self, h: Tensor, held: Tensor | None, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         branches = self.acn_architecture.branches(self, *args, **kwargs)
-        alphas = self.acn_alphas if self.acn_learned is None else tuple(self.acn_learned.clamp(0, 1).unbind())
-        return run_block(h, held, branches, alphas, self.acn_layer)
+        return run_block(h, held, branches, current_alphas(self), self.acn_layer)
 
 
 class Stack(nn.Module):
@@ -97,6 +96,11 @@ def _gate(gate: Tensor, before: tuple[Tensor, Tensor | None], after: tuple[Tenso
     added = total(*after) - total(*before)
     held = (gate - 1) * added
     return after[0], held if after[1] is None else after[1] + held
+
+
+def current_alphas(block: Any) -> tuple[Alpha, ...]:
+    """The alphas of a wrapped block's layers: numbers, or tensors while they are trained."""
+    return cast("AcnBlock", block).acn_alphas if block.acn_learned is None else tuple(block.acn_learned.clamp(0, 1).unbind())
 
 
 @cache

@@ -237,7 +237,7 @@ def _use_bf16(model: Any, precision: str) -> bool:
         able = cpuinfo.is_file() and any(f in cpuinfo.read_text() for f in ("avx512_bf16", "amx_bf16"))
     if precision == "bf16" and not able:
         raise ConfigError("precision is bf16, but this processor does not multiply bfloat16. Choose auto or fp32.")
-    wide = getattr(model.config, "hidden_size", None) or getattr(model.config, "num_features", 0)
+    wide = int(getattr(model.config, "hidden_size", None) or getattr(model.config, "num_features", None) or 0)
     return able and (precision == "bf16" or (precision == "auto" and wide >= 256))
 
 
@@ -375,12 +375,8 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
     def _alpha(self) -> float:
         """The mean alpha now."""
         with torch.no_grad():
-            values = [
-                a
-                for block in stack.blocks_of(self.model, self.architecture)
-                for a in (block.acn_alphas if block.acn_learned is None else block.acn_learned.clamp(0, 1).tolist())  # type: ignore[union-attr, operator]
-            ]
-        return sum(values) / len(values)
+            values = [a for block in stack.blocks_of(self.model, self.architecture) for a in stack.current_alphas(block)]
+        return sum(float(a) for a in values) / len(values)
 
 
 def _zeros(model: Any) -> list[tuple[Tensor, Tensor]]:
