@@ -17,7 +17,7 @@ from acn_compress.architectures import ARCHITECTURES, PREFIX, architecture_of
 
 
 @cache
-def config_class(base: type[Any]) -> type[Any]:
+def config_class(base: Any) -> Any:
     """The compressed twin of a transformers config class."""
 
     def __post_init__(self: Any, **kwargs: Any) -> None:
@@ -25,12 +25,12 @@ def config_class(base: type[Any]) -> type[Any]:
         _register_models(cls, base)
 
     fields = {"model_type": PREFIX + base.model_type, "__annotations__": {"acn": "dict | None"}, "acn": None}
-    cls = type(f"Acn{base.__name__}", (base,), {**fields, "__post_init__": __post_init__, "__module__": __name__})
+    cls: Any = type(f"Acn{base.__name__}", (base,), {**fields, "__post_init__": __post_init__, "__module__": __name__})
     return cls
 
 
 @cache
-def model_class(base: type[Any]) -> type[Any]:
+def model_class(base: Any) -> Any:
     """The compressed twin of a transformers model class; its constructor builds the structure its config describes."""
     from acn_compress import stack, widths
     from acn_compress.structure import Structure
@@ -45,17 +45,17 @@ def model_class(base: type[Any]) -> type[Any]:
         stack.set_alphas_(self, architecture, structure.alpha, structure.layer)
 
     body = {"__init__": __init__, "config_class": config_class(base.config_class), "__module__": __name__}
-    cls = type(f"Acn{base.__name__}", (base,), body)
+    cls: Any = type(f"Acn{base.__name__}", (base,), body)
     return cls
 
 
-def plain_class(cls: type[Any]) -> type[Any]:
+def plain_class(cls: Any) -> Any:
     """The transformers class behind a compressed one; any other class is returned as it is."""
     return cls.__mro__[1] if cls.__module__ == __name__ else cls
 
 
 @cache
-def _register_models(config: type[Any], base: type[Any]) -> None:
+def _register_models(config: Any, base: Any) -> None:
     from transformers.models.auto import modeling_auto
 
     for auto in vars(modeling_auto).values():
