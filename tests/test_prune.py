@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import transformers
 
 from acn_compress import checkpoint, output, widths
 from acn_compress.architectures import ARCHITECTURES, architecture_of
-from acn_compress.errors import ConfigError, ModelDirError, VerificationError
+from acn_compress.errors import ConfigError, Interrupted, ModelDirError, VerificationError
 from acn_compress.job import Job
 from acn_compress.modeldir import find_source
 from acn_compress.stack import blocks_of
@@ -425,6 +426,22 @@ def test_the_same_seed_gives_the_same_weights(method: Any, tmp_path: Path) -> No
         prune(source, tmp_path / name, target_sparsity=0.5, method=method, job=job(seed=seed))
     a, b, c = (find_source(tmp_path / name).sha256() for name in "abc")
     assert a == b != c
+
+
+@pytest.mark.parametrize("method", ["magnitude", "structured"])
+def test_an_interrupted_recovery_goes_on_to_the_same_weights(method: Any, tmp_path: Path) -> None:
+    def interrupt(info: dict[str, Any]) -> None:
+        if info["step"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    source = saved(tiny("vit"), tmp_path / "source")
+    options: dict[str, Any] = {"target_sparsity": 0.5, "method": method, "job": job()}
+    prune(source, tmp_path / "whole", **options)
+    with pytest.raises(Interrupted, match="--resume"):
+        prune(source, tmp_path / "out", **options, progress=interrupt)
+    assert not (tmp_path / "out").exists()
+    prune(source, tmp_path / "out", **options, resume=True)
+    assert find_source(tmp_path / "out").sha256() == find_source(tmp_path / "whole").sha256()
 
 
 def test_training_that_loses_zeros_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, A
         src: model directory, Hub id, or weight file.
         config: config.json (or its directory) for a weight file.
     Returns:
-        source, family, supported (and why not), bytes of the weight files, dtype (of most of the weights), steps (provenance), profile
-        (None, or whether it was made from these weights); if the family is supported also class, task, parameters, parts (parameters of
-        embeddings, blocks, head: what comes before, in and after the blocks), input, labels, form, layer, alpha, blocks (kept, of
+        source, family, supported (and why not), bytes of the weight files, dtype (of most of the weights), provenance (the steps so far),
+        profile (None, or whether it was made from these weights); if the family is supported also class, task, parameters, parts
+        (parameters before, in and after the blocks: embeddings, blocks, head), input, labels, form, layer, alpha, blocks (kept, of
         source_blocks), widths per block, full_widths (of an unpruned block) and sparsity.
     Raises:
         CheckpointError, ModelDirError: if there is no readable checkpoint.
@@ -37,13 +37,14 @@ def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, A
     source = modeldir.find_source(src, config=config)
     name = source.config.get("model_type")
     report: dict[str, Any] = {
+        "step": "inspect",
         "source": source.name,
         "family": base_type(name) if isinstance(name, str) else None,
         "supported": True,
         "why": None,
         "bytes": source.bytes(),
         "dtype": _dtype(source),
-        "steps": [
+        "provenance": [
             {key: entry.get(key) for key in ("step", "source", "seed", "finished")}
             for entry in (source.read("provenance.json") or {}).get("steps", [])
         ],
