@@ -373,6 +373,11 @@ def test_gzip_bytes_are_what_gzip_makes_of_the_file(tmp_path: Path) -> None:
         ({"target_sparsity": float("nan")}, r"target_sparsity is nan, expected a share"),
         ({"target_sparsity": 0.5, "method": "lottery"}, "method is 'lottery', expected one of: magnitude, structured"),
         ({"target_sparsity": 0.5, "scope": "block"}, "scope is 'block', expected one of: global, layer"),
+        ({"target_sparsity": 0.5, "data": "digits"}, "data is given without epochs"),
+        ({"target_sparsity": 0.5, "epochs": 1}, "epochs is given without data"),
+        ({"target_sparsity": 0.5, "lr": 0.1}, "lr is given without data"),
+        ({"target_sparsity": 0.5, "data": "digits", "epochs": 1, "job": Job("digits")}, "data and job are both given"),
+        ({"target_sparsity": 0.5, "data": "digits", "epochs": -1}, "epochs is -1, expected more than 0"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused_before_any_work(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -426,6 +431,13 @@ def test_the_same_seed_gives_the_same_weights(method: Any, tmp_path: Path) -> No
         prune(source, tmp_path / name, target_sparsity=0.5, method=method, job=job(seed=seed))
     a, b, c = (find_source(tmp_path / name).sha256() for name in "abc")
     assert a == b != c
+
+
+def test_flat_options_are_the_same_as_a_job(tmp_path: Path) -> None:
+    source = saved(tiny("vit"), tmp_path / "source")
+    prune(source, tmp_path / "a", target_sparsity=0.5, job=job(seed=1))
+    prune(source, tmp_path / "b", target_sparsity=0.5, data="digits", epochs=1, batch_size=32, lr=1e-3, limit=160, eval_limit=100, seed=1)
+    assert find_source(tmp_path / "a").sha256() == find_source(tmp_path / "b").sha256()
 
 
 @pytest.mark.parametrize("method", ["magnitude", "structured"])

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from acn_compress.modeldir import Source, check_out, find_source
 from acn_compress.stack import blocks_of
 
 if TYPE_CHECKING:
-    from acn_compress.job import Job
+    from acn_compress.job import Job, Training
     from acn_compress.training import Progress
 
 Method = Literal["magnitude", "structured"]
@@ -43,14 +43,16 @@ def prune(
     target_sparsity: float,
     method: Method = "structured",
     scope: Scope = "global",
+    data: str | None = None,
     job: Job | None = None,
     config: str | Path | None = None,
     device: str = "cpu",
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **training: Unpack[Training],
 ) -> dict[str, Any]:
-    """Prune a model, and with a `job` train it back, distilling from the unpruned source.
+    """Prune a model, and with `data` and `epochs` train it back, distilling from the unpruned source.
 
     Args:
         src: model directory, Hub id, or weight file.
@@ -65,14 +67,17 @@ def prune(
             structured: "global" ranks units across blocks by their squared L2 norm over the mean of their width in that block
             (so neither the scale of a layer nor the size of a unit counts), "layer" removes the same share of each width.
             At least one unit of every width stays.
-        job: data and training recipe of the recovery; pruned weights stay zero, removed units stay away. None only prunes.
+        data: to train on after pruning, with `training` as options (epochs is needed); None only prunes. Pruned weights stay zero,
+            removed units stay away.
+        job: data and training recipe in one object, instead of `data` and options.
     Returns:
-        The report: what was asked and achieved, of what, per block (see `prune_`); with a job before, after, paired drop, training.
+        The report: what was asked and achieved, of what, per block (see `prune_`); with training before, after, paired drop, training.
     Raises:
         ConfigError: for a share that cannot be meant or reached.
         VerificationError: if the cut model differs from the masked original.
     """
     check_options(target_sparsity, method, scope)
+    job = _job(data, job, training)
     source = find_source(src, config=config)
     check_out(out, source=source, overwrite=overwrite or resume)
     model = checkpoint.load_source(source, device=device)
@@ -85,6 +90,24 @@ def prune(
     options = {"target_sparsity": target_sparsity, "method": method, "scope": scope, "job": None if job is None else asdict(job)}
     seed = None if job is None else job.recipe.seed
     return output.write(model, out, source=source, step="prune", options=options, report=report, seed=seed, overwrite=overwrite or resume)
+
+
+def _job(data: str | None, job: Job | None, training: Training) -> Job | None:
+    """The recovery that was asked for, or None."""
+    if data is None:
+        given = [name for name, value in training.items() if value and name != "seed"]  # a seed harms nobody: pruning draws nothing
+        if given:
+            raise ConfigError(
+                f"{given[0]} is given without data. Training after pruning needs data and epochs; leave both out to prune only."
+            )
+        return job
+    if not training.get("epochs"):
+        raise ConfigError("data is given without epochs. Training after pruning needs both; leave both out to prune only.")
+    if job is not None:
+        raise ConfigError("data and job are both given. A job holds its own data: give one of them.")
+    from acn_compress.job import as_job
+
+    return as_job(data, training)
 
 
 def _recover(
