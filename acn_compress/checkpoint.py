@@ -65,7 +65,9 @@ def load(
     Raises:
         CheckpointError, ModelDirError, UnsupportedError, VerificationError: in one line each.
     """
-    return load_source(find_source(src, config=config, revision=revision), task=task, num_labels=num_labels, labels=labels, device=device, verify=verify)
+    return load_source(
+        find_source(src, config=config, revision=revision), task=task, num_labels=num_labels, labels=labels, device=device, verify=verify
+    )
 
 
 def load_source(
@@ -151,7 +153,10 @@ def _read(source: Source, cls: Any, hf_config: Any, loaded_dtype: Any) -> tuple[
 
     try:
         if all(p.suffix == ".safetensors" for p in source.weights) and not source.loose:
-            return cast("tuple[Any, dict[str, Any]]", cls.from_pretrained(source.directory, config=hf_config, output_loading_info=True, local_files_only=True))
+            return cast(
+                "tuple[Any, dict[str, Any]]",
+                cls.from_pretrained(source.directory, config=hf_config, output_loading_info=True, local_files_only=True),
+            )
         state = _plain_state(source)
         hf_config.dtype = hf_config.dtype or next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
         return cast(
@@ -184,7 +189,9 @@ def _plain_state(source: Source) -> dict[str, Tensor]:
                 "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
             ) from None
         except Exception as error:  # torch raises RuntimeError, EOFError, ... for files that are no checkpoint
-            raise CheckpointError(f"{path}: not a PyTorch checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]}).") from None
+            raise CheckpointError(
+                f"{path}: not a PyTorch checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]})."
+            ) from None
         state |= _unwrap_state(data, path)
     return state
 
@@ -276,7 +283,9 @@ def verify_alpha_one(model: Any, where: str = "this model") -> None:
             stack.wrap_(model, architecture)
     model.train(training)
     if not torch.equal(ours, theirs) and not (ours.isnan() == theirs.isnan()).all():
-        raise VerificationError(f"{where}: alpha = 1 differs from the original by {(ours - theirs).abs().max():.1e}, expected 0. Please report this.")
+        raise VerificationError(
+            f"{where}: alpha = 1 differs from the original by {(ours - theirs).abs().max():.1e}, expected 0. Please report this."
+        )
 
 
 def first_output(output: Any) -> Tensor:
@@ -414,4 +423,3 @@ def _quiet() -> Iterator[None]:
         hf_logging.set_verbosity(level)
         if bars:
             hf_logging.enable_progress_bar()
-

@@ -36,7 +36,9 @@ Init = Literal["source", "random"]
 SRC = Annotated[str, typer.Argument(metavar="SRC", help="Model directory, Hub id, or weight file (with --config).")]
 OUT = Annotated[str, typer.Argument(metavar="OUT", help="Directory to write; it appears whole or not at all.")]
 DATA = Annotated[str, typer.Option("--data", help="digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.")]
-MAYBE_DATA = Annotated[str | None, typer.Option("--data", help="digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.")]
+MAYBE_DATA = Annotated[
+    str | None, typer.Option("--data", help="digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.")
+]
 EVAL_DATA = Annotated[str | None, typer.Option(help="Data to measure on; default: the validation or test split of --data, if it has one.")]
 CONFIG = Annotated[str | None, typer.Option(help="config.json (or its directory) for a bare weight file.")]
 LABEL = Annotated[str | None, typer.Option(help="Column that holds the labels.")]
@@ -146,7 +148,7 @@ def inspect(src: SRC, config: CONFIG = None) -> dict[str, Any]:
 @command
 def convert(
     src: SRC, out: OUT, data: DATA, alpha_end: Annotated[float, typer.Option(help="Alpha at the end: 0 is the ACN, between 0 and 1 a hybrid.")] = 0.0,
-    alpha: Annotated[str | None, typer.Option(help="'learned' trains alpha per layer instead of walking it.")] = None,
+    alpha: Annotated[str | None, typer.Option(help="'learned' trains alpha per layer from --alpha-end on, once the walk is done.")] = None,
     layer: Annotated[Layer, typer.Option(help="What one layer is.")] = "block",
     anneal: Annotated[float, typer.Option(help="Share of the steps in which alpha walks from 1 to --alpha-end.")] = 0.5,
     depth: Annotated[int | None, typer.Option(min=1, help="Cut to the first DEPTH blocks before training.")] = None,
@@ -315,7 +317,9 @@ def benchmark(
     """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise is called none."""
     from acn_compress.steps.benchmark import benchmark as step
 
-    return step(sources, batch_size=batch_size, threads=threads, repeats=repeats, length=length, backends=tuple(backend or ("torch", "onnx")))
+    return step(
+        sources, batch_size=batch_size, threads=threads, repeats=repeats, length=length, backends=tuple(backend or ("torch", "onnx"))
+    )
 
 
 @command
@@ -361,12 +365,20 @@ def run(
     from acn_compress.runner import run as step
 
     return step(
-        read(recipe), out=out, source=source, data=data, device=_device(device), progress=console.training_progress(), on_step=console.step_started
+        read(recipe),
+        out=out,
+        source=source,
+        data=data,
+        device=_device(device),
+        progress=console.training_progress(),
+        on_step=console.step_started,
     )
 
 
 @command
-def validate(recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a packaged recipe.")]) -> dict[str, Any]:
+def validate(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a packaged recipe.")],
+) -> dict[str, Any]:
     """Check a recipe: every fault at once, with its place in the file."""
     from acn_compress.recipe import read
 

@@ -39,7 +39,9 @@ class _Live:
 
     def __call__(self, info: dict[str, Any]) -> None:
         if self._bar is None:
-            self._bar = Progress(TextColumn("{task.completed}/{task.total}"), BarColumn(24), TextColumn("{task.description}"), console=err, transient=True)
+            self._bar = Progress(
+                TextColumn("{task.completed}/{task.total}"), BarColumn(24), TextColumn("{task.description}"), console=err, transient=True
+            )
             self._task = self._bar.add_task("", total=info["steps"])
             self._bar.start()
         self._bar.update(self._task, completed=info["step"], description=_numbers(info))
@@ -94,7 +96,9 @@ def _pairs(title: str, rows: list[tuple[str, Any]]) -> None:
     out.print(table)
 
 
-def table(title: str, rows: list[dict[str, Any]], columns: list[tuple[str, Callable[[dict[str, Any]], Any]]], footer: list[str] = []) -> None:  # noqa: B006
+def table(
+    title: str, rows: list[dict[str, Any]], columns: list[tuple[str, Callable[[dict[str, Any]], Any]]], footer: list[str] = []
+) -> None:  # noqa: B006
     """Rows of plain data as a table; the first column is text, the others numbers."""
     grid = Table(title=escape(title), title_justify="left")
     for i, (name, _) in enumerate(columns):
@@ -125,7 +129,9 @@ def _model(report: dict[str, Any]) -> None:
         rows.append(("check", f"largest difference to the masked original {report['max_difference']:.1e}"))
     before = report.get("parameters_before")
     rows.append(("parameters", f"{report['parameters']:,}" + (f" (before {before:,})" if before else "")))
-    rows.append(("bytes", f"{size(report['bytes'])} on disk" + (f", {size(report['gzip_bytes'])} with gzip" if "gzip_bytes" in report else "")))
+    rows.append(
+        ("bytes", f"{size(report['bytes'])} on disk" + (f", {size(report['gzip_bytes'])} with gzip" if "gzip_bytes" in report else ""))
+    )
     for key in ("before", "after"):
         if key in report:
             q = report[key]
@@ -158,7 +164,9 @@ def _next(report: dict[str, Any]) -> None:
 def _evaluate(report: dict[str, Any]) -> None:
     r = report["result"]
     extra = [(k, v) for k, v in r.items() if k not in {"metric", "value", "low", "high", "examples"}]
-    rows: list[tuple[str, Any]] = [("data", f"{report['data']}" + (f", noise {report['noise']}" if report["noise"] else "") + f", n = {r['examples']:,}")]
+    rows: list[tuple[str, Any]] = [
+        ("data", f"{report['data']}" + (f", noise {report['noise']}" if report["noise"] else "") + f", n = {r['examples']:,}")
+    ]
     rows += [(r["metric"], quality(r)), *((k, f"{v:.4f}") for k, v in extra)]
     if "drop" in report:
         d = report["drop"]
@@ -191,7 +199,12 @@ def _profile(report: dict[str, Any]) -> None:
         else f"no depth below {len(rows) - 1} keeps the drop within {report['max_drop']:g} ({report['bound']} bound)."
     )
     title = f"profile {report['source']} ({report['structure']['form']} form) on {report['data']}, n = {report['full']['examples']:,}"
-    table(title, rows, columns, [verdict, "share, cosine: of what the block at this depth adds to the output.", "written: " + ", ".join(report["files"])])
+    table(
+        title,
+        rows,
+        columns,
+        [verdict, "share, cosine: of what the block at this depth adds to the output.", "written: " + ", ".join(report["files"])],
+    )
     if found is not None:
         out.print(f"next: acn-compress truncate {escape(str(report['source']))} OUT --max-drop {report['max_drop']:g}")
 

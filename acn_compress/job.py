@@ -116,10 +116,13 @@ def run_job(
     data, eval_data = job.train_split(model, source), job.eval_split(model, source)
     before = None if eval_data is None else measure(reference or model, eval_data)
     glance = None if eval_data is None else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
-    result = fit(
-        model, data, job.recipe, walk=walk, teacher=teacher, eval_data=glance, state=state, resume=resume, progress=progress
-    )
-    report: dict[str, Any] = {"data": data.name, "examples": len(data), "eval_data": eval_data.name if eval_data else None, "training": result.report()}
+    result = fit(model, data, job.recipe, walk=walk, teacher=teacher, eval_data=glance, state=state, resume=resume, progress=progress)
+    report: dict[str, Any] = {
+        "data": data.name,
+        "examples": len(data),
+        "eval_data": eval_data.name if eval_data else None,
+        "training": result.report(),
+    }
     if eval_data is not None and before is not None:
         after = measure(model, eval_data)
         report |= {"before": summary(before, data.task), "after": summary(after, data.task), "drop": paired(after, before)}

@@ -132,7 +132,9 @@ def _loose_source(path: Path, config: str | Path | None) -> Source:
     where = Path(config).expanduser() if config else path.parent
     where = where.parent if where.is_file() else where
     if not (where / "config.json").is_file():
-        raise CheckpointError(f"{path}: a weight file says nothing about its architecture. Pass --config with a config.json or its directory.")
+        raise CheckpointError(
+            f"{path}: a weight file says nothing about its architecture. Pass --config with a config.json or its directory."
+        )
     return Source(str(path), where, (path,), loose=True)
 
 

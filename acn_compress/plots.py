@@ -66,7 +66,13 @@ def comparison(report: dict[str, Any], path: Path) -> None:
                 axis.plot([r["depth"] for r in rows], [r[kind] for r in rows], style, marker="o", markersize=5, color=colour, label=route)
             whole = report["whole"]["value" if kind == "clean" else "noisy"]
             axis.axhline(whole, color=MUTED, linestyle=":", linewidth=1.2, label="whole network, untouched")
-            axis.set(xlabel="blocks kept", ylabel=report["whole"]["metric"], title="clean" if kind == "clean" else f"under {report['noise']}")
+            axis.set(
+                xlabel="blocks kept", ylabel=report["whole"]["metric"], title="clean" if kind == "clean" else f"under {report['noise']}"
+            )
             axis.set_xticks(sorted({r["depth"] for r in report["table"]}))
         axes[0].legend(frameon=True, facecolor="white", edgecolor="none", fontsize=9)
-        figure.suptitle(f"{report['source']}: equal training budget ({report['budget']['epochs_of_whole']:g} epochs of the whole)", fontsize=10, color=MUTED)
+        figure.suptitle(
+            f"{report['source']}: equal training budget ({report['budget']['epochs_of_whole']:g} epochs of the whole)",
+            fontsize=10,
+            color=MUTED,
+        )

@@ -193,6 +193,3 @@ def cutoff(depths: list[dict[str, Any]], max_drop: float, bound: str = "upper") 
         raise ConfigError(f"bound '{bound}' is not known. Expected upper or point.")
     key = "drop_high" if bound == "upper" else "drop"
     return next((row["depth"] for row in depths[1:-1] if row[key] <= max_drop), None)
-
-
-

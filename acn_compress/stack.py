@@ -28,7 +28,6 @@ class AcnBlock(nn.Module):
     acn_architecture: Architecture
     acn_alphas: tuple[float, ...]
     acn_layer: LayerKind
-    acn_learned: nn.Parameter | None = None  # [layers of this block] while alpha is trained
 
     def forward(self, h: Tensor, held: Tensor | None, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         branches = self.acn_architecture.branches(self, *args, **kwargs)
@@ -100,7 +99,8 @@ def _gate(gate: Tensor, before: tuple[Tensor, Tensor | None], after: tuple[Tenso
 
 def current_alphas(block: Any) -> tuple[Alpha, ...]:
     """The alphas of a wrapped block's layers: numbers, or tensors while they are trained."""
-    return cast("AcnBlock", block).acn_alphas if block.acn_learned is None else tuple(block.acn_learned.clamp(0, 1).unbind())
+    learned = block._parameters.get("acn_learned")  # [layers of this block] while alpha is trained
+    return cast(AcnBlock, block).acn_alphas if learned is None else tuple(learned.clamp(0, 1).unbind())
 
 
 @cache
@@ -145,6 +145,9 @@ def set_alphas_(model: nn.Module, architecture: Architecture, alphas: Sequence[f
     for i, block in enumerate(cast("list[AcnBlock]", blocks)):
         block.acn_alphas = tuple(float(a) for a in alphas[n * i : n * (i + 1)])
         block.acn_layer = layer
+        if "acn_learned" in block._parameters:
+            with torch.no_grad():
+                block.acn_learned.copy_(torch.tensor(block.acn_alphas))
 
 
 def keep_blocks_(model: nn.Module, architecture: Architecture, positions: Sequence[int]) -> None:
@@ -157,6 +160,13 @@ def keep_blocks_(model: nn.Module, architecture: Architecture, positions: Sequen
         for module in block.modules():
             if isinstance(getattr(module, "layer_idx", None), int):
                 module.layer_idx = i
+
+
+def clamp_learned_(model: nn.Module, architecture: Architecture) -> None:
+    """Bring trained alphas back into [0, 1]; beyond it a clamp would stop their gradient for good."""
+    for block in blocks_of(model, architecture):
+        if "acn_learned" in block._parameters:
+            cast(Tensor, block.acn_learned).clamp_(0, 1)
 
 
 @contextmanager
@@ -210,10 +220,9 @@ def learn_alphas_(model: nn.Module, architecture: Architecture, learn: bool) -> 
     for block in cast("list[AcnBlock]", blocks_of(model, architecture)):
         if learn:
             device = next(block.parameters()).device
-            block.acn_learned = nn.Parameter(torch.tensor(block.acn_alphas, device=device))
-        elif block.acn_learned is not None:
-            block.acn_alphas = tuple(round(float(a), 6) for a in block.acn_learned.detach().clamp(0, 1))
+            block.register_parameter("acn_learned", nn.Parameter(torch.tensor(block.acn_alphas, device=device)))
+        elif "acn_learned" in block._parameters:
+            block.acn_alphas = tuple(round(float(a.detach()), 6) for a in current_alphas(block))
             del block.acn_learned
-            block.acn_learned = None
         alphas += block.acn_alphas
     return tuple(alphas)

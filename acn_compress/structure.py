@@ -30,13 +30,17 @@ class Structure(BaseModel):
     blocks: tuple[int, ...] = Field(min_length=1, description="kept blocks, by their index in the first source")
     source_blocks: int = Field(ge=1, description="blocks of the first source")
     widths: tuple[dict[str, int], ...] | None = Field(default=None, description="per block: units kept of each prunable width; null = all")
-    sparsity: float = Field(default=0.0, ge=0.0, lt=1.0, description="share of zeros among the weight matrices of the blocks (magnitude pruning)")
+    sparsity: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="share of zeros among the weight matrices of the blocks (magnitude pruning)"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Structure:
         per_block = 2 if self.layer == "branch" else 1
         if len(self.alpha) != per_block * len(self.blocks):
-            raise ValueError(f"alpha has {len(self.alpha)} values, {per_block * len(self.blocks)} expected for {len(self.blocks)} blocks with layer '{self.layer}'")
+            raise ValueError(
+                f"alpha has {len(self.alpha)} values, {per_block * len(self.blocks)} expected for {len(self.blocks)} blocks with layer '{self.layer}'"
+            )
         if any(not 0.0 <= a <= 1.0 for a in self.alpha):
             raise ValueError("alpha must lie in [0, 1]")
         if self.form != form_of(self.alpha):

@@ -12,6 +12,7 @@ import math
 import shutil
 import signal
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class Walk:
         start, end: one value per layer.
         share: part of the steps that the walk takes; 0 jumps at once.
         layer: what one layer is.
-        learned: alpha is a trained parameter from `start` on; `end` and `share` are ignored.
+        learned: after the walk every alpha is a trained parameter (the hybrid ACN), kept in [0, 1].
     """
 
     start: tuple[float, ...]
@@ -53,7 +54,9 @@ class Walk:
 
     def at(self, progress: float) -> tuple[float, ...]:
         """Alphas after `progress` (0 to 1) of the run."""
-        moved = 1.0 if progress >= self.share else progress / self.share
+        if progress >= self.share:
+            return self.end
+        moved = progress / self.share
         return tuple(a + (b - a) * moved for a, b in zip(self.start, self.end, strict=True))
 
 
@@ -158,7 +161,9 @@ def fit(
     if recipe.task_weight == 0 and (teacher is None or recipe.distil_weight == 0):
         raise ConfigError("nothing to train on: task_weight is 0 and there is no distillation.")
     if len(data) < recipe.batch_size:
-        raise DataError(f"data {data.name} has {len(data)} examples, fewer than one batch of {recipe.batch_size}. Set a smaller batch size.")
+        raise DataError(
+            f"data {data.name} has {len(data)} examples, fewer than one batch of {recipe.batch_size}. Set a smaller batch size."
+        )
     if resume and (state is None or not _checkpoints(state)):
         raise ConfigError(f"nothing to resume: no training checkpoint in {state}.")
     set_seed(recipe.seed)
@@ -172,25 +177,27 @@ def fit(
         shutil.rmtree(state, ignore_errors=True)
     directory = state or Path(".")
     total = max(1, round(recipe.epochs * (len(data) // recipe.batch_size) / recipe.accumulate))
-    hooks = _Hooks(model, walk, total, progress, eval_data)
+    hooks = _Hooks(model, walk, total, progress, eval_data, recipe.seed)
     trainer = _Trainer(
         model=model,
         args=_arguments(model, recipe, directory, total, lr, bf16, save=state is not None),
         train_dataset=_Dataset(data),
-        data_collator=lambda rows: data.examples.collate(rows, train=True),
+        data_collator=_Collate(data, recipe.seed),
         callbacks=[hooks],
         setup=(recipe, teacher, data.task, architecture),
     )
     trainer.remove_callback(_printer())
     if recipe.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     started = time.perf_counter()
     with _interruptible(hooks), _quiet_trainer():
         trainer.train(resume_from_checkpoint=str(_checkpoints(directory)[-1]) if resume else None)
     if hooks.interrupted:
         raise Interrupted(_how_to_go_on(state, hooks.step, total))
     if recipe.checkpointing:
-        model.gradient_checkpointing_disable()
+        model.activation_checkpointing_disable()
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        raise AcnError(_diverged("in the last steps: weights are not finite"))
     alpha = _finish(model, walk)
     model.eval()
     if state is not None:
@@ -211,6 +218,10 @@ def _finish(model: Any, walk: Walk | None) -> tuple[float, ...]:
     alpha = stack.learn_alphas_(model, architecture, False) if walk.learned else walk.end
     set_structure_(model, structure.with_alpha(alpha, walk.layer))
     return alpha
+
+
+def _diverged(where: str) -> str:
+    return f"training diverged {where}. Lower the learning rate (--lr)."
 
 
 def _how_to_go_on(state: Path | None, step: int, total: int) -> str:
@@ -261,6 +272,7 @@ def _arguments(model: Any, recipe: Recipe, directory: Path, total: int, lr: floa
         remove_unused_columns=False,
         logging_strategy="steps",
         logging_steps=max(1, total // 100),
+        logging_nan_inf_filter=False,
         save_strategy="epoch" if save else "no",
         save_total_limit=1,
         report_to=[],
@@ -268,15 +280,33 @@ def _arguments(model: Any, recipe: Recipe, directory: Path, total: int, lr: floa
     )
 
 
-class _Dataset(torch.utils.data.Dataset[dict[str, Any]]):
+class _Dataset(torch.utils.data.Dataset[tuple[int, dict[str, Any]]]):
+    """Examples with their numbers."""
+
     def __init__(self, data: Data) -> None:
         self._data = data
 
     def __len__(self) -> int:
         return len(self._data)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._data.examples[index]
+    def __getitem__(self, index: int) -> tuple[int, dict[str, Any]]:
+        return index, self._data.examples[index]
+
+
+class _Collate:
+    """What is random in a training batch (crops, masked words) follows from the batch, so that a resumed run sees the same."""
+
+    def __init__(self, data: Data, seed: int) -> None:
+        self._data, self._seed = data, seed
+
+    def __call__(self, rows: list[tuple[int, dict[str, Any]]]) -> dict[str, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_seed_of(self._seed, *(index for index, _ in rows)))
+            return self._data.examples.collate([row for _, row in rows], train=True)
+
+
+def _seed_of(*numbers: int) -> int:
+    return zlib.crc32(repr(numbers).encode())
 
 
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
@@ -331,8 +361,8 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 class _Hooks(TrainerCallback):  # type: ignore[misc]
     """The alpha schedule as a pure function of the step, masks, progress and interruption."""
 
-    def __init__(self, model: Any, walk: Walk | None, total: int, progress: Progress | None, eval_data: Data | None) -> None:
-        self.model, self.walk, self.total, self.progress, self.eval_data = model, walk, total, progress, eval_data
+    def __init__(self, model: Any, walk: Walk | None, total: int, progress: Progress | None, eval_data: Data | None, seed: int) -> None:
+        self.model, self.walk, self.total, self.progress, self.eval_data, self.seed = model, walk, total, progress, eval_data, seed
         self.architecture = architecture_of(model.config)
         self.zeros = _zeros(model) if structure_of(model).sparsity > 0 else []
         self.interrupted, self.step = False, 0
@@ -344,13 +374,17 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
         self.started, self.first = time.perf_counter(), state.global_step
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.walk is not None and not self.walk.learned:
-            stack.set_alphas_(self.model, self.architecture, self.walk.at(state.global_step / max(1, self.total - 1)), self.walk.layer)
+        torch.manual_seed(_seed_of(self.seed, state.global_step))  # dropout and sampled depths: a resumed run draws the same
+        done = state.global_step / max(1, self.total - 1)
+        if self.walk is not None and (not self.walk.learned or done <= self.walk.share):
+            stack.set_alphas_(self.model, self.architecture, self.walk.at(done), self.walk.layer)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         with torch.no_grad():
             for weight, zero in self.zeros:
                 weight.masked_fill_(zero, 0.0)
+            if self.walk is not None and self.walk.learned:
+                stack.clamp_learned_(self.model, self.architecture)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.step = state.global_step
@@ -365,8 +399,14 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
         if not logs or "loss" not in logs:
             return
         if not math.isfinite(float(logs["loss"])):
-            raise AcnError(f"training diverged at step {state.global_step}: the loss is {logs['loss']}. Lower the learning rate (--lr).")
-        entry = {"step": state.global_step, "loss": float(logs["loss"]), "alpha": self._alpha(), "lr": logs.get("learning_rate"), "metric": self.metric}
+            raise AcnError(_diverged(f"at step {state.global_step}: the loss is {logs['loss']}"))
+        entry = {
+            "step": state.global_step,
+            "loss": float(logs["loss"]),
+            "alpha": self._alpha(),
+            "lr": logs.get("learning_rate"),
+            "metric": self.metric,
+        }
         self.history.append(entry)
         if self.progress is not None:
             per_step = (time.perf_counter() - self.started) / max(1, state.global_step - self.first)
@@ -429,9 +469,11 @@ def _quiet_trainer() -> Any:
 
 def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:
     """Multiply-adds times two of one forward pass, per example (torch's FlopCounterMode)."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     features = {k: v for k, v in example.items() if k != "labels"}
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # fused attention kernels of the CPU are invisible to the counter; the plain one is made of products it sees
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         first_output(model(**features))
     return float(counter.get_total_flops()) / len(next(iter(features.values())))

@@ -163,7 +163,9 @@ def _one(
         modeldir.write_json(directory / f"{stem}.json", stored)
     with np.load(directory / f"{stem}.npz") as arrays:
         for row in stored["rows"]:
-            found = {kind: _scores(arrays, f"{row['depth']}-{kind}") for kind in ("clean", "noisy") if f"{row['depth']}-{kind}-score" in arrays}
+            found = {
+                kind: _scores(arrays, f"{row['depth']}-{kind}") for kind in ("clean", "noisy") if f"{row['depth']}-{kind}-score" in arrays
+            }
             yield row, found["clean"], found.get("noisy")
 
 
@@ -210,7 +212,14 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         n = len(checkpoint.structure_of(model).blocks)
         walk = None if end is None else Walk((1.0,) * n, (end,) * n, 0.5, "block")
         data = setting.data
-        fit(model, data, replace(recipe, epochs=epochs, prefix_loss=prefix_loss), walk=walk, teacher=setting.teacher, progress=setting.progress)
+        fit(
+            model,
+            data,
+            replace(recipe, epochs=epochs, prefix_loss=prefix_loss),
+            walk=walk,
+            teacher=setting.teacher,
+            progress=setting.progress,
+        )
 
     if route in ONE_RUN:
         epochs = equal_epochs(model, recipe.epochs, depth=whole, prefix=True)
@@ -238,7 +247,12 @@ def _table(runs: list[dict[str, Any]], scores: dict[tuple[str, int, int, str], S
     rows = []
     for route, depth in dict.fromkeys((r["route"], r["depth"]) for r in runs):
         mine = [r for r in runs if r["route"] == route and r["depth"] == depth]
-        row: dict[str, Any] = {"route": route, "depth": depth, "seeds": len(mine), "seconds": round(float(np.mean([r["seconds"] for r in mine])), 1)}
+        row: dict[str, Any] = {
+            "route": route,
+            "depth": depth,
+            "seeds": len(mine),
+            "seconds": round(float(np.mean([r["seconds"] for r in mine])), 1),
+        }
         row["parameters"] = mine[0]["parameters"]
         for kind in ("clean", "noisy"):
             if kind in mine[0]:
@@ -249,7 +263,9 @@ def _table(runs: list[dict[str, Any]], scores: dict[tuple[str, int, int, str], S
     return sorted(rows, key=lambda r: (-r["depth"], ROUTES.index(r["route"])))
 
 
-def _against_baseline(scores: dict[tuple[str, int, int, str], Scores], route: str, depth: int, seeds: list[int], kind: str) -> dict[str, Any]:
+def _against_baseline(
+    scores: dict[tuple[str, int, int, str], Scores], route: str, depth: int, seeds: list[int], kind: str
+) -> dict[str, Any]:
     """gain: how far above drop-last at the same depth, averaged over seeds per example, so that examples stay independent."""
     pairs = [(scores[route, depth, s, kind], scores.get((BASELINE, depth, s, kind))) for s in seeds]
     if route == BASELINE or any(b is None for _, b in pairs):
@@ -264,12 +280,25 @@ def markdown(report: dict[str, Any]) -> str:
     """The table as Markdown, with what it means."""
     whole, noisy = report["whole"], report["noise"]
     lines = [f"# {report['source']}: routes to a smaller depth at equal training budget", ""]
-    lines += [f"Whole network: {whole['metric']} {whole['value']:.4f}" + (f", under {noisy} {whole['noisy']:.4f}" if noisy else "") + f" (n = {whole['examples']:,})."]
-    lines += [f"Budget: {report['budget']['epochs_of_whole']:g} epochs of the whole network. Gain: above drop-last at the same depth, paired, 95 % interval.", ""]
+    lines += [
+        f"Whole network: {whole['metric']} {whole['value']:.4f}"
+        + (f", under {noisy} {whole['noisy']:.4f}" if noisy else "")
+        + f" (n = {whole['examples']:,})."
+    ]
+    lines += [
+        f"Budget: {report['budget']['epochs_of_whole']:g} epochs of the whole network. Gain: above drop-last at the same depth, paired, 95 % interval.",
+        "",
+    ]
     head = ["depth", "route", whole["metric"], "gain", *([f"under {noisy}", "gain"] if noisy else []), "seeds", "seconds"]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in report["table"]:
-        cells = [str(r["depth"]), r["route"], f"{r['clean']:.4f}", _gain(r, "clean"), *([f"{r['noisy']:.4f}", _gain(r, "noisy")] if noisy else [])]
+        cells = [
+            str(r["depth"]),
+            r["route"],
+            f"{r['clean']:.4f}",
+            _gain(r, "clean"),
+            *([f"{r['noisy']:.4f}", _gain(r, "noisy")] if noisy else []),
+        ]
         lines.append("| " + " | ".join([*cells, str(r["seeds"]), f"{r['seconds']:.0f}"]) + " |")
     return "\n".join([*lines, "", "![quality over depth](compare.png)", ""])
 

@@ -39,7 +39,7 @@ def convert(
         data: to train on: a data spec with `training` as options, or a `Job` that says it all.
         alpha_end: alpha at the end of the walk; 0 is the ACN, between 0 and 1 a hybrid.
         layer: what one layer is: block, branch or plain.
-        learned: train alpha per layer instead of walking it, and store what was learned.
+        learned: after the walk, train alpha per layer from `alpha_end` on, and store what was learned (the hybrid ACN).
         anneal: share of the steps that the walk takes.
         depth: cut to the first `depth` blocks before training ("cut first", the cheapest way to one known depth).
         teacher: distilled from; None is the source itself.
@@ -67,8 +67,18 @@ def convert(
         checkpoint.truncate_(model, depth)
         structure = checkpoint.structure_of(model)
     walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned)
-    report = run_job(model, source, job, teacher=distilled, reference=distilled, walk=walk, state=state_directory(out), resume=resume, progress=progress)
-    options = {"job": asdict(job), "alpha_end": alpha_end, "layer": layer, "learned": learned, "anneal": anneal, "depth": depth, "teacher": teacher}
+    report = run_job(
+        model, source, job, teacher=distilled, reference=distilled, walk=walk, state=state_directory(out), resume=resume, progress=progress
+    )
+    options = {
+        "job": asdict(job),
+        "alpha_end": alpha_end,
+        "layer": layer,
+        "learned": learned,
+        "anneal": anneal,
+        "depth": depth,
+        "teacher": teacher,
+    }
     report["alpha"] = list(checkpoint.structure_of(model).alpha)
     return output.write(
         model, out, source=source, step="convert", options=options, seed=job.recipe.seed, report=report, overwrite=overwrite or resume

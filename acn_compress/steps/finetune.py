@@ -78,5 +78,13 @@ def finetune(
     options = {"job": asdict(job), "teacher": teacher, "init": init, "alpha": alpha, "task": task, "depth": depth, "src": str(src)}
     processor = checkpoint.new_processor(model) if source is None else None
     return output.write(
-        model, out, source=source, step="finetune", options=options, seed=job.recipe.seed, report=report, overwrite=overwrite or resume, processor=processor
+        model,
+        out,
+        source=source,
+        step="finetune",
+        options=options,
+        seed=job.recipe.seed,
+        report=report,
+        overwrite=overwrite or resume,
+        processor=processor,
     )

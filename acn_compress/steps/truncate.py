@@ -80,12 +80,23 @@ def truncate(
     before = None if examples is None else measure(model, examples, batch_size=batch_size)
     parameters = checkpoint.parameters(model)
     truncate_checked_(model, depth)
-    report: dict[str, Any] = {"depth": depth, "of": len(structure.blocks), "form": structure.form, "why": why, "parameters_before": parameters}
+    report: dict[str, Any] = {
+        "depth": depth,
+        "of": len(structure.blocks),
+        "form": structure.form,
+        "why": why,
+        "parameters_before": parameters,
+    }
     if structure.form == "residual":
         report["note"] = "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."
     if examples is not None and before is not None:
         after = measure(model, examples, batch_size=batch_size)
-        report |= {"data": examples.name, "before": summary(before, examples.task), "after": summary(after, examples.task), "drop": paired(after, before)}
+        report |= {
+            "data": examples.name,
+            "before": summary(before, examples.task),
+            "after": summary(after, examples.task),
+            "drop": paired(after, before),
+        }
     options = {"depth": depth, "max_drop": max_drop, "data": data, "bound": bound}
     return output.write(model, out, source=source, step="truncate", options=options, seed=seed, report=report, overwrite=overwrite)
 
@@ -105,7 +116,9 @@ def truncate_checked_(model: Any, depth: int) -> None:
         checkpoint.truncate_(model, depth)
         sliced = checkpoint.first_output(model(**inputs))
     if not torch.equal(masked, sliced):
-        raise VerificationError(f"cutting to depth {depth} changed the output by {(masked - sliced).abs().max():.1e}, expected 0. Please report this.")
+        raise VerificationError(
+            f"cutting to depth {depth} changed the output by {(masked - sliced).abs().max():.1e}, expected 0. Please report this."
+        )
 
 
 def _stored_profile(source: Source, path: str | Path | None) -> tuple[list[dict[str, Any]], str]:

@@ -1,0 +1,60 @@
+"""Shared by all tests: no network, one thread, and one small ViT really trained on digits per session."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "NO_COLOR": "1", "TOKENIZERS_PARALLELISM": "false"})
+
+import acn_compress  # noqa: E402, F401  (declares torchvision's operators before transformers looks for them)
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+DIGITS_VIT = {
+    "model_type": "vit",
+    "architectures": ["ViTForImageClassification"],
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "image_size": 8,
+    "patch_size": 2,
+    "num_channels": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def vit_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A transformers config for digits."""
+    path = tmp_path_factory.mktemp("config") / "config.json"
+    path.write_text(json.dumps(DIGITS_VIT))
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits_vit(vit_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A residual ViT of 3 blocks, trained on digits far above chance."""
+    from acn_compress.job import Job
+    from acn_compress.steps.finetune import finetune
+    from acn_compress.training import Recipe
+
+    out = tmp_path_factory.mktemp("models") / "digits-vit"
+    report = finetune(vit_config, out, Job("digits", Recipe(epochs=6, batch_size=32, lr=2e-3, task_weight=1.0)), init="random")
+    assert report["after"]["value"] > 0.5
+    return out
+
+
+@pytest.fixture(scope="session")
+def digits_acn(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network converted to ACN form, with its profile."""
+    from acn_compress.steps.convert import convert
+    from acn_compress.steps.profile import profile
+
+    out = tmp_path_factory.mktemp("models") / "digits-acn"
+    convert(digits_vit, out, "digits", epochs=3, batch_size=32, lr=1e-3, prefix_loss=1.0)
+    profile(out, data="digits")
+    return out

@@ -1,0 +1,68 @@
+"""Compare: equal budgets, the baseline always there, paired differences, finished runs reused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from acn_compress import checkpoint
+from acn_compress.budget import equal_epochs, forward_flops, training_flops
+from acn_compress.errors import ConfigError
+from acn_compress.job import Job
+from acn_compress.steps.compare import ROUTES, compare
+from acn_compress.training import Recipe
+
+JOB = Job("digits", Recipe(epochs=0.3, batch_size=64), eval_limit=100)
+
+
+def test_a_budget_buys_the_same_operations_at_every_depth(digits_vit: Path) -> None:
+    model = checkpoint.load(digits_vit)
+    outside, block = forward_flops(model)
+    tokens, width, mlp = 17, 32, 64
+    by_hand = 2 * tokens * (4 * width * width + 2 * width * mlp) + 4 * tokens * tokens * width
+    assert block == pytest.approx(by_hand)
+    for depth in (1, 2, 3):
+        spent = equal_epochs(model, 2.0, depth=depth) * training_flops(model, depth=depth, teacher_depth=3)
+        assert spent == pytest.approx(2.0 * (4 * outside + 4 * 3 * block))
+    assert equal_epochs(model, 2.0, depth=3) == pytest.approx(2.0)
+    assert equal_epochs(model, 2.0, depth=3, prefix=True) < 2.0
+
+
+def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path: Path) -> None:
+    report = compare(digits_vit, JOB, depths=(1, 2), out=tmp_path / "c", seeds=1, noise="gaussian:0.3")
+    assert {(r["route"], r["depth"]) for r in report["table"]} == {(r, d) for r in ROUTES for d in (1, 2)}
+    for row in report["table"]:
+        assert 0 <= row["clean"] <= 1 and 0 <= row["noisy"] <= 1
+        assert ("clean_gain" in row) == (row["route"] != "drop-last")
+    base = {r["depth"]: r["clean"] for r in report["table"] if r["route"] == "drop-last"}
+    for row in report["table"]:
+        if "clean_gain" in row:
+            assert row["clean_gain"] == pytest.approx(row["clean"] - base[row["depth"]])
+            assert row["clean_gain_low"] <= row["clean_gain"] <= row["clean_gain_high"]
+    assert (tmp_path / "c" / "compare.png").stat().st_size > 10_000
+    assert "| drop-last |" in (tmp_path / "c" / "README.md").read_text()
+
+
+def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path: Path) -> None:
+    def runs(seeds: int, job: Job = JOB) -> int:
+        trained: list[int] = []
+        compare(
+            digits_vit, job, depths=(1,), out=tmp_path / "c", seeds=seeds, routes=("drop-last", "acn-cut-first"),
+            progress=lambda info: trained.append(1) if info["step"] == info["steps"] else None,
+        )  # fmt: skip
+        return len(trained)
+
+    assert runs(1) == 2 and runs(1) == 0 and runs(2) == 2
+    assert runs(1, Job("digits", Recipe(epochs=0.4, batch_size=64), eval_limit=100)) == 2
+    report = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert report["budget"]["epochs_of_whole"] == 0.4
+
+
+def test_what_cannot_be_compared(digits_vit: Path, digits_acn: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="route 'magic' is not known. Known: drop-last"):
+        compare(digits_vit, JOB, depths=(1,), out=tmp_path / "c", routes=("magic",))
+    with pytest.raises(ConfigError, match="compare starts from a residual checkpoint"):
+        compare(digits_acn, JOB, depths=(1,), out=tmp_path / "c")
+    with pytest.raises(ConfigError, match="depth is 5, but"):
+        compare(digits_vit, JOB, depths=(5,), out=tmp_path / "c")

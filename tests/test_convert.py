@@ -1,0 +1,162 @@
+"""Training: the walk of alpha, distillation, resuming, repeating; from a checkpoint and from scratch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from acn_compress import checkpoint
+from acn_compress.errors import ConfigError, DataError, Interrupted
+from acn_compress.job import Job
+from acn_compress.steps.convert import convert
+from acn_compress.steps.finetune import finetune
+from acn_compress.training import Recipe, Walk, state_directory
+
+
+def _hash(directory: Path) -> str:
+    return hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+
+
+def _structure(directory: Path) -> Any:
+    return checkpoint.structure_of(checkpoint.load(directory))
+
+
+def test_the_walk_starts_at_the_source_and_ends_where_asked() -> None:
+    walk = Walk((1.0, 0.8), (0.2, 0.0), 0.5, "block")
+    assert walk.at(0.0) == (1.0, 0.8)
+    assert walk.at(0.25) == pytest.approx((0.6, 0.4))
+    assert walk.at(0.5) == walk.at(1.0) == (0.2, 0.0)
+    assert Walk((1.0,), (0.0,), 0.0, "block").at(0.0) == (0.0,)  # no walk: at once
+
+
+def test_conversion_keeps_what_the_network_knows(digits_vit: Path, digits_acn: Path) -> None:
+    from acn_compress.steps.evaluate import evaluate
+
+    found = evaluate(digits_acn, data="digits", against=digits_vit)
+    assert _structure(digits_acn).form == "acn"
+    assert found["result"]["value"] > 0.5 and found["drop"]["drop"] < 0.1
+
+
+def test_alpha_walks_during_training_and_is_stored(digits_vit: Path, tmp_path: Path) -> None:
+    seen: list[float] = []
+    report = convert(
+        digits_vit, tmp_path / "out", "digits", alpha_end=0.25, epochs=0.5, batch_size=32, progress=lambda info: seen.append(info["alpha"])
+    )
+    assert seen[0] > 0.9 and seen[-1] == 0.25 and seen == sorted(seen, reverse=True)
+    assert _structure(tmp_path / "out").alpha == (0.25,) * 3 and report["structure"]["form"] == "hybrid"
+
+
+@pytest.mark.parametrize("layer", ["branch", "plain"])
+def test_other_layer_kinds_are_stored(digits_vit: Path, tmp_path: Path, layer: Any) -> None:
+    convert(digits_vit, tmp_path / "out", "digits", layer=layer, epochs=0.1, batch_size=32)
+    structure = _structure(tmp_path / "out")
+    assert structure.layer == layer and len(structure.alpha) == (6 if layer == "branch" else 3)
+    with pytest.raises(ConfigError, match="cannot become layer 'block'"):
+        convert(tmp_path / "out", tmp_path / "again", "digits", epochs=0.1)
+
+
+def test_learned_alphas_move_and_end_as_plain_numbers(digits_vit: Path, tmp_path: Path) -> None:
+    convert(digits_vit, tmp_path / "out", "digits", learned=True, epochs=1, batch_size=32, lr=5e-3)
+    model = checkpoint.load(tmp_path / "out")
+    alpha = checkpoint.structure_of(model).alpha
+    assert all(0 <= a <= 1 for a in alpha) and any(0 < a < 1 for a in alpha)
+    assert not [k for k in model.state_dict() if "learned" in k]
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(digits_vit: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        convert(digits_vit, tmp_path / name, "digits", epochs=0.3, batch_size=32, seed=seed, prefix_loss=1.0)
+    assert _hash(tmp_path / "a") == _hash(tmp_path / "b") != _hash(tmp_path / "c")
+
+
+def test_interrupted_training_goes_on_to_the_same_weights(digits_vit: Path, tmp_path: Path) -> None:
+    job = Job("digits", Recipe(epochs=1, batch_size=32, prefix_loss=1.0), augment="crop")
+    convert(digits_vit, tmp_path / "straight", job)
+
+    def interrupt(info: dict[str, Any]) -> None:
+        if info["step"] == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=r"interrupted at step 18 of 44; .*--resume") as caught:
+        convert(digits_vit, tmp_path / "stopped", job, progress=interrupt)
+    assert caught.value.exit_code == 130
+    assert not (tmp_path / "stopped").exists() and state_directory(tmp_path / "stopped").is_dir()
+    report = convert(digits_vit, tmp_path / "stopped", job, resume=True)
+    assert _hash(tmp_path / "straight") == _hash(tmp_path / "stopped")
+    assert not state_directory(tmp_path / "stopped").exists() and report["training"]["steps"] == 44
+
+
+def test_interrupted_learned_alphas_go_on_too(digits_vit: Path, tmp_path: Path) -> None:
+    job = Job("digits", Recipe(epochs=0.5, batch_size=32, lr=2e-3))
+    convert(digits_vit, tmp_path / "straight", job, learned=True)
+
+    def interrupt(info: dict[str, Any]) -> None:
+        if info["step"] == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        convert(digits_vit, tmp_path / "stopped", job, learned=True, progress=interrupt)
+    convert(digits_vit, tmp_path / "stopped", job, learned=True, resume=True)
+    assert _structure(tmp_path / "straight") == _structure(tmp_path / "stopped")
+    assert _hash(tmp_path / "straight") == _hash(tmp_path / "stopped")
+
+
+def test_resume_without_a_checkpoint_says_so(digits_vit: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to resume: no training checkpoint in"):
+        convert(digits_vit, tmp_path / "out", "digits", epochs=0.1, resume=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_acn_can_be_trained_from_scratch(vit_config: Path, tmp_path: Path) -> None:
+    report = finetune(vit_config, tmp_path / "out", "digits", init="random", alpha=0.0, epochs=0.3, batch_size=32)
+    assert report["structure"]["form"] == "acn" and report["source"] is None
+    assert (tmp_path / "out" / "preprocessor_config.json").is_file()
+    assert checkpoint.load(tmp_path / "out").config.id2label[3] == "3"
+
+
+def test_finetuning_a_cut_network_keeps_its_form(digits_acn: Path, tmp_path: Path) -> None:
+    report = finetune(digits_acn, tmp_path / "out", "digits", depth=2, teacher=digits_acn, epochs=0.2, batch_size=32)
+    structure = _structure(tmp_path / "out")
+    assert structure.form == "acn" and structure.blocks == (0, 1) and structure.source_blocks == 3
+    assert {"before", "after", "drop"} <= set(report)
+
+
+def test_gradient_checkpointing_gives_the_same_weights(digits_acn: Path, tmp_path: Path) -> None:
+    for name, on in (("plain", False), ("checkpointed", True)):
+        finetune(digits_acn, tmp_path / name, "digits", epochs=0.2, batch_size=32, checkpointing=on)
+    a, b = (checkpoint.load(tmp_path / n).state_dict() for n in ("plain", "checkpointed"))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"alpha_end": 1.5}, "alpha_end is 1.5, expected 0"),
+        ({"anneal": 2.0}, "anneal is 2.0, expected a share"),
+        ({"layer": "blok"}, "layer 'blok' is not known. Expected block, branch, plain"),
+        ({"depth": 7}, "depth is 7, but .* has 3 blocks. Choose 1 to 3"),
+        ({"epochs": 0}, "epochs is 0, expected more than 0"),
+        ({"temperature": 0.0}, "temperature is 0.0, expected more than 0"),
+        ({"task_weight": 0.0, "distil_weight": 0.0}, "nothing to train on"),
+        ({"batch_size": 5000}, "has 1437 examples, fewer than one batch of 5000"),
+        ({"augment": "mixup"}, "augment 'mixup' is not known. Expected crop or flip-crop"),
+    ],
+)
+def test_options_that_cannot_be_meant(digits_vit: Path, tmp_path: Path, options: dict[str, Any], text: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=text):
+        convert(digits_vit, tmp_path / "out", "digits", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_diverging_run_says_what_to_do(digits_vit: Path, tmp_path: Path) -> None:
+    from acn_compress.errors import AcnError
+
+    with pytest.raises(AcnError, match=r"diverged at step .* Lower the learning rate"):
+        convert(digits_vit, tmp_path / "out", "digits", lr=1e30, epochs=1, batch_size=32)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,135 @@
+"""Profile and truncate: every depth is measured as if it had been cut, and cutting is exact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from acn_compress import checkpoint
+from acn_compress.data import load_data
+from acn_compress.errors import ConfigError, ModelDirError
+from acn_compress.evaluate import measure, summary
+from acn_compress.modeldir import find_source
+from acn_compress.readouts import cutoff, profile_model
+from acn_compress.steps.profile import profile
+from acn_compress.steps.truncate import truncate
+
+
+def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn: Path) -> None:
+    stored = json.loads((digits_acn / "profile.json").read_text())
+    for depth in (1, 2, 3):
+        model = checkpoint.load(digits_acn)
+        checkpoint.truncate_(model, depth)
+        found = summary(measure(model, load_data("digits", model, find_source(digits_acn), role="eval")), "image-classification")
+        row = stored["depths"][depth]
+        assert (row["value"], row["low"], row["high"]) == pytest.approx((found["value"], found["low"], found["high"]), abs=1e-6)
+        assert row["loss"] == pytest.approx(found["loss"], abs=1e-5)
+    assert stored["depths"][3]["agreement"] == 1 and stored["depths"][3]["kl"] == 0 and stored["depths"][3]["drop"] == 0
+    assert stored["weights_sha256"] == find_source(digits_acn).sha256()
+
+
+def test_contributions_sum_to_the_output(digits_acn: Path) -> None:
+    from acn_compress import stack
+    from acn_compress.architectures import architecture_of
+
+    model = checkpoint.load(digits_acn)
+    with torch.inference_mode(), stack.recording(model, architecture_of(model.config)) as prefixes:
+        model(**checkpoint.example_inputs(model))
+    added = [prefixes[0], *(b - a for a, b in zip(prefixes, prefixes[1:], strict=False))]
+    torch.testing.assert_close(sum(added[1:], added[0]), prefixes[-1], rtol=1e-5, atol=1e-5)
+    shares = [b["share"] for b in json.loads((digits_acn / "profile.json").read_text())["blocks"]]
+    assert sum(shares) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
+    model = checkpoint.load(digits_vit)
+    data = load_data("digits", model, find_source(digits_vit), role="eval")
+    found = profile_model(model, data, extras=("influence", "cka", "leave-one-out", "taylor"))
+    blocks, full = found["blocks"], found["full"]
+    assert blocks[-1]["cka"] == pytest.approx(1, abs=1e-6) and all(0 <= b["cka"] <= 1 + 1e-9 for b in blocks)
+    assert all(b["influence"] >= 0 and 0 <= b["angle"] <= 1 for b in blocks)
+    # leaving the last block out is reading out one depth earlier
+    assert blocks[-1]["leave_one_out"] == pytest.approx(found["depths"][-2]["loss"] - full["loss"], abs=1e-5)
+    # the Taylor estimate is the slope of the loss along the gate: compare with a finite difference at the last block
+    from acn_compress import stack
+    from acn_compress.architectures import architecture_of
+
+    losses = []
+    for value in (0.99, 1.01):
+        with stack.gating(model, architecture_of(model.config)) as gates, torch.no_grad():
+            gates[-1] = value
+            losses.append(summary(measure(model, data), data.task)["loss"])
+    assert blocks[-1]["taylor"] == pytest.approx(-(losses[1] - losses[0]) / 0.02, rel=0.05, abs=1e-4)
+    with pytest.raises(ConfigError, match="'importance' is not a measure. Known: influence, cka, leave-one-out, taylor"):
+        profile_model(model, data, extras=("importance",))
+
+
+def test_the_cutoff_is_decided_on_the_upper_end_unless_told_otherwise() -> None:
+    def row(depth: int, drop: float, high: float) -> dict[str, float]:
+        return {"depth": depth, "drop": drop, "drop_high": high}
+
+    depths = [row(0, 0.8, 0.9), row(1, 0.009, 0.02), row(2, 0.004, 0.009), row(3, 0.0, 0.0)]
+    assert cutoff(depths, 0.01) == 2 and cutoff(depths, 0.01, "point") == 1
+    assert cutoff(depths, 0.001) is None
+    with pytest.raises(ConfigError, match="bound 'mean' is not known"):
+        cutoff(depths, 0.01, "mean")
+
+
+@pytest.mark.parametrize("form", ["digits_vit", "digits_acn"])
+def test_truncating_is_exact_and_removes_the_modules(form: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    source: Path = request.getfixturevalue(form)
+    report = truncate(source, tmp_path / "cut", depth=2)
+    model, cut = checkpoint.load(source), checkpoint.load(tmp_path / "cut")
+    assert cut.config.num_hidden_layers == 2 and report["parameters"] < report["parameters_before"]
+    assert not [k for k in cut.state_dict() if ".layers.2." in k]
+    checkpoint.truncate_(model, 2)
+    inputs = checkpoint.example_inputs(cut, batch=3, seed=5)
+    assert torch.equal(model(**inputs).logits, cut(**inputs).logits)
+    assert (tmp_path / "cut" / "model.safetensors").stat().st_size < (source / "model.safetensors").stat().st_size
+    assert ("plain baseline" in report.get("note", "")) == (form == "digits_vit")
+
+
+def test_full_depth_truncation_changes_nothing(digits_acn: Path, tmp_path: Path) -> None:
+    truncate(digits_acn, tmp_path / "same", depth=3)
+    assert (tmp_path / "same" / "model.safetensors").read_bytes() == (digits_acn / "model.safetensors").read_bytes()
+
+
+def test_max_drop_takes_the_profile_or_the_data_and_they_agree(digits_acn: Path, tmp_path: Path) -> None:
+    stored = truncate(digits_acn, tmp_path / "a", max_drop=0.9)
+    measured = truncate(digits_acn, tmp_path / "b", max_drop=0.9, data="digits")
+    assert stored["depth"] == measured["depth"] == 1
+    assert "upper bound" in stored["why"] and measured["drop"]["drop"] == pytest.approx(
+        measured["before"]["value"] - measured["after"]["value"]
+    )
+
+
+def test_a_profile_of_other_weights_is_refused(digits_acn: Path, digits_vit: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(digits_vit, other)
+    with pytest.raises(ConfigError, match="has no profile. Pass --data, or run: acn-compress profile"):
+        truncate(other, tmp_path / "out", max_drop=0.1)
+    shutil.copyfile(digits_acn / "profile.json", other / "profile.json")
+    with pytest.raises(ModelDirError, match="is a profile of other weights"):
+        truncate(other, tmp_path / "out", max_drop=0.1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_depths_that_cannot_be(digits_acn: Path, tmp_path: Path) -> None:
+    for depth in (0, 4, -1):
+        with pytest.raises(ConfigError, match=rf"depth is {depth}, but .* has 3 blocks. Choose 1 to 3"):
+            truncate(digits_acn, tmp_path / "out", depth=depth)
+    with pytest.raises(ConfigError, match="either a depth or max_drop"):
+        truncate(digits_acn, tmp_path / "out", depth=1, max_drop=0.1)
+    with pytest.raises(ConfigError, match="no depth below 3 keeps the drop within 0"):
+        truncate(digits_acn, tmp_path / "out", max_drop=0.0, data="digits")
+    assert not (tmp_path / "out").exists()
+
+
+def test_profiling_a_directory_that_cannot_be_written(digits_vit: Path, tmp_path: Path) -> None:
+    report = profile(digits_vit, data="digits", to=tmp_path / "elsewhere", limit=64)
+    assert (tmp_path / "elsewhere" / "profile.png").stat().st_size > 10_000 and report["full"]["examples"] == 64
+    with pytest.raises(ConfigError, match="max_drop is -1, expected 0 or more"):
+        profile(digits_vit, data="digits", max_drop=-1, to=tmp_path / "elsewhere")
