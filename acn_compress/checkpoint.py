@@ -183,7 +183,9 @@ def _plain_state(source: Source) -> dict[str, Tensor]:
             continue
         try:
             data = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
+        except pickle.UnpicklingError as error:
+            if "nsupported" not in str(error):  # "Unsupported global", "Unsupported operand": anything else is no pickle at all
+                raise CheckpointError(f"{path}: not a PyTorch checkpoint.") from None
             raise CheckpointError(
                 f"{path}: this pickle needs code to load, which could do anything; it was not run. Re-save its tensors where you trust it: "
                 "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."

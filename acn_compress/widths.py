@@ -38,21 +38,32 @@ def _dim(layer: nn.Module, output: bool) -> int:
 
 def cut_(block: nn.Module, width: Width, keep: Sequence[int], fix: Any = None) -> None:
     """Keep only the units `keep` of one width, physically."""
+    drop = sorted(set(range(width.units)) - set(keep))
     for cuts, output in ((width.outputs, True), (width.inputs, False)):
         for cut in cuts:
             layer = _layer(block, cut)
-            index = _features(cut, width.units, keep, layer.weight.device)
-            layer.weight = nn.Parameter(layer.weight.detach().index_select(_dim(layer, output), index), layer.weight.requires_grad)
-            if output and layer.bias is not None:
-                layer.bias = nn.Parameter(layer.bias.detach()[index], layer.bias.requires_grad)
-            if isinstance(layer, nn.Linear):
-                layer.out_features, layer.in_features = layer.weight.shape
-            elif output:
-                layer.nf = layer.weight.shape[1]
-            else:
-                layer.nx = layer.weight.shape[0]
+            _remove_(layer, _features(cut, width.units, drop, torch.device("cpu")).tolist(), output)
     if fix is not None:
         fix(block)
+
+
+def _remove_(layer: Any, features: list[int], output: bool) -> None:
+    """Remove output (or input) features of one layer. Torch-Pruning does nothing to transformers' Conv1D, so that is ours."""
+    import torch_pruning
+
+    if isinstance(layer, nn.Linear):
+        remove = torch_pruning.prune_linear_out_channels if output else torch_pruning.prune_linear_in_channels
+        remove(layer, features)
+        return
+    keep = torch.ones(layer.weight.shape[_dim(layer, output)], dtype=torch.bool)
+    keep[features] = False
+    index = keep.nonzero().flatten().to(layer.weight.device)
+    layer.weight = nn.Parameter(layer.weight.detach().index_select(_dim(layer, output), index), layer.weight.requires_grad)
+    if output:
+        layer.bias = nn.Parameter(layer.bias.detach()[index], layer.bias.requires_grad)
+        layer.nf = len(index)
+    else:
+        layer.nx = len(index)
 
 
 def zero_(block: nn.Module, width: Width, drop: Sequence[int]) -> None:

@@ -1,0 +1,257 @@
+"""The commands as a stranger meets them: what they print, exit codes, and what they say to garbage."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from acn_compress.cli import app
+from typer.testing import CliRunner
+
+COMMANDS = (
+    "inspect",
+    "convert",
+    "finetune",
+    "evaluate",
+    "profile",
+    "truncate",
+    "prune",
+    "export",
+    "benchmark",
+    "compare",
+    "run",
+    "validate",
+)
+
+
+def invoke(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def fails(text: str, *arguments: Any) -> None:
+    """The command exits 1 with one line on stderr that holds `text`, and prints nothing else."""
+    result = invoke(*arguments)
+    assert result.exit_code == 1, result.output + str(result.exception)
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+    assert text in result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_every_option(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    bare = [
+        a
+        for a, b in zip(lines, [*lines[1:], ""], strict=True)
+        if a.strip().startswith("--") and len(a.split("  ")) < 3 and not b.startswith(" " * 8)
+    ]
+    assert not bare, f"options without help: {bare}"
+
+
+def test_help_loads_no_heavy_package() -> None:
+    code = "import sys; sys.argv = ['acn-compress', '--help']\nfrom acn_compress.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('torch', 'transformers', 'onnx', 'numpy', 'datasets', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_wrong_usage_exits_2() -> None:
+    assert invoke("truncate").exit_code == 2
+    assert invoke("convert", "a", "b", "--data", "digits", "--layer", "blok").exit_code == 2
+    assert invoke("no-such-command").exit_code == 2
+
+
+def test_json_prints_one_object_and_nothing_else(digits_acn: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ("evaluate", digits_acn, "--data", "digits"),
+        ("profile", digits_acn, "--data", "digits", "--to", tmp_path / "profile"),
+        ("truncate", digits_acn, tmp_path / "cut", "--depth", 2),
+        ("prune", digits_acn, tmp_path / "pruned", "--target-sparsity", 0.3),
+        ("finetune", digits_acn, tmp_path / "tuned", "--data", "digits", "--epochs", 0.1),
+        ("inspect", digits_acn),
+    ):
+        result = invoke(*arguments, "--json")
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["step"] == arguments[0]
+
+
+def test_the_chain_prints_what_to_do_next(digits_vit: Path, tmp_path: Path) -> None:
+    result = invoke("convert", digits_vit, tmp_path / "acn", "--data", "digits", "--epochs", 0.2, "--batch-size", 32)
+    assert result.exit_code == 0 and f"next: acn-compress profile {tmp_path / 'acn'}" in result.stdout
+    result = invoke("profile", tmp_path / "acn", "--data", "digits", "--max-drop", 0.9)
+    assert result.exit_code == 0 and "cutoff: 1 of 3 blocks" in result.stdout and "next: acn-compress truncate" in result.stdout
+    result = invoke("truncate", tmp_path / "acn", tmp_path / "cut", "--max-drop", 0.9)
+    assert result.exit_code == 0 and "smallest depth whose drop is at most 0.9" in result.stdout
+
+
+def test_commands_are_their_functions(digits_vit: Path, tmp_path: Path) -> None:
+    from acn_compress import convert
+
+    convert(digits_vit, tmp_path / "function", "digits", epochs=0.2, batch_size=32, seed=3)
+    assert (
+        invoke("convert", digits_vit, tmp_path / "command", "--data", "digits", "--epochs", 0.2, "--batch-size", 32, "--seed", 3).exit_code
+        == 0
+    )
+    assert (tmp_path / "function/model.safetensors").read_bytes() == (tmp_path / "command/model.safetensors").read_bytes()
+
+
+# what people feed it
+
+
+def test_not_a_checkpoint(digits_vit: Path, tmp_path: Path) -> None:
+    fails("no such file or directory", "inspect", tmp_path / "nothing")
+    fails(f"Did you mean {digits_vit}?", "inspect", str(digits_vit) + "x")
+    (tmp_path / "empty").mkdir()
+    fails("not a model directory: no config.json (found: nothing)", "truncate", tmp_path / "empty", tmp_path / "out", "--depth", 1)
+    fails("as a Hugging Face Hub id it cannot be had either", "inspect", "someone/no-such-model")
+    broken = tmp_path / "broken"
+    shutil.copytree(digits_vit, broken)
+    (broken / "config.json").write_text("{not json")
+    fails("cannot be read as JSON", "truncate", broken, tmp_path / "out", "--depth", 1)
+    (broken / "config.json").write_text('{"hidden_size": 3}')
+    fails("config.json has no model_type", "truncate", broken, tmp_path / "out", "--depth", 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_weights(digits_vit: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(digits_vit, cut)
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    fails("the safetensors file is damaged or cut short", "truncate", cut, tmp_path / "out", "--depth", 1)
+    weights.unlink()
+    fails("no weights: expected model.safetensors", "truncate", cut, tmp_path / "out", "--depth", 1)
+    config = json.loads((digits_vit / "config.json").read_text())
+    shutil.copyfile(digits_vit / "model.safetensors", weights)
+    (cut / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
+    fails("tensors the model needs, but the file lacks", "truncate", cut, tmp_path / "out", "--depth", 1)
+    (cut / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    fails("tensors have no place in the model", "truncate", cut, tmp_path / "out", "--depth", 1)
+    (cut / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
+    fails("the weights do not fit config.json", "truncate", cut, tmp_path / "out", "--depth", 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pickle_with_code_is_not_run(digits_vit: Path, tmp_path: Path) -> None:
+    proof = tmp_path / "code-ran"
+
+    class Payload:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {proof}",)
+
+    evil = tmp_path / "evil"
+    shutil.copytree(digits_vit, evil)
+    (evil / "model.safetensors").unlink()
+    torch.save({"weights": Payload()}, evil / "pytorch_model.bin")
+    fails("this pickle needs code to load", "truncate", evil, tmp_path / "out", "--depth", 1)
+    assert not proof.exists() and not (tmp_path / "out").exists()
+
+
+def test_a_legacy_file_of_plain_tensors_is_read(digits_vit: Path, tmp_path: Path) -> None:
+    from acn_compress import checkpoint
+
+    model = checkpoint.load(digits_vit)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "old.pth")
+    result = invoke("truncate", tmp_path / "old.pth", tmp_path / "out", "--depth", 2, "--config", digits_vit)
+    assert result.exit_code == 0, result.stderr
+    fails(
+        "a weight file says nothing about its architecture. Pass --config", "truncate", tmp_path / "old.pth", tmp_path / "o2", "--depth", 2
+    )
+    (tmp_path / "junk.pth").write_bytes(b"not a checkpoint at all")
+    fails("not a PyTorch checkpoint", "truncate", tmp_path / "junk.pth", tmp_path / "o3", "--depth", 2, "--config", digits_vit)
+
+
+def test_an_unknown_architecture_lists_the_known(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    fails("is of type 'resnet'", "truncate", tmp_path, tmp_path.parent / "out", "--depth", 1)
+    result = invoke("truncate", tmp_path, tmp_path.parent / "out", "--depth", 1)
+    assert "vit" in result.stderr.split("Known: ")[1]
+
+
+def test_a_structure_that_was_tampered_with(digits_acn: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(digits_acn, bad)
+    config = json.loads((bad / "config.json").read_text())
+    for change, text in (
+        ({"extra": 1}, "acn.extra: Extra inputs are not permitted"),
+        ({"alpha": [0.0]}, "alpha has 1 values, 3 expected"),
+        ({"form": "residual"}, "form is 'residual', but alpha says 'acn'"),
+        ({"version": 2}, "acn.version"),
+    ):
+        (bad / "config.json").write_text(json.dumps(config | {"acn": config["acn"] | change}))
+        fails(text, "truncate", bad, tmp_path / "out", "--depth", 1)
+
+
+def test_data_that_does_not_fit(digits_vit: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("picture,kind\n1,2\n")
+    out = tmp_path / "out"
+    fails("no column holds the labels. Present: picture, kind. Name it with --label-column", "convert", digits_vit, out, "--data", table)
+    fails("has no column 'klass'. Present: picture, kind", "convert", digits_vit, out, "--data", table, "--label-column", "klass")
+    fails("no such file or folder", "evaluate", digits_vit, "--data", tmp_path / "nothing.parquet")
+    fails("no such split. Present: train, test", "evaluate", digits_vit, "--data", "digits:dev")
+    fails("noise 'fog:1' is not known. Expected gaussian:SD", "evaluate", digits_vit, "--data", "digits", "--noise", "fog:1")
+    assert not out.exists()
+
+
+def test_output_that_would_do_damage(digits_acn: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "thesis.tex").write_text("years of work")
+    fails("exists and is not empty. Choose another, or pass --overwrite", "truncate", digits_acn, taken, "--depth", 1)
+    fails("overlap. A step never writes into its source", "truncate", digits_acn, digits_acn / "inside", "--depth", 1)
+    fails("overlap. A step never writes into its source", "truncate", digits_acn, digits_acn.parent, "--depth", 1, "--overwrite")
+    fails("is a file, expected a directory", "truncate", digits_acn, taken / "thesis.tex", "--depth", 1)
+    assert (taken / "thesis.tex").read_text() == "years of work" and len(list(taken.iterdir())) == 1
+    assert invoke("truncate", digits_acn, taken, "--depth", 1, "--overwrite").exit_code == 0
+    assert not (taken / "thesis.tex").exists() and (taken / "model.safetensors").exists()
+    (tmp_path / "blank").mkdir()
+    assert invoke("truncate", digits_acn, tmp_path / "blank", "--depth", 1).exit_code == 0
+
+
+def test_a_full_disk_leaves_nothing(digits_acn: Path, tmp_path: Path) -> None:
+    """The real thing: the process may not write files above 20 kB; the system refuses, as it does on a full disk."""
+    code = "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    code += f"sys.argv = ['acn-compress', 'truncate', {str(digits_acn)!r}, {str(tmp_path / 'out')!r}, '--depth', '2']\n"
+    code += "from acn_compress.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "Nothing was written." in done.stderr and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_space_and_no_permission_are_told_apart(digits_acn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from acn_compress import checkpoint
+
+    for number, text in ((errno.ENOSPC, "no space left on the device"), (errno.EACCES, "no permission to write there")):
+
+        def refuse(*arguments: Any, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(checkpoint, "save", refuse)
+        fails(f"{text}. Nothing was written.", "truncate", digits_acn, tmp_path / "out", "--depth", 2)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_sparsity_that_cannot_be(digits_acn: Path, tmp_path: Path) -> None:
+    for value in (1.0, -0.1, 2):
+        fails("expected a share in [0, 1)", "prune", digits_acn, tmp_path / "out", "--target-sparsity", value)
+    fails("0.999", "prune", digits_acn, tmp_path / "out", "--target-sparsity", 0.999)
+    fails("epochs is 2: recovery training needs --data", "prune", digits_acn, tmp_path / "out", "--target-sparsity", 0.2, "--epochs", 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_is_not_there(digits_acn: Path) -> None:
+    fails("device 'tpu9' cannot be used here", "evaluate", digits_acn, "--data", "digits", "--device", "tpu9")
