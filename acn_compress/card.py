@@ -16,7 +16,7 @@ def render(model: Any, report: dict[str, Any], provenance: dict[str, Any]) -> st
     name = plain_class(type(model)).__name__
     family, task = (
         base_type(model.config.model_type),
-        next((t for k, t in TAGS.items() if k in name or k == "ImageClassification" and "Image" in name), "feature-extraction"),
+        next((t for k, t in TAGS.items() if k in name or (k == "ImageClassification" and "Image" in name)), "feature-extraction"),
     )
     s = report["structure"]
     lines = ["---", "library_name: transformers", f"pipeline_tag: {task}", "tags: [acn-compress, model-compression]", "---", ""]

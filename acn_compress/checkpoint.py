@@ -80,7 +80,7 @@ def load_source(
     verify: bool = True,
 ) -> PreTrainedModel:
     """`load` for a source that has been found already."""
-    architecture, cls, hf_config = _describe(source, task)
+    _, cls, hf_config = _describe(source, task)
     if labels is not None or num_labels is not None:
         names = labels or [f"LABEL_{i}" for i in range(num_labels or 0)]
         hf_config.num_labels = len(names)
@@ -183,9 +183,10 @@ def _plain_state(source: Source) -> dict[str, Tensor]:
             continue
         try:
             data = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            if "nsupported" not in str(error):  # "Unsupported global", "Unsupported operand": anything else is no pickle at all
-                raise CheckpointError(f"{path}: not a PyTorch checkpoint.") from None
+        except pickle.UnpicklingError:
+            with path.open("rb") as file:
+                if not file.read(4).startswith((b"PK", b"\x80")):  # neither a zip archive nor a pickle
+                    raise CheckpointError(f"{path}: not a PyTorch checkpoint.") from None
             raise CheckpointError(
                 f"{path}: this pickle needs code to load, which could do anything; it was not run. Re-save its tensors where you trust it: "
                 "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."

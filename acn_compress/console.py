@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -97,8 +97,8 @@ def _pairs(title: str, rows: list[tuple[str, Any]]) -> None:
 
 
 def table(
-    title: str, rows: list[dict[str, Any]], columns: list[tuple[str, Callable[[dict[str, Any]], Any]]], footer: list[str] = []
-) -> None:  # noqa: B006
+    title: str, rows: list[dict[str, Any]], columns: list[tuple[str, Callable[[dict[str, Any]], Any]]], footer: Sequence[str] = ()
+) -> None:
     """Rows of plain data as a table; the first column is text, the others numbers."""
     grid = Table(title=escape(title), title_justify="left")
     for i, (name, _) in enumerate(columns):

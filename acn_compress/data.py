@@ -105,7 +105,7 @@ def load_data(
     source: Source | None,
     *,
     role: Role,
-    columns: Columns = Columns(),  # noqa: B008  (frozen)
+    columns: Columns = Columns(),
     limit: int | None = None,
     augment: str | None = None,
     max_length: int | None = None,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "NO_COLOR": "1", "TOKENIZERS_PARALLELISM": "false"})
 
-import acn_compress  # noqa: E402, F401  (declares torchvision's operators before transformers looks for them)
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
+
+import acn_compress  # noqa: F401  (declares torchvision's operators before transformers looks for them)
 
 torch.set_num_threads(1)
 

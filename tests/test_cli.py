@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from acn_compress.cli import app
 from typer.testing import CliRunner
+
+from acn_compress.cli import app
 
 COMMANDS = (
     "inspect",

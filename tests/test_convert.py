@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from acn_compress import checkpoint
 from acn_compress.errors import ConfigError, DataError, Interrupted
 from acn_compress.job import Job

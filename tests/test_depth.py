@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+
 from acn_compress import checkpoint
 from acn_compress.data import load_data
 from acn_compress.errors import ConfigError, ModelDirError
@@ -38,7 +40,7 @@ def test_contributions_sum_to_the_output(digits_acn: Path) -> None:
     model = checkpoint.load(digits_acn)
     with torch.inference_mode(), stack.recording(model, architecture_of(model.config)) as prefixes:
         model(**checkpoint.example_inputs(model))
-    added = [prefixes[0], *(b - a for a, b in zip(prefixes, prefixes[1:], strict=False))]
+    added = [prefixes[0], *(b - a for a, b in itertools.pairwise(prefixes))]
     torch.testing.assert_close(sum(added[1:], added[0]), prefixes[-1], rtol=1e-5, atol=1e-5)
     shares = [b["share"] for b in json.loads((digits_acn / "profile.json").read_text())["blocks"]]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
@@ -63,7 +65,7 @@ def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
             gates[-1] = value
             losses.append(summary(measure(model, data), data.task)["loss"])
     assert blocks[-1]["taylor"] == pytest.approx(-(losses[1] - losses[0]) / 0.02, rel=0.05, abs=1e-4)
-    with pytest.raises(ConfigError, match="'importance' is not a measure. Known: influence, cka, leave-one-out, taylor"):
+    with pytest.raises(ConfigError, match=r"'importance' is not a measure. Known: influence, cka, leave-one-out, taylor"):
         profile_model(model, data, extras=("importance",))
 
 
@@ -109,7 +111,7 @@ def test_max_drop_takes_the_profile_or_the_data_and_they_agree(digits_acn: Path,
 def test_a_profile_of_other_weights_is_refused(digits_acn: Path, digits_vit: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(digits_vit, other)
-    with pytest.raises(ConfigError, match="has no profile. Pass --data, or run: acn-compress profile"):
+    with pytest.raises(ConfigError, match=r"has no profile. Pass --data, or run: acn-compress profile"):
         truncate(other, tmp_path / "out", max_drop=0.1)
     shutil.copyfile(digits_acn / "profile.json", other / "profile.json")
     with pytest.raises(ModelDirError, match="is a profile of other weights"):

@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 import torch
-from acn_compress.form import LAYER_KINDS, Branch, carry, hold, run_block, total
 from torch import Tensor, nn
+
+from acn_compress.form import LAYER_KINDS, Branch, carry, hold, run_block, total
 
 DEPTH, WIDTH = 4, 8
 
