@@ -80,7 +80,7 @@ def load_source(
     verify: bool = True,
 ) -> PreTrainedModel:
     """`load` for a source that has been found already."""
-    _, cls, hf_config = _describe(source, task)
+    _, cls, hf_config = describe(source, task)
     if labels is not None or num_labels is not None:
         names = labels or [f"LABEL_{i}" for i in range(num_labels or 0)]
         hf_config.num_labels = len(names)
@@ -101,7 +101,7 @@ def from_config(path: str | Path, *, labels: list[str] | None = None, task: str 
     file = file / "config.json" if file.is_dir() else file
     if not file.is_file():
         raise ConfigError(f"{path}: no such config file. Expected a transformers config.json.")
-    _, cls, hf_config = _describe(Source(str(path), file.parent, ()), task, file)
+    _, cls, hf_config = describe(Source(str(path), file.parent, ()), task, file)
     if labels is not None:
         hf_config.id2label, hf_config.label2id = dict(enumerate(labels)), {n: i for i, n in enumerate(labels)}
     model = cls(hf_config)
@@ -110,7 +110,7 @@ def from_config(path: str | Path, *, labels: list[str] | None = None, task: str 
     return cast("PreTrainedModel", model)
 
 
-def _describe(source: Source, task: str | None, file: Path | None = None) -> tuple[Architecture, Any, Any]:
+def describe(source: Source, task: str | None, file: Path | None = None) -> tuple[Architecture, Any, Any]:
     """Family, model class and config of a checkpoint."""
     import transformers
 
@@ -285,7 +285,7 @@ def verify_alpha_one(model: Any, where: str = "this model") -> None:
         finally:
             stack.wrap_(model, architecture)
     model.train(training)
-    if not torch.equal(ours, theirs) and not (ours.isnan() == theirs.isnan()).all():
+    if not torch.allclose(ours, theirs, rtol=0.0, atol=0.0, equal_nan=True):
         raise VerificationError(
             f"{where}: alpha = 1 differs from the original by {(ours - theirs).abs().max():.1e}, expected 0. Please report this."
         )

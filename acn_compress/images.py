@@ -45,7 +45,7 @@ class Preparation:
         if source is not None and (source.directory / "preprocessor_config.json").is_file():
             from transformers import AutoImageProcessor
 
-            processor = AutoImageProcessor.from_pretrained(source.directory, local_files_only=True, use_fast=False)
+            processor = AutoImageProcessor.from_pretrained(source.directory, local_files_only=True, backend="pil")
         timm = getattr(model.config, "pretrained_cfg", None) or {}
         mean, std = timm.get("mean", (0.5,) * n), timm.get("std", (0.5,) * n)
         if processor is not None and getattr(processor, "do_normalize", False):

@@ -8,8 +8,8 @@ from typing import Any, TypedDict
 
 from acn_compress.data import Columns, Data, has_eval_split, load_data
 from acn_compress.errors import ConfigError
-from acn_compress.evaluate import measure, paired, summary
 from acn_compress.modeldir import Source
+from acn_compress.quality import measure, paired, summary
 from acn_compress.training import Progress, Recipe, Walk, fit
 
 GLANCE = 1000  # examples measured once per epoch for the progress display

@@ -20,7 +20,7 @@ from acn_compress.architectures import Architecture, architecture_of
 from acn_compress.checkpoint import structure_of
 from acn_compress.data import Data
 from acn_compress.errors import ConfigError
-from acn_compress.evaluate import RESAMPLES, Scores, intervals, summary
+from acn_compress.quality import RESAMPLES, Scores, intervals, summary
 from acn_compress.tasks import Scored, score
 
 EXTRAS = ("influence", "cka", "leave-one-out", "taylor")
@@ -165,7 +165,7 @@ def _extra_measures(
 
 
 def _mean_loss(model: Any, data: Data, batch_size: int) -> float:
-    from acn_compress.evaluate import measure
+    from acn_compress.quality import measure
 
     scores = measure(model, data, batch_size=batch_size)
     return float((scores.loss * scores.weight).sum() / scores.weight.sum())

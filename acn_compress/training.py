@@ -28,8 +28,8 @@ from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import first_output, set_structure_, structure_of
 from acn_compress.data import Data
 from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
-from acn_compress.evaluate import measure
 from acn_compress.form import LayerKind
+from acn_compress.quality import measure
 from acn_compress.tasks import Scored, distillation, score
 
 Progress = Callable[[dict[str, Any]], None]

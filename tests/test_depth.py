@@ -13,8 +13,8 @@ import torch
 from acn_compress import checkpoint
 from acn_compress.data import load_data
 from acn_compress.errors import ConfigError, ModelDirError
-from acn_compress.evaluate import measure, summary
 from acn_compress.modeldir import find_source
+from acn_compress.quality import measure, summary
 from acn_compress.readouts import cutoff, profile_model
 from acn_compress.steps.profile import profile
 from acn_compress.steps.truncate import truncate

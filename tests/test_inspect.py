@@ -46,7 +46,7 @@ def test_a_plain_checkpoint_is_described(plain: Path) -> None:
         "task": "image-classification",
         "form": "residual", "layer": "block", "alpha": [1.0] * 3, "blocks": [0, 1, 2], "source_blocks": 3, "sparsity": 0.0,
         "widths": [{"heads": 4, "mlp": 64}] * 3, "full_widths": {"heads": 4, "mlp": 64}, "dtype": "float32", "labels": ["cat", "dog"],
-        "input": {"modality": "image", "channels": 1, "height": 8, "width": 8}, "provenance": [], "profile": None,
+        "input": {"modality": "image", "channels": 1, "height": 8, "width": 8}, "history": [], "profile": None,
         "parameters": checkpoint.parameters(model), "bytes": (plain / "model.safetensors").stat().st_size,
     }  # fmt: skip
     assert {k: report[k] for k in expected} == expected
@@ -78,7 +78,7 @@ def test_structure_and_history_of_a_compressed_model_are_told(plain: Path, tmp_p
     assert report["full_widths"] == {"heads": 4, "mlp": 64}
     assert report["sparsity"] > 0.2
     assert report["parameters"] == checkpoint.parameters(checkpoint.load(tmp_path / "c"))
-    assert [(s["step"], s["source"]["name"], s["seed"]) for s in report["provenance"]] == [
+    assert [(s["step"], s["source"]["name"], s["seed"]) for s in report["history"]] == [
         ("prune", str(plain), None), ("prune", str(tmp_path / "a"), None), ("test", str(tmp_path / "b"), 3),
     ]  # fmt: skip
 

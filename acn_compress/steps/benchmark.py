@@ -17,7 +17,7 @@ import torch
 
 from acn_compress import checkpoint, modeldir
 from acn_compress.errors import ConfigError
-from acn_compress.steps.export import inputs_for, session, write_onnx
+from acn_compress.onnx_model import inputs_for, session, write_onnx
 from acn_compress.training import flops_per_example
 
 SMALLEST = 0.05  # a ratio closer to 1 than this is not called a difference, however narrow its interval

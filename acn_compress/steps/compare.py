@@ -28,9 +28,9 @@ from acn_compress.architectures import architecture_of
 from acn_compress.budget import equal_epochs, training_flops
 from acn_compress.data import Data, Noise
 from acn_compress.errors import ConfigError, DataError
-from acn_compress.evaluate import Scores, interval, measure, summary
 from acn_compress.job import Job
 from acn_compress.modeldir import Source
+from acn_compress.quality import Scores, interval, measure, summary
 from acn_compress.training import Progress, Walk, fit
 
 ROUTES = ("drop-last", "evenly-spaced", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut")

@@ -7,7 +7,7 @@ from typing import Any
 
 from acn_compress import checkpoint, modeldir
 from acn_compress.data import Columns, Noise, load_data
-from acn_compress.evaluate import measure, paired, summary
+from acn_compress.quality import measure, paired, summary
 
 
 def evaluate(

@@ -27,7 +27,7 @@ def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, A
         src: model directory, Hub id, or weight file.
         config: config.json (or its directory) for a weight file.
     Returns:
-        source, family, supported (and why not), bytes of the weight files, dtype (of most of the weights), provenance (the steps so far),
+        source, family, supported (and why not), bytes of the weight files, dtype (of most of the weights), history (the steps so far),
         profile (None, or whether it was made from these weights); if the family is supported also class, task, parameters, parts
         (parameters before, in and after the blocks: embeddings, blocks, head), input, labels, form, layer, alpha, blocks (kept, of
         source_blocks), widths per block, full_widths (of an unpruned block) and sparsity.
@@ -44,7 +44,7 @@ def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, A
         "why": None,
         "bytes": source.bytes(),
         "dtype": _dtype(source),
-        "provenance": [
+        "history": [
             {key: entry.get(key) for key in ("step", "source", "seed", "finished")}
             for entry in (source.read("provenance.json") or {}).get("steps", [])
         ],
@@ -58,7 +58,7 @@ def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, A
 
 def _describe(source: Source) -> dict[str, Any]:
     """What only a supported family can tell: the model's class, parts and structure."""
-    architecture, cls, hf_config = checkpoint._describe(source, None)
+    architecture, cls, hf_config = checkpoint.describe(source, None)
     with torch.device("meta"):
         model = cls(hf_config)
     depth = len(stack.blocks_of(model, architecture))

@@ -11,8 +11,8 @@ from acn_compress import checkpoint, modeldir, output, stack
 from acn_compress.architectures import architecture_of
 from acn_compress.data import Columns, load_data
 from acn_compress.errors import ConfigError, ModelDirError, VerificationError
-from acn_compress.evaluate import measure, paired, summary
 from acn_compress.modeldir import Source
+from acn_compress.quality import measure, paired, summary
 from acn_compress.readouts import cutoff, profile_model
 
 

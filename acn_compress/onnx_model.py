@@ -1,0 +1,212 @@
+"""ONNX files: written with names, dynamic sizes and metadata, and compared with the model in ONNX Runtime before anyone sees them."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from acn_compress import checkpoint, modeldir
+from acn_compress.architectures import architecture_of
+from acn_compress.errors import VerificationError
+from acn_compress.modeldir import Source
+
+BATCHES = (1, 2, 3, 5)  # batch sizes compared; the graph is traced with 2
+LENGTHS = (7, 12, 19)  # text lengths compared; traced with 12
+LIMIT = 2 << 30  # bytes of one protobuf file; larger weights go beside the graph
+INT8_COSINE = 0.98  # smallest mean cosine of the outputs that an int8 model may have with its source
+
+
+class _Positional(nn.Module):
+    """The model as ONNX sees it: named tensors in, a tuple of tensors out."""
+
+    def __init__(self, model: Any, inputs: list[str], outputs: list[str]) -> None:
+        super().__init__()
+        self.model, self.inputs, self.outputs = model, inputs, outputs
+        self.extra = {"use_cache": False} if getattr(model.config, "use_cache", None) is not None and model.config.is_decoder is not False else {}
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        result = self.model(**dict(zip(self.inputs, tensors, strict=True)), **self.extra)
+        return tuple(result[name] for name in self.outputs)
+
+
+def _wrapped(model: Any) -> _Positional:
+    """Find the inputs the model takes and the outputs it gives."""
+    example = inputs_for(model, 2, LENGTHS[1], 0)
+    with torch.inference_mode():
+        result = model(**example)
+    names = ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output")
+    outputs = [n for n in names if isinstance(result.get(n), Tensor)]
+    return _Positional(model, list(example), outputs)
+
+
+def inputs_for(model: Any, batch: int, length: int, seed: int) -> dict[str, Tensor]:
+    """Random inputs of the model, the last text padded: as `checkpoint.example_inputs`, with token types where it takes them."""
+    inputs = checkpoint.example_inputs(model, batch=batch, length=length, seed=seed)
+    if "input_ids" not in inputs:
+        return inputs
+    if batch > 1:
+        inputs["attention_mask"][-1, -(inputs["input_ids"].shape[1] // 3) :] = 0
+    if getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in inspect.signature(model.forward).parameters:
+        inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+    return inputs
+
+
+def write_onnx(
+    model: Any, path: Path, source: Source, *, opset: int = 20, tolerance: float = 1e-4, quantize: str | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Write and verify one ONNX file. A half-precision model is exported in float32.
+
+    Returns:
+        Plain data for a report.
+    Raises:
+        VerificationError: if it differs from the model.
+    """
+    halved = next(model.parameters()).dtype in {torch.float16, torch.bfloat16}
+    model = model.float().eval()
+    wrapped = _wrapped(model)
+    size = sum(p.numel() * p.element_size() for p in model.parameters()) + sum(b.numel() * b.element_size() for b in model.buffers())
+    nodes = _trace(wrapped, path, source, opset, external=size > LIMIT)
+    bytes_written = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
+    check_size(bytes_written, size)
+    report: dict[str, Any] = {"file": path.name, "opset": opset, "nodes": nodes, "inputs": wrapped.inputs, "outputs": wrapped.outputs}
+    report |= {"parameters": checkpoint.parameters(model), "parameter_bytes": size, "tolerance": tolerance}
+    report |= compare(wrapped, path, tolerance=tolerance, seed=seed)
+    if halved:
+        report["note"] = "The source is in half precision; the ONNX file is in float32."
+    if quantize:
+        report |= _quantize(wrapped, path, seed)
+    report["bytes"] = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
+    return report
+
+
+def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, external: bool) -> int:
+    """Write the graph with named inputs and outputs, a dynamic batch (and sequence), and metadata. Returns its nodes."""
+    import onnx
+
+    example = inputs_for(wrapped.model, 2, LENGTHS[1], 0)
+    text = architecture_of(wrapped.model.config).modality == "text"
+    batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence")
+    dynamic = tuple({0: batch, 1: sequence} if text else {0: batch} for _ in example)
+    with _silence():
+        program = torch.onnx.export(
+            wrapped, tuple(example.values()), dynamo=True, opset_version=opset, input_names=wrapped.inputs, output_names=wrapped.outputs,
+            dynamic_shapes=(dynamic,), verbose=False,
+        )  # fmt: skip
+        assert program is not None
+        for node in program.model.graph.all_nodes():  # the exporter stores a stack trace per node: more bytes than a small model
+            node.metadata_props.clear()
+            node.doc_string = None
+        for key, value in _metadata(wrapped.model, source).items():
+            program.model.metadata_props[key] = value
+        program.save(str(path), external_data=external)
+    onnx.checker.check_model(str(path))
+    return len(onnx.load(str(path), load_external_data=False).graph.node)
+
+
+def _metadata(model: Any, source: Source) -> dict[str, str]:
+    labels = getattr(model.config, "id2label", None) or {}
+    return {
+        "acn_structure": checkpoint.structure_of(model).model_dump_json(),
+        "source_weights_sha256": source.sha256(),
+        "acn_compress_version": modeldir.packages().get("acn-compress", ""),
+        "id2label": json.dumps({str(k): v for k, v in labels.items()}),
+    }
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter talks on every channel; what matters is verified afterwards."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def check_size(written: int, parameter_bytes: int) -> None:
+    """An ONNX file holds the weights once and a graph; more than 5 % and 2 MB above the weights means something is in it twice.
+
+    Raises:
+        VerificationError: with both sizes.
+    """
+    if written > 1.05 * parameter_bytes + (2 << 20):
+        raise VerificationError(f"the ONNX file has {written:,} bytes, but the parameters only {parameter_bytes:,}: something is stored twice.")
+
+
+def session(path: Path, threads: int = 1) -> Any:
+    """An ONNX Runtime session on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _pairs(wrapped: _Positional, path: Path, seed: int) -> Iterator[tuple[str, list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]]:
+    """(what, torch's outputs, ONNX Runtime's outputs) for several batch sizes and lengths."""
+    running = session(path)
+    text = architecture_of(wrapped.model.config).modality == "text"
+    shapes = [(b, LENGTHS[i % len(LENGTHS)]) for i, b in enumerate(BATCHES)]
+    for number, (batch, length) in enumerate(shapes):
+        inputs = inputs_for(wrapped.model, batch, length, seed + number)
+        with torch.inference_mode():
+            ours = [t.numpy() for t in wrapped(*inputs.values())]
+        theirs = running.run(wrapped.outputs, {k: v.numpy() for k, v in inputs.items()})
+        yield f"batch {batch}" + (f" x length {inputs['input_ids'].shape[1]}" if text else ""), ours, theirs
+
+
+def compare(wrapped: _Positional, path: Path, *, tolerance: float, seed: int) -> dict[str, Any]:
+    """Compare an ONNX file with the model on several inputs.
+
+    Raises:
+        VerificationError: at the first output beyond `tolerance`.
+    """
+    worst, agree, rows, compared = 0.0, 0, 0, []
+    for what, ours, theirs in _pairs(wrapped, path, seed):
+        for name, a, b in zip(wrapped.outputs, ours, theirs, strict=True):
+            difference = float(np.abs(a - b).max()) / max(1.0, float(np.abs(a).max()))
+            if a.shape != b.shape or not difference <= tolerance:
+                raise VerificationError(
+                    f"the ONNX model differs from the source: {name} at {what} by {difference:.1e}, allowed {tolerance:.1e}. Nothing was written."
+                )
+            worst = max(worst, difference)
+        agree += int((ours[0].argmax(-1) == theirs[0].argmax(-1)).sum())
+        rows += ours[0][..., 0].size
+        compared.append(what)
+    return {"max_difference": worst, "agreement": agree / rows, "compared": compared}
+
+
+def _quantize(wrapped: _Positional, path: Path, seed: int) -> dict[str, Any]:
+    """Replace the file by its int8 version (weights per channel, activations on the fly), if its outputs stay close."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    small = path.with_name("int8.onnx")
+    with _silence():
+        quantize_dynamic(str(path), str(small), per_channel=True, weight_type=QuantType.QInt8)
+    cosines, agree, rows = [], 0, 0
+    for _, ours, theirs in _pairs(wrapped, small, seed):
+        a, b = ours[0].reshape(-1, ours[0].shape[-1]), theirs[0].reshape(-1, theirs[0].shape[-1])
+        cosines += list((a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1) + 1e-12))
+        agree += int((a.argmax(-1) == b.argmax(-1)).sum())
+        rows += len(a)
+    mean = float(np.mean(cosines))
+    if not mean >= INT8_COSINE:
+        raise VerificationError(
+            f"int8: outputs have a mean cosine of {mean:.4f} with the source, expected at least {INT8_COSINE}. Export without --quantize."
+        )
+    small.replace(path)
+    return {"quantized": "int8", "cosine": mean, "cosine_min": float(np.min(cosines)), "agreement": agree / rows}
