@@ -234,7 +234,7 @@ def profile(
     from acn_compress.steps.profile import profile as step
 
     return step(
-        src, data=data, max_drop=max_drop, bound=bound, extras=tuple(measure or ()), columns=_columns(label_column, image_column, text_column),
+        src, data=data, max_drop=max_drop, bound=bound, measures=tuple(measure or ()), columns=_columns(label_column, image_column, text_column),
         limit=limit, max_length=max_length, batch_size=batch_size, seed=seed, to=to, device=_device(device),
     )  # fmt: skip
 

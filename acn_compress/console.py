@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from acn_compress.modeldir import size
+
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 140)
 
@@ -75,15 +77,6 @@ def _duration(seconds: float) -> str:
 def quality(found: dict[str, Any]) -> str:
     """value [low, high]."""
     return f"{found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return ""
 
 
 def _pairs(title: str, rows: list[tuple[str, Any]]) -> None:
@@ -209,11 +202,141 @@ def _profile(report: dict[str, Any]) -> None:
         out.print(f"next: acn-compress truncate {escape(str(report['source']))} OUT --max-drop {report['max_drop']:g}")
 
 
-def _any(report: dict[str, Any]) -> None:
-    """A report without a layout of its own: its plain values."""
-    rows = [(k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in report.items() if k != "step" and not isinstance(v, dict)]
-    nested = [(f"{k}.{n}", w) for k, v in report.items() if isinstance(v, dict) for n, w in v.items() if not isinstance(w, (dict, list))]
-    _pairs(report["step"], [*rows, *nested])
+def _inspect(r: dict[str, Any]) -> None:
+    rows: list[tuple[str, Any]] = [("family", r["family"] or "unknown")]
+    if not r["supported"]:
+        _pairs(f"inspect {r['source']}", [*rows, ("supported", f"no: {r['why']}"), ("bytes", size(r["bytes"])), ("dtype", r["dtype"])])
+        return
+    kept, of = len(r["blocks"]), r["source_blocks"]
+    alphas = f", alpha {_range(r['alpha'])}" if r["form"] == "hybrid" else ""
+    full = ", ".join(f"{n} {k}" for k, n in r["full_widths"].items())
+    cut = [f"block {b}: " + ", ".join(f"{n} {k}" for k, n in w.items()) for b, w in zip(r["blocks"], r["widths"], strict=True)]
+    parts = ", ".join(f"{k} {n:,}" for k, n in r["parts"].items())
+    takes = ", ".join(f"{k} {v}" for k, v in r["input"].items() if k != "modality" and v is not None)
+    rows += [
+        ("class", r["class"]),
+        ("task", r["task"] or "none: no head that can be trained here"),
+        ("form", f"{r['form']} (layer: {r['layer']}{alphas})"),
+        ("blocks", f"{kept}" if kept == of else f"{kept} of {of}: {_places(r['blocks'])}"),
+        ("widths", f"{full} per block" if all(w == r["full_widths"] for w in r["widths"]) else "; ".join(cut) + f" (of {full})"),
+        ("sparsity", f"{r['sparsity']:.1%} zeros among the weight matrices of the blocks" if r["sparsity"] else None),
+        ("parameters", f"{r['parameters']:,} ({parts})"),
+        ("weights", f"{size(r['bytes'])}, {r['dtype']}"),
+        (r["input"]["modality"], takes),
+        ("labels", _first_few(r["labels"])),
+        ("made by", " -> ".join(s["step"] for s in r["history"])),
+        (
+            "profile",
+            None if r["profile"] is None else "of these weights" if r["profile"]["matches"] else "of other weights: run profile again",
+        ),
+    ]
+    _pairs(f"inspect {r['source']}", rows)
+
+
+def _range(alpha: list[float]) -> str:
+    low, high = min(alpha), max(alpha)
+    return f"{low:g}" if low == high else f"{low:.3f} to {high:.3f}"
+
+
+def _places(blocks: list[int]) -> str:
+    first, last = blocks[0], blocks[-1]
+    return f"{first} to {last}" if blocks == list(range(first, last + 1)) else ", ".join(map(str, blocks))
+
+
+def _first_few(names: list[str]) -> str:
+    return f"{len(names)}: {', '.join(names[:5])}" + (", ..." if len(names) > 5 else "") if names else ""
+
+
+def _export(r: dict[str, Any]) -> None:
+    if r["format"] == "safetensors":
+        _model(r)
+        return
+    quantized = f"int8, mean cosine with the source {r['cosine']:.4f} (lowest {r['cosine_min']:.4f})" if "cosine" in r else None
+    rows = [
+        ("file", f"{r['out']}/{r['file']}, {size(r['bytes'])} (parameters alone: {size(r['parameter_bytes'])})"),
+        ("inputs", ", ".join(r["inputs"]) + " (dynamic batch)"),
+        ("outputs", ", ".join(r["outputs"])),
+        (
+            "verified",
+            f"in ONNX Runtime at {', '.join(r['compared'])}: largest difference {r['max_difference']:.1e} of {r['tolerance']:.0e} allowed",
+        ),
+        ("int8", quantized),
+        ("same answer", f"{r['agreement']:.1%}"),
+        ("note", r.get("note")),
+    ]
+    _pairs(f"export {r['source']} (opset {r['opset']}, {r['nodes']} nodes, {r['seconds']:.0f} s)", rows)
+    out.print(escape(f"next: acn-compress benchmark ORIGINAL {r['out']}"))
+
+
+def _benchmark(r: dict[str, Any]) -> None:
+    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+        ("model", lambda v: v["source"]),
+        ("runs in", lambda v: {"torch": "torch", "onnx": "ONNX Runtime"}[v["backend"]]),
+        ("median ms", lambda v: f"{1000 * v['median']:.3f}"),
+        ("middle half", lambda v: f"{1000 * v['q1']:.3f} .. {1000 * v['q3']:.3f}"),
+        ("against the first", lambda v: v["verdict"]),
+        ("95 %", lambda v: "" if v["ratio_low"] == v["ratio_high"] else f"{v['ratio_low']:.2f} .. {v['ratio_high']:.2f}"),
+        ("parameters", lambda v: f"{v['parameters']:,}" if "parameters" in v else ""),
+        ("MFLOP", lambda v: f"{v['flops'] / 1e6:,.1f}" if "flops" in v else ""),
+        ("bytes", lambda v: size(v["bytes"])),
+    ]
+    threads = f"{r['threads']} thread" + ("s" if r["threads"] > 1 else "")
+    title = f"batch {r['batch_size']}, {threads}, {r['repeats']} rounds, interleaved, on {r['machine']['processor']}"
+    table(title, r["rows"], columns)
+
+
+def _compare(r: dict[str, Any]) -> None:
+    metric, noise = r["whole"]["metric"], r["noise"]
+
+    def gain(row: dict[str, Any], kind: str) -> str:
+        key = f"{kind}_gain"
+        return f"{row[key]:+.4f} [{row[f'{key}_low']:+.4f}, {row[f'{key}_high']:+.4f}]" if key in row else ""
+
+    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+        ("depth", lambda v: v["depth"]), ("route", lambda v: v["route"]), (metric, lambda v: f"{v['clean']:.4f}"),
+        ("above drop-last [95 %, paired]", lambda v: gain(v, "clean")),
+    ]  # fmt: skip
+    if noise:
+        columns += [(f"under {noise}", lambda v: f"{v['noisy']:.4f}"), ("above drop-last", lambda v: gain(v, "noisy"))]
+    columns += [("seeds", lambda v: v["seeds"]), ("seconds", lambda v: f"{v['seconds']:.0f}")]
+    whole = f"whole network: {metric} {quality(r['whole'])}" + (f", under {noise} {r['whole']['noisy']:.4f}" if noise else "")
+    title = f"compare {r['source']}: every route for what {r['budget']['epochs_of_whole']:g} epochs of the whole network cost"
+    table(title, r["table"], columns, [whole, f"written: {r['out']}/compare.json, compare.png, README.md"])
+
+
+def _run(r: dict[str, Any]) -> None:
+    from acn_compress.report import cells, verdict
+
+    head, body = cells(r)
+    grid = Table(
+        title=escape(f"{r['recipe']}: {r['eval_data']}, n = {r['examples']:,}; speed with batch 1, one thread"), title_justify="left"
+    )
+    for i, name in enumerate(head):
+        grid.add_column(escape(name), justify="left" if i == 0 else "right")
+    for number, line in enumerate(body):
+        grid.add_row(
+            *map(escape, line),
+            end_section=number + 1 < len(body) and body[number + 1][0].startswith("baseline") > line[0].startswith("baseline"),
+        )
+    out.print(grid)
+    if said := verdict(r):
+        out.print(escape(said))
+    out.print(
+        escape(
+            f"speed-up: in ONNX Runtime against the original; none = within the noise. {len(r['steps'])} steps, {_duration(r['seconds'])}."
+        )
+    )
+    lies = [
+        ("model", r["final"]),
+        *(("ONNX", f"{e}/model.onnx") for e in r["exports"]),
+        ("this table", f"{r['out']}/README.md, table.json"),
+    ]
+    _pairs("", lies)
+    target = r["exports"][-1] if r["exports"] else r["final"]
+    out.print(
+        escape(f"next: acn-compress inspect {r['final']}, or your own: acn-compress run {r['recipe']} --source CHECKPOINT --data DATA")
+    )
+    out.print(escape(f"      acn-compress benchmark {r['rows'][0]['path']} {target}"))
 
 
 def _validate(report: dict[str, Any]) -> None:
@@ -221,12 +344,12 @@ def _validate(report: dict[str, Any]) -> None:
 
 
 _SHOW: dict[str, Callable[[dict[str, Any]], None]] = {
+    "benchmark": _benchmark,
+    "compare": _compare,
     "evaluate": _evaluate,
+    "export": _export,
+    "inspect": _inspect,
     "profile": _profile,
+    "run": _run,
     "validate": _validate,
-    "inspect": _any,
-    "export": _any,
-    "benchmark": _any,
-    "compare": _any,
-    "run": _any,
 }

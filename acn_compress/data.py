@@ -71,7 +71,9 @@ class Noise:
         except ValueError:
             value = -1.0
         if kind not in {"gaussian", "salt-pepper"} or value < 0 or (kind == "salt-pepper" and value > 1):
-            raise DataError(f"noise '{text}' is not known. Expected gaussian:SD or salt-pepper:SHARE, for example gaussian:0.2 or salt-pepper:0.05.")
+            raise DataError(
+                f"noise '{text}' is not known. Expected gaussian:SD or salt-pepper:SHARE, for example gaussian:0.2 or salt-pepper:0.05."
+            )
         return cls(kind, value)
 
 
@@ -189,7 +191,9 @@ def _digits(split: str) -> datasets.Dataset:
     pixels = np.round(data.images * (255 / 16)).astype("uint8")
     train, test = train_test_split(np.arange(len(pixels)), test_size=0.2, stratify=data.target, random_state=0)
     rows = train if split == "train" else test
-    features = datasets.Features({"image": datasets.Array2D((8, 8), "uint8"), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])})
+    features = datasets.Features(
+        {"image": datasets.Array2D((8, 8), "uint8"), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])}
+    )
     return datasets.Dataset.from_dict({"image": pixels[rows], "label": data.target[rows]}, features=features)
 
 
@@ -282,7 +286,9 @@ def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, l
             raise DataError(f"data {name}: column '{column}' is not a class label (found {values[0]!r}).")
         low, high = int(min(values)), int(max(values))
         if low < 0 or high >= len(names):
-            raise DataError(f"data {name}: labels run from {low} to {high}, but the model has {len(names)} classes (0 to {len(names) - 1}).")
+            raise DataError(
+                f"data {name}: labels run from {low} to {high}, but the model has {len(names)} classes (0 to {len(names) - 1})."
+            )
         return torch.tensor([int(v) for v in values]), names
     if len(found) != len(names):
         raise DataError(f"data {name} has {len(found)} labels ({_some(found)}), but the model has {len(names)} ({_some(names)}).")

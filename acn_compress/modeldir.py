@@ -252,6 +252,15 @@ def _disk_reason(error: Exception) -> str | None:
     return None
 
 
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
 def copy_processors(source: Source | None, out: Path) -> None:
     """Copy tokenizer and image-processor files."""
     if source is None:

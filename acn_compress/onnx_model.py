@@ -33,7 +33,9 @@ class _Positional(nn.Module):
     def __init__(self, model: Any, inputs: list[str], outputs: list[str]) -> None:
         super().__init__()
         self.model, self.inputs, self.outputs = model, inputs, outputs
-        self.extra = {"use_cache": False} if getattr(model.config, "use_cache", None) is not None and model.config.is_decoder is not False else {}
+        self.extra = (
+            {"use_cache": False} if getattr(model.config, "use_cache", None) is not None and model.config.is_decoder is not False else {}
+        )
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         result = self.model(**dict(zip(self.inputs, tensors, strict=True)), **self.extra)
@@ -144,7 +146,9 @@ def check_size(written: int, parameter_bytes: int) -> None:
         VerificationError: with both sizes.
     """
     if written > 1.05 * parameter_bytes + (2 << 20):
-        raise VerificationError(f"the ONNX file has {written:,} bytes, but the parameters only {parameter_bytes:,}: something is stored twice.")
+        raise VerificationError(
+            f"the ONNX file has {written:,} bytes, but the parameters only {parameter_bytes:,}: something is stored twice."
+        )
 
 
 def session(path: Path, threads: int = 1) -> Any:

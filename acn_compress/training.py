@@ -29,7 +29,7 @@ from acn_compress.checkpoint import first_output, set_structure_, structure_of
 from acn_compress.data import Data
 from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
 from acn_compress.form import LayerKind
-from acn_compress.quality import measure
+from acn_compress.quality import measure, threads_for, width
 from acn_compress.tasks import Scored, distillation, score
 
 Progress = Callable[[dict[str, Any]], None]
@@ -190,7 +190,7 @@ def fit(
     if recipe.checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     started = time.perf_counter()
-    with _interruptible(hooks), _quiet_trainer():
+    with _interruptible(hooks), _quiet_trainer(), threads_for(model):
         trainer.train(resume_from_checkpoint=str(_checkpoints(directory)[-1]) if resume else None)
     if hooks.interrupted:
         raise Interrupted(_how_to_go_on(state, hooks.step, total))
@@ -248,8 +248,7 @@ def _use_bf16(model: Any, precision: str) -> bool:
         able = cpuinfo.is_file() and any(f in cpuinfo.read_text() for f in ("avx512_bf16", "amx_bf16"))
     if precision == "bf16" and not able:
         raise ConfigError("precision is bf16, but this processor does not multiply bfloat16. Choose auto or fp32.")
-    wide = int(getattr(model.config, "hidden_size", None) or getattr(model.config, "num_features", None) or 0)
-    return able and (precision == "bf16" or (precision == "auto" and wide >= 256))
+    return able and (precision == "bf16" or (precision == "auto" and width(model) >= 256))
 
 
 def _arguments(model: Any, recipe: Recipe, directory: Path, total: int, lr: float, bf16: bool, save: bool) -> TrainingArguments:

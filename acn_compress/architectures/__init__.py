@@ -28,7 +28,9 @@ def architecture_of(config: Any, where: str = "this model") -> Architecture:
     """
     name = base_type(config.model_type)
     if name not in ARCHITECTURES:
-        raise UnsupportedError(f"{where} is of type '{name}', which acn-compress has no adapter for. Known: {', '.join(sorted(ARCHITECTURES))}.")
+        raise UnsupportedError(
+            f"{where} is of type '{name}', which acn-compress has no adapter for. Known: {', '.join(sorted(ARCHITECTURES))}."
+        )
     architecture = ARCHITECTURES[name]
     if why := architecture.refuse(config):
         raise UnsupportedError(f"{where}: {why}")

@@ -3,6 +3,7 @@ not larger than its own noise is not called one."""
 
 from __future__ import annotations
 
+import math
 import platform
 import tempfile
 import time
@@ -20,6 +21,7 @@ from acn_compress.errors import ConfigError
 from acn_compress.onnx_model import inputs_for, session, write_onnx
 from acn_compress.training import flops_per_example
 
+SAMPLE = 0.005  # seconds a sample takes at least: shorter calls are repeated within it
 SMALLEST = 0.05  # a ratio closer to 1 than this is not called a difference, however narrow its interval
 
 
@@ -71,7 +73,15 @@ def benchmark(
     rows = []
     for i, variant in enumerate(variants):
         first = next(j for j, v in enumerate(variants) if v.backend == variant.backend)
-        rows.append({"source": variant.source, "backend": variant.backend, **_spread(seconds[i]), **judge(seconds[i], seconds[first], i == first), **variant.facts})
+        rows.append(
+            {
+                "source": variant.source,
+                "backend": variant.backend,
+                **_spread(seconds[i]),
+                **judge(seconds[i], seconds[first], i == first),
+                **variant.facts,
+            }
+        )
     return {
         "step": "benchmark",
         "batch_size": batch_size,
@@ -125,18 +135,25 @@ def _onnx_variant(src: str, path: Path, batch: int, threads: int, length: int, f
     return Variant(src, "onnx", lambda: running.run(None, feeds), {"bytes": path.stat().st_size} | facts)
 
 
-def interleave(calls: Sequence[Callable[[], Any]], repeats: int, warmup: int = 3, clock: Callable[[], float] = time.perf_counter) -> list[list[float]]:
-    """Seconds of every call, [calls][repeats]: round by round, so that what disturbs the machine disturbs all; order rotated."""
+def interleave(
+    calls: Sequence[Callable[[], Any]], repeats: int, warmup: int = 3, clock: Callable[[], float] = time.perf_counter
+) -> list[list[float]]:
+    """Seconds of every call, [calls][repeats]: round by round, so that what disturbs the machine
+    disturbs all; order rotated; a sample is the mean of as many calls as fill `SAMPLE` seconds."""
+    loops = []
     for call in calls:
+        started = clock()
         for _ in range(warmup):
             call()
+        loops.append(max(1, min(1000, math.ceil(SAMPLE * warmup / max(clock() - started, 1e-9)))))
     seconds: list[list[float]] = [[] for _ in calls]
     for number in range(repeats):
         for i in range(len(calls)):
             at = (i + number) % len(calls)
             started = clock()
-            calls[at]()
-            seconds[at].append(clock() - started)
+            for _ in range(loops[at]):
+                calls[at]()
+            seconds[at].append((clock() - started) / loops[at])
     return seconds
 
 

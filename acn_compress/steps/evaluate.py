@@ -48,7 +48,14 @@ def evaluate(
         other_source = modeldir.find_source(against)
         other = checkpoint.load_source(other_source, device=device)
         theirs = measure(
-            other, load_data(data, other, other_source, role="eval", columns=columns, limit=limit, max_length=max_length), batch_size=batch_size, noise=corrupt
+            other,
+            load_data(data, other, other_source, role="eval", columns=columns, limit=limit, max_length=max_length),
+            batch_size=batch_size,
+            noise=corrupt,
         )
-        report |= {"against": other_source.name, "other": summary(theirs, examples.task, seed=seed), "drop": paired(scores, theirs, seed=seed)}
+        report |= {
+            "against": other_source.name,
+            "other": summary(theirs, examples.task, seed=seed),
+            "drop": paired(scores, theirs, seed=seed),
+        }
     return report

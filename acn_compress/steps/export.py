@@ -45,7 +45,9 @@ def export(
     if quantize not in {None, "int8"}:
         raise ConfigError(f"quantize '{quantize}' is not known. Expected int8.")
     if Path(out).suffix == ".onnx":
-        raise ConfigError(f"OUT {out} names a file. Name a directory: model.onnx is written into it, beside its config and processor files.")
+        raise ConfigError(
+            f"OUT {out} names a file. Name a directory: model.onnx is written into it, beside its config and processor files."
+        )
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite)
     model = checkpoint.load_source(source)
@@ -58,7 +60,13 @@ def export(
         report = write_onnx(model, directory / "model.onnx", source, opset=opset, tolerance=tolerance, quantize=quantize, seed=seed)
         model.config.save_pretrained(directory)
         modeldir.copy_processors(source, directory)
-        report |= {"step": "export", "source": source.name, "out": str(out), "format": format, "seconds": round(time.perf_counter() - started, 2)}
+        report |= {
+            "step": "export",
+            "source": source.name,
+            "out": str(out),
+            "format": format,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
         options = modeldir.options_of(format=format, opset=opset, tolerance=tolerance, quantize=quantize)
         modeldir.write_json(directory / "report.json", report)
         modeldir.write_json(directory / "provenance.json", modeldir.provenance(source, "export", options, seed))
@@ -72,7 +80,15 @@ def _export_safetensors(model: Any, source: Source, out: str | Path, overwrite: 
 
 
 def _card(report: dict[str, Any]) -> str:
-    lines = ["---", "library_name: onnx", "tags: [acn-compress, model-compression, onnx]", "---", "", f"# {Path(report['out']).name}: ONNX export", ""]
+    lines = [
+        "---",
+        "library_name: onnx",
+        "tags: [acn-compress, model-compression, onnx]",
+        "---",
+        "",
+        f"# {Path(report['out']).name}: ONNX export",
+        "",
+    ]
     lines += [f"Made with acn-compress from `{report['source']}`, opset {report['opset']}.", "", "| | |", "|---|---|"]
     lines += [f"| inputs | {', '.join(report['inputs'])} (dynamic batch) |", f"| outputs | {', '.join(report['outputs'])} |"]
     lines += [f"| bytes | {report['bytes']:,} (parameters: {report['parameter_bytes']:,}) |"]

@@ -18,7 +18,7 @@ def profile(
     data: str,
     max_drop: float = 0.01,
     bound: str = "upper",
-    extras: tuple[str, ...] = (),
+    measures: tuple[str, ...] = (),
     columns: Columns = Columns(),  # noqa: B008  (frozen)
     limit: int | None = None,
     max_length: int | None = None,
@@ -34,7 +34,7 @@ def profile(
         data: the data set; its validation or test split unless one is named.
         max_drop: tolerance of the cutoff, in the metric's own units (0.01 = one point of accuracy).
         bound: what must pass it: "upper" (end of the paired 95 % interval) or "point".
-        extras: further measures, see `readouts.profile_model`.
+        measures: further measures, see `readouts.profile_model`.
         to: directory for profile.json and profile.png instead of `src`.
     Returns:
         The profile as written.
@@ -47,7 +47,7 @@ def profile(
     where = _where(source, to)
     model = checkpoint.load_source(source, device=device)
     examples = load_data(data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length)
-    found = profile_model(model, examples, extras=extras, batch_size=batch_size, seed=seed)
+    found = profile_model(model, examples, extras=measures, batch_size=batch_size, seed=seed)
     report = {
         "version": 1,
         "step": "profile",

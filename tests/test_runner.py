@@ -1,0 +1,155 @@
+"""Running a recipe is running its commands; what is finished is reused only while nothing it depends on changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acn_compress import convert, finetune, prune, truncate
+from acn_compress.budget import equal_epochs, training_flops
+from acn_compress.checkpoint import load
+from acn_compress.errors import ConfigError, DataError, ModelDirError
+from acn_compress.job import Job
+from acn_compress.modeldir import find_source
+from acn_compress.recipe import Recipe
+from acn_compress.report import cells, verdict
+from acn_compress.runner import run
+from acn_compress.training import Recipe as TrainingRecipe
+
+STEPS: list[Any] = [
+    {"convert": {"epochs": 1, "prefix_loss": 1.0}},
+    "profile",
+    {"truncate": {"depth": 2}},
+    {"prune": {"target_sparsity": 0.3, "epochs": 0.5}},
+    {"export": {"format": "onnx"}},
+]
+
+
+def recipe(source: Path, **changes: Any) -> Recipe:
+    common = {"name": "tiny", "source": str(source), "data": "digits", "limit": 320, "eval_limit": 120, "noise": "gaussian:0.2"}
+    return Recipe.model_validate({**common, "training": {"batch_size": 32}, "steps": STEPS, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    return out, run(recipe(digits_vit), out=out)
+
+
+def test_a_recipe_is_its_commands(finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path) -> None:
+    out, _ = finished
+
+    def job(**own: Any) -> Job:
+        return Job("digits", TrainingRecipe(batch_size=32, **own), limit=320, eval_limit=120)
+
+    convert(digits_vit, tmp_path / "a", job(epochs=1, prefix_loss=1.0))
+    truncate(tmp_path / "a", tmp_path / "b", depth=2, data="digits")
+    prune(tmp_path / "b", tmp_path / "c", target_sparsity=0.3, job=job(epochs=0.5))
+    for mine, theirs in (("a", "1-convert"), ("b", "3-truncate"), ("c", "4-prune")):
+        assert find_source(tmp_path / mine).sha256() == find_source(out / theirs).sha256()
+
+
+def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
+    finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path
+) -> None:
+    out, report = finished
+    whole = load(digits_vit)
+    epochs = json.loads((out / "baseline-1-finetune" / "provenance.json").read_text())["steps"][-1]["options"]["job"]["recipe"]["epochs"]
+    spent = training_flops(whole, teacher_depth=3, prefix=True)
+    assert epochs * training_flops(whole, depth=2, teacher_depth=3) == pytest.approx(spent, rel=1e-3)
+    assert epochs > equal_epochs(whole, 1, depth=2)  # prefix readouts cost something too
+    same = Job("digits", TrainingRecipe(batch_size=32, epochs=epochs), limit=320, eval_limit=120)
+    finetune(digits_vit, tmp_path / "b", same, depth=2, teacher=digits_vit)
+    assert find_source(tmp_path / "b").sha256() == find_source(out / "baseline-1-finetune").sha256()
+    assert Path(report["baseline"]).name == "baseline-2-prune"
+
+
+def test_the_table_has_every_model_the_onnx_file_and_the_baseline(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, report = finished
+    names = [r["name"] for r in report["rows"]]
+    assert names == ["original", "1-convert", "3-truncate", "4-prune", "5-export", "baseline: drop to 2", "baseline: prune"]
+    rows = {r["name"]: r for r in report["rows"]}
+    assert rows["5-export"]["value"] == rows["4-prune"]["value"]
+    assert "drop" not in rows["original"] and set(rows["4-prune"]["drop"]) == {"drop", "low", "high"}
+    assert rows["original"]["bytes"] > rows["3-truncate"]["bytes"] > rows["4-prune"]["bytes"]
+    assert all(r["onnx"]["median"] > 0 and 0 <= r["noisy"] <= 1 for r in report["rows"])
+    head, body = cells(report)
+    assert all(len(line) == len(head) for line in body)
+    assert "same training budget" in verdict(report)
+    text = (out / "README.md").read_text()
+    assert all(name in text for name in names) and verdict(report) in text
+    assert json.loads((out / "table.json").read_text())["rows"] == report["rows"]
+
+
+def test_a_lost_comparison_is_called_one() -> None:
+    report = {
+        "metric": "accuracy", "noise": None, "final": "a", "baseline": "b", "gain": {"gain": -0.03, "low": -0.05, "high": -0.01},
+        "rows": [{"name": "mine", "path": "a"}, {"name": "baseline: drop to 2", "path": "b"}],
+    }  # fmt: skip
+    assert verdict(report).endswith("-0.0300 [-0.0500, -0.0100] (paired, 95 %), behind.")
+
+
+def test_finished_steps_are_reused_until_something_changes(
+    finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    source = tmp_path / "source"
+    shutil.copytree(digits_vit, source)
+    seen: dict[str, bool] = {}
+
+    def ran(**changes: Any) -> set[str]:
+        seen.clear()
+        run(recipe(source, baseline=False, **changes), out=out, on_step=lambda n, total, name, reused: seen.__setitem__(name, reused))
+        return {name for name, reused in seen.items() if not reused and name != "table"}
+
+    assert ran() == set()
+    cut = [*STEPS[:2], {"truncate": {"depth": 1}}, *STEPS[3:]]
+    assert ran(steps=cut) == {"3-truncate", "4-prune", "5-export"}
+    shutil.rmtree(out / "4-prune")
+    assert ran(steps=cut) == {"4-prune"}  # the same weights again, so the export is still theirs
+
+
+def test_an_interrupted_step_goes_on(digits_vit: Path, tmp_path: Path) -> None:
+    steps = [{"convert": {"epochs": 3}}]
+    whole = tmp_path / "whole"
+    run(recipe(digits_vit, steps=steps), out=whole)
+
+    def stop(info: dict[str, Any]) -> None:
+        if info["step"] > 12:  # after the first epoch of ten steps
+            raise KeyboardInterrupt
+
+    out = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(digits_vit, steps=steps), out=out, progress=stop)
+    assert not (out / "1-convert").exists()
+    steps_seen: list[int] = []
+    run(recipe(digits_vit, steps=steps), out=out, progress=lambda info: steps_seen.append(info["step"]))
+    assert steps_seen[0] > 10
+    assert find_source(out / "1-convert").sha256() == find_source(whole / "1-convert").sha256()
+
+
+def test_what_cannot_run_is_refused_before_anything_is_written(digits_vit: Path, tmp_path: Path) -> None:
+    full = tmp_path / "mine"
+    full.mkdir()
+    (full / "thesis.txt").write_text("years")
+    with pytest.raises(ModelDirError, match="not empty and holds no run"):
+        run(recipe(digits_vit), out=full)
+    assert [p.name for p in full.iterdir()] == ["thesis.txt"]
+    with pytest.raises(DataError, match="set eval_data"):
+        run(recipe(digits_vit, data="digits:train"), out=tmp_path / "new")
+    with pytest.raises(ModelDirError, match="overlap"):
+        run(recipe(digits_vit), out=digits_vit / "run")
+    with pytest.raises(ModelDirError, match="no such file or directory"):
+        run(recipe(tmp_path / "nowhere"), out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_teacher_called_original_needs_a_compression_before(digits_vit: Path, tmp_path: Path) -> None:
+    steps = [{"finetune": {"teacher": "original", "epochs": 1}}, "profile"]
+    with pytest.raises(ConfigError, match="own teacher"):
+        run(recipe(digits_vit, steps=steps), out=tmp_path / "new")
