@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch_pruning as tp
-import transformers
+from tiny import MODELS, outputs, plain, tiny
 
 from acn_compress import checkpoint, output, widths
 from acn_compress.architectures import ARCHITECTURES, architecture_of
@@ -23,41 +23,12 @@ from acn_compress.steps import prune as step
 from acn_compress.steps.prune import matrices, prune, prune_
 from acn_compress.training import Recipe
 
-FAMILIES = sorted(ARCHITECTURES)
-SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-
-
-def plain_vit() -> Any:
-    torch.manual_seed(0)
-    model = transformers.ViTForImageClassification(
-        transformers.ViTConfig(**SHAPE, image_size=8, patch_size=4, num_channels=1, num_labels=10)
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():  # transformers starts biases at 0, which would hide a bias that is lost
-            parameter.normal_(0, 0.1)
-    return model.eval()
-
-
-MAKERS = {"vit": plain_vit}
-
-
-def tiny(family: str, alpha: float = 1.0) -> Any:
-    """A tiny model of a family, all its layers at `alpha`."""
-    model = MAKERS[family]()
-    checkpoint.adopt_(model)
-    structure = checkpoint.structure_of(model)
-    checkpoint.set_structure_(model, structure.with_alpha((alpha,) * len(structure.alpha)))
-    return model
+FAMILIES = [name for name in MODELS if "-" not in name]  # one head of each
 
 
 def saved(model: Any, directory: Path) -> Path:
     output.write(model, directory, source=None, step="test", options={}, report={})
     return directory
-
-
-def outputs(model: Any) -> torch.Tensor:
-    with torch.inference_mode():
-        return checkpoint.first_output(model(**checkpoint.example_inputs(model, batch=3)))
 
 
 def zeros(model: Any) -> int:
@@ -225,10 +196,10 @@ def test_the_scale_of_a_layer_does_not_count() -> None:
 
 def test_importance_is_the_group_norm_of_torch_pruning() -> None:
     """`GroupMagnitudeImportance(p=2, group_reduction="sum", normalizer="mean", bias=True)`, a head being the sum of its features."""
-    plain = plain_vit()
-    block, width = plain.vit.layers[1], ARCHITECTURES["vit"].widths(plain.vit.layers[1])
+    vit = plain("vit")
+    block, width = vit.vit.layers[1], ARCHITECTURES["vit"].widths(vit.vit.layers[1])
     importance = tp.importance.GroupMagnitudeImportance(p=2, group_reduction="sum", normalizer="mean", bias=True)
-    graph = dependency_graph(plain)
+    graph = dependency_graph(vit)
     for name, layer, size in (("mlp", block.mlp.fc1, 1), ("heads", block.attention.q_proj, 8)):
         ours = widths.unit_scores(block, width[name])
         theirs = (
@@ -238,22 +209,22 @@ def test_importance_is_the_group_norm_of_torch_pruning() -> None:
 
 
 def test_torch_pruning_removes_the_same_units_to_the_same_outputs() -> None:
-    plain = plain_vit()
-    model = copy.deepcopy(plain)
+    vit = plain("vit")
+    model = copy.deepcopy(vit)
     checkpoint.adopt_(model)
     architecture = ARCHITECTURES["vit"]
     for i, block in enumerate(blocks_of(model, architecture)):
-        theirs = plain.vit.layers[i]
+        theirs = vit.vit.layers[i]
         heads, features = [(i + 1) % 4], [i, 5 + i, 40]
-        graph = dependency_graph(plain)
+        graph = dependency_graph(vit)
         graph.get_pruning_group(theirs.attention.q_proj, tp.prune_linear_out_channels, [8 * h + j for h in heads for j in range(8)]).prune()
         graph.get_pruning_group(theirs.mlp.fc1, tp.prune_linear_out_channels, features).prune()
         for name, drop in (("heads", heads), ("mlp", features)):
             width = architecture.widths(block)[name]
             widths.cut_(block, width, [u for u in range(width.units) if u not in drop])
-    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+    for ours, theirs in zip(model.parameters(), vit.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(outputs(model), checkpoint.first_output(plain(**checkpoint.example_inputs(model, batch=3))))
+    assert torch.equal(outputs(model), checkpoint.first_output(vit(**checkpoint.example_inputs(model, batch=3))))
 
 
 def dependency_graph(model: Any) -> Any:

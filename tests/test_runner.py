@@ -93,9 +93,7 @@ def test_a_lost_comparison_is_called_one() -> None:
     assert verdict(report).endswith("-0.0300 [-0.0500, -0.0100] (paired, 95 %), behind.")
 
 
-def test_finished_steps_are_reused_until_something_changes(
-    finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path
-) -> None:
+def test_finished_steps_are_reused_until_something_changes(finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path) -> None:
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
     source = tmp_path / "source"

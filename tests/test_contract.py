@@ -1,0 +1,225 @@
+"""The laws, over every model class in `tiny.py`: whoever adds an architecture learns here whether it is right."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tiny import MODELS, outputs, plain, tiny
+from torch import Tensor
+
+from acn_compress import checkpoint, output, stack
+from acn_compress.architectures import architecture_of
+from acn_compress.form import LAYER_KINDS
+from acn_compress.modeldir import find_source
+from acn_compress.onnx_model import write_onnx
+from acn_compress.readouts import readout
+from acn_compress.steps.prune import prune_
+from acn_compress.steps.truncate import truncate_checked_
+
+NAMES = sorted(MODELS)
+ONE_PER_FAMILY = [n for n in NAMES if "-" not in n]
+FORMS = [(1.0, "block"), (0.4, "block"), (0.0, "block"), (0.3, "branch"), (0.0, "branch"), (0.3, "plain"), (0.0, "plain")]
+forms = pytest.mark.parametrize(("alpha", "layer"), FORMS)
+models = pytest.mark.parametrize("name", NAMES)
+families = pytest.mark.parametrize("name", ONE_PER_FAMILY)
+
+
+def saved(model: Any, directory: Path) -> Path:
+    output.write(model, directory, source=None, step="test", options={}, report={})
+    return directory
+
+
+@models
+@pytest.mark.parametrize("layer", LAYER_KINDS)
+def test_alpha_one_is_the_original_bit_for_bit(name: str, layer: str) -> None:
+    model, original = tiny(name, 1.0, layer), plain(name)
+    inputs = checkpoint.example_inputs(model, batch=3)
+    assert torch.equal(outputs(model, **inputs), outputs(original, **inputs))
+    assert list(model.state_dict()) == list(original.state_dict())
+    assert isinstance(model, type(original))
+
+
+def written_out(model: Any, x: Tensor, arguments: tuple[Any, ...], keywords: dict[str, Any], alpha: float, layer: str) -> Tensor:
+    """y_L by the definition: x_0 + sum F_i, with h_i = alpha h_{i-1} + F_i. No shortcut, no use of form.py."""
+    architecture = architecture_of(model.config)
+    h = y = x
+    for block in stack.blocks_of(model, architecture):
+        branches = architecture.branches(block, *arguments, **keywords)
+        inner = alpha if layer == "plain" else 1.0
+        groups = [[b] for b in branches] if layer == "branch" else [list(branches)]
+        for group in groups:
+            if group[0].norm is None:  # F is what the branches add, each reading the stream inside the block
+                read, added = h, []
+                for number, branch in enumerate(group):
+                    added.append(branch.f(read))
+                    read = (inner * h if layer == "plain" else h) + sum(added) if number + 1 < len(group) else read
+                out = alpha * h + added[-1] + (alpha if layer == "plain" else 1.0) * sum(added[:-1], torch.zeros(()))
+            else:
+                out = h
+                for number, branch in enumerate(group):
+                    out = branch.norm((alpha if number == 0 else inner) * out + branch.f(out))
+            y = y + out - alpha * h
+            h = out
+    return y
+
+
+@models
+@forms
+def test_the_stack_is_the_written_out_loop(name: str, alpha: float, layer: str) -> None:
+    model = tiny(name, alpha, layer).double()
+    architecture, seen = architecture_of(model.config), {}
+    inner = stack.stack_of(model, architecture)
+    original = inner.run
+
+    def spy(h: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+        seen["call"] = h, arguments, keywords
+        seen["y"] = original(h, *arguments, **keywords)
+        return seen["y"]
+
+    inner.run = spy
+    inputs = checkpoint.example_inputs(model, batch=2)
+    outputs(model, **inputs)
+    h, arguments, keywords = seen["call"]
+    with torch.inference_mode():
+        expected = written_out(model, h, arguments, keywords, alpha, layer)
+    torch.testing.assert_close(seen["y"], expected, rtol=1e-9, atol=1e-9)
+    assert float((seen["y"] - h).abs().max()) > 1e-3  # the blocks do something
+
+
+@models
+@forms
+def test_saved_and_loaded_it_is_the_same_bit_for_bit(name: str, alpha: float, layer: str, tmp_path: Path) -> None:
+    model = tiny(name, alpha, layer)
+    again = checkpoint.load(saved(model, tmp_path / "m"))
+    assert checkpoint.structure_of(again) == checkpoint.structure_of(model)
+    inputs = checkpoint.example_inputs(model, batch=3)
+    assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key])
+
+
+@models
+def test_transformers_itself_loads_it_after_import(name: str, tmp_path: Path) -> None:
+    model = tiny(name, 0.0)
+    saved(model, tmp_path / "m")
+    auto = next(
+        getattr(transformers, a)
+        for a in checkpoint.TASKS.values()
+        if type(model) in _classes(getattr(transformers, a)._model_mapping.get(type(model.config), ()))
+    )
+    again = auto.from_pretrained(tmp_path / "m").eval()
+    inputs = checkpoint.example_inputs(model, batch=3)
+    assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
+
+
+def _classes(found: Any) -> tuple[Any, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+@models
+@forms
+def test_cutting_is_reading_out_at_that_depth(name: str, alpha: float, layer: str, tmp_path: Path) -> None:
+    model = tiny(name, alpha, layer)
+    whole = copy.deepcopy(model)
+    inputs = checkpoint.example_inputs(model, batch=3)
+    with torch.inference_mode():
+        truncate_checked_(model, 3)
+        assert torch.equal(outputs(model, **inputs), outputs(whole, **inputs))
+        architecture = architecture_of(model.config)
+        with stack.recording(whole, architecture) as prefixes:
+            whole(**inputs)
+        read = checkpoint.first_output(readout(whole, architecture, prefixes[2], dict(inputs)))
+        truncate_checked_(model, 2)  # asserts mask == slice itself
+    torch.testing.assert_close(outputs(model, **inputs), read, rtol=0, atol=1e-6)
+    again = checkpoint.load(saved(model, tmp_path / "m"))
+    assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
+    assert len(stack.blocks_of(again, architecture_of(again.config))) == 2
+    assert checkpoint.structure_of(again).blocks == (0, 1) and checkpoint.parameters(again) < checkpoint.parameters(whole)
+
+
+@models
+@pytest.mark.parametrize("alpha", [1.0, 0.0])
+def test_pruned_truncated_saved_and_loaded_it_is_still_the_same(name: str, alpha: float, tmp_path: Path) -> None:
+    model = tiny(name, alpha)
+    report = prune_(model, 0.4)  # asserts cut == masked itself
+    assert 0 < report["achieved"] <= 0.4
+    truncate_checked_(model, 2)
+    again = checkpoint.load(saved(model, tmp_path / "m"))
+    inputs = checkpoint.example_inputs(model, batch=3)
+    assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
+    assert checkpoint.structure_of(again).widths == tuple(report["widths"][:2])
+    further = prune_(again, 0.2)
+    assert further["parameters_after"] < report["parameters_after"]
+
+
+@models
+@pytest.mark.parametrize(("alpha", "layer"), [(0.0, "block"), (0.3, "branch"), (0.0, "plain")])
+def test_gradients_reach_every_parameter(name: str, alpha: float, layer: str) -> None:
+    model = tiny(name, alpha, layer).train()
+    checkpoint.first_output(model(**checkpoint.example_inputs(model))).square().mean().backward()
+    own = plain(name).train()
+    checkpoint.first_output(own(**checkpoint.example_inputs(model))).square().mean().backward()
+    without = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert without == {n for n, p in own.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+
+
+@families
+def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
+    found = []
+    for on in (False, True):
+        model = tiny(name, 0.0).train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if on:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        torch.manual_seed(0)
+        checkpoint.first_output(model(**checkpoint.example_inputs(model))).square().mean().backward()
+        found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for key in found[0]:
+        torch.testing.assert_close(found[0][key], found[1][key], rtol=1e-5, atol=1e-7)
+
+
+@models
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_what_it_is(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    saved(tiny(name, 0.0).to(dtype), tmp_path / "m")
+    again = checkpoint.load(tmp_path / "m")
+    assert {p.dtype for p in again.parameters()} == {dtype} and again.dtype == dtype
+    assert find_source(tmp_path / "m").bytes() < 0.8 * sum(4 * p.numel() for p in again.parameters())
+    exact = outputs(tiny(name, 0.0))
+    assert float((outputs(again).float() - exact).abs().max()) < 0.1 * max(1.0, float(exact.abs().max()))
+
+
+@families
+@pytest.mark.parametrize("alpha", [1.0, 0.3, 0.0])
+def test_torch_export_and_compile_give_the_same(name: str, alpha: float) -> None:
+    model = tiny(name, alpha)
+    inputs = checkpoint.example_inputs(model)
+    expected = outputs(model, **inputs)
+    with torch.no_grad():
+        exported = torch.export.export(model, (), dict(inputs), strict=False).module()
+        torch.testing.assert_close(checkpoint.first_output(exported(**inputs)), expected, rtol=0, atol=1e-5)
+        compiled = torch.compile(model, backend="aot_eager")
+        torch.testing.assert_close(checkpoint.first_output(compiled(**inputs)), expected, rtol=0, atol=1e-5)
+
+
+# what an ONNX file is written from: one form each, so that all forms, cuts and widths are met across the families
+ONNX_FORMS = [(0.0, "block"), (0.3, "block"), (0.0, "branch"), (0.0, "plain"), (0.4, "plain"), (1.0, "block")]
+
+
+@pytest.mark.parametrize(("name", "form"), list(zip(NAMES, itertools.cycle(ONNX_FORMS), strict=False)))
+def test_onnx_equals_torch(name: str, form: tuple[float, str], tmp_path: Path) -> None:
+    model = tiny(name, *form)
+    prune_(model, 0.3)
+    truncate_checked_(model, 2)
+    source = find_source(saved(model, tmp_path / "m"))
+    report = write_onnx(checkpoint.load_source(source), tmp_path / "model.onnx", source)  # compares in ONNX Runtime itself
+    assert report["max_difference"] <= 1e-4 and report["agreement"] == 1.0 and len(report["compared"]) >= 4

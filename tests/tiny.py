@@ -1,0 +1,48 @@
+"""One tiny real model per model class this package supports. Every law of `test_contract.py` runs over all of them.
+
+To add your architecture: write its adapter (`acn_compress/architectures/`), add a maker here, run `pytest tests/test_contract.py -k NAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers as hf
+
+from acn_compress import checkpoint
+
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 1}
+
+# name -> the model as its own library makes it; a name begins with the family, what follows is the head or a variant
+MODELS: dict[str, Callable[[], Any]] = {
+    "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SHAPE, **IMAGE, num_labels=10)),
+}
+
+
+def plain(name: str) -> Any:
+    """The untouched model, every parameter random: libraries start biases, heads and scales at 0 or 1, which hides mistakes."""
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.1)
+    return model.eval()
+
+
+def tiny(name: str, alpha: float = 1.0, layer: Any = "block") -> Any:
+    """The same model as one of ours, all its layers at `alpha`."""
+    model = plain(name)
+    checkpoint.adopt_(model)
+    structure = checkpoint.structure_of(model)
+    n = len(structure.blocks) * (2 if layer == "branch" else 1)
+    checkpoint.set_structure_(model, structure.with_alpha((alpha,) * n, layer))
+    return model
+
+
+def outputs(model: Any, **inputs: Any) -> torch.Tensor:
+    """What the model says to random inputs (or to `inputs`)."""
+    with torch.inference_mode():
+        return checkpoint.first_output(model(**(inputs or checkpoint.example_inputs(model, batch=3))))
