@@ -234,11 +234,11 @@ def adopt_(model: Any) -> None:
     depth = len(stack.blocks_of(model, architecture))
     structure = Structure.residual(depth) if current is None else Structure.read(current, "config.json")
     if plain_class(type(model)) is type(model):
-        twin = config_class(type(model.config))
+        twin = config_class(cast(Any, type(model.config)))
         for module in model.modules():  # sub-models may hold a copy of the config
             if isinstance(getattr(module, "config", None), twin.__mro__[1]):
                 module.config.__class__ = twin
-        model.__class__ = model_class(type(model))
+        model.__class__ = model_class(cast(Any, type(model)))
     stack.wrap_(model, architecture)
     set_structure_(model, structure)
 

@@ -17,7 +17,7 @@ def _figure(path: Path, columns: int, size: tuple[float, float]) -> Iterator[Any
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    style = {
+    style: Any = {
         "font.size": 11, "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e7eb", "axes.axisbelow": True,
     }  # fmt: skip

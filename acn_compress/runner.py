@@ -209,7 +209,7 @@ def _run_step(state: _Run, step: Step, source: str | None, place: Path, drop: tu
         finetune(_config_file(step.options.config, place), place, _job(recipe, training), init="random", **own, **trained)
         return
     assert source is not None  # the recipe was checked: only training from scratch reads no model
-    measured = {
+    measured: dict[str, Any] = {
         "data": recipe.eval_data or recipe.data,
         "columns": Columns(label=recipe.label_column, image=recipe.image_column, text=recipe.text_column),
         "limit": recipe.eval_limit, "max_length": recipe.max_length, "seed": recipe.seed, "device": device,

@@ -86,7 +86,7 @@ class StackList(Stack, nn.ModuleList):
     """The stack of a transformers model."""
 
 
-class StackSequential(Stack, nn.Sequential):
+class StackSequential(Stack, nn.Sequential):  # type: ignore[misc]  # a wider forward
     """The stack of a timm model, which calls its blocks as one module."""
 
 
@@ -124,18 +124,18 @@ def wrap_(model: nn.Module, architecture: Architecture) -> None:
     if isinstance(stack, Stack):
         return
     for block in blocks_of(model, architecture):
-        block.__class__ = _block_class(type(block), architecture)
+        block.__class__ = _block_class(cast(Any, type(block)), architecture)
     stack.__class__ = StackSequential if isinstance(stack, nn.Sequential) else StackList
 
 
 def unwrap_(model: nn.Module, architecture: Architecture) -> None:
     """Undo `wrap_`: the family's own classes and forward again."""
-    stack = stack_of(model, architecture)
+    stack: Any = stack_of(model, architecture)
     if not isinstance(stack, Stack):
         return
     for block in blocks_of(model, architecture):
         block.__class__ = type(block).__mro__[2]  # Acn<Block>, AcnBlock, <Block>
-    stack.__class__ = nn.Sequential if isinstance(stack, nn.Sequential) else nn.ModuleList
+    stack.__class__ = cast(Any, nn.Sequential if isinstance(stack, nn.Sequential) else nn.ModuleList)
 
 
 def set_alphas_(model: nn.Module, architecture: Architecture, alphas: Sequence[float], layer: LayerKind) -> None:
@@ -147,7 +147,7 @@ def set_alphas_(model: nn.Module, architecture: Architecture, alphas: Sequence[f
         block.acn_layer = layer
         if "acn_learned" in block._parameters:
             with torch.no_grad():
-                block.acn_learned.copy_(torch.tensor(block.acn_alphas))
+                cast(Tensor, block.acn_learned).copy_(torch.tensor(block.acn_alphas))
 
 
 def keep_blocks_(model: nn.Module, architecture: Architecture, positions: Sequence[int]) -> None:
@@ -159,7 +159,7 @@ def keep_blocks_(model: nn.Module, architecture: Architecture, positions: Sequen
         stack.add_module(str(i), block)
         for module in block.modules():
             if isinstance(getattr(module, "layer_idx", None), int):
-                module.layer_idx = i
+                module.layer_idx = i  # type: ignore[assignment]
 
 
 def clamp_learned_(model: nn.Module, architecture: Architecture) -> None:
@@ -222,7 +222,7 @@ def learn_alphas_(model: nn.Module, architecture: Architecture, learn: bool) -> 
             device = next(block.parameters()).device
             block.register_parameter("acn_learned", nn.Parameter(torch.tensor(block.acn_alphas, device=device)))
         elif "acn_learned" in block._parameters:
-            block.acn_alphas = tuple(round(float(a.detach()), 6) for a in current_alphas(block))
+            block.acn_alphas = tuple(round(float(a), 6) for a in cast(Tensor, block.acn_learned).detach().clamp(0, 1))
             del block.acn_learned
         alphas += block.acn_alphas
     return tuple(alphas)
