@@ -282,7 +282,9 @@ def _benchmark(r: dict[str, Any]) -> None:
     ]
     threads = f"{r['threads']} thread" + ("s" if r["threads"] > 1 else "")
     title = f"batch {r['batch_size']}, {threads}, {r['repeats']} rounds, interleaved, on {r['machine']['processor']}"
-    table(title, r["rows"], columns)
+    from acn_compress.report import busy_note
+
+    table(title, r["rows"], columns, [note for note in [busy_note(r["busy"]).strip()] if note])
 
 
 def _compare(r: dict[str, Any]) -> None:
@@ -305,7 +307,7 @@ def _compare(r: dict[str, Any]) -> None:
 
 
 def _run(r: dict[str, Any]) -> None:
-    from acn_compress.report import cells, verdict
+    from acn_compress.report import cells, speed_note, verdict
 
     head, body = cells(r)
     grid = Table(
@@ -321,11 +323,7 @@ def _run(r: dict[str, Any]) -> None:
     out.print(grid)
     if said := verdict(r):
         out.print(escape(said))
-    out.print(
-        escape(
-            f"speed-up: in ONNX Runtime against the original; none = within the noise. {len(r['steps'])} steps, {_duration(r['seconds'])}."
-        )
-    )
+    out.print(escape(f"{speed_note(r)} {len(r['steps'])} steps, {_duration(r['seconds'])}."))
     lies = [
         ("model", r["final"]),
         *(("ONNX", f"{e}/model.onnx") for e in r["exports"]),

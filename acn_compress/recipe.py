@@ -236,7 +236,10 @@ def read(where: str | Path) -> Recipe:
     else:
         faults += [(_line(lines, loc), loc, text) for loc, text in _across(recipe)]
     if faults:
-        told = [f"{path}:{line}: {'.'.join(map(str, loc)) or 'recipe'} {text}{'' if text.endswith('?') else '.'}" for line, loc, text in sorted(faults, key=lambda f: f[0])]
+        told = [
+            f"{path}:{line}: {'.'.join(map(str, loc)) or 'recipe'} {text}{'' if text.endswith('?') else '.'}"
+            for line, loc, text in sorted(faults, key=lambda f: f[0])
+        ]
         raise ConfigError(told[0] if len(told) == 1 else f"{len(told)} faults:\n" + "\n".join(told))
     return recipe
 

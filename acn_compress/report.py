@@ -13,7 +13,7 @@ from acn_compress.data import Data, Noise
 from acn_compress.job import Job
 from acn_compress.onnx_model import session
 from acn_compress.quality import Scores, measure, paired, summary
-from acn_compress.steps.benchmark import benchmark
+from acn_compress.steps.benchmark import BUSY, NO_DIFFERENCE, benchmark
 from acn_compress.tasks import score
 
 BASELINE = "baseline: "  # how the names of the baseline's models begin
@@ -41,8 +41,9 @@ def table(
         job: names the data to measure on.
         noise: also measured under it.
     Returns:
-        metric, eval_data, examples, machine, gain (of final over baseline, paired: gain, low, high; or None), and rows: name, path, format, value, low, high, drop (paired: drop, low, high),
-        noisy (value), parameters, bytes, torch and onnx (seconds per example: median, and speed-up against the original).
+        metric, eval_data, examples, machine, busy (see `benchmark`), gain (of final over baseline, paired: gain, low, high; or None),
+        and rows: name, path, format, value, low, high, drop (paired: drop, low, high), noisy (value), parameters, bytes, torch and onnx
+        (seconds per example: median, and speed-up against the original).
     """
     corrupt = None if noise is None else Noise.parse(noise)
     models = sorted(models, key=lambda m: m[1] != original)  # the original is measured first
@@ -80,6 +81,7 @@ def table(
         "eval_data": data.name,
         "examples": whole["examples"],
         "machine": timed["machine"],
+        "busy": timed["busy"],
         "gain": None if gain is None else {"gain": gain["drop"], "low": gain["low"], "high": gain["high"]},
         "rows": rows,
     }
@@ -134,7 +136,22 @@ def _speed(row: dict[str, Any]) -> str:
     timed = row.get("onnx") or row.get("torch")
     if timed is None or timed["verdict"] == "the measure of the others":
         return ""
-    return "none" if timed["verdict"].startswith("no difference") else f"{timed['ratio']:.2f}x"
+    return "none" if timed["verdict"] == NO_DIFFERENCE else f"{timed['ratio']:.2f}x"
+
+
+def speed_note(report: dict[str, Any]) -> str:
+    """How the last column is to be read."""
+    note = "speed-up: in ONNX Runtime against the original; none = within the noise."
+    return note + busy_note(report["busy"])
+
+
+def busy_note(busy: float) -> str:
+    """A warning if other work disturbed the timing, else nothing."""
+    if busy <= BUSY:
+        return ""
+    return (
+        f" The machine was busy (a median is {busy:.1f} times its fastest sample): time again with acn-compress benchmark when it is quiet."
+    )
 
 
 def verdict(report: dict[str, Any]) -> str:
@@ -158,7 +175,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [f"# {report['recipe']}", "", f"Measured on {report['eval_data']}, n = {report['examples']:,}; speed with batch 1, one thread."]
     lines += ["", "| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     lines += ["| " + " | ".join(line) + " |" for line in body]
-    lines += ["", verdict(report), "", "| folder | seconds |", "|---|---:|"]
+    lines += ["", verdict(report), "", speed_note(report), "", "| folder | seconds |", "|---|---:|"]
     lines += [f"| `{s['folder']}` | {s['seconds']} |" for s in report["steps"]]
     machine = report["machine"]
     lines += ["", "Machine: " + ", ".join(f"{k} {v}" for k, v in machine.items()) + ".", ""]
