@@ -97,6 +97,6 @@ def test_options_that_cannot_be_meant(digits_acn: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=text):
             export(digits_acn, tmp_path / "out", **options)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="names a file. Name a directory"):
+    with pytest.raises(ConfigError, match=r"names a file\. Name a directory"):
         export(digits_acn, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
