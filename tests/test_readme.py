@@ -1,0 +1,64 @@
+"""The README does what it says: its commands run, in order, as a stranger would type them; its words and versions are right."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import acn_compress
+from acn_compress.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("acn-compress ")]
+
+
+def test_the_commands_run_as_they_stand(digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(digits_vit, "my-vit")
+    (recipe,) = blocks("yaml")
+    # the test's network has 3 blocks where the README's has 6; little data, so that it does not take minutes
+    Path("recipe.yaml").write_text(recipe.replace("depth: 4", "depth: 2") + "limit: 128\neval_limit: 60\n")
+    verbs = set()
+    for _, verb, *rest in commands():
+        arguments = ["1,2" if a == "2,4" else a for a in rest]
+        if verb in {"convert", "prune", "compare"}:
+            arguments += ["--limit", "128", "--eval-limit", "60"]
+        if verb == "compare":
+            arguments += ["--seeds", "1", "--routes", "drop-last,acn-one-run"]
+        if verb == "truncate":
+            arguments = ["0.9" if a == "0.02" else a for a in arguments]  # less trained, so it loses more
+        if verb in {"profile", "evaluate"}:
+            arguments += ["--limit", "60"]
+        result = CliRunner().invoke(app, [verb, *arguments])
+        assert result.exit_code == 0, f"{verb} {arguments}: {result.stderr}{result.exception!r}"
+        verbs.add(verb)
+    assert verbs == {"convert", "profile", "truncate", "prune", "export", "evaluate", "benchmark", "inspect", "validate", "run", "compare"}
+    (code,) = blocks("python")
+    exec(code, {})
+
+
+def test_make_targets_and_links_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", "\n".join(blocks("sh")), flags=re.M):
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_changelog_is_about_this_version() -> None:
+    newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    assert newest is not None and newest[1] == acn_compress.__version__
