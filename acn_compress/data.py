@@ -214,6 +214,8 @@ def _load(place: str) -> dict[str, datasets.Dataset]:
         raise
     except Exception as error:  # datasets raises a dozen classes of its own and of pyarrow's
         reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        if "corresponds to no data" in reason[0]:  # how datasets says that there are no rows
+            raise DataError(f"data {place} is empty.") from None
         raise DataError(f"data {place}: cannot be read ({type(error).__name__}: {reason[0][:160]}).") from None
 
 

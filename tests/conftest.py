@@ -24,7 +24,7 @@ DIGITS_VIT = {
     "intermediate_size": 64,
     "image_size": 8,
     "patch_size": 2,
-    "num_channels": 1,
+    "num_channels": 3,
 }
 
 
@@ -44,7 +44,7 @@ def digits_vit(vit_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     from acn_compress.training import Recipe
 
     out = tmp_path_factory.mktemp("models") / "digits-vit"
-    report = finetune(vit_config, out, Job("digits", Recipe(epochs=6, batch_size=32, lr=2e-3, task_weight=1.0)), init="random")
+    report = finetune(vit_config, out, Job("digits", Recipe(epochs=10, batch_size=32, lr=2e-3, task_weight=1.0)), init="random")
     assert report["after"]["value"] > 0.5
     return out
 

@@ -1,0 +1,77 @@
+"""The package from outside: what it imports, what it exports, and what transformers does with its models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+import acn_compress
+from acn_compress import checkpoint, compat
+
+
+# transformers cannot be imported at all beside a torchvision built for another torch: plain transformers gets that guard, and nothing else
+GUARD = f"import importlib.util as u; s = u.spec_from_file_location('guard', {compat.__file__!r}); g = u.module_from_spec(s); s.loader.exec_module(g)\n"
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_importing_it_is_light() -> None:
+    done = python(
+        "import sys, acn_compress; print([m for m in ('torch', 'transformers', 'numpy', 'onnx', 'datasets') if m in sys.modules])"
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_public_names() -> None:
+    assert set(acn_compress.__all__) == {
+        "AcnError", "Job", "Recipe", "benchmark", "compare", "convert", "evaluate", "export", "finetune", "inspect", "load", "profile",
+        "prune", "run", "truncate",
+    }  # fmt: skip
+    for name in acn_compress.__all__:
+        assert getattr(acn_compress, name).__doc__, name
+    with pytest.raises(AttributeError):
+        acn_compress.nonsense  # noqa: B018
+
+
+def test_plain_transformers_refuses_a_converted_model(digits_acn: Path) -> None:
+    done = python(GUARD + f"import transformers; transformers.AutoModelForImageClassification.from_pretrained({str(digits_acn)!r})")
+    assert done.returncode != 0 and "acn_vit" in done.stderr
+
+
+def test_plain_transformers_reads_a_residual_model_and_gets_it_right(digits_vit: Path) -> None:
+    code = (
+        GUARD
+        + f"import torch, transformers; m = transformers.AutoModelForImageClassification.from_pretrained({str(digits_vit)!r}).eval()\n"
+    )
+    code += "torch.manual_seed(0); print(m(torch.randn(1, 3, 8, 8)).logits.double().sum().item(), type(m).__name__)"
+    total, name = python(code).stdout.split()
+    torch.manual_seed(0)
+    ours = checkpoint.load(digits_vit)(torch.randn(1, 3, 8, 8)).logits.double().sum().item()
+    assert name == "ViTForImageClassification" and float(total) == pytest.approx(ours, abs=1e-6)
+
+
+def test_auto_classes_and_pipelines_work_after_the_import(digits_acn: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    code = "import acn_compress\nfrom transformers import AutoModelForImageClassification as A, pipeline\nfrom PIL import Image\nimport numpy as np\n"
+    code += f"m = A.from_pretrained({str(digits_acn)!r}); p = pipeline('image-classification', {str(digits_acn)!r})\n"
+    code += "from sklearn.datasets import load_digits\nx = np.round(load_digits().images[7] * 255 / 16).astype('uint8')\n"
+    code += "print(type(m).__name__, p(Image.fromarray(x))[0]['label'])"
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    name, label = done.stdout.split()
+    assert name == "AcnViTForImageClassification"
+    pixels = torch.from_numpy(load_digits().images[7] * 255 / 16).round().expand(1, 3, 8, 8).float() / 127.5 - 1
+    assert label == str(int(checkpoint.load(digits_acn)(pixels).logits.argmax()))
+
+
+def test_a_loaded_model_is_the_users_own_class(digits_acn: Path) -> None:
+    model = acn_compress.load(digits_acn)
+    assert isinstance(model, transformers.ViTForImageClassification) and not model.training
