@@ -144,5 +144,5 @@ def test_noise_is_what_it_says_and_the_same_for_every_model() -> None:
     assert float((salted != 0.5).float().mean()) == pytest.approx(0.1, rel=0.15)
     assert set(salted.unique().tolist()) == {0.0, 0.5, 1.0}
     for text in ("gaussian", "gaussian:-1", "salt-pepper:2", "snow:0.1"):
-        with pytest.raises(DataError, match="is not known. Expected gaussian:SD or salt-pepper:SHARE"):
+        with pytest.raises(DataError, match=r"is not known\. Expected gaussian:SD or salt-pepper:SHARE"):
             Noise.parse(text)
