@@ -30,7 +30,7 @@ from acn_compress.data import Data
 from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
 from acn_compress.form import LayerKind
 from acn_compress.quality import measure, threads_for, width
-from acn_compress.tasks import Scored, distillation, score
+from acn_compress.tasks import Scored, distillation, features, score
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -318,24 +318,24 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         batch = dict(inputs)
-        features = {k: v for k, v in batch.items() if k != "labels"}
-        target = None
-        if self.teacher is not None and self.recipe.distil_weight > 0:
+        given, target = features(batch), None
+        # features: the teacher's answers are the labels already
+        if self.teacher is not None and self.recipe.distil_weight > 0 and self.task != "features":
             with torch.no_grad():
-                target = score(self.task, self.teacher(**features), batch)
+                target = score(self.task, self.teacher(**given), batch)
         if self.recipe.prefix_loss == 0:
-            return self._loss(score(self.task, model(**features), batch), target, batch)
+            return self._loss(score(self.task, model(**given), batch), target)
         inner = self.accelerator.unwrap_model(model)
         with stack.recording(inner, self.architecture) as prefixes:
-            full = self._loss(score(self.task, model(**features), batch), target, batch)
+            full = self._loss(score(self.task, model(**given), batch), target)
         depth = int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0
         with stack.injecting(inner, self.architecture, prefixes[depth]):
-            shallow = self._loss(score(self.task, model(**features), batch), target, batch)
+            shallow = self._loss(score(self.task, model(**given), batch), target)
         return full + self.recipe.prefix_loss * shallow
 
-    def _loss(self, student: Scored, target: Scored | None, batch: dict[str, Tensor]) -> Tensor:
+    def _loss(self, student: Scored, target: Scored | None) -> Tensor:
         task = (student.loss * student.weight).sum() / student.weight.sum()
-        if self.recipe.label_smoothing and student.target is not None:
+        if self.recipe.label_smoothing and student.target is not None and not student.numbers:
             task = torch.nn.functional.cross_entropy(student.logits, student.target, label_smoothing=self.recipe.label_smoothing)
         loss: Tensor = self.recipe.task_weight * task
         if target is not None:
@@ -471,8 +471,7 @@ def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    features = {k: v for k, v in example.items() if k != "labels"}
     # fused attention kernels of the CPU are invisible to the counter; the plain one is made of products it sees
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        first_output(model(**features))
-    return float(counter.get_total_flops()) / len(next(iter(features.values())))
+        first_output(model(**features(example)))
+    return float(counter.get_total_flops()) / len(next(iter(example.values())))
