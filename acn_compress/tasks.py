@@ -81,14 +81,18 @@ def task_of(model: Any) -> str:
     Raises:
         UnsupportedError: listing the known heads.
     """
-    name = plain_class(type(model)).__name__
+    return task_named(plain_class(type(model)).__name__, model.config)
+
+
+def task_named(name: str, config: Any) -> str:
+    """`task_of` a model class, by its name."""
     task = next((task for suffix, task in SUFFIXES.items() if name.endswith(suffix)), None)
-    if task is None or (task == "features" and architecture_of(model.config).modality != "text"):
+    if task is None or (task == "features" and architecture_of(config).modality != "text"):
         raise UnsupportedError(f"{name} has no head that can be trained or evaluated here. Known: {', '.join(SUFFIXES)}.")
     if task == "text-classification":
-        if getattr(model.config, "problem_type", None) == "multi_label_classification":
+        if getattr(config, "problem_type", None) == "multi_label_classification":
             raise UnsupportedError(f"{name} gives an example several labels (multi_label_classification), which has no metric here.")
-        return "text-regression" if model.config.num_labels == 1 else task
+        return "text-regression" if config.num_labels == 1 else task
     return task
 
 

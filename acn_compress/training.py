@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -283,13 +283,37 @@ class _Dataset(torch.utils.data.Dataset[tuple[int, dict[str, Any]]]):
     """Examples with their numbers."""
 
     def __init__(self, data: Data) -> None:
-        self._data = data
+        self.data = data
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[int, dict[str, Any]]:
-        return index, self._data.examples[index]
+        return index, self.data.examples[index]
+
+
+class _Bucketed(torch.utils.data.Sampler[int]):
+    """Examples in random order, those of similar size in one batch, so that little is padding: pools of many batches are drawn,
+    each is sorted by size and cut into batches, and these are shuffled. An epoch's order follows from the seed alone."""
+
+    POOL = 50  # batches
+
+    def __init__(self, sizes: Tensor, batch: int, seed: int) -> None:
+        self.sizes, self.batch, self.seed, self.epoch = sizes, batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(_seed_of(self.seed, self.epoch))
+        pools = torch.split(torch.randperm(len(self), generator=generator), self.POOL * self.batch)
+        batches = [b for pool in pools for b in torch.split(pool[self.sizes[pool].argsort(stable=True)], self.batch)]
+        order = [int(i) for i in torch.randperm(len(batches), generator=generator)]
+        order.sort(key=lambda i: len(batches[i]) < self.batch)  # the one that is not full comes last, where it is dropped
+        return iter([int(i) for b in order for i in batches[b]])
 
 
 class _Collate:
@@ -332,6 +356,12 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         with stack.injecting(inner, self.architecture, prefixes[depth]):
             shallow = self._loss(score(self.task, model(**given), batch), target)
         return full + self.recipe.prefix_loss * shallow
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        sizes = self.train_dataset.data.examples.sizes
+        if sizes is None:
+            return super()._get_train_sampler(train_dataset)
+        return _Bucketed(sizes, self.args.train_batch_size, self.recipe.seed)
 
     def _loss(self, student: Scored, target: Scored | None) -> Tensor:
         task = (student.loss * student.weight).sum() / student.weight.sum()
