@@ -85,7 +85,7 @@ def load_source(
     _, cls, hf_config = describe(source, task)
     _set_labels(hf_config, task, labels or (None if num_labels is None else [f"LABEL_{i}" for i in range(num_labels)]))
     with _quiet():
-        model, info = _read(source, cls, hf_config, new_head=task is not None)
+        model, info = _read(source, cls, hf_config)
     fresh = _check_keys(source, model, info, new_head=task is not None)
     adopt_(model)
     model.acn_fresh = fresh
@@ -173,12 +173,12 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
     return architecture, (model_class(cls) if compressed else cls), hf_config
 
 
-def _read(source: Source, cls: Any, hf_config: Any, new_head: bool) -> tuple[Any, dict[str, Any]]:
+def _read(source: Source, cls: Any, hf_config: Any) -> tuple[Any, dict[str, Any]]:
     """Weights into a model, through transformers (which renames, ties, shards and places them)."""
     from safetensors import SafetensorError
 
-    # a tensor of another size is left at random only where it belongs to a head that was asked for anew: `_check_keys` sees to it
-    common = {"config": hf_config, "output_loading_info": True, "ignore_mismatched_sizes": new_head}
+    # tensors of another size are listed and left at random; `_check_keys` refuses them, except in a head that was asked for anew
+    common = {"config": hf_config, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         if all(p.suffix == ".safetensors" for p in source.weights) and not source.loose:
             return cast(
@@ -193,11 +193,6 @@ def _read(source: Source, cls: Any, hf_config: Any, new_head: bool) -> tuple[Any
         )
     except SafetensorError as error:
         raise CheckpointError(f"{source.name}: the safetensors file is damaged or cut short ({error}). Get it again.") from None
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if "mismatch" in line.lower() or "shape" in line.lower()]
-        if not lines:
-            raise
-        raise CheckpointError(f"{source.name}: the weights do not fit config.json: {lines[0]}") from None
 
 
 def _plain_state(source: Source) -> dict[str, Tensor]:
@@ -246,15 +241,21 @@ def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool
     def of_head(key: str) -> bool:
         return new_head and ("pooler" in key or not (key.startswith(prefix) or model.base_model is model))
 
-    missing, resized = sorted(info["missing_keys"]), sorted(k for k, *_ in info.get("mismatched_keys") or ())
+    missing, resized = sorted(info["missing_keys"]), {key: sizes for key, *sizes in info.get("mismatched_keys") or ()}
     for what, keys in (
         ("the model needs, but the file lacks", [k for k in missing if not of_head(k)]),
         ("have no place in the model", [] if new_head else sorted(info["unexpected_keys"])),
-        ("have another shape than config.json says", [k for k in resized if not of_head(k)]),
     ):
         if keys:
             shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
             raise CheckpointError(f"{source.name}: {len(keys)} tensors {what}: {shown}. Does {type(model).__name__} fit these weights?")
+    for key in sorted(resized):
+        if not of_head(key):
+            stored, wanted = (tuple(size) for size in resized[key])
+            raise CheckpointError(
+                f"{source.name}: the weights do not fit config.json: {key} is {stored} in the file, but {wanted} by config.json. "
+                "A head of another size is trained anew by acn-compress finetune with --task."
+            )
     return tuple(sorted({*missing, *resized}))
 
 

@@ -289,6 +289,9 @@ def pick_column(table: Any, name: str, wanted: str | None, guesses: Sequence[str
     raise DataError(f"data {name}: no column holds the {what}. Present: {', '.join(present)}. Name it with {option}.")
 
 
+_NEW_HEAD = "To train a head for these labels: acn-compress finetune with --task, for example --task text-classification."
+
+
 def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, list[str]]:
     """Labels as the model numbers them, and the model's names for them: [rows], [classes].
 
@@ -313,11 +316,13 @@ def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, l
         low, high = int(min(values)), int(max(values))
         if low < 0 or high >= len(names):
             raise DataError(
-                f"data {name}: labels run from {low} to {high}, but the model has {len(names)} classes (0 to {len(names) - 1})."
+                f"data {name}: labels run from {low} to {high}, but the model has {len(names)} classes (0 to {len(names) - 1}). {_NEW_HEAD}"
             )
         return torch.tensor([int(v) for v in values]), names
     if len(found) != len(names):
-        raise DataError(f"data {name} has {len(found)} labels ({_some(found)}), but the model has {len(names)} ({_some(names)}).")
+        raise DataError(
+            f"data {name} has {len(found)} labels ({_some(found)}), but the model has {len(names)} ({_some(names)}). {_NEW_HEAD}"
+        )
     if not generic and {n.lower() for n in names} == {n.lower() for n in found}:
         order = {n.lower(): i for i, n in enumerate(names)}
         values = [order[found[int(v)].lower()] for v in values]

@@ -154,11 +154,12 @@ def _span(output: Any, batch: dict[str, Tensor]) -> Scored:
 
 
 def _embedding(output: Any, batch: dict[str, Tensor]) -> Scored:
-    """Labels [batch, width]: the reference's embeddings. The loss is 1 - cosine, and the squared error over the reference's square."""
+    """Labels [batch, width]: the reference's embeddings. The loss is 1 - cosine, and the squared error over the reference's square, at
+    a small weight: on its way to alpha = 0 a sum of normed outputs grows first, and the error of its scale would drown its direction."""
     found, reference = embedding(output, batch), batch["labels"]
     cosine = F.cosine_similarity(found, reference, dim=-1)
     error = (found - reference).square().sum(-1) / reference.square().sum(-1).clamp(min=1e-12)
-    return Scored(1 - cosine + error, cosine, torch.ones_like(cosine), found, None, numbers=True)
+    return Scored(1 - cosine + 0.1 * error, cosine, torch.ones_like(cosine), found, None, numbers=True)
 
 
 def embedding(output: Any, batch: dict[str, Tensor]) -> Tensor:

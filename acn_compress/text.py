@@ -275,7 +275,9 @@ def _words(table: Any, name: str, model: Any, columns: Columns, prepare: Prepara
     words, counts = table[column][:], [len(tags or ()) for tags in table[label][:]]
     for number, (row, n) in enumerate(zip(words, counts, strict=True)):
         if not row or len(row) != n:
-            raise DataError(f"data {name}: row {number} has {len(row or ())} words and {n} tags. Expected as many of each, and at least one.")
+            raise DataError(
+                f"data {name}: row {number} has {len(row or ())} words and {n} tags. Expected as many of each, and at least one."
+            )
     flat_tags, names = label_ids(flat(table, label), name, label, model)
     encoded = prepare.encode(words, is_split_into_words=True)
     rows = prepare.rows(encoded)
@@ -291,9 +293,7 @@ def _answers(table: Any, name: str, columns: Columns, prepare: Preparation) -> t
     wanted = (columns.text or "question,context").split(",")
     if len(wanted) != 2:
         raise DataError(f"--text-column is '{columns.text}', expected the columns of question and context with a comma between.")
-    questions, contexts = (
-        _texts(table, name, pick_column(table, name, column.strip(), (), "--text-column", "text")) for column in wanted
-    )
+    questions, contexts = (_texts(table, name, pick_column(table, name, column.strip(), (), "--text-column", "text")) for column in wanted)
     answers = table[pick_column(table, name, columns.label, ("answers", "answer"), "--label-column", "answers")][:]
     encoded = prepare.encode(questions, contexts)
     rows = prepare.rows(encoded)
