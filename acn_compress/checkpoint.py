@@ -344,9 +344,14 @@ def example_inputs(model: Any, batch: int = 2, length: int = 12, seed: int = 0) 
         height, width = image_size(config)
         pixels = torch.randn(batch, channels(config), height, width, generator=generator)
         return {"pixel_values": pixels.to(device, next(model.parameters()).dtype)}
-    limit = min(length, getattr(config, "max_position_embeddings", length) - 2)
-    ids = torch.randint(5 if config.vocab_size > 16 else 0, config.vocab_size, (batch, limit), generator=generator)
+    shape = (batch, min(length, longest_text(config)))
+    ids = torch.randint(5 if config.vocab_size > 16 else 0, config.vocab_size, shape, generator=generator)
     return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
+
+
+def longest_text(config: Any) -> int:
+    """Tokens every family can take, whatever it counts its positions from; 2^31 where positions do not end."""
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 31) - 2
 
 
 def image_size(config: Any) -> tuple[int, int]:

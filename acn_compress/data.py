@@ -313,19 +313,22 @@ def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, l
     if found is None:
         if any(int(v) != v for v in values):
             raise DataError(f"data {name}: column '{column}' is not a class label (found {values[0]!r}).")
-        low, high = int(min(values)), int(max(values))
+        numbers = [int(v) for v in values]
+        if not generic and {str(v) for v in numbers} <= set(names):  # stars from 1 to 5, say
+            return torch.tensor([names.index(str(v)) for v in numbers]), names
+        low, high = min(numbers), max(numbers)
         if low < 0 or high >= len(names):
             raise DataError(
                 f"data {name}: labels run from {low} to {high}, but the model has {len(names)} classes (0 to {len(names) - 1}). {_NEW_HEAD}"
             )
-        return torch.tensor([int(v) for v in values]), names
-    if len(found) != len(names):
+        return torch.tensor(numbers), names
+    if not generic and {n.lower() for n in found} <= {n.lower() for n in names}:  # a split need not have every label
+        order = {n.lower(): i for i, n in enumerate(names)}
+        values = [order[found[int(v)].lower()] if v >= 0 else v for v in values]
+    elif len(found) != len(names):
         raise DataError(
             f"data {name} has {len(found)} labels ({_some(found)}), but the model has {len(names)} ({_some(names)}). {_NEW_HEAD}"
         )
-    if not generic and {n.lower() for n in names} == {n.lower() for n in found}:
-        order = {n.lower(): i for i, n in enumerate(names)}
-        values = [order[found[int(v)].lower()] for v in values]
     elif not generic and any(not n.isdigit() for n in found):
         raise DataError(f"data {name} has the labels {_some(found)}, but the model knows {_some(names)}. They must have the same names.")
     if min(values) < 0:

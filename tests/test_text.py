@@ -264,6 +264,11 @@ def test_labels_are_matched_by_name(bert: Path, tmp_path: Path) -> None:
     model = with_head(bert, "text-classification", labels=["positive", "negative"])
     data = write(tmp_path / "d.json", {"text": ["good", "bad"], "label": ["positive", "negative"]})
     assert [int(read(data, model, bert).examples[i]["labels"]) for i in (0, 1)] == [0, 1]
+    one = write(tmp_path / "one.json", {"text": ["bad"], "label": ["Negative"]})
+    assert int(read(one, model, bert).examples[0]["labels"]) == 1  # a split need not have every label
+    stars = with_head(bert, "text-classification", labels=["1", "2", "3"])
+    data = write(tmp_path / "stars.json", {"text": ["good", "bad"], "label": [3, 1]})
+    assert [int(read(data, stars, bert).examples[i]["labels"]) for i in (0, 1)] == [2, 0]
     other = write(tmp_path / "o.json", {"text": ["good", "bad"], "label": ["for", "against"]})
     with pytest.raises(DataError, match="has the labels against, for, but the model knows positive, negative"):
         read(other, model, bert)
