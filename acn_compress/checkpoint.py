@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TASKS = {
     "image-classification": "AutoModelForImageClassification",
     "text-classification": "AutoModelForSequenceClassification",
+    "text-regression": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
     "masked-lm": "AutoModelForMaskedLM",
@@ -54,8 +55,9 @@ def load(
     Args:
         src: model directory, Hub id, or weight file.
         config: config.json (or its directory) for a weight file.
-        task: one of TASKS, to read the encoder under another head than the checkpoint names; the new head is random.
-        num_labels: labels of a new head.
+        task: one of TASKS, to read the network under another head than the checkpoint names. What the checkpoint lacks of it, or has in
+            another size, is random; `fresh_of` says what.
+        num_labels: labels of that head.
         labels: their names.
         revision: of a Hub id.
         device: where the model goes.
@@ -81,33 +83,55 @@ def load_source(
 ) -> PreTrainedModel:
     """`load` for a source that has been found already."""
     _, cls, hf_config = describe(source, task)
-    if labels is not None or num_labels is not None:
-        names = labels or [f"LABEL_{i}" for i in range(num_labels or 0)]
-        hf_config.num_labels = len(names)
-        hf_config.id2label, hf_config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
+    _set_labels(hf_config, task, labels or (None if num_labels is None else [f"LABEL_{i}" for i in range(num_labels)]))
     with _quiet():
-        model, info = _read(source, cls, hf_config, loaded_dtype=None)
-    _check_keys(source, model, info, new_head=task is not None)
+        model, info = _read(source, cls, hf_config)
+    fresh = _check_keys(source, model, info, new_head=task is not None)
     adopt_(model)
+    model.acn_fresh = fresh
     if verify:
         verify_alpha_one(model, source.name)
     model.eval()
     return cast("PreTrainedModel", model.to(device))
 
 
-def from_config(path: str | Path, *, labels: list[str] | None = None, task: str | None = None) -> PreTrainedModel:
-    """A model with random weights from a transformers config file (or its directory), wrapped in residual form."""
-    file = Path(path).expanduser()
-    file = file / "config.json" if file.is_dir() else file
-    if not file.is_file():
-        raise ConfigError(f"{path}: no such config file. Expected a transformers config.json.")
-    _, cls, hf_config = describe(Source(str(path), file.parent, ()), task, file)
+def fresh_of(model: Any) -> str | None:
+    """One sentence about the tensors of a head that were not in the checkpoint, or None if it had them all."""
+    names: tuple[str, ...] = getattr(model, "acn_fresh", ())
+    if not names:
+        return None
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"The checkpoint has no such head: {len(names)} tensors began at random ({shown})."
+
+
+def _set_labels(hf_config: Any, task: str | None, labels: list[str] | None) -> None:
+    """Give a config the classes its head is built for."""
     if labels is not None:
         hf_config.id2label, hf_config.label2id = dict(enumerate(labels)), {n: i for i, n in enumerate(labels)}
+    elif task == "text-regression":
+        hf_config.num_labels, hf_config.problem_type = 1, "regression"
+    elif task == "question-answering":
+        hf_config.num_labels = 2  # start and end
+
+
+def from_config(path: str | Path, *, labels: list[str] | None = None, task: str | None = None) -> PreTrainedModel:
+    """A model with random weights from a transformers config file (or its directory), wrapped in residual form."""
+    source, file = config_source(path)
+    _, cls, hf_config = describe(source, task, file)
+    _set_labels(hf_config, task, labels)
     model = cls(hf_config)
     adopt_(model)
     verify_alpha_one(model, str(path))
     return cast("PreTrainedModel", model)
+
+
+def config_source(path: str | Path) -> tuple[Source, Path]:
+    """A config file (or its directory) as a source without weights, and the file."""
+    file = Path(path).expanduser()
+    file = file / "config.json" if file.is_dir() else file
+    if not file.is_file():
+        raise ConfigError(f"{path}: no such config file. Expected a transformers config.json.")
+    return Source(str(path), file.parent, ()), file
 
 
 def describe(source: Source, task: str | None, file: Path | None = None) -> tuple[Architecture, Any, Any]:
@@ -131,6 +155,8 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
     if task is not None:
         if task not in TASKS:
             raise ConfigError(f"task '{task}' is not known. Known: {', '.join(TASKS)}.")
+        if task == "causal-lm" and base in transformers.AutoModelForMaskedLM._model_mapping:
+            raise UnsupportedError(f"{source.name}: '{name}' reads both ways, so it cannot be a causal-lm. Choose masked-lm.")
         auto = getattr(transformers, TASKS[task])
         if base not in auto._model_mapping:
             raise UnsupportedError(f"{source.name}: transformers has no {task} head for '{name}'.")
@@ -147,29 +173,26 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
     return architecture, (model_class(cls) if compressed else cls), hf_config
 
 
-def _read(source: Source, cls: Any, hf_config: Any, loaded_dtype: Any) -> tuple[Any, dict[str, Any]]:
+def _read(source: Source, cls: Any, hf_config: Any) -> tuple[Any, dict[str, Any]]:
     """Weights into a model, through transformers (which renames, ties, shards and places them)."""
     from safetensors import SafetensorError
 
+    # tensors of another size are listed and left at random; `_check_keys` refuses them, except in a head that was asked for anew
+    common = {"config": hf_config, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         if all(p.suffix == ".safetensors" for p in source.weights) and not source.loose:
             return cast(
                 "tuple[Any, dict[str, Any]]",
-                cls.from_pretrained(source.directory, config=hf_config, output_loading_info=True, local_files_only=True),
+                cls.from_pretrained(source.directory, local_files_only=True, **common),
             )
         state = _plain_state(source)
         hf_config.dtype = hf_config.dtype or next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
         return cast(
             "tuple[Any, dict[str, Any]]",
-            cls.from_pretrained(None, config=hf_config, state_dict=state, output_loading_info=True, dtype=hf_config.dtype),
+            cls.from_pretrained(None, state_dict=state, dtype=hf_config.dtype, **common),
         )
     except SafetensorError as error:
         raise CheckpointError(f"{source.name}: the safetensors file is damaged or cut short ({error}). Get it again.") from None
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if "mismatch" in line.lower() or "shape" in line.lower()]
-        if not lines:
-            raise
-        raise CheckpointError(f"{source.name}: the weights do not fit config.json: {lines[0]}") from None
 
 
 def _plain_state(source: Source) -> dict[str, Tensor]:
@@ -211,16 +234,29 @@ def _unwrap_state(data: Any, path: Path) -> dict[str, Tensor]:
     return cast("dict[str, Tensor]", data)
 
 
-def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool) -> None:
+def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool) -> tuple[str, ...]:
+    """Refuse weights that are not all of the model; returns the tensors of a new head that the checkpoint did not have."""
     prefix = f"{model.base_model_prefix}."
-    missing = sorted(k for k in info["missing_keys"] if not new_head or (k.startswith(prefix) and "pooler" not in k))
-    unexpected = [] if new_head else sorted(info["unexpected_keys"])
-    for what, keys in (("the model needs, but the file lacks", missing), ("have no place in the model", unexpected)):
+
+    def of_head(key: str) -> bool:
+        return new_head and ("pooler" in key or not (key.startswith(prefix) or model.base_model is model))
+
+    missing, resized = sorted(info["missing_keys"]), {key: sizes for key, *sizes in info.get("mismatched_keys") or ()}
+    for what, keys in (
+        ("the model needs, but the file lacks", [k for k in missing if not of_head(k)]),
+        ("have no place in the model", [] if new_head else sorted(info["unexpected_keys"])),
+    ):
         if keys:
             shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
             raise CheckpointError(f"{source.name}: {len(keys)} tensors {what}: {shown}. Does {type(model).__name__} fit these weights?")
-    if info.get("mismatched_keys"):
-        raise CheckpointError(f"{source.name}: {len(info['mismatched_keys'])} tensors have another shape than config.json says.")
+    for key in sorted(resized):
+        if not of_head(key):
+            stored, wanted = (tuple(size) for size in resized[key])
+            raise CheckpointError(
+                f"{source.name}: the weights do not fit config.json: {key} is {stored} in the file, but {wanted} by config.json. "
+                "A head of another size is trained anew by acn-compress finetune with --task."
+            )
+    return tuple(sorted({*missing, *resized}))
 
 
 def adopt_(model: Any) -> None:
@@ -308,9 +344,14 @@ def example_inputs(model: Any, batch: int = 2, length: int = 12, seed: int = 0) 
         height, width = image_size(config)
         pixels = torch.randn(batch, channels(config), height, width, generator=generator)
         return {"pixel_values": pixels.to(device, next(model.parameters()).dtype)}
-    limit = min(length, getattr(config, "max_position_embeddings", length) - 2)
-    ids = torch.randint(5 if config.vocab_size > 16 else 0, config.vocab_size, (batch, limit), generator=generator)
+    shape = (batch, min(length, longest_text(config)))
+    ids = torch.randint(5 if config.vocab_size > 16 else 0, config.vocab_size, shape, generator=generator)
     return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
+
+
+def longest_text(config: Any) -> int:
+    """Tokens every family can take, whatever it counts its positions from; 2^31 where positions do not end."""
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 31) - 2
 
 
 def image_size(config: Any) -> tuple[int, int]:
@@ -362,10 +403,12 @@ def seed_everything(seed: int) -> None:
     set_seed(seed)
 
 
-def new_processor(model: Any) -> Any:
-    """An image processor for a model that was made from a config; None for text, whose tokenizer must be given."""
-    if architecture_of(model.config).modality != "image":
-        return None
+def new_processor(model: Any, source: Source) -> Any:
+    """What prepares the input of a model that was made from a config: a plain image processor, or the tokenizer beside the config."""
+    if architecture_of(model.config).modality == "text":
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(source.directory, local_files_only=True)
     from transformers import ViTImageProcessor
 
     (height, width), n = image_size(model.config), channels(model.config)

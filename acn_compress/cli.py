@@ -43,7 +43,7 @@ EVAL_DATA = Annotated[str | None, typer.Option(help="Data to measure on; default
 CONFIG = Annotated[str | None, typer.Option(help="config.json (or its directory) for a bare weight file.")]
 LABEL = Annotated[str | None, typer.Option(help="Column that holds the labels.")]
 IMAGE = Annotated[str | None, typer.Option(help="Column that holds the images.")]
-TEXT = Annotated[str | None, typer.Option(help="Column that holds the text.")]
+TEXT = Annotated[str | None, typer.Option(help="Column that holds the text; two with a comma between for pairs.")]
 LIMIT = Annotated[int | None, typer.Option(min=1, help="Use at most this many examples.")]
 EVAL_LIMIT = Annotated[int | None, typer.Option(min=1, help="Measure on at most this many examples.")]
 MAX_LENGTH = Annotated[int | None, typer.Option(min=2, help="Longest text, in tokens.")]
@@ -66,6 +66,10 @@ ACCUMULATE = Annotated[int, typer.Option(min=1, help="Batches per optimizer step
 PRECISION = Annotated[Precision, typer.Option(help="auto uses bfloat16 where the hardware multiplies it and the model gains.")]
 CHECKPOINTING = Annotated[bool, typer.Option("--checkpointing", help="Gradient checkpointing: less memory, more time.")]
 AUGMENT = Annotated[Augment | None, typer.Option(help="Random crops (and flips) of training images.")]
+TASK = Annotated[str | None, typer.Option(help=(
+    "Read SRC under the head of this task: text-classification, text-regression, token-classification, question-answering, masked-lm, "
+    "causal-lm, features (sentence embeddings) or image-classification. finetune trains what SRC lacks of it from random weights."
+))]  # fmt: skip
 TEACHER = Annotated[str | None, typer.Option(help="Model to distil from.")]
 
 
@@ -153,7 +157,7 @@ def convert(
     anneal: Annotated[float, typer.Option(help="Share of the steps in which alpha walks from 1 to --alpha-end.")] = 0.5,
     depth: Annotated[int | None, typer.Option(min=1, help="Cut to the first DEPTH blocks before training.")] = None,
     init: Annotated[Init, typer.Option(help="random trains the form from scratch; SRC is then a config.")] = "source",
-    teacher: TEACHER = None, eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05,
+    task: TASK = None, teacher: TEACHER = None, eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05,
     weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5,
     temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto",
     checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
@@ -168,12 +172,12 @@ def convert(
     if init == "random":
         from acn_compress.steps.finetune import finetune as scratch
 
-        return scratch(src, out, _job(data, options), teacher=teacher, init="random", alpha=alpha_end, layer=layer, **common)
+        return scratch(src, out, _job(data, options), teacher=teacher, init="random", alpha=alpha_end, layer=layer, task=task, **common)
     from acn_compress.steps.convert import convert as step
 
     return step(
         src, out, _job(data, options), alpha_end=alpha_end, layer=layer, learned=alpha == "learned", anneal=anneal, depth=depth,
-        teacher=teacher, config=config, **common,
+        task=task, teacher=teacher, config=config, **common,
     )  # fmt: skip
 
 
@@ -184,7 +188,7 @@ def finetune(
     alpha: Annotated[float | None, typer.Option(help="With --init random: the form to train, 0 = ACN; default residual.")] = None,
     layer: Annotated[Layer, typer.Option(help="With --alpha: what one layer is.")] = "block",
     depth: Annotated[int | None, typer.Option(min=1, help="Keep only the first DEPTH blocks before training (the plain baseline).")] = None,
-    task: Annotated[str | None, typer.Option(help="Train a new head for this task, for example text-classification.")] = None,
+    task: TASK = None,
     eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05,
     label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0,
     prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False,

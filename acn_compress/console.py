@@ -168,6 +168,9 @@ def _evaluate(report: dict[str, Any]) -> None:
     _pairs(f"evaluate {report['source']}", rows)
 
 
+_ANSWERS = (("agreement", "agreement"), ("KL", "kl"), ("MSE", "mse"))  # with the whole network
+
+
 def _profile(report: dict[str, Any]) -> None:
     metric = report["full"]["metric"]
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
@@ -176,8 +179,7 @@ def _profile(report: dict[str, Any]) -> None:
         ("95 %", lambda r: f"{r['low']:.4f} .. {r['high']:.4f}"),
         ("drop", lambda r: f"{r['drop']:+.4f}"),
         ("95 % paired", lambda r: f"{r['drop_low']:+.4f} .. {r['drop_high']:+.4f}"),
-        ("agreement", lambda r: f"{r['agreement']:.4f}"),
-        ("KL", lambda r: f"{r['kl']:.4f}"),
+        *((name, lambda r, key=key: f"{r[key]:.4f}") for name, key in _ANSWERS if key in report["depths"][0]),
         ("share", lambda r: f"{100 * r['share']:.1f} %"),
         ("cosine", lambda r: f"{r['cosine']:+.3f}"),
     ]

@@ -24,11 +24,13 @@ Role = str  # "train" or "eval": which split a command reads when the user names
 SPLITS = {"train": ("train",), "eval": ("validation", "val", "dev", "test")}
 FILE_TYPES = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text"}
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "fine_label")
+TAG_COLUMNS = ("ner_tags", "pos_tags", "tags", "labels", "label")
+AT_ONCE = {"masked-lm": 8, "causal-lm": 8}  # texts measured at once: every token has a score for the whole vocabulary
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns the user named; None means guess."""
+    """Columns the user named; None means guess. Two text columns are written with a comma between."""
 
     label: str | None = None
     image: str | None = None
@@ -36,9 +38,10 @@ class Columns:
 
 
 class Examples(Protocol):
-    """Prepared examples of one modality."""
+    """Prepared examples of one modality; `sizes` ([examples], or None if all are of one size) says which to put in one batch."""
 
     labels: list[str] | None
+    sizes: Tensor | None
 
     def __len__(self) -> int: ...
 
@@ -95,9 +98,12 @@ class Data:
         return len(self.examples)
 
     def batches(self, size: int, *, device: Any = "cpu", noise: Noise | None = None) -> Iterator[dict[str, Tensor]]:
-        """Every example once, in order."""
-        for start in range(0, len(self), size):
-            rows = [self.examples[i] for i in range(start, min(start + size, len(self)))]
+        """Every example once, those of similar size together. The order follows from the data alone (a text's size is its
+        characters, whatever the tokenizer), so that models measured on the same data can be paired example by example."""
+        sizes = self.examples.sizes
+        order = torch.arange(len(self)) if sizes is None else sizes.argsort(stable=True)
+        for numbers in torch.split(order, min(size, AT_ONCE.get(self.task, size))):
+            rows = [self.examples[i] for i in numbers.tolist()]
             yield {k: v.to(device) for k, v in self.examples.collate(rows, noise=noise).items()}
 
 
@@ -111,6 +117,7 @@ def load_data(
     limit: int | None = None,
     augment: str | None = None,
     max_length: int | None = None,
+    reference: Any = None,
 ) -> Data:
     """Read the data `spec` names, for `model`.
 
@@ -123,6 +130,7 @@ def load_data(
         limit: at most this many examples, from the start.
         augment: "crop" or "flip-crop", for training on images.
         max_length: of a text, in tokens.
+        reference: the model whose embeddings are the labels of the task features; None is `model` as it is now.
     Raises:
         DataError: saying what is there and what was expected.
     """
@@ -142,8 +150,19 @@ def load_data(
     else:
         from acn_compress.text import TextExamples
 
-        examples = TextExamples.prepare(table, name, model, source, columns, task, max_length)
+        examples = texts = TextExamples.prepare(table, name, model, source, columns, task, max_length)
+        if task == "features":
+            _check_reference(model, reference)
+            texts.refer(reference or model)
     return Data(name, task, examples)
+
+
+def _check_reference(model: Any, reference: Any) -> None:
+    from acn_compress.quality import width
+
+    for what, of in (("width", width), ("vocabulary", lambda m: m.config.vocab_size)):
+        if reference is not None and of(reference) != of(model):
+            raise DataError(f"features: the reference has {what} {of(reference)}, but the model {of(model)}. They must be equal.")
 
 
 def open_table(spec: str, role: Role) -> tuple[datasets.Dataset, str]:
@@ -229,8 +248,13 @@ def _load_files(files: list[Path]) -> dict[str, datasets.Dataset]:
             raise DataError(f"data {file}: files of type '{file.suffix}' are not read. Expected {', '.join(FILE_TYPES)}, or a folder.")
         if file.stat().st_size == 0:
             raise DataError(f"data {file} is empty.")
-    extra = {"delimiter": "\t"} if files[0].suffix == ".tsv" else {}
-    return dict(datasets.load_dataset(FILE_TYPES[files[0].suffix], data_files=[str(f) for f in files], **extra))
+    return dict(datasets.load_dataset(FILE_TYPES[files[0].suffix], data_files=[str(f) for f in files], **_reading(files[0].suffix)))
+
+
+def _reading(suffix: str) -> dict[str, Any]:
+    """Options of the reader of a file type; a line keeps its end, which tells that the text goes on in the next."""
+    options: dict[str, dict[str, Any]] = {".tsv": {"delimiter": "\t"}, ".txt": {"keep_linebreaks": True}}
+    return options.get(suffix, {})
 
 
 def _load_folder(path: Path) -> dict[str, datasets.Dataset]:
@@ -242,7 +266,7 @@ def _load_folder(path: Path) -> dict[str, datasets.Dataset]:
         if files:
             names = {s: [f for f in files if s in Path(f).stem.split("-")[0].split("_")[0]] for s in ("train", "validation", "test")}
             by_split = {s: f for s, f in names.items() if f} or {"train": files}
-            return dict(datasets.load_dataset(kind, data_files=by_split))
+            return dict(datasets.load_dataset(kind, data_files=by_split, **_reading(suffix)))
     if not any(path.iterdir()):
         raise DataError(f"data {path} is empty.")
     return dict(datasets.load_dataset("imagefolder", data_dir=str(path)))
@@ -263,6 +287,9 @@ def pick_column(table: Any, name: str, wanted: str | None, guesses: Sequence[str
         if guess in present:
             return guess
     raise DataError(f"data {name}: no column holds the {what}. Present: {', '.join(present)}. Name it with {option}.")
+
+
+_NEW_HEAD = "To train a head for these labels: acn-compress finetune with --task, for example --task text-classification."
 
 
 def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, list[str]]:
@@ -286,17 +313,22 @@ def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, l
     if found is None:
         if any(int(v) != v for v in values):
             raise DataError(f"data {name}: column '{column}' is not a class label (found {values[0]!r}).")
-        low, high = int(min(values)), int(max(values))
+        numbers = [int(v) for v in values]
+        if not generic and {str(v) for v in numbers} <= set(names):  # stars from 1 to 5, say
+            return torch.tensor([names.index(str(v)) for v in numbers]), names
+        low, high = min(numbers), max(numbers)
         if low < 0 or high >= len(names):
             raise DataError(
-                f"data {name}: labels run from {low} to {high}, but the model has {len(names)} classes (0 to {len(names) - 1})."
+                f"data {name}: labels run from {low} to {high}, but the model has {len(names)} classes (0 to {len(names) - 1}). {_NEW_HEAD}"
             )
-        return torch.tensor([int(v) for v in values]), names
-    if len(found) != len(names):
-        raise DataError(f"data {name} has {len(found)} labels ({_some(found)}), but the model has {len(names)} ({_some(names)}).")
-    if not generic and {n.lower() for n in names} == {n.lower() for n in found}:
+        return torch.tensor(numbers), names
+    if not generic and {n.lower() for n in found} <= {n.lower() for n in names}:  # a split need not have every label
         order = {n.lower(): i for i, n in enumerate(names)}
-        values = [order[found[int(v)].lower()] for v in values]
+        values = [order[found[int(v)].lower()] if v >= 0 else v for v in values]
+    elif len(found) != len(names):
+        raise DataError(
+            f"data {name} has {len(found)} labels ({_some(found)}), but the model has {len(names)} ({_some(names)}). {_NEW_HEAD}"
+        )
     elif not generic and any(not n.isdigit() for n in found):
         raise DataError(f"data {name} has the labels {_some(found)}, but the model knows {_some(names)}. They must have the same names.")
     if min(values) < 0:
@@ -304,17 +336,32 @@ def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, l
     return torch.tensor(values), names
 
 
-def label_names(spec: str, columns: Columns) -> list[str]:
-    """The label names of the training split, for a model that has none yet."""
+def label_names(spec: str, columns: Columns, task: str) -> list[str] | None:
+    """The label names of the training split, for a model that has none yet; None for a task without classes."""
     import datasets
 
+    if not task.endswith("classification"):
+        return None
     table, name = open_table(spec, "train")
     typed = [c for c, f in table.features.items() if isinstance(f, datasets.ClassLabel)]
-    column = pick_column(table, name, columns.label, [*typed, *LABEL_COLUMNS], "--label-column", "labels")
+    guesses = TAG_COLUMNS if task == "token-classification" else (*typed, *LABEL_COLUMNS)
+    column = pick_column(table, name, columns.label, guesses, "--label-column", "labels")
+    table = flat(table, column)
     feature = table.features[column]
     if isinstance(feature, datasets.ClassLabel):
         return list(feature.names)
-    return [str(v) for v in sorted(set(table[column][:]))]
+    return [str(v) for v in sorted(set(table[column][:]) - {None})]
+
+
+def flat(table: Any, column: str) -> Any:
+    """A column as a table of its own; of lists, every entry is a row."""
+    import datasets
+
+    inner = getattr(table.features[column], "feature", None)
+    if inner is None:
+        return table.select_columns([column])
+    values = [value for row in table[column][:] for value in row or ()]
+    return datasets.Dataset.from_dict({column: values}, features=datasets.Features({column: inner}))
 
 
 def _some(names: Sequence[str]) -> str:

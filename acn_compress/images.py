@@ -79,6 +79,7 @@ class ImageExamples:
 
     def __init__(self, images: Any, prepare: Preparation, labels: Tensor, names: list[str], augment: str | None) -> None:
         self.labels: list[str] | None = names
+        self.sizes: Tensor | None = None
         self._images, self._prepare, self._targets, self._augment = images, prepare, labels, augment
 
     @classmethod

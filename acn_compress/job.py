@@ -10,6 +10,7 @@ from acn_compress.data import Columns, Data, has_eval_split, load_data
 from acn_compress.errors import ConfigError
 from acn_compress.modeldir import Source
 from acn_compress.quality import measure, paired, summary
+from acn_compress.tasks import task_of
 from acn_compress.training import Progress, Recipe, Walk, fit
 
 GLANCE = 1000  # examples measured once per epoch for the progress display
@@ -39,18 +40,21 @@ class Job:
     augment: str | None = None
     max_length: int | None = None
 
-    def train_split(self, model: Any, source: Source | None) -> Data:
-        """The prepared training examples."""
+    def train_split(self, model: Any, source: Source | None, reference: Any = None) -> Data:
+        """The prepared training examples; `reference` as in `load_data`."""
         return load_data(
-            self.data, model, source, role="train", columns=self.columns, limit=self.limit, augment=self.augment, max_length=self.max_length
-        )
+            self.data, model, source, role="train", columns=self.columns, limit=self.limit, augment=self.augment,
+            max_length=self.max_length, reference=reference,
+        )  # fmt: skip
 
-    def eval_split(self, model: Any, source: Source | None) -> Data | None:
+    def eval_split(self, model: Any, source: Source | None, reference: Any = None) -> Data | None:
         """The prepared examples to measure on, or None if there are none."""
         spec = self.eval_data or (self.data if has_eval_split(self.data) else None)
         if spec is None:
             return None
-        return load_data(spec, model, source, role="eval", columns=self.columns, limit=self.eval_limit, max_length=self.max_length)
+        return load_data(
+            spec, model, source, role="eval", columns=self.columns, limit=self.eval_limit, max_length=self.max_length, reference=reference
+        )
 
 
 class Training(TypedDict, total=False):
@@ -113,7 +117,9 @@ def run_job(
     Returns:
         data, eval_data, before, after, drop (paired, 95 % interval) and training, as plain data.
     """
-    data, eval_data = job.train_split(model, source), job.eval_split(model, source)
+    if teacher is None and task_of(model) == "features":
+        raise ConfigError("features has no labels: it needs a teacher, whose embeddings are learned. Pass --teacher, or --task for another head.")
+    data, eval_data = job.train_split(model, source, teacher), job.eval_split(model, source, teacher)
     before = None if eval_data is None else measure(reference or model, eval_data)
     glance = None if eval_data is None else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
     result = fit(model, data, job.recipe, walk=walk, teacher=teacher, eval_data=glance, state=state, resume=resume, progress=progress)
@@ -134,6 +140,7 @@ class _First:
 
     def __init__(self, examples: Any, n: int) -> None:
         self.labels, self.collate = examples.labels, examples.collate
+        self.sizes = None if examples.sizes is None else examples.sizes[:n]
         self._examples, self._n = examples, n
 
     def __len__(self) -> int:

@@ -118,7 +118,8 @@ def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, externa
 
 def _metadata(model: Any, source: Source) -> dict[str, str]:
     labels = getattr(model.config, "id2label", None) or {}
-    return {
+    text = architecture_of(model.config).modality == "text"
+    return ({"max_length": str(checkpoint.longest_text(model.config))} if text else {}) | {
         "acn_structure": checkpoint.structure_of(model).model_dump_json(),
         "source_weights_sha256": source.sha256(),
         "acn_compress_version": modeldir.packages().get("acn-compress", ""),

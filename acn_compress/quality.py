@@ -12,7 +12,7 @@ import torch
 
 from acn_compress.data import Data, Noise
 from acn_compress.errors import DataError
-from acn_compress.tasks import METRICS, Scored, score
+from acn_compress.tasks import METRICS, Scored, features, score
 
 RESAMPLES = 2000
 NARROW = 128  # features of the stream
@@ -36,12 +36,10 @@ class Scores:
         def join(parts: list[torch.Tensor]) -> Array:
             return torch.cat([p.detach().reshape(-1).double().cpu() for p in parts]).numpy()
 
-        rows = [b.row_weight > 0 for b in batches]
-        predictions = [b.logits.argmax(-1)[r] for b, r in zip(batches, rows, strict=True)]
-        targets = [b.target[r] for b, r in zip(batches, rows, strict=True) if b.target is not None]
+        targets = [b.target for b in batches if b.target is not None]
         return cls(
             join([b.loss for b in batches]), join([b.score for b in batches]), join([b.weight for b in batches]),
-            join(predictions), join(targets) if targets else np.zeros(0),
+            join([b.prediction for b in batches]), join(targets) if targets else np.zeros(0),
         )  # fmt: skip
 
     @property
@@ -64,7 +62,7 @@ def outputs(model: Any, data: Data, *, batch_size: int = 256, noise: Noise | Non
     try:
         for batch in data.batches(batch_size, device=device, noise=noise):
             with torch.inference_mode():
-                output = model(**{k: v for k, v in batch.items() if k != "labels"})
+                output = model(**features(batch))
             yield output, batch
     finally:
         threads.close()
@@ -128,14 +126,43 @@ def _none(scores: Scores, loss: float) -> dict[str, Any]:
 
 
 def _classification(scores: Scores, loss: float) -> dict[str, Any]:
-    from sklearn.metrics import f1_score
+    from sklearn.metrics import f1_score, matthews_corrcoef
 
-    return {"f1_macro": float(f1_score(scores.target, scores.prediction, average="macro", zero_division=0))}
+    found = {"f1_macro": float(f1_score(scores.target, scores.prediction, average="macro", zero_division=0))}
+    return found | {"mcc": float(matthews_corrcoef(scores.target, scores.prediction))}
+
+
+def _regression(scores: Scores, loss: float) -> dict[str, Any]:
+    from scipy.stats import pearsonr, spearmanr
+
+    if np.ptp(scores.target) == 0 or np.ptp(scores.prediction) == 0:  # a constant correlates with nothing
+        return {"pearson": 0.0, "spearman": 0.0}
+    return {
+        "pearson": float(pearsonr(scores.prediction, scores.target).statistic),
+        "spearman": float(spearmanr(scores.prediction, scores.target).statistic),
+    }
+
+
+def _spans(scores: Scores, loss: float) -> dict[str, Any]:
+    """F1 of the tokens of the span found and of the right one, the mean over examples."""
+    found, right = scores.prediction.reshape(-1, 2), scores.target.reshape(-1, 2)
+    shared = np.minimum(found[:, 1], right[:, 1]) - np.maximum(found[:, 0], right[:, 0]) + 1
+    length = np.maximum(found[:, 1] - found[:, 0] + 1, 0) + right[:, 1] - right[:, 0] + 1
+    return {"token_f1": float((2 * np.maximum(shared, 0) / length).mean())}
+
+
+def _perplexity(scores: Scores, loss: float) -> dict[str, Any]:
+    return {"perplexity": float(np.exp(min(loss, 700.0)))}
 
 
 _EXTRA: dict[str, Callable[[Scores, float], dict[str, Any]]] = {
     "image-classification": _classification,
     "text-classification": _classification,
+    "text-regression": _regression,
+    "token-classification": _classification,
+    "question-answering": _spans,
+    "masked-lm": _perplexity,
+    "causal-lm": _perplexity,
 }
 
 

@@ -21,18 +21,18 @@ from acn_compress.checkpoint import structure_of
 from acn_compress.data import Data
 from acn_compress.errors import ConfigError
 from acn_compress.quality import RESAMPLES, Scores, intervals, summary
-from acn_compress.tasks import Scored, score
+from acn_compress.tasks import Scored, divergence, features, score
 
 EXTRAS = ("influence", "cka", "leave-one-out", "taylor")
 
 
 def readout(model: Any, architecture: Architecture, y: Tensor, batch: dict[str, Tensor]) -> Any:
     """The model's output for y_k ([batch, ..., width]), through its own norm, pooling and head."""
-    features = {k: v for k, v in batch.items() if k != "labels"}
+    given = features(batch)
     if architecture.modality == "image":  # what follows the stack does not look at the pixels: embed one image, not all
-        features["pixel_values"] = features["pixel_values"][:1]
+        given["pixel_values"] = given["pixel_values"][:1]
     with stack.injecting(model, architecture, y):
-        return model(**features)
+        return model(**given)
 
 
 def profile_model(model: Any, data: Data, *, extras: tuple[str, ...] = (), batch_size: int = 256, seed: int = 0) -> dict[str, Any]:
@@ -45,7 +45,8 @@ def profile_model(model: Any, data: Data, *, extras: tuple[str, ...] = (), batch
             (linear CKA of y_k with y_L), "leave-one-out" (one more pass per block), "taylor" (one more pass, with gradients).
         seed: of the bootstrap.
     Returns:
-        full (a summary), depths (0..L: value, interval, loss, paired drop with interval, agreement, kl), blocks (0..L, the
+        full (a summary), depths (0..L: value, interval, loss, paired drop with interval, agreement
+            and kl with the full model, or mse where the answers are numbers), blocks (0..L, the
         embedding first: share, cosine, and the extras).
     """
     unknown = [e for e in extras if e not in EXTRAS]
@@ -60,12 +61,12 @@ def profile_model(model: Any, data: Data, *, extras: tuple[str, ...] = (), batch
     with torch.inference_mode():
         for batch in data.batches(batch_size, device=device):
             with stack.recording(model, architecture) as prefixes:
-                full = score(data.task, model(**{k: v for k, v in batch.items() if k != "labels"}), batch)
+                full = score(data.task, model(**features(batch)), batch)
             for k in range(depths):
                 read = full if k == depths - 1 else score(data.task, readout(model, architecture, prefixes[k], batch), batch)
                 scored[k].append(read)
                 sums.add_readout(k, read, full)
-            sums.add_prefixes(prefixes)
+            sums.add_prefixes(prefixes, batch.get("attention_mask"))
     result = _summarise([Scores.gather(s) for s in scored], sums, data, seed)
     for name, values in _extra_measures(model, architecture, data, extras, sums, batch_size, result["full"]["loss"]).items():
         for row, value in zip(result["blocks"], values, strict=True):
@@ -82,22 +83,26 @@ class _Sums:
     similarity: bool
 
     def __post_init__(self) -> None:
-        self.rows, self.tokens = 0.0, 0.0
-        self.agree, self.kl = np.zeros(self.depths), np.zeros(self.depths)
+        self.rows, self.tokens, self.numbers = 0.0, 0.0, False
+        self.agree, self.apart = np.zeros(self.depths), np.zeros(self.depths)
         self.norm, self.cosine = np.zeros(self.depths), np.zeros(self.depths)
         self.turn, self.angle = np.zeros(self.depths), np.zeros(self.depths)
         self.pooled: list[list[Tensor]] = [[] for _ in range(self.depths)]
 
     def add_readout(self, depth: int, read: Scored, full: Scored) -> None:
-        weight = read.row_weight
         if depth == 0:
-            self.rows += float(weight.sum())
-        self.agree[depth] += float(((read.logits.argmax(-1) == full.logits.argmax(-1)).float() * weight).sum())
-        divergence = F.kl_div(F.log_softmax(read.logits, -1), F.log_softmax(full.logits, -1), log_target=True, reduction="none").sum(-1)
-        self.kl[depth] += float((divergence * weight).sum())
+            self.rows += len(read.logits)
+        self.numbers = read.numbers
+        self.agree[depth] += float((read.prediction == full.prediction).sum())
+        self.apart[depth] += float(divergence(read, full).sum())
 
-    def add_prefixes(self, prefixes: list[Tensor]) -> None:
-        """y_0 .. y_L, each [batch, ..., width]."""
+    def add_prefixes(self, prefixes: list[Tensor], mask: Tensor | None) -> None:
+        """y_0 .. y_L, each [batch, ..., width]; of text only the tokens that `mask` ([batch, length]) keeps."""
+        if self.similarity:
+            for k, y in enumerate(prefixes):
+                self.pooled[k].append(_pooled(y, mask))
+        if mask is not None:
+            prefixes = [y[mask.bool()] for y in prefixes]
         last = prefixes[-1].float()
         self.tokens += last[..., 0].numel()
         before: Tensor | None = None
@@ -110,9 +115,13 @@ class _Sums:
                 turned = F.cosine_similarity(before, now, dim=-1).clamp(-1, 1)
                 self.turn[k] += float((1 - turned).sum())
                 self.angle[k] += float(turned.arccos().sum() / torch.pi)
-            if self.similarity:
-                self.pooled[k].append(now.flatten(1, -2).mean(1).double().cpu() if now.dim() > 2 else now.double().cpu())
             before = now
+
+    def answers(self, depth: int) -> dict[str, float]:
+        """How the answers at a depth compare with the whole network's: agreement and KL of classes, or the squared error of numbers."""
+        if self.numbers:
+            return {"mse": self.apart[depth] / self.rows}
+        return {"agreement": self.agree[depth] / self.rows, "kl": self.apart[depth] / self.rows}
 
     def cka(self) -> list[float]:
         """Linear CKA (arXiv 1905.00414) of the mean-pooled y_k with y_L."""
@@ -120,6 +129,13 @@ class _Sums:
         last = centred[-1]
         own = [(c.T @ c).norm() for c in centred]
         return [float((c.T @ last).norm() ** 2 / (own[k] * own[-1]).clamp(min=1e-30)) for k, c in enumerate(centred)]
+
+
+def _pooled(y: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over the tokens: [batch, width]."""
+    tokens = y.flatten(1, -2).double() if y.dim() > 2 else y[:, None].double()
+    weight = torch.ones(tokens.shape[:2], device=y.device) if mask is None else mask
+    return ((tokens * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)).cpu()
 
 
 def _summarise(scores: list[Scores], sums: _Sums, data: Data, seed: int) -> dict[str, Any]:
@@ -131,7 +147,7 @@ def _summarise(scores: list[Scores], sums: _Sums, data: Data, seed: int) -> dict
         {
             "depth": k, "value": s.value, "low": low[k], "high": high[k], "loss": float((s.loss * s.weight).sum() / s.weight.sum()),
             "drop": full.value - s.value, "drop_low": drop_low[k], "drop_high": drop_high[k],
-            "agreement": sums.agree[k] / sums.rows, "kl": sums.kl[k] / sums.rows,
+            **sums.answers(k),
         }
         for k, s in enumerate(scores)
     ]  # fmt: skip
@@ -176,7 +192,7 @@ def _taylor(model: Any, architecture: Architecture, data: Data, batch_size: int)
     total, weight, device = np.zeros(len(structure_of(model).blocks)), 0.0, next(model.parameters()).device
     for batch in data.batches(batch_size, device=device):
         with stack.gating(model, architecture) as gates:
-            read = score(data.task, model(**{k: v for k, v in batch.items() if k != "labels"}), batch)
+            read = score(data.task, model(**features(batch)), batch)
             (gradient,) = torch.autograd.grad((read.loss * read.weight).sum(), gates)
         total += -gradient.cpu().numpy()
         weight += float(read.weight.sum())

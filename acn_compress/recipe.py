@@ -60,7 +60,7 @@ class Finetune(Training):
     teacher: str | None = Field(None, description="distil from this model: a path, or 'original'")
     alpha: Share | None = Field(None, description="with config: the form to train, 0 = ACN")
     layer: Layer | None = Field(None, description="with alpha: what one layer is")
-    task: str | None = Field(None, description="train a new head for this task")
+    task: str | None = Field(None, description="read the model under the head of this task; what it lacks of it is new")
 
     @model_validator(mode="after")
     def _alpha_needs_config(self) -> Finetune:
@@ -77,6 +77,7 @@ class Convert(Training):
     learned: bool | None = Field(None, description="train alpha per layer after the walk")
     anneal: Share | None = Field(None, description="share of the steps that the walk takes")
     depth: Count | None = Field(None, description="cut to the first blocks before training")
+    task: str | None = Field(None, description="read the model under the head of this task, for example features")
     teacher: str | None = Field(None, description="distil from this model instead of the step's own source")
 
 
@@ -164,7 +165,7 @@ class Recipe(_Closed):
     eval_data: str | None = Field(None, description="to measure on; default: the validation or test split of data")
     label_column: str | None = Field(None, description="column of the labels")
     image_column: str | None = Field(None, description="column of the images")
-    text_column: str | None = Field(None, description="column of the text")
+    text_column: str | None = Field(None, description="column of the text; two with a comma between for pairs")
     limit: Count | None = Field(None, description="at most this many training examples")
     eval_limit: Count | None = Field(None, description="at most this many examples to measure on")
     max_length: Annotated[int, Field(ge=2)] | None = Field(None, description="of a text, in tokens")

@@ -50,10 +50,12 @@ def table(
     rows: list[dict[str, Any]] = []
     scores: dict[str, Scores] = {}
     data: Data | None = None
+    whole: Any = None
     for name, path in models:
         source = modeldir.find_source(path)
         model = checkpoint.load_source(source, device=device)
-        data = job.eval_split(model, source)
+        whole = whole or model
+        data = job.eval_split(model, source, whole)
         assert data is not None
         scores[path] = measure(model, data)
         row = _row(name, path, scores[path], scores[original], data)
@@ -74,12 +76,12 @@ def table(
     for row in rows:
         for t in (t for t in timed["rows"] if t["source"] == row["path"]):
             row[t["backend"]] = {k: t[k] for k in ("median", "ratio", "ratio_low", "ratio_high", "verdict")}
-    whole = summary(scores[original], data.task)
+    before = summary(scores[original], data.task)
     gain = None if baseline is None else paired(scores[baseline], scores[final])
     return {
-        "metric": whole["metric"],
+        "metric": before["metric"],
         "eval_data": data.name,
-        "examples": whole["examples"],
+        "examples": before["examples"],
         "machine": timed["machine"],
         "busy": timed["busy"],
         "gain": None if gain is None else {"gain": gain["drop"], "low": gain["low"], "high": gain["high"]},

@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from acn_compress.data import Data
 from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
 from acn_compress.form import LayerKind
 from acn_compress.quality import measure, threads_for, width
-from acn_compress.tasks import Scored, distillation, score
+from acn_compress.tasks import Scored, distillation, features, score
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -283,13 +283,37 @@ class _Dataset(torch.utils.data.Dataset[tuple[int, dict[str, Any]]]):
     """Examples with their numbers."""
 
     def __init__(self, data: Data) -> None:
-        self._data = data
+        self.data = data
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[int, dict[str, Any]]:
-        return index, self._data.examples[index]
+        return index, self.data.examples[index]
+
+
+class _Bucketed(torch.utils.data.Sampler[int]):
+    """Examples in random order, those of similar size in one batch, so that little is padding: pools of many batches are drawn,
+    each is sorted by size and cut into batches, and these are shuffled. An epoch's order follows from the seed alone."""
+
+    POOL = 50  # batches
+
+    def __init__(self, sizes: Tensor, batch: int, seed: int) -> None:
+        self.sizes, self.batch, self.seed, self.epoch = sizes, batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(_seed_of(self.seed, self.epoch))
+        pools = torch.split(torch.randperm(len(self), generator=generator), self.POOL * self.batch)
+        batches = [b for pool in pools for b in torch.split(pool[self.sizes[pool].argsort(stable=True)], self.batch)]
+        order = [int(i) for i in torch.randperm(len(batches), generator=generator)]
+        order.sort(key=lambda i: len(batches[i]) < self.batch)  # the one that is not full comes last, where it is dropped
+        return iter([int(i) for b in order for i in batches[b]])
 
 
 class _Collate:
@@ -318,24 +342,30 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         batch = dict(inputs)
-        features = {k: v for k, v in batch.items() if k != "labels"}
-        target = None
-        if self.teacher is not None and self.recipe.distil_weight > 0:
+        given, target = features(batch), None
+        # features: the teacher's answers are the labels already
+        if self.teacher is not None and self.recipe.distil_weight > 0 and self.task != "features":
             with torch.no_grad():
-                target = score(self.task, self.teacher(**features), batch)
+                target = score(self.task, self.teacher(**given), batch)
         if self.recipe.prefix_loss == 0:
-            return self._loss(score(self.task, model(**features), batch), target, batch)
+            return self._loss(score(self.task, model(**given), batch), target)
         inner = self.accelerator.unwrap_model(model)
         with stack.recording(inner, self.architecture) as prefixes:
-            full = self._loss(score(self.task, model(**features), batch), target, batch)
+            full = self._loss(score(self.task, model(**given), batch), target)
         depth = int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0
         with stack.injecting(inner, self.architecture, prefixes[depth]):
-            shallow = self._loss(score(self.task, model(**features), batch), target, batch)
+            shallow = self._loss(score(self.task, model(**given), batch), target)
         return full + self.recipe.prefix_loss * shallow
 
-    def _loss(self, student: Scored, target: Scored | None, batch: dict[str, Tensor]) -> Tensor:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        sizes = self.train_dataset.data.examples.sizes
+        if sizes is None:
+            return super()._get_train_sampler(train_dataset)
+        return _Bucketed(sizes, self.args.train_batch_size, self.recipe.seed)
+
+    def _loss(self, student: Scored, target: Scored | None) -> Tensor:
         task = (student.loss * student.weight).sum() / student.weight.sum()
-        if self.recipe.label_smoothing and student.target is not None:
+        if self.recipe.label_smoothing and student.target is not None and not student.numbers:
             task = torch.nn.functional.cross_entropy(student.logits, student.target, label_smoothing=self.recipe.label_smoothing)
         loss: Tensor = self.recipe.task_weight * task
         if target is not None:
@@ -471,8 +501,7 @@ def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    features = {k: v for k, v in example.items() if k != "labels"}
     # fused attention kernels of the CPU are invisible to the counter; the plain one is made of products it sees
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        first_output(model(**features))
-    return float(counter.get_total_flops()) / len(next(iter(features.values())))
+        first_output(model(**features(example)))
+    return float(counter.get_total_flops()) / len(next(iter(example.values())))

@@ -15,9 +15,22 @@ from acn_compress import checkpoint
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 1}
+TEXT = {"vocab_size": 100, "max_position_embeddings": 40}
+DISTILBERT = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}
 
 # name -> the model as its own library makes it; a name begins with the family, what follows is the head or a variant
 MODELS: dict[str, Callable[[], Any]] = {
+    "bert": lambda: hf.BertForSequenceClassification(hf.BertConfig(**SHAPE, **TEXT, num_labels=3)),
+    "bert-tokens": lambda: hf.BertForTokenClassification(hf.BertConfig(**SHAPE, **TEXT, num_labels=5)),
+    "bert-answers": lambda: hf.BertForQuestionAnswering(hf.BertConfig(**SHAPE, **TEXT)),
+    "bert-masked": lambda: hf.BertForMaskedLM(hf.BertConfig(**SHAPE, **TEXT)),
+    "bert-features": lambda: hf.BertModel(hf.BertConfig(**SHAPE, **TEXT)),
+    "distilbert": lambda: hf.DistilBertForSequenceClassification(hf.DistilBertConfig(**DISTILBERT, **TEXT)),
+    "distilbert-answers": lambda: hf.DistilBertForQuestionAnswering(hf.DistilBertConfig(**DISTILBERT, **TEXT)),
+    "electra": lambda: hf.ElectraForSequenceClassification(hf.ElectraConfig(**SHAPE, **TEXT, embedding_size=16)),
+    "electra-tokens": lambda: hf.ElectraForTokenClassification(hf.ElectraConfig(**SHAPE, **TEXT, embedding_size=16)),
+    "roberta": lambda: hf.RobertaForSequenceClassification(hf.RobertaConfig(**SHAPE, **TEXT, type_vocab_size=1)),
+    "roberta-masked": lambda: hf.RobertaForMaskedLM(hf.RobertaConfig(**SHAPE, **TEXT, type_vocab_size=1)),
     "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SHAPE, **IMAGE, num_labels=10)),
 }
 

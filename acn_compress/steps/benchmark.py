@@ -54,7 +54,7 @@ def benchmark(
         batch_size: examples per call.
         threads: of torch and of ONNX Runtime.
         repeats: rounds; in each, every variant runs once, in a new order.
-        length: tokens per text.
+        length: tokens per text, or fewer where the model takes no more.
         backends: "torch" and "onnx"; a model directory is exported for "onnx", an .onnx file has no "torch" row.
     Returns:
         rows: source, backend, median, q1, q3, min (seconds per call), ratio to the first source with the same backend and its
@@ -129,6 +129,7 @@ def _onnx_file(path: Path) -> Path | None:
 def _onnx_variant(src: str, path: Path, batch: int, threads: int, length: int, facts: dict[str, Any]) -> Variant:
     running = session(path, threads)
     rng = np.random.default_rng(0)
+    length = min(length, int(running.get_modelmeta().custom_metadata_map.get("max_length", length)))
     feeds: dict[str, Any] = {}
     for spec in running.get_inputs():
         shape = [batch if i == 0 else d if isinstance(d, int) else length for i, d in enumerate(spec.shape)]

@@ -23,6 +23,7 @@ def convert(
     learned: bool = False,
     anneal: float = 0.5,
     depth: int | None = None,
+    task: str | None = None,
     teacher: str | Path | None = None,
     config: str | Path | None = None,
     device: str = "cpu",
@@ -42,6 +43,7 @@ def convert(
         learned: after the walk, train alpha per layer from `alpha_end` on, and store what was learned (the hybrid ACN).
         anneal: share of the steps that the walk takes.
         depth: cut to the first `depth` blocks before training ("cut first", the cheapest way to one known depth).
+        task: read source and teacher under the head of this task, for example features; its head must be there.
         teacher: distilled from; None is the source itself.
     Returns:
         The report: before (the source), after, paired drop, alpha, training.
@@ -57,8 +59,10 @@ def convert(
     job = as_job(data, training)
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite or resume)
-    model = checkpoint.load_source(source, device=device)
-    distilled = checkpoint.load_source(modeldir.find_source(teacher or src, config=None if teacher else config), device=device)
+    model = checkpoint.load_source(source, task=task, device=device)
+    distilled = checkpoint.load_source(modeldir.find_source(teacher or src, config=None if teacher else config), task=task, device=device)
+    if task != "features" and (note := checkpoint.fresh_of(distilled)):  # features read no head
+        raise ConfigError(f"{note} It has nothing to teach: train it first with acn-compress finetune --task {task}, then convert.")
     structure = checkpoint.structure_of(model)
     if structure.layer != layer and structure.form != "residual":
         raise ConfigError(f"{source.name} is in {structure.form} form with layer '{structure.layer}'; it cannot become layer '{layer}'.")
@@ -77,6 +81,7 @@ def convert(
         "learned": learned,
         "anneal": anneal,
         "depth": depth,
+        "task": task,
         "teacher": teacher,
     }
     report["alpha"] = list(checkpoint.structure_of(model).alpha)

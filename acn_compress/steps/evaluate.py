@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from acn_compress import checkpoint, modeldir
-from acn_compress.data import Columns, Noise, load_data
+from acn_compress.data import Columns, Data, Noise, load_data
 from acn_compress.quality import measure, paired, summary
 
 
@@ -29,7 +29,8 @@ def evaluate(
     Args:
         src: the checkpoint.
         data: the data set; its validation or test split unless one is named.
-        against: another model, measured on the same examples; `drop` is how far SRC lies below it, paired.
+        against: another model, measured on the same examples; `drop` is how far SRC lies below it, paired. For the task features it is
+            also the reference; without it a model is its own, and its cosine 1.
         noise: "gaussian:SD" or "salt-pepper:SHARE" on images in [0, 1]; the same noise for every model.
         seed: of the bootstrap.
     Returns:
@@ -40,19 +41,18 @@ def evaluate(
     source = modeldir.find_source(src, config=config)
     corrupt = None if noise is None else Noise.parse(noise)
     model = checkpoint.load_source(source, device=device)
-    examples = load_data(data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length)
+    other_source = None if against is None else modeldir.find_source(against)
+    other = None if other_source is None else checkpoint.load_source(other_source, device=device)
+
+    def read(which: Any, where: Any) -> Data:
+        return load_data(data, which, where, role="eval", columns=columns, limit=limit, max_length=max_length, reference=other)
+
+    examples = read(model, source)
     scores = measure(model, examples, batch_size=batch_size, noise=corrupt)
     report: dict[str, Any] = {"step": "evaluate", "source": source.name, "data": examples.name, "noise": noise}
     report["result"] = summary(scores, examples.task, seed=seed)
-    if against is not None:
-        other_source = modeldir.find_source(against)
-        other = checkpoint.load_source(other_source, device=device)
-        theirs = measure(
-            other,
-            load_data(data, other, other_source, role="eval", columns=columns, limit=limit, max_length=max_length),
-            batch_size=batch_size,
-            noise=corrupt,
-        )
+    if other_source is not None:
+        theirs = measure(other, read(other, other_source), batch_size=batch_size, noise=corrupt)
         report |= {
             "against": other_source.name,
             "other": summary(theirs, examples.task, seed=seed),

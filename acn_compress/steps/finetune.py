@@ -10,6 +10,8 @@ from acn_compress import checkpoint, modeldir, output
 from acn_compress.data import label_names
 from acn_compress.errors import ConfigError
 from acn_compress.job import Job, Training, as_job, run_job
+from acn_compress.registration import plain_class
+from acn_compress.tasks import task_named
 from acn_compress.training import Progress, Walk, state_directory
 
 
@@ -41,7 +43,7 @@ def finetune(
         init: "source" (its weights) or "random" (its config only).
         alpha: with init "random": the form to train from scratch, 0 = ACN; None = residual.
         layer: with alpha: what one layer is.
-        task: a new head for this task, with the data's labels.
+        task: read under the head of this task, with the data's labels; what the checkpoint lacks of it is trained from random weights.
         depth: keep only the first `depth` blocks before training (the plain baseline).
     Returns:
         The report: before, after, paired drop, training.
@@ -53,16 +55,18 @@ def finetune(
     if alpha is not None and init != "random":
         raise ConfigError("alpha can only be set with init random; to change the form of a trained model use convert.")
     job = as_job(data, training)
-    names = label_names(job.data, job.columns) if task is not None or init == "random" else None
-    if init == "random":
-        source = None
-        modeldir.check_out(out, overwrite=overwrite or resume)
-        checkpoint.seed_everything(job.recipe.seed)
+    source = None if init == "random" else modeldir.find_source(src, config=config)
+    modeldir.check_out(out, source=source, overwrite=overwrite or resume)
+    checkpoint.seed_everything(job.recipe.seed)
+    near = source  # where the tokenizer or image processor lies
+    if source is None:
+        beside, file = checkpoint.config_source(src)
+        architecture, cls, hf_config = checkpoint.describe(beside, task, file)
+        names = label_names(job.data, job.columns, task or task_named(plain_class(cls).__name__, hf_config))
         model = checkpoint.from_config(src, labels=names, task=task).to(device)
+        near = beside if architecture.modality == "text" else None
     else:
-        source = modeldir.find_source(src, config=config)
-        modeldir.check_out(out, source=source, overwrite=overwrite or resume)
-        checkpoint.seed_everything(job.recipe.seed)
+        names = None if task is None else label_names(job.data, job.columns, task)
         model = checkpoint.load_source(source, task=task, labels=names, device=device)
     if depth is not None:
         checkpoint.check_depth(model, depth, str(src))
@@ -72,11 +76,12 @@ def finetune(
         n = len(checkpoint.structure_of(model).blocks) * (2 if layer == "branch" else 1)
         walk = Walk((alpha,) * n, (alpha,) * n, 0.0, layer)
     taught = None if teacher is None else checkpoint.load_source(modeldir.find_source(teacher), device=device)
-    report = run_job(
-        model, source, job, teacher=taught, reference=taught, walk=walk, state=state_directory(out), resume=resume, progress=progress
+    report = {"note": note} if (note := checkpoint.fresh_of(model)) else {}
+    report |= run_job(
+        model, near, job, teacher=taught, reference=taught, walk=walk, state=state_directory(out), resume=resume, progress=progress
     )
     options = {"job": asdict(job), "teacher": teacher, "init": init, "alpha": alpha, "task": task, "depth": depth, "src": str(src)}
-    processor = checkpoint.new_processor(model) if source is None else None
+    processor = checkpoint.new_processor(model, beside) if source is None else None
     return output.write(
         model,
         out,

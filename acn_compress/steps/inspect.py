@@ -71,7 +71,7 @@ def _describe(source: Source) -> dict[str, Any]:
         "parameters": checkpoint.parameters(model),
         "parts": _parts(model, architecture),
         "input": _input(hf_config, architecture),
-        "labels": [] if task is None else [name for _, name in sorted(hf_config.id2label.items())],
+        "labels": [] if task is None or not task.endswith("classification") else [name for _, name in sorted(hf_config.id2label.items())],
         "form": structure.form,
         "layer": structure.layer,
         "alpha": list(structure.alpha),
