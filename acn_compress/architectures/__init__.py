@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from acn_compress.architectures import vit
+from acn_compress.architectures import gpt2, llama, mistral, qwen2, qwen3, vit
 from acn_compress.architectures.base import Architecture, Cut, Width
 from acn_compress.errors import UnsupportedError
 
 __all__ = ["ARCHITECTURES", "Architecture", "Cut", "Width", "architecture_of", "base_type"]
 
-ARCHITECTURES: dict[str, Architecture] = {a.model_type: a for a in (vit.ARCHITECTURE,)}
+ARCHITECTURES: dict[str, Architecture] = {
+    a.model_type: a for a in (module.ARCHITECTURE for module in (gpt2, llama, mistral, qwen2, qwen3, vit))
+}
 
 PREFIX = "acn_"  # of the model type of a compressed model
 
