@@ -7,7 +7,7 @@ with the arguments it means for that block, and gets y_L from the last. The swap
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from operator import attrgetter
@@ -49,7 +49,7 @@ class Stack(nn.Module):
     __repr__ = nn.Module.__repr__
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([self.acn_injected] if self.acn_inject is not None else _Pass(self).steps)
+        return iter(self.acn_steps())
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice) and range(len(self))[index] == range(len(self)):
@@ -61,9 +61,13 @@ class Stack(nn.Module):
 
     def forward(self, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """y_L for h_0 = `h`, for models that call their blocks as one module."""
-        for step in self:
+        for step in self.acn_steps():
             h = step(h, *args, **kwargs)
         return h
+
+    def acn_steps(self) -> list[Callable[..., Tensor]]:
+        """What a loop over the blocks calls, in order."""
+        return [self.acn_injected] if self.acn_inject is not None else _Pass(self).steps
 
     def acn_injected(self, *args: Any, **kwargs: Any) -> Tensor:
         """What `injecting` put in the place of the whole stack."""
@@ -81,7 +85,7 @@ class _Pass:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.held: Tensor | None = None
-        self.steps = [partial(self.step, i) for i in range(len(stack))]
+        self.steps: list[Callable[..., Tensor]] = [partial(self.step, i) for i in range(len(stack))]
 
     def step(self, i: int, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Block i on the stream; the further arguments are what the model's loop passes to that block."""
