@@ -176,7 +176,7 @@ def _pairs(wrapped: _Positional, path: Path, seed: int) -> Iterator[tuple[str, l
         yield f"batch {batch}" + (f" x length {inputs['input_ids'].shape[1]}" if text else ""), ours, theirs
 
 
-def _of_tokens(name: str, output: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _of_tokens(name: str, output: Any, mask: Any) -> Any:
     """An output without what it says at padding: that means nothing, and under a sliding window not even the same nothing."""
     if output.shape[:2] != mask.shape:
         return output

@@ -37,7 +37,8 @@ class AcnBlock(nn.Module):
 class Stack(nn.Module):
     """Mixin in front of the block list. Iterating yields one callable per block; the last returns y_L instead of the stream.
 
-    A pass keeps what is held beside the stream in the iterator, so that passes do not know each other. The other attributes are probes, set through the context managers below and never saved.
+    What is held beside the stream belongs to one pass, so passes do not know each other. The attributes are probes, set through the
+    context managers below and never saved.
     """
 
     acn_record: list[Tensor] | None = None
@@ -67,7 +68,7 @@ class Stack(nn.Module):
 
     def acn_steps(self) -> list[Callable[..., Tensor]]:
         """What a loop over the blocks calls, in order."""
-        return [self.acn_injected] if self.acn_inject is not None else _Pass(self).steps
+        return [self.acn_injected] if self.acn_inject is not None else _Pass(self).steps()
 
     def acn_injected(self, *args: Any, **kwargs: Any) -> Tensor:
         """What `injecting` put in the place of the whole stack."""
@@ -85,7 +86,10 @@ class _Pass:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.held: Tensor | None = None
-        self.steps: list[Callable[..., Tensor]] = [partial(self.step, i) for i in range(len(stack))]
+
+    def steps(self) -> list[Callable[..., Tensor]]:
+        """One per block. They hold the pass, never it them: a cycle would keep its tensors until the collector comes."""
+        return [partial(self.step, i) for i in range(len(self.stack))]
 
     def step(self, i: int, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Block i on the stream; the further arguments are what the model's loop passes to that block."""
