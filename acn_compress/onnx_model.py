@@ -33,9 +33,8 @@ class _Positional(nn.Module):
     def __init__(self, model: Any, inputs: list[str], outputs: list[str]) -> None:
         super().__init__()
         self.model, self.inputs, self.outputs = model, inputs, outputs
-        self.extra = (
-            {"use_cache": False} if getattr(model.config, "use_cache", None) is not None and model.config.is_decoder is not False else {}
-        )
+        decoder = getattr(model.config, "use_cache", None) is not None and getattr(model.config, "is_decoder", True)
+        self.extra = {"use_cache": False} if decoder else {}
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         result = self.model(**dict(zip(self.inputs, tensors, strict=True)), **self.extra)
@@ -171,7 +170,20 @@ def _pairs(wrapped: _Positional, path: Path, seed: int) -> Iterator[tuple[str, l
         with torch.inference_mode():
             ours = [t.numpy() for t in wrapped(*inputs.values())]
         theirs = running.run(wrapped.outputs, {k: v.numpy() for k, v in inputs.items()})
+        if text:
+            mask = inputs["attention_mask"].bool().numpy()
+            names = wrapped.outputs
+            ours, theirs = ([_of_tokens(n, t, mask) for n, t in zip(names, side, strict=True)] for side in (ours, theirs))
         yield f"batch {batch}" + (f" x length {inputs['input_ids'].shape[1]}" if text else ""), ours, theirs
+
+
+def _of_tokens(name: str, output: Any, mask: Any) -> Any:
+    """An output without what it says at padding: that means nothing, and under a sliding window not even the same nothing."""
+    if output.shape[:2] != mask.shape:
+        return output
+    if output.ndim == 3:
+        return output[mask]
+    return np.where(mask, output, 0) if name in {"start_logits", "end_logits"} else output
 
 
 def compare(wrapped: _Positional, path: Path, *, tolerance: float, seed: int) -> dict[str, Any]:

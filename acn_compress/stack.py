@@ -1,15 +1,15 @@
 """Puts the equation into a torch model: the classes of the blocks and of their list are swapped in place.
 
 No parameter, module or hook is added and no state-dict key changes. A block becomes a subclass of its own class whose forward
-is `form.run_block` over the branches its architecture names; the block list runs the whole stack and returns y_L, where the
-model's own forward expected to loop. The swap is undone by `unwrap_`, which is how every load proves alpha = 1 bit-equal.
+is `form.run_block` over the branches its architecture names; the model's own loop over the block list runs one block per turn,
+with the arguments it means for that block, and gets y_L from the last. The swap is undone by `unwrap_`, which is how every load proves alpha = 1 bit-equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,9 +35,10 @@ class AcnBlock(nn.Module):
 
 
 class Stack(nn.Module):
-    """Mixin in front of the block list. Iterating yields ONE callable that runs every block and returns y_L.
+    """Mixin in front of the block list. Iterating yields one callable per block; the last returns y_L instead of the stream.
 
-    The other attributes are probes, set through the context managers below and never saved.
+    What is held beside the stream belongs to one pass, so passes do not know each other. The attributes are probes, set through the
+    context managers below and never saved.
     """
 
     acn_record: list[Tensor] | None = None
@@ -49,7 +50,7 @@ class Stack(nn.Module):
     __repr__ = nn.Module.__repr__
 
     def __iter__(self) -> Iterator[Any]:
-        yield self.run
+        return iter(self.acn_steps())
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice) and range(len(self))[index] == range(len(self)):
@@ -60,26 +61,48 @@ class Stack(nn.Module):
         return len(self._modules)
 
     def forward(self, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return self.run(h, *args, **kwargs)
+        """y_L for h_0 = `h`, for models that call their blocks as one module."""
+        for step in self.acn_steps():
+            h = step(h, *args, **kwargs)
+        return h
 
-    def run(self, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """y_L for h_0 = `h`; the further arguments go to every block as the model's loop would pass them."""
-        if self.acn_inject is not None:
-            return self.acn_inject
-        held: Tensor | None = None
-        self._note(h, held)
-        for i, block in enumerate(self._modules.values()):
-            if i not in self.acn_bypass:
-                before = h, held
-                h, held = cast(AcnBlock, block)(h, held, *args, **kwargs)
-                if self.acn_gates is not None:
-                    h, held = _gate(self.acn_gates[i], before, (h, held))
-            self._note(h, held)
-        return total(h, held)
+    def acn_steps(self) -> list[Callable[..., Tensor]]:
+        """What a loop over the blocks calls, in order."""
+        return [self.acn_injected] if self.acn_inject is not None else _Pass(self).steps()
 
-    def _note(self, h: Tensor, held: Tensor | None) -> None:
+    def acn_injected(self, *args: Any, **kwargs: Any) -> Tensor:
+        """What `injecting` put in the place of the whole stack."""
+        assert self.acn_inject is not None
+        return self.acn_inject
+
+    def acn_note(self, h: Tensor, held: Tensor | None) -> None:
         if self.acn_record is not None:
             self.acn_record.append(total(h, held))
+
+
+class _Pass:
+    """One pass through a stack: what is held beside the stream so far, and a step per block."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.held: Tensor | None = None
+
+    def steps(self) -> list[Callable[..., Tensor]]:
+        """One per block. They hold the pass, never it them: a cycle would keep its tensors until the collector comes."""
+        return [partial(self.step, i) for i in range(len(self.stack))]
+
+    def step(self, i: int, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Block i on the stream; the further arguments are what the model's loop passes to that block."""
+        stack = self.stack
+        if i == 0:
+            stack.acn_note(h, None)
+        if i not in stack.acn_bypass:
+            before = h, self.held
+            h, self.held = cast(AcnBlock, stack._modules[str(i)])(h, self.held, *args, **kwargs)
+            if stack.acn_gates is not None:
+                h, self.held = _gate(stack.acn_gates[i], before, (h, self.held))
+        stack.acn_note(h, self.held)
+        return total(h, self.held) if i == len(stack) - 1 else h
 
 
 class StackList(Stack, nn.ModuleList):

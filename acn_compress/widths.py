@@ -55,9 +55,8 @@ def _remove_(layer: Any, features: list[int], output: bool) -> None:
         remove = torch_pruning.prune_linear_out_channels if output else torch_pruning.prune_linear_in_channels
         remove(layer, features)
         return
-    keep = torch.ones(layer.weight.shape[_dim(layer, output)], dtype=torch.bool)
-    keep[features] = False
-    index = keep.nonzero().flatten().to(layer.weight.device)
+    gone = set(features)
+    index = torch.tensor([i for i in range(layer.weight.shape[_dim(layer, output)]) if i not in gone], device=layer.weight.device)
     layer.weight = nn.Parameter(layer.weight.detach().index_select(_dim(layer, output), index), layer.weight.requires_grad)
     if output:
         layer.bias = nn.Parameter(layer.bias.detach()[index], layer.bias.requires_grad)

@@ -14,9 +14,21 @@ import transformers as hf
 from acn_compress import checkpoint
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+TOKENS = {"vocab_size": 64, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+GROUPED = {**SHAPE, **TOKENS, "num_key_value_heads": 2}  # two query heads share one key/value head
+WINDOWS = {
+    "use_sliding_window": True,
+    "sliding_window": 5,
+    "max_window_layers": 1,
+}  # the first block sees everything, the others five tokens
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 1}
 TEXT = {"vocab_size": 100, "max_position_embeddings": 40}
 DISTILBERT = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}
+
+
+def gpt2(**fields: Any) -> Any:
+    return hf.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_inner=64, **TOKENS, **fields)
+
 
 # name -> the model as its own library makes it; a name begins with the family, what follows is the head or a variant
 MODELS: dict[str, Callable[[], Any]] = {
@@ -31,6 +43,16 @@ MODELS: dict[str, Callable[[], Any]] = {
     "electra-tokens": lambda: hf.ElectraForTokenClassification(hf.ElectraConfig(**SHAPE, **TEXT, embedding_size=16)),
     "roberta": lambda: hf.RobertaForSequenceClassification(hf.RobertaConfig(**SHAPE, **TEXT, type_vocab_size=1)),
     "roberta-masked": lambda: hf.RobertaForMaskedLM(hf.RobertaConfig(**SHAPE, **TEXT, type_vocab_size=1)),
+    "gpt2": lambda: hf.GPT2LMHeadModel(gpt2()),
+    "gpt2-classification": lambda: hf.GPT2ForSequenceClassification(gpt2(num_labels=3)),
+    "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**GROUPED)),
+    "llama-features": lambda: hf.LlamaModel(hf.LlamaConfig(**GROUPED)),
+    "llama-tied": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**GROUPED, tie_word_embeddings=True, attention_bias=True, mlp_bias=True)),
+    "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**GROUPED, sliding_window=5)),
+    "mistral-tokens": lambda: hf.MistralForTokenClassification(hf.MistralConfig(**GROUPED, num_labels=3)),
+    "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**GROUPED, **WINDOWS, tie_word_embeddings=True)),
+    "qwen2-questions": lambda: hf.Qwen2ForQuestionAnswering(hf.Qwen2Config(**GROUPED)),
+    "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**GROUPED, **WINDOWS, head_dim=16)),
     "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SHAPE, **IMAGE, num_labels=10)),
 }
 

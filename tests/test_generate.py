@@ -1,0 +1,172 @@
+"""`generate` with a key/value cache says what it says without: in every form, after cutting, pruning, saving, in padded batches."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tiny import MODELS, plain, tiny
+
+from acn_compress import checkpoint, output, stack
+from acn_compress.architectures import architecture_of
+from acn_compress.steps.prune import prune_
+from acn_compress.steps.truncate import truncate_checked_
+
+MAKERS = [n for n in sorted(MODELS) if hasattr(plain(n), "lm_head") and plain(n).can_generate()]
+FORMS = [(1.0, "block"), (0.4, "block"), (0.0, "block"), (0.3, "branch"), (0.0, "branch"), (0.3, "plain"), (0.0, "plain")]
+families = pytest.mark.parametrize("name", MAKERS)
+forms = pytest.mark.parametrize(("alpha", "layer"), FORMS)
+
+
+def prompt(lengths: tuple[int, ...] = (7, 7), seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random tokens, padded on the left."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, 64, (len(lengths), max(lengths)), generator=generator)
+    mask = torch.tensor([[0] * (max(lengths) - n) + [1] * n for n in lengths])
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def generated(model: Any, inputs: dict[str, torch.Tensor], **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens of a greedy continuation ([batch, 10]) and the logits they were chosen from ([10, batch, vocabulary])."""
+    found = model.generate(
+        **inputs, max_new_tokens=10, min_new_tokens=10, do_sample=False, output_logits=True, return_dict_in_generate=True, **options
+    )
+    return found.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(found.logits)
+
+
+def assert_the_cache_changes_nothing(model: Any, inputs: dict[str, torch.Tensor]) -> None:
+    tokens, logits = generated(model, inputs, use_cache=True)
+    expected, uncached = generated(model, inputs, use_cache=False)
+    assert torch.equal(tokens, expected)
+    torch.testing.assert_close(logits, uncached, rtol=0, atol=1e-5)
+    # and both are what reading the whole text at once says
+    whole = torch.cat((inputs["input_ids"], tokens), 1)
+    mask = torch.cat((inputs["attention_mask"], torch.ones_like(tokens)), 1)
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    with torch.inference_mode():
+        read = model(input_ids=whole, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    torch.testing.assert_close(read[:, -11:-1].transpose(0, 1), logits, rtol=0, atol=1e-5)
+
+
+@families
+@forms
+def test_with_cache_is_without(name: str, alpha: float, layer: str) -> None:
+    assert_the_cache_changes_nothing(tiny(name, alpha, layer), prompt())
+
+
+@families
+@forms
+def test_a_batch_padded_on_the_left_is_its_rows(name: str, alpha: float, layer: str) -> None:
+    model, inputs = tiny(name, alpha, layer), prompt((9, 4, 1))
+    assert_the_cache_changes_nothing(model, inputs)
+    tokens, logits = generated(model, inputs)
+    for row, length in enumerate((9, 4, 1)):
+        alone = {k: v[row : row + 1, -length:] for k, v in inputs.items()}
+        found, own = generated(model, alone)
+        assert torch.equal(found[0], tokens[row])
+        torch.testing.assert_close(own[:, 0], logits[:, row], rtol=0, atol=1e-5)
+
+
+@families
+def test_alpha_one_generates_what_the_original_does(name: str) -> None:
+    ours, theirs = generated(tiny(name), prompt((9, 4))), generated(plain(name), prompt((9, 4)))
+    assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
+
+
+@families
+@pytest.mark.parametrize(("alpha", "layer"), [(1.0, "block"), (0.3, "branch"), (0.0, "plain")])
+def test_cut_pruned_and_loaded_again_it_still_generates(name: str, alpha: float, layer: str, tmp_path: Path) -> None:
+    model = tiny(name, alpha, layer)
+    prune_(model, 0.4)
+    assert_the_cache_changes_nothing(model, prompt((6, 3)))
+    truncate_checked_(model, 2)
+    assert_the_cache_changes_nothing(model, prompt((6, 3)))
+    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
+    again = checkpoint.load(tmp_path / "m")
+    assert_the_cache_changes_nothing(again, prompt((6, 3)))
+    for ours, theirs in zip(generated(again, prompt()), generated(model, prompt()), strict=True):
+        assert torch.equal(ours, theirs)
+    cache = again(**prompt(), use_cache=True).past_key_values
+    kept = [w["heads"] for w in checkpoint.structure_of(again).widths]
+    assert [layer.keys.shape[1] for layer in cache.layers] == kept
+
+
+@families
+def test_depth_is_told_once_everywhere(name: str) -> None:
+    model = tiny(name, 0.0)
+    truncate_checked_(model, 2)
+    assert model.config.num_hidden_layers == 2
+    assert len(getattr(model.config, "layer_types", None) or [0, 0]) == 2
+    blocks = stack.blocks_of(model, architecture_of(model.config))
+    assert [m.layer_idx for b in blocks for m in b.modules() if hasattr(m, "layer_idx")] == [0, 1]
+
+
+def test_every_block_keeps_its_own_window() -> None:
+    """Qwen's first block sees everything, the next ones five tokens: the masks of the model's loop must reach their blocks."""
+    far, near = prompt((20,), seed=1), prompt((20,), seed=1)
+    near["input_ids"][0, 0] = 3 if near["input_ids"][0, 0] != 3 else 4
+    for name, reach in (("qwen2", True), ("mistral", False)):  # mistral: three blocks of five tokens reach back 12
+        model = tiny(name, 0.4)
+        with torch.inference_mode():
+            differs = not torch.equal(model(**far).logits[0, -1], model(**near).logits[0, -1])
+        assert differs == reach
+
+
+@families
+def test_beams_and_the_auto_class_work(name: str, tmp_path: Path) -> None:
+    model = tiny(name, 0.3)
+    beams = [model.generate(**prompt(), max_new_tokens=6, num_beams=3, do_sample=False, use_cache=on) for on in (True, False)]
+    assert torch.equal(*beams)
+    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    assert type(again) is type(model)
+    assert torch.equal(
+        again.generate(**prompt(), max_new_tokens=6, do_sample=False), model.generate(**prompt(), max_new_tokens=6, do_sample=False)
+    )
+
+
+@families
+def test_recording_and_reading_out_leave_a_cached_model_as_it_was(name: str) -> None:
+    model = tiny(name, 0.3)
+    architecture, inputs = architecture_of(model.config), prompt()
+    before = generated(model, inputs)
+    with torch.inference_mode():
+        with stack.recording(model, architecture) as prefixes:
+            expected = model(**inputs).logits
+        with stack.injecting(model, architecture, prefixes[-1]):
+            assert torch.equal(model(**inputs).logits, expected)
+        with stack.bypassing(model, architecture, [0]):
+            assert not torch.equal(model(**inputs).logits, expected)
+    assert len(prefixes) == 4
+    assert torch.equal(generated(model, inputs)[1], before[1])
+
+
+def test_a_pass_keeps_nothing_alive() -> None:
+    model, held = tiny("llama", 0.0), []
+    block = stack.blocks_of(model, architecture_of(model.config))[-1]
+    block.register_forward_hook(lambda module, arguments, found: held.append(weakref.ref(found[1])))
+    gc.disable()  # a cycle would live on until the collector comes
+    try:
+        model(**prompt(), use_cache=False)
+        assert held[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_the_pipeline_continues_a_text(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(64)}, unk_token="w3"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w2")
+    model = tiny("llama", 0.3)
+    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={}, processor=tokenizer)
+    found = transformers.pipeline("text-generation", str(tmp_path / "m"))("w5 w6 w7", max_new_tokens=5, do_sample=False)
+    ids = torch.tensor([[5, 6, 7]])
+    expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)
+    assert found[0]["generated_text"].replace(" ", "") == tokenizer.decode(expected[0]).replace(" ", "")
