@@ -118,7 +118,9 @@ def run_job(
         data, eval_data, before, after, drop (paired, 95 % interval) and training, as plain data.
     """
     if teacher is None and task_of(model) == "features":
-        raise ConfigError("features has no labels: it needs a teacher, whose embeddings are learned. Pass --teacher, or --task for another head.")
+        raise ConfigError(
+            "features has no labels: it needs a teacher, whose embeddings are learned. Pass --teacher, or --task for another head."
+        )
     data, eval_data = job.train_split(model, source, teacher), job.eval_split(model, source, teacher)
     before = None if eval_data is None else measure(reference or model, eval_data)
     glance = None if eval_data is None else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
