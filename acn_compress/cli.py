@@ -51,6 +51,9 @@ JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 SEED = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 DEVICE = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")]
+ANY_SEED = Annotated[int, typer.Option("--seed", min=0, hidden=True)]
+ANY_DEVICE = Annotated[str, typer.Option("--device", hidden=True)]
+ANY_OVERWRITE = Annotated[bool, typer.Option("--overwrite", hidden=True)]
 RESUME = Annotated[bool, typer.Option("--resume", help="Go on from the training checkpoint an interrupted run left beside OUT.")]
 BATCH = Annotated[int, typer.Option(min=1, help="Examples per batch.")]
 EPOCHS = Annotated[float, typer.Option(help="Passes over the training data; a fraction is allowed.")]
@@ -79,7 +82,7 @@ def command(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
     @wraps(run)
     def wrapper(*args: Any, json_: bool = False, **kwargs: Any) -> None:
         try:
-            report = run(*args, **kwargs)
+            report = run(*args, **{name: value for name, value in kwargs.items() if name in own})
         except AcnError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
@@ -93,18 +96,24 @@ def command(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
 
             console.show(report)
 
-    signature = _with_json(run)
+    own, signature = _signatures(run)
     wrapper.__signature__ = signature  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     return app.command(name=run.__name__.rstrip("_"))(wrapper)
 
 
-def _with_json(run: Callable[..., Any]) -> Any:
+def _signatures(run: Callable[..., Any]) -> tuple[set[str], Any]:
+    """The parameters of a command's function, and the signature of the command: every command takes --json, --seed, --device and
+    --overwrite, so that scripts may pass the same options to all; where one has no meaning it is not shown."""
     import inspect
 
     signature = inspect.signature(run, eval_str=True)
-    extra = inspect.Parameter("json_", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JSON)
-    return signature.replace(parameters=[*signature.parameters.values(), extra], return_annotation=None)
+    parameters = list(signature.parameters.values())
+    for name, default, annotation in (("seed", 0, ANY_SEED), ("device", "auto", ANY_DEVICE), ("overwrite", False, ANY_OVERWRITE)):
+        if name not in signature.parameters:
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+    parameters.append(inspect.Parameter("json_", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JSON))
+    return set(signature.parameters), signature.replace(parameters=parameters, return_annotation=None)
 
 
 def _device(name: str) -> str:
@@ -361,7 +370,9 @@ def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a packaged recipe, for example quickstart.")],
     out: Annotated[str | None, typer.Option(help="Directory for the steps; default runs/NAME.")] = None,
     source: Annotated[str | None, typer.Option(help="Checkpoint to use instead of the recipe's.")] = None,
-    data: MAYBE_DATA = None, device: DEVICE = "auto",
+    data: MAYBE_DATA = None, seed: Annotated[int | None, typer.Option(min=0, help="Seed to use instead of the recipe's.")] = None,
+    device: DEVICE = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run every step again, also those that are finished.")] = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Run a recipe: one folder per step, finished steps are reused, a table with the plain baseline at the end."""
     from acn_compress import console
@@ -373,7 +384,9 @@ def run(
         out=out,
         source=source,
         data=data,
+        seed=seed,
         device=_device(device),
+        overwrite=overwrite,
         progress=console.training_progress(),
         on_step=console.step_started,
     )

@@ -185,9 +185,9 @@ class Recipe(_Closed):
         """Whether a step trains; pruning only where it says `epochs` itself."""
         return step.verb in {"finetune", "convert"} or (step.verb == "prune" and "epochs" in step.options.model_fields_set)
 
-    def starting_at(self, source: str | None, data: str | None) -> Recipe:
-        """The recipe on another checkpoint or other data. With a checkpoint, a first step that trains one from scratch is left out."""
-        changed = {k: v for k, v in (("source", source), ("data", data)) if v is not None}
+    def starting_at(self, source: str | None, data: str | None, seed: int | None = None) -> Recipe:
+        """The recipe on another checkpoint, other data, with another seed. With a checkpoint, a first step that trains one from scratch is left out."""
+        changed = {k: v for k, v in (("source", source), ("data", data), ("seed", seed)) if v is not None}
         if source is not None and self.steps[0].verb == "finetune" and self.steps[0].options.config is not None:
             changed |= {"steps": self.steps[1:]}  # type: ignore[dict-item]
         return Recipe.model_validate(self.model_dump(exclude_unset=True) | _plain(changed)) if changed else self

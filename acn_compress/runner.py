@@ -57,7 +57,9 @@ def run(
     out: str | Path | None = None,
     source: str | None = None,
     data: str | None = None,
+    seed: int | None = None,
     device: str = "cpu",
+    overwrite: bool = False,
     progress: Progress | None = None,
     on_step: OnStep = lambda number, total, name, reused: None,
 ) -> dict[str, Any]:
@@ -68,20 +70,22 @@ def run(
         out: directory of the steps; None is runs/NAME.
         source: checkpoint to use instead of the recipe's; a first step that trains one from scratch is then left out.
         data: to use instead of the recipe's.
+        seed: to use instead of the recipe's.
+        overwrite: run finished steps again.
         on_step: called with number, total, folder, reused before every step.
     Returns:
         out, steps (folder, seconds, reused), final (the last model directory), exports, and the final table (see `report.table`).
     Raises:
         AcnError: in one line; finished steps stay.
     """
-    recipe = recipe.starting_at(source, data)
+    recipe = recipe.starting_at(source, data, seed)
     if recipe.eval_data is None and not has_eval_split(recipe.data):
         raise DataError(f"data {recipe.data} has one split only, and the final table must be measured on another: set eval_data.")
     directory = Path(out if out is not None else Path("runs") / recipe.name).expanduser()
     if recipe.source is not None:
         modeldir.check_out(directory / "1", source=modeldir.find_source(recipe.source))
     plan = _baseline_plan(recipe)
-    state = _Run(recipe, directory, device, progress, on_step, len(recipe.steps) + len(plan) + 1, _open(directory))
+    state = _Run(recipe, directory, device, progress, on_step, len(recipe.steps) + len(plan) + 1, _open(directory, overwrite))
     began = time.perf_counter()
     chain = [] if recipe.source is None else [Made("original", recipe.source, "source")]
     exports: list[Made] = []
@@ -119,14 +123,15 @@ def run(
     return found
 
 
-def _open(directory: Path) -> dict[str, Any]:
-    """What this directory's earlier runs finished; refuses a directory that holds something else."""
+def _open(directory: Path, overwrite: bool) -> dict[str, Any]:
+    """What this directory's earlier runs finished (to be forgotten with `overwrite`); refuses a directory that holds something else."""
     record = modeldir.read_json(directory / "run.json")
     if record is None and directory.is_dir() and any(directory.iterdir()):
         raise ModelDirError(f"OUT {directory} is not empty and holds no run. Choose another with --out.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        record = record or {"version": 1, "steps": {}}
+        if record is None or overwrite:
+            record = {"version": 1, "steps": {}}
         modeldir.write_json(directory / "run.json", record)
     except OSError as error:
         raise ModelDirError(f"OUT {directory}: cannot be written ({error.strerror or error}).") from None

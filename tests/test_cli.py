@@ -58,6 +58,14 @@ def test_every_command_explains_every_option(command: str) -> None:
     assert not bare, f"options without help: {bare}"
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_common_options(command: str) -> None:
+    from typer.main import get_command
+
+    options = {o for p in get_command(app).commands[command].params for o in p.opts}  # type: ignore[attr-defined]
+    assert options >= {"--json", "--seed", "--device", "--overwrite"}
+
+
 def test_help_loads_no_heavy_package() -> None:
     code = "import sys; sys.argv = ['acn-compress', '--help']\nfrom acn_compress.cli import main\ntry: main()\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'transformers', 'onnx', 'numpy', 'datasets', 'pydantic') if m in sys.modules])"
@@ -78,7 +86,7 @@ def test_json_prints_one_object_and_nothing_else(digits_acn: Path, tmp_path: Pat
         ("truncate", digits_acn, tmp_path / "cut", "--depth", 2),
         ("prune", digits_acn, tmp_path / "pruned", "--target-sparsity", 0.3),
         ("finetune", digits_acn, tmp_path / "tuned", "--data", "digits", "--epochs", 0.1),
-        ("inspect", digits_acn),
+        ("inspect", digits_acn, "--seed", 3, "--device", "cpu", "--overwrite"),
     ):
         result = invoke(*arguments, "--json")
         assert result.exit_code == 0, result.stderr

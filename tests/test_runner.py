@@ -110,6 +110,11 @@ def test_finished_steps_are_reused_until_something_changes(finished: tuple[Path,
     assert ran(steps=cut) == {"3-truncate", "4-prune", "5-export"}
     shutil.rmtree(out / "4-prune")
     assert ran(steps=cut) == {"4-prune"}  # the same weights again, so the export is still theirs
+    again = recipe(source, baseline=False, steps=[{"truncate": {"depth": 1}}])
+    folders: list[bool] = []
+    for overwrite in (False, False, True):
+        run(again, out=tmp_path / "short", overwrite=overwrite, on_step=lambda n, total, name, reused: folders.append(reused))
+    assert folders[::2] == [False, True, False]
 
 
 def test_an_interrupted_step_goes_on(digits_vit: Path, tmp_path: Path) -> None:
