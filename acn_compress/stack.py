@@ -2,7 +2,8 @@
 
 No parameter, module or hook is added and no state-dict key changes. A block becomes a subclass of its own class whose forward
 is `form.run_block` over the branches its architecture names; the model's own loop over the block list runs one block per turn,
-with the arguments it means for that block, and gets y_L from the last. The swap is undone by `unwrap_`, which is how every load proves alpha = 1 bit-equal.
+with the arguments it means for that block, and gets y_L from the last. The swap is undone by `unwrap_`, which is how every load
+proves alpha = 1 bit-equal.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Stack(nn.Module):
         return iter(self.acn_steps())
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice) and range(len(self))[index] == range(len(self)):
+        if isinstance(index, slice) and not index.start and index.step in (None, 1) and (index.stop or len(self)) >= len(self):
             return self  # `layers[: config.num_hidden_layers]` keeps its probes
         return super().__getitem__(index)  # type: ignore[misc]
 
