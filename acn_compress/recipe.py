@@ -21,6 +21,10 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Layer = Literal["block", "branch", "plain"]
+Task = Literal[
+    "image-classification", "text-classification", "text-regression", "token-classification", "question-answering", "masked-lm", "causal-lm",
+    "features",
+]  # fmt: skip
 Loc = tuple[int | str, ...]
 
 
@@ -60,7 +64,7 @@ class Finetune(Training):
     teacher: str | None = Field(None, description="distil from this model: a path, or 'original'")
     alpha: Share | None = Field(None, description="with config: the form to train, 0 = ACN")
     layer: Layer | None = Field(None, description="with alpha: what one layer is")
-    task: str | None = Field(None, description="read the model under the head of this task; what it lacks of it is new")
+    task: Task | None = Field(None, description="read the model under the head of this task; what it lacks of it is new")
 
     @model_validator(mode="after")
     def _alpha_needs_config(self) -> Finetune:
@@ -77,7 +81,7 @@ class Convert(Training):
     learned: bool | None = Field(None, description="train alpha per layer after the walk")
     anneal: Share | None = Field(None, description="share of the steps that the walk takes")
     depth: Count | None = Field(None, description="cut to the first blocks before training")
-    task: str | None = Field(None, description="read the model under the head of this task, for example features")
+    task: Task | None = Field(None, description="read the model under the head of this task, for example features")
     teacher: str | None = Field(None, description="distil from this model instead of the step's own source")
 
 

@@ -159,7 +159,7 @@ def _embedding(output: Any, batch: dict[str, Tensor]) -> Scored:
     found, reference = embedding(output, batch), batch["labels"]
     cosine = F.cosine_similarity(found, reference, dim=-1)
     error = (found - reference).square().sum(-1) / reference.square().sum(-1).clamp(min=1e-12)
-    return Scored(1 - cosine + 0.1 * error, cosine, torch.ones_like(cosine), found, None, numbers=True)
+    return Scored((1 - cosine).clamp(min=0) + 0.1 * error, cosine, torch.ones_like(cosine), found, None, numbers=True)
 
 
 def embedding(output: Any, batch: dict[str, Tensor]) -> Tensor:

@@ -48,12 +48,14 @@ class Preparation:
     Args:
         tokenizer: its own.
         length: most tokens of a text.
+        pad: the token that fills a batch up.
         types: the model takes token types (which of a pair a token belongs to).
         vocabulary: tokens the model can embed.
     """
 
     tokenizer: Any
     length: int
+    pad: int
     types: bool
     vocabulary: int
 
@@ -69,7 +71,10 @@ class Preparation:
         if max_length is not None and max_length > limit:
             raise DataError(f"max_length is {max_length}, but the model takes at most {limit} tokens.")
         types = getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in inspect.signature(model.forward).parameters
-        return cls(tokenizer, max_length or min(limit, LONGEST), types, model.config.vocab_size)
+        # the model's own word comes first: some find positions, or the last token of a text, by it
+        pads = (getattr(model.config, "pad_token_id", None), tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        pad = next(t for t in pads if t is not None and t >= 0)
+        return cls(tokenizer, max_length or min(limit, LONGEST), pad, types, model.config.vocab_size)
 
     def encode(self, *texts: Any, **options: Any) -> Any:
         """transformers' encoding of a list of texts, or of two lists."""
@@ -123,9 +128,8 @@ class TextExamples:
 
     def __init__(self, rows: list[Row], sizes: Tensor | None, prepare: Preparation, task: str, names: list[str] | None) -> None:
         self.labels, self.sizes = names, sizes
-        self._rows, self._task, self._tokenizer = rows, task, prepare.tokenizer
+        self._rows, self._task, self._tokenizer, self._pad = rows, task, prepare.tokenizer, prepare.pad
         tokenizer = prepare.tokenizer
-        self._pad = next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
         frame = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, self._pad)
         self._frame = torch.tensor(sorted({t for t in frame if t is not None}))  # never hidden
 

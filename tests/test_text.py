@@ -9,7 +9,7 @@ import random
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas
@@ -33,7 +33,7 @@ from acn_compress.steps.inspect import inspect
 from acn_compress.steps.profile import profile
 from acn_compress.steps.prune import prune
 from acn_compress.steps.truncate import truncate
-from acn_compress.tasks import IGNORED, features, score
+from acn_compress.tasks import IGNORED, METRICS, features, score
 from acn_compress.training import Recipe, _Bucketed
 
 GOOD, BAD = ("good", "lovely", "brilliant", "charming"), ("bad", "dull", "awful", "boring")
@@ -465,6 +465,12 @@ def test_decoders_and_other_heads_are_refused(bert: Path, tmp_path: Path, option
         checkpoint.load(tmp_path / "m")
     report = inspect(tmp_path / "m")
     assert not report["supported"] and text in report["why"]
+
+
+def test_recipes_know_every_task() -> None:
+    from acn_compress.recipe import Task
+
+    assert get_args(Task) == tuple(checkpoint.TASKS) and set(METRICS) == set(checkpoint.TASKS)
 
 
 # --- bad data
