@@ -83,7 +83,7 @@ def load_source(
 ) -> PreTrainedModel:
     """`load` for a source that has been found already."""
     _, cls, hf_config = describe(source, task)
-    _set_labels(hf_config, task, labels or (None if num_labels is None else [f"LABEL_{i}" for i in range(num_labels)]))
+    _set_head(hf_config, cls, task, labels or (None if num_labels is None else [f"LABEL_{i}" for i in range(num_labels)]))
     with _quiet():
         model, info = _read(source, cls, hf_config)
     fresh = _check_keys(source, model, info, new_head=task is not None)
@@ -104,21 +104,24 @@ def fresh_of(model: Any) -> str | None:
     return f"The checkpoint has no such head: {len(names)} tensors began at random ({shown})."
 
 
-def _set_labels(hf_config: Any, task: str | None, labels: list[str] | None) -> None:
-    """Give a config the classes its head is built for."""
+def _set_head(hf_config: Any, cls: Any, task: str | None, labels: list[str] | None) -> None:
+    """Give a config what its head is built for: its classes, and the token by which a decoder finds the end of a padded text."""
     if labels is not None:
         hf_config.id2label, hf_config.label2id = dict(enumerate(labels)), {n: i for i, n in enumerate(labels)}
     elif task == "text-regression":
         hf_config.num_labels, hf_config.problem_type = 1, "regression"
     elif task == "question-answering":
         hf_config.num_labels = 2  # start and end
+    if cls.__name__.endswith("ForSequenceClassification") and getattr(hf_config, "pad_token_id", None) is None:
+        end = getattr(hf_config, "eos_token_id", None)  # GPT-2 has no other; texts do not end with it
+        hf_config.pad_token_id = end[0] if isinstance(end, list) else end
 
 
 def from_config(path: str | Path, *, labels: list[str] | None = None, task: str | None = None) -> PreTrainedModel:
     """A model with random weights from a transformers config file (or its directory), wrapped in residual form."""
     source, file = config_source(path)
     _, cls, hf_config = describe(source, task, file)
-    _set_labels(hf_config, task, labels)
+    _set_head(hf_config, cls, task, labels)
     model = cls(hf_config)
     adopt_(model)
     verify_alpha_one(model, str(path))

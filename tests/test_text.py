@@ -362,6 +362,21 @@ def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
     assert found["loss"] == pytest.approx(theirs, abs=1e-5) and found["perplexity"] == pytest.approx(np.exp(theirs), rel=1e-4)
 
 
+def test_a_decoder_learns_to_classify_though_it_has_no_padding_token(bert: Path, reviews: Path, tmp_path: Path) -> None:
+    gpt = hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=150, n_embd=32, n_layer=3, n_head=4, n_positions=48, bos_token_id=2, eos_token_id=3))
+    gpt.save_pretrained(tmp_path / "gpt")
+    for file in bert.glob("tokenizer*"):
+        shutil.copyfile(file, tmp_path / "gpt" / file.name)
+    options: dict[str, Any] = {"epochs": 4, "batch_size": 16, "lr": 3e-3}
+    report = finetune(tmp_path / "gpt", tmp_path / "out", str(reviews), task="text-classification", **options)
+    assert report["after"]["value"] > 0.9 and "score.weight" in report["note"]
+    model = checkpoint.load(tmp_path / "out")
+    one, many = (measure(model, read(str(reviews), model, tmp_path / "out"), batch_size=n) for n in (1, 50))
+    np.testing.assert_allclose(one.loss, many.loss, atol=1e-4)
+    written = finetune(tmp_path / "gpt", tmp_path / "lm", str(reviews), epochs=1, batch_size=16)
+    assert written["after"]["perplexity"] < written["before"]["perplexity"]
+
+
 @pytest.mark.parametrize(
     ("name", "task"),
     [("bert", "text-classification"), ("bert-tokens", "token-classification"), ("bert-answers", "question-answering"), ("bert-masked", "masked-lm")],
