@@ -445,7 +445,8 @@ def _verify_saved(model: nn.Module, out: Path) -> None:
     state = model.state_dict()
     seen: set[int] = set()
     for file in sorted(out.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
+        # read, not mapped: a mapped file's pages would count as a second copy of the model
+        with safe_open(file, framework="pt", backend="pread") as tensors:
             for key in tensors.keys():  # noqa: SIM118  (not a dict)
                 if key not in state or not torch.equal(tensors.get_tensor(key), state[key].detach().cpu()):
                     raise VerificationError(f"{file.name}: '{key}' is not what the model holds. The disk or the file system is at fault.")
