@@ -58,9 +58,7 @@ def write_checkpoint(folder: Path, blocks: int) -> int:
     for number, shapes in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {
-            name: torch.ones(shape, dtype=torch.bfloat16)
-            if len(shape) == 1
-            else torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02)
+            name: torch.ones(shape, dtype=torch.bfloat16) if len(shape) == 1 else torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02)
             for name, shape in shapes.items()
         }
         save_file(tensors, folder / file, {"format": "pt"})

@@ -25,7 +25,11 @@ REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("is_encoder_decoder", lambda yes: yes is True, "it is an encoder-decoder: two stacks, of which one reads the other's output"),
     ("depths", lambda n: isinstance(n, (list, tuple)), "it has stages of different width, whose outputs cannot be summed"),
     *(
-        (field, lambda n: n > 1, "it is a mixture of experts: what a block computes, and so its share, differs from token to token")
+        (
+            field,
+            lambda n: isinstance(n, int) and n > 1,
+            "it is a mixture of experts: what a block computes, and so its share, differs from token to token",
+        )
         for field in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
     ),
 )
