@@ -156,8 +156,8 @@ def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, externa
         for key, value in _metadata(wrapped.model, source).items():
             program.model.metadata_props[key] = value
         program.save(str(path), external_data=external)
-        for value in program.model.graph.initializers.values():  # onnxscript's rules keep the last graph, and so its weights
-            value.const_value = None
+        for weight in program.model.graph.initializers.values():  # onnxscript's rules keep the last graph, and so its weights
+            weight.const_value = None
     onnx.checker.check_model(str(path))
     return len(onnx.load(str(path), load_external_data=False).graph.node)
 

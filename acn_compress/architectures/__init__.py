@@ -49,9 +49,9 @@ def architecture_of(config: Any, where: str = "this model") -> Architecture:
     name = base_type(config.model_type)
     if name not in ARCHITECTURES:
         values = ((getattr(config, field, None), test, reason) for field, test, reason in REFUSED)
-        why = next((f": {reason}" for value, test, reason in values if value is not None and test(value)), "")
+        reason = next((f": {reason}" for value, test, reason in values if value is not None and test(value)), "")
         raise UnsupportedError(
-            f"{where} is of type '{name}', which acn-compress has no adapter for{why}. Known: {', '.join(sorted(ARCHITECTURES))}."
+            f"{where} is of type '{name}', which acn-compress has no adapter for{reason}. Known: {', '.join(sorted(ARCHITECTURES))}."
         )
     architecture = ARCHITECTURES[name]
     if why := architecture.refuse(config):
