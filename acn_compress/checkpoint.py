@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from acn_compress.structure import Structure
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+SHARD = "5GB"  # largest weight file
 TASKS = {
     "image-classification": "AutoModelForImageClassification",
     "text-classification": "AutoModelForSequenceClassification",
@@ -208,7 +210,7 @@ def _plain_state(source: Source) -> dict[str, Tensor]:
             state |= load_file(path)
             continue
         try:
-            data = torch.load(path, map_location="cpu", weights_only=True)
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))  # as torch writes since 1.6
         except pickle.UnpicklingError:
             with path.open("rb") as file:
                 if not file.read(4).startswith((b"PK", b"\x80")):  # neither a zip archive nor a pickle
@@ -231,15 +233,15 @@ def _unwrap_state(data: Any, path: Path) -> dict[str, Tensor]:
             data = data[key]
     if not isinstance(data, dict) or not data or not all(isinstance(v, Tensor) for v in data.values()):
         raise CheckpointError(f"{path}: found no state dict. Expected a dict of tensors, alone or under 'state_dict' or 'model'.")
-    for prefix in ("module.", "_orig_mod."):
-        if all(k.startswith(prefix) for k in data):
-            data = {k.removeprefix(prefix): v for k, v in data.items()}
+    while prefix := next((p for p in ("module.", "_orig_mod.") if all(k.startswith(p) for k in data)), ""):
+        data = {k.removeprefix(prefix): v for k, v in data.items()}
     return cast("dict[str, Tensor]", data)
 
 
 def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool) -> tuple[str, ...]:
     """Refuse weights that are not all of the model; returns the tensors of a new head that the checkpoint did not have."""
     prefix = f"{model.base_model_prefix}."
+    leftovers = architecture_of(model.config).leftovers
 
     def of_head(key: str) -> bool:
         return new_head and ("pooler" in key or not (key.startswith(prefix) or model.base_model is model))
@@ -247,7 +249,7 @@ def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool
     missing, resized = sorted(info["missing_keys"]), {key: sizes for key, *sizes in info.get("mismatched_keys") or ()}
     for what, keys in (
         ("the model needs, but the file lacks", [k for k in missing if not of_head(k)]),
-        ("have no place in the model", [] if new_head else sorted(info["unexpected_keys"])),
+        ("have no place in the model", [] if new_head else sorted(k for k in info["unexpected_keys"] if not k.endswith(leftovers))),
     ):
         if keys:
             shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
@@ -434,7 +436,7 @@ def save(model: Any, out: Path) -> None:
     """
     structure = structure_of(model)
     with _quiet():
-        model.save_pretrained(out, save_original_format=False, max_shard_size="5GB")
+        model.save_pretrained(out, save_original_format=False, max_shard_size=SHARD)
     if structure.form == "residual" and structure.widths is None:
         data = modeldir.read_json(out / "config.json") or {}
         data |= {"model_type": base_type(data["model_type"]), "architectures": [plain_class(type(model)).__name__]}
@@ -448,7 +450,8 @@ def _verify_saved(model: nn.Module, out: Path) -> None:
     state = model.state_dict()
     seen: set[int] = set()
     for file in sorted(out.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
+        # read, not mapped: a mapped file's pages would count as a second copy of the model
+        with safe_open(file, framework="pt", backend="pread") as tensors:
             for key in tensors.keys():  # noqa: SIM118  (not a dict)
                 if key not in state or not torch.equal(tensors.get_tensor(key), state[key].detach().cpu()):
                     raise VerificationError(f"{file.name}: '{key}' is not what the model holds. The disk or the file system is at fault.")

@@ -33,7 +33,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Augment = Literal["crop", "flip-crop"]
 Init = Literal["source", "random"]
 
-SRC = Annotated[str, typer.Argument(metavar="SRC", help="Model directory, Hub id, or weight file (with --config).")]
+SRC = Annotated[str, typer.Argument(metavar="SRC", help="Model directory, Hub id (NAME or NAME@REVISION), or weight file (with --config).")]
 OUT = Annotated[str, typer.Argument(metavar="OUT", help="Directory to write; it appears whole or not at all.")]
 DATA = Annotated[str, typer.Option("--data", help="digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.")]
 MAYBE_DATA = Annotated[

@@ -99,6 +99,8 @@ def write_json(path: Path, data: Any) -> None:
 def find_source(src: str | Path, *, config: str | Path | None = None, revision: str | None = None) -> Source:
     """Find a checkpoint: a directory, a weight file (with `config`, unless config.json lies beside it), or a Hub id.
 
+    A Hub id may end in "@" and a branch, tag or commit, which is the same as `revision`.
+
     Raises:
         ModelDirError, CheckpointError: if there is none.
     """
@@ -113,7 +115,8 @@ def find_source(src: str | Path, *, config: str | Path | None = None, revision: 
     text = str(src)
     if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1 or path.suffix in {".safetensors", ".bin", ".pth", ".pt"}:
         raise ModelDirError(f"{src}: no such file or directory.{_near(path)}")
-    directory = _download(text, revision)
+    name, _, at = text.partition("@")
+    directory = _download(name, revision or at or None)
     return Source(text, directory, _weight_files(directory, text))
 
 
@@ -161,7 +164,8 @@ def _download(name: str, revision: str | None) -> Path:
     try:
         try:
             files = list_repo_files(name, revision=revision)
-            weights = "*.safetensors" if any(f.endswith(".safetensors") for f in files) else "*.bin"
+            safe = {"model.safetensors", "model.safetensors.index.json"} & set(files)  # and no second copy under another name
+            weights = "model*.safetensors" if safe else "pytorch_model*.bin"
             return Path(snapshot_download(name, revision=revision, allow_patterns=[*small, weights]))
         except (OfflineModeIsEnabled, OSError):
             return Path(snapshot_download(name, revision=revision, local_files_only=True))

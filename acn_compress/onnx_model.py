@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,29 +67,73 @@ def inputs_for(model: Any, batch: int, length: int, seed: int) -> dict[str, Tens
 def write_onnx(
     model: Any, path: Path, source: Source, *, opset: int = 20, tolerance: float = 1e-4, quantize: str | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """Write and verify one ONNX file. A half-precision model is exported in float32.
+    """Write and verify one ONNX file. A half-precision model keeps its weights so and computes in float32; int8 starts from float32.
 
+    Args:
+        model: emptied when its weights are written, so that they and ONNX Runtime's are never held at once.
     Returns:
         Plain data for a report.
     Raises:
         VerificationError: if it differs from the model.
     """
-    halved = next(model.parameters()).dtype in {torch.float16, torch.bfloat16}
-    model = model.float().eval()
-    wrapped = _wrapped(model)
+    dtype = next(model.parameters()).dtype
+    halved = dtype in {torch.float16, torch.bfloat16} and not quantize
+    if halved:
+        _compute_in_float32_(model)
+    else:
+        model.float()
+    wrapped = _wrapped(model.eval())
     size = sum(p.numel() * p.element_size() for p in model.parameters()) + sum(b.numel() * b.element_size() for b in model.buffers())
     nodes = _trace(wrapped, path, source, opset, external=size > LIMIT)
     bytes_written = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
     check_size(bytes_written, size)
     report: dict[str, Any] = {"file": path.name, "opset": opset, "nodes": nodes, "inputs": wrapped.inputs, "outputs": wrapped.outputs}
     report |= {"parameters": checkpoint.parameters(model), "parameter_bytes": size, "tolerance": tolerance}
-    report |= compare(wrapped, path, tolerance=tolerance, seed=seed)
+    expected = _expected(wrapped, seed)
+    model.to("meta")
+    report |= compare(expected, path, wrapped.outputs, tolerance=tolerance)
     if halved:
-        report["note"] = "The source is in half precision; the ONNX file is in float32."
+        report["note"] = f"The file holds the weights in {str(dtype).removeprefix('torch.')} as the source does, and computes in float32."
+    elif dtype != torch.float32:
+        report["note"] = "The source is in half precision; the weights were quantised from float32."
     if quantize:
-        report |= _quantize(wrapped, path, seed)
+        report |= _quantize(expected, path, wrapped.outputs)
     report["bytes"] = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
     return report
+
+
+class _HalfEmbedding(nn.Embedding):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).float()
+
+
+class _HalfLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.float(), None if self.bias is None else self.bias.float())
+
+
+class _HalfConv1D(nn.Module):
+    """Of transformers' Conv1D, whose weight is [in, out]."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.float().T, self.bias.float())
+
+
+_HALF = {"Embedding": _HalfEmbedding, "Linear": _HalfLinear, "Conv1D": _HalfConv1D}
+
+
+def _compute_in_float32_(model: nn.Module) -> None:
+    """Leave the large weights in half precision and let their layers read them as float32: nothing is held twice."""
+    for module in model.modules():
+        if (half := _HALF.get(type(module).__name__)) is not None:
+            module.__class__ = half
+            continue
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.float()
 
 
 def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, external: bool) -> int:
@@ -111,6 +156,8 @@ def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, externa
         for key, value in _metadata(wrapped.model, source).items():
             program.model.metadata_props[key] = value
         program.save(str(path), external_data=external)
+        for weight in program.model.graph.initializers.values():  # onnxscript's rules keep the last graph, and so its weights
+            weight.const_value = None
     onnx.checker.check_model(str(path))
     return len(onnx.load(str(path), load_external_data=False).graph.node)
 
@@ -151,30 +198,50 @@ def check_size(written: int, parameter_bytes: int) -> None:
         )
 
 
-def session(path: Path, threads: int = 1) -> Any:
-    """An ONNX Runtime session on the CPU."""
+def session(path: Path, threads: int = 1, *, lean: bool = False) -> Any:
+    """An ONNX Runtime session on the CPU; `lean` keeps no second, rewritten copy of the weights, which takes more time per run."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    if lean:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # a weight becomes float32 when it is needed, not first
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _pairs(wrapped: _Positional, path: Path, seed: int) -> Iterator[tuple[str, list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]]:
-    """(what, torch's outputs, ONNX Runtime's outputs) for several batch sizes and lengths."""
-    running = session(path)
+@dataclass(frozen=True)
+class Expected:
+    """One set of inputs, what it is, and torch's outputs for it."""
+
+    what: str
+    inputs: dict[str, Any]
+    outputs: list[Any]
+
+
+def _expected(wrapped: _Positional, seed: int) -> list[Expected]:
+    """Torch's outputs for several batch sizes and lengths."""
     text = architecture_of(wrapped.model.config).modality == "text"
-    shapes = [(b, LENGTHS[i % len(LENGTHS)]) for i, b in enumerate(BATCHES)]
-    for number, (batch, length) in enumerate(shapes):
-        inputs = inputs_for(wrapped.model, batch, length, seed + number)
+    found = []
+    for number, batch in enumerate(BATCHES):
+        inputs = inputs_for(wrapped.model, batch, LENGTHS[number % len(LENGTHS)], seed + number)
         with torch.inference_mode():
-            ours = [t.numpy() for t in wrapped(*inputs.values())]
-        theirs = running.run(wrapped.outputs, {k: v.numpy() for k, v in inputs.items()})
-        if text:
-            mask = inputs["attention_mask"].bool().numpy()
-            names = wrapped.outputs
-            ours, theirs = ([_of_tokens(n, t, mask) for n, t in zip(names, side, strict=True)] for side in (ours, theirs))
-        yield f"batch {batch}" + (f" x length {inputs['input_ids'].shape[1]}" if text else ""), ours, theirs
+            outputs = [t.numpy() for t in wrapped(*inputs.values())]
+        what = f"batch {batch}" + (f" x length {inputs['input_ids'].shape[1]}" if text else "")
+        found.append(Expected(what, {k: v.numpy() for k, v in inputs.items()}, outputs))
+    return found
+
+
+def _pairs(expected: list[Expected], path: Path, names: list[str]) -> Iterator[tuple[str, list[Any], list[Any]]]:
+    """(what, torch's outputs, ONNX Runtime's outputs)."""
+    running = session(path, lean=sum(p.stat().st_size for p in path.parent.glob(path.name + "*")) > LIMIT)
+    for case in expected:
+        mask = case.inputs.get("attention_mask")
+        sides = (case.outputs, running.run(names, case.inputs))
+        ours, theirs = ([t if mask is None else _of_tokens(n, t, mask != 0) for n, t in zip(names, side, strict=True)] for side in sides)
+        yield case.what, ours, theirs
 
 
 def _of_tokens(name: str, output: Any, mask: Any) -> Any:
@@ -186,15 +253,15 @@ def _of_tokens(name: str, output: Any, mask: Any) -> Any:
     return np.where(mask, output, 0) if name in {"start_logits", "end_logits"} else output
 
 
-def compare(wrapped: _Positional, path: Path, *, tolerance: float, seed: int) -> dict[str, Any]:
-    """Compare an ONNX file with the model on several inputs.
+def compare(expected: list[Expected], path: Path, names: list[str], *, tolerance: float) -> dict[str, Any]:
+    """Compare an ONNX file with what the model said to several inputs.
 
     Raises:
         VerificationError: at the first output beyond `tolerance`.
     """
     worst, agree, rows, compared = 0.0, 0, 0, []
-    for what, ours, theirs in _pairs(wrapped, path, seed):
-        for name, a, b in zip(wrapped.outputs, ours, theirs, strict=True):
+    for what, ours, theirs in _pairs(expected, path, names):
+        for name, a, b in zip(names, ours, theirs, strict=True):
             difference = float(np.abs(a - b).max()) / max(1.0, float(np.abs(a).max()))
             if a.shape != b.shape or not difference <= tolerance:
                 raise VerificationError(
@@ -207,7 +274,7 @@ def compare(wrapped: _Positional, path: Path, *, tolerance: float, seed: int) ->
     return {"max_difference": worst, "agreement": agree / rows, "compared": compared}
 
 
-def _quantize(wrapped: _Positional, path: Path, seed: int) -> dict[str, Any]:
+def _quantize(expected: list[Expected], path: Path, names: list[str]) -> dict[str, Any]:
     """Replace the file by its int8 version (weights per channel, activations on the fly), if its outputs stay close."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -215,7 +282,7 @@ def _quantize(wrapped: _Positional, path: Path, seed: int) -> dict[str, Any]:
     with _silence():
         quantize_dynamic(str(path), str(small), per_channel=True, weight_type=QuantType.QInt8)
     cosines, agree, rows = [], 0, 0
-    for _, ours, theirs in _pairs(wrapped, small, seed):
+    for _, ours, theirs in _pairs(expected, small, names):
         a, b = ours[0].reshape(-1, ours[0].shape[-1]), theirs[0].reshape(-1, theirs[0].shape[-1])
         cosines += list((a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1) + 1e-12))
         agree += int((a.argmax(-1) == b.argmax(-1)).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from acn_compress.architectures import bert, distilbert, electra, gpt2, llama, mistral, qwen2, qwen3, roberta, vit
@@ -18,6 +19,22 @@ ARCHITECTURES: dict[str, Architecture] = {
 PREFIX = "acn_"  # of the model type of a compressed model
 
 
+# why some families cannot have an adapter as they are, told by what their configs say: (field, what it is if so, reason)
+REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("num_hidden_groups", lambda n: True, "its blocks share their weights, so no block can be cut, trained or pruned by itself"),
+    ("is_encoder_decoder", lambda yes: yes is True, "it is an encoder-decoder: two stacks, of which one reads the other's output"),
+    ("depths", lambda n: isinstance(n, (list, tuple)), "it has stages of different width, whose outputs cannot be summed"),
+    *(
+        (
+            field,
+            lambda n: isinstance(n, int) and n > 1,
+            "it is a mixture of experts: what a block computes, and so its share, differs from token to token",
+        )
+        for field in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    ),
+)
+
+
 def base_type(model_type: str) -> str:
     """The transformers family behind a model type: "acn_vit" and "vit" give "vit"."""
     return model_type.removeprefix(PREFIX)
@@ -31,8 +48,10 @@ def architecture_of(config: Any, where: str = "this model") -> Architecture:
     """
     name = base_type(config.model_type)
     if name not in ARCHITECTURES:
+        values = ((getattr(config, field, None), test, reason) for field, test, reason in REFUSED)
+        reason = next((f": {reason}" for value, test, reason in values if value is not None and test(value)), "")
         raise UnsupportedError(
-            f"{where} is of type '{name}', which acn-compress has no adapter for. Known: {', '.join(sorted(ARCHITECTURES))}."
+            f"{where} is of type '{name}', which acn-compress has no adapter for{reason}. Known: {', '.join(sorted(ARCHITECTURES))}."
         )
     architecture = ARCHITECTURES[name]
     if why := architecture.refuse(config):

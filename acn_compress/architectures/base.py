@@ -60,6 +60,7 @@ class Architecture:
         base: the module `blocks` starts from.
         fix_widths_: repairs attributes of a block that repeat a width, after its weights were cut.
         depth_fields: config fields that count blocks; list-valued ones hold one entry per block.
+        leftovers: ends of the names of constants that old versions of the library saved with the weights; they are passed over.
         refuse: config -> why a model of this family is not supported, or None.
     """
 
@@ -72,4 +73,5 @@ class Architecture:
     base: Callable[[Any], nn.Module] = _model_base
     fix_widths_: Callable[[Any], None] = _no_fix
     depth_fields: tuple[str, ...] = ("num_hidden_layers",)
+    leftovers: tuple[str, ...] = ()
     refuse: Callable[[Any], str | None] = field(default=lambda config: None)

@@ -55,5 +55,6 @@ ARCHITECTURE = Architecture(
     widths=widths,
     modality="text",
     fix_widths_=fix_widths_,
+    leftovers=(".attn.masked_bias",),
     refuse=refuse,
 )

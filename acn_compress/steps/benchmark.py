@@ -3,6 +3,7 @@ not larger than its own noise is not called one."""
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
 import tempfile
@@ -115,7 +116,7 @@ def _variants(src: str, backends: tuple[str, ...], batch: int, threads: int, len
 
         found.append(Variant(src, "torch", call, facts))
     if "onnx" in backends:
-        written = write_onnx(model, scratch, source)
+        written = write_onnx(copy.deepcopy(model) if found else model, scratch, source)
         found.append(_onnx_variant(src, scratch, batch, threads, length, facts | {"bytes": written["bytes"]}))
     return found
 

@@ -324,12 +324,14 @@ def _cut_checked_(model: Any, architecture: Architecture, choices: Sequence[_Cho
     """Cut the units out, and prove that exactly they are gone. Returns the difference to the masked original."""
     if not any(drops):
         return 0.0
-    masked, expected = copy.deepcopy(model), checkpoint.parameters(model)
-    sizes = [dict(w) for w in widths.counts(model, architecture)]
+    expected, sizes = checkpoint.parameters(model), [dict(w) for w in widths.counts(model, architecture)]
+    blocks = blocks_of(model, architecture)
+    for choice, drop in zip(choices, drops, strict=True):
+        widths.zero_(blocks[choice.block], choice.width, drop)
+    masked = _outputs(model)  # of the original with the units at zero; to copy it would take its memory twice
     for choice, drop in zip(choices, drops, strict=True):
         keep = sorted(set(range(choice.units)) - set(drop))
-        widths.zero_(blocks_of(masked, architecture)[choice.block], choice.width, drop)
-        widths.cut_(blocks_of(model, architecture)[choice.block], choice.width, keep, architecture.fix_widths_)
+        widths.cut_(blocks[choice.block], choice.width, keep, architecture.fix_widths_)
         sizes[choice.block][choice.name] = len(keep)
         expected -= choice.cost * len(drop)
     if (found := checkpoint.parameters(model)) != expected:
@@ -347,23 +349,31 @@ def _record_widths_(model: Any, sizes: tuple[dict[str, int], ...]) -> None:
     checkpoint.set_structure_(model, structure.changed(widths=sizes, sparsity=sparsity))
 
 
-def verify_against_masked(model: Any, masked: Any) -> float:
-    """Compare a cut model with the original whose removed units are zero, on random inputs of two batch sizes.
+def _outputs(model: Any) -> list[Tensor]:
+    """What the model says to random inputs of two batch sizes and lengths."""
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        found = [
+            checkpoint.first_output(model(**checkpoint.example_inputs(model, batch=batch, length=length, seed=batch))).float()
+            for batch, length in ((1, 7), (3, 12))
+        ]
+    model.train(training)
+    return found
+
+
+def verify_against_masked(model: Any, masked: Sequence[Tensor]) -> float:
+    """Compare a cut model with what the original said (`_outputs`) with the removed units at zero.
 
     Returns:
         The largest difference of the outputs, over max(1, the largest output).
     Raises:
         VerificationError: if it exceeds `TOLERANCE` of the model's dtype.
     """
-    worst, training = 0.0, model.training
-    model.eval(), masked.eval()
-    with torch.inference_mode():
-        for batch, length in ((1, 7), (3, 12)):
-            inputs = checkpoint.example_inputs(model, batch=batch, length=length, seed=batch)
-            found, expected = checkpoint.first_output(model(**inputs)).float(), checkpoint.first_output(masked(**inputs)).float()
-            difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
-            worst = worst if difference <= worst else difference  # not max(): it would hide what is not a number
-    model.train(training)
+    worst = 0.0
+    for found, expected in zip(_outputs(model), masked, strict=True):
+        difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
+        worst = worst if difference <= worst else difference  # not max(): it would hide what is not a number
     if not worst <= (bound := TOLERANCE[model.dtype]):
         raise VerificationError(
             f"the pruned model differs from the masked original by {worst:.1e}, expected at most {bound:.0e}. Please report this."
