@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from acn_compress import modeldir, stack
-from acn_compress.architectures import Architecture, architecture_of, base_type
+from acn_compress.architectures import Architecture, architecture_of, base_type, timm
 from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError, VerificationError
 from acn_compress.modeldir import Source, find_source
 from acn_compress.registration import config_class, model_class, plain_class
@@ -54,7 +54,7 @@ def load(
 
     Args:
         src: model directory, Hub id, or weight file.
-        config: config.json (or its directory) for a weight file.
+        config: for a weight file: config.json (or its directory), or the name of a timm model.
         task: one of TASKS, to read the network under another head than the checkpoint names. What the checkpoint lacks of it, or has in
             another size, is random; `fresh_of` says what.
         num_labels: labels of that head.
@@ -138,7 +138,7 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
     """Family, model class and config of a checkpoint."""
     import transformers
 
-    data = (modeldir.read_json(file) if file else source.config) or {}
+    data = config_of(source, file)
     if not isinstance(data.get("model_type"), str):
         raise CheckpointError(f"{source.name}: config.json has no model_type. Expected a transformers config.")
     name = base_type(data["model_type"])
@@ -149,7 +149,7 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
     if compressed:
         Structure.read(data.get("acn"), f"{source.name}: config.json")
     try:
-        hf_config = (config_class(base) if compressed else base)(**fields)
+        hf_config = (config_class(base) if compressed else base).from_dict(fields)
     except Exception as error:  # transformers' own validation raises its own classes
         raise CheckpointError(f"{source.name}: config.json is not a valid {name} config: {str(error).splitlines()[0]}") from None
     if task is not None:
@@ -171,6 +171,14 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
         if cls.config_class is not base:
             raise CheckpointError(f"{source.name}: config.json says model_type '{name}' but architectures '{wanted}'.")
     return architecture, (model_class(cls) if compressed else cls), hf_config
+
+
+def config_of(source: Source, file: Path | None = None) -> dict[str, Any]:
+    """The config of a checkpoint (or of `file`), completed where timm leaves out what transformers needs."""
+    data = source.config if file is None else modeldir.read_json(file) or {}
+    if source.architecture is not None:
+        data = {"architecture": source.architecture, "num_classes": len(_plain_state(source).get("head.weight", ()))}
+    return timm.complete(data, source.name)
 
 
 def _read(source: Source, cls: Any, hf_config: Any) -> tuple[Any, dict[str, Any]]:
@@ -264,8 +272,8 @@ def adopt_(model: Any) -> None:
     architecture = architecture_of(model.config)
     for i, block in enumerate(stack.blocks_of(model, architecture)):
         found = type(block).__name__.removeprefix("Acn")
-        if found != architecture.block:
-            raise UnsupportedError(f"block {i} is a {found}, expected {architecture.block}: this adapter does not know it.")
+        if found not in (known := (architecture.block,) if isinstance(architecture.block, str) else architecture.block):
+            raise UnsupportedError(f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does not know it.")
     current = getattr(model.config, "acn", None)
     depth = len(stack.blocks_of(model, architecture))
     structure = Structure.residual(depth) if current is None else Structure.read(current, "config.json")
@@ -382,6 +390,7 @@ def keep_blocks_(model: Any, positions: tuple[int, ...], architecture: Architect
                 setattr(config, field, [value[i] for i in positions])
             elif value is not None:
                 setattr(config, field, len(positions))
+        architecture.record_depth_(config, len(positions))
     set_structure_(model, structure.kept(positions))
 
 
@@ -404,11 +413,14 @@ def seed_everything(seed: int) -> None:
 
 
 def new_processor(model: Any, source: Source) -> Any:
-    """What prepares the input of a model that was made from a config: a plain image processor, or the tokenizer beside the config."""
+    """What prepares the input of a model that was made from a config: a plain image processor, or the tokenizer beside the config;
+    None for timm, whose config holds the settings of its processor."""
     if architecture_of(model.config).modality == "text":
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(source.directory, local_files_only=True)
+    if hasattr(model.config, "pretrained_cfg"):
+        return None
     from transformers import ViTImageProcessor
 
     (height, width), n = image_size(model.config), channels(model.config)

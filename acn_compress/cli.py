@@ -40,7 +40,12 @@ MAYBE_DATA = Annotated[
     str | None, typer.Option("--data", help="digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.")
 ]
 EVAL_DATA = Annotated[str | None, typer.Option(help="Data to measure on; default: the validation or test split of --data, if it has one.")]
-CONFIG = Annotated[str | None, typer.Option(help="config.json (or its directory) for a bare weight file.")]
+CONFIG = Annotated[
+    str | None,
+    typer.Option(
+        "--config", "--architecture", help="What a bare weight file is: a config.json (or its directory), or the name of a timm model."
+    ),
+]
 LABEL = Annotated[str | None, typer.Option(help="Column that holds the labels.")]
 IMAGE = Annotated[str | None, typer.Option(help="Column that holds the images.")]
 TEXT = Annotated[str | None, typer.Option(help="Column that holds the text; two with a comma between for pairs.")]

@@ -12,6 +12,7 @@ import torch
 import transformers as hf
 
 from acn_compress import checkpoint
+from acn_compress.architectures.timm import complete
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 TOKENS = {"vocab_size": 64, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -54,7 +55,17 @@ MODELS: dict[str, Callable[[], Any]] = {
     "qwen2-questions": lambda: hf.Qwen2ForQuestionAnswering(hf.Qwen2Config(**GROUPED)),
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**GROUPED, **WINDOWS, head_dim=16)),
     "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SHAPE, **IMAGE, num_labels=10)),
+    "mixer": lambda: timm("mlp_mixer", num_blocks=3),
+    "mixer-features": lambda: timm("mlp_mixer", features=True, num_blocks=3, stem_norm=True),
 }
+
+
+def timm(architecture: str, features: bool = False, **model_args: Any) -> Any:
+    """A timm model in transformers' wrapper, with the config that every load completes it to."""
+    args = {"embed_dim": 32, "img_size": 8, "patch_size": 4, "in_chans": 1, **model_args}
+    config = complete({"architecture": architecture, "model_args": args, "num_classes": 0 if features else 10}, "tiny")
+    cls = hf.TimmWrapperModel if features else hf.TimmWrapperForImageClassification
+    return cls(hf.TimmWrapperConfig.from_dict({k: v for k, v in config.items() if k != "architectures"}))
 
 
 def plain(name: str) -> Any:
