@@ -117,11 +117,19 @@ def _set_labels(hf_config: Any, task: str | None, labels: list[str] | None) -> N
 def from_config(path: str | Path, *, labels: list[str] | None = None, task: str | None = None) -> PreTrainedModel:
     """A model with random weights from a transformers config file (or its directory), wrapped in residual form."""
     source, file = config_source(path)
-    _, cls, hf_config = describe(source, task, file)
+    architecture, cls, hf_config = describe(source, task, file)
     _set_labels(hf_config, task, labels)
-    model = cls(hf_config)
+    try:
+        model = cls(hf_config)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # sizes that do not fit each other
+        raise ConfigError(
+            f"{path}: no {cls.__name__} can be made of this config: {(str(error).splitlines() or [repr(error)])[0]}"
+        ) from None
     adopt_(model)
     verify_alpha_one(model, str(path))
+    stack.unwrap_(model, architecture)
+    architecture.init_(model)
+    stack.wrap_(model, architecture)
     return cast("PreTrainedModel", model)
 
 

@@ -22,6 +22,7 @@ WINDOWS = {
     "sliding_window": 5,
     "max_window_layers": 1,
 }  # the first block sees everything, the others five tokens
+DINO = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "mlp_ratio": 2}
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 1}
 TEXT = {"vocab_size": 100, "max_position_embeddings": 40}
 DISTILBERT = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}
@@ -55,8 +56,20 @@ MODELS: dict[str, Callable[[], Any]] = {
     "qwen2-questions": lambda: hf.Qwen2ForQuestionAnswering(hf.Qwen2Config(**GROUPED)),
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**GROUPED, **WINDOWS, head_dim=16)),
     "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SHAPE, **IMAGE, num_labels=10)),
+    "deit": lambda: hf.DeiTForImageClassification(hf.DeiTConfig(**SHAPE, **IMAGE, num_labels=10)),
+    "deit-teacher": lambda: hf.DeiTForImageClassificationWithTeacher(hf.DeiTConfig(**SHAPE, **IMAGE, num_labels=10)),
+    "deit-features": lambda: hf.DeiTModel(hf.DeiTConfig(**SHAPE, **IMAGE)),
+    "dinov2": lambda: hf.Dinov2ForImageClassification(hf.Dinov2Config(**DINO, **IMAGE, num_labels=10)),
+    "dinov2-swiglu": lambda: hf.Dinov2ForImageClassification(hf.Dinov2Config(**DINO, **IMAGE, num_labels=10, use_swiglu_ffn=True)),
+    "registers": lambda: hf.Dinov2WithRegistersForImageClassification(hf.Dinov2WithRegistersConfig(**DINO, **IMAGE, num_labels=10)),
+    "registers-swiglu": lambda: hf.Dinov2WithRegistersModel(hf.Dinov2WithRegistersConfig(**DINO, **IMAGE, use_swiglu_ffn=True)),
     "mixer": lambda: timm("mlp_mixer", num_blocks=3),
     "mixer-features": lambda: timm("mlp_mixer", features=True, num_blocks=3, stem_norm=True),
+    "timmvit": lambda: timm("vit_tiny_patch16_224", depth=3, num_heads=4),
+    "timmvit-average": lambda: timm("vit_tiny_patch16_224", depth=3, num_heads=4, class_token=False, global_pool="avg", qk_norm=True),
+    "timmvit-features": lambda: timm("vit_tiny_patch16_224", features=True, depth=3, num_heads=4, reg_tokens=2, qkv_bias=False),
+    "deit3": lambda: timm("deit3_small_patch16_224", depth=3, num_heads=4),
+    "timmvit-distilled": lambda: timm("deit_tiny_distilled_patch16_224", depth=3, num_heads=4, global_pool="token"),
 }
 
 

@@ -46,6 +46,10 @@ def _no_fix(block: Any) -> None:
     """Most blocks read their widths from the weights."""
 
 
+def _no_init(model: Any) -> None:
+    """Most models are made with the random weights of their family."""
+
+
 def _no_record(config: Any, depth: int) -> None:
     """Most configs count their blocks in `depth_fields`."""
 
@@ -65,6 +69,7 @@ class Architecture:
         fix_widths_: repairs attributes of a block that repeat a width, after its weights were cut.
         depth_fields: config fields that count blocks; list-valued ones hold one entry per block.
         record_depth_: (config, depth), where the number of blocks is written elsewhere.
+        init_: gives a model (not wrapped) the random weights of its family, where its constructor does not.
         checkpointing: gradient checkpointing works: a block is a layer that transformers knows to recompute.
         refuse: config -> why a model of this family is not supported, or None.
     """
@@ -79,5 +84,6 @@ class Architecture:
     fix_widths_: Callable[[Any], None] = _no_fix
     depth_fields: tuple[str, ...] = ("num_hidden_layers",)
     record_depth_: Callable[[Any, int], None] = _no_record
+    init_: Callable[[Any], None] = _no_init
     checkpointing: bool = True
     refuse: Callable[[Any], str | None] = field(default=lambda config: None)
