@@ -255,7 +255,8 @@ def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool
     prefix = f"{model.base_model_prefix}."
 
     def of_head(key: str) -> bool:
-        return new_head and ("pooler" in key or not (key.startswith(prefix) or model.base_model is model))
+        inside = key.startswith(prefix) or model.base_model is model
+        return new_head and ("pooler" in key or key.startswith(f"{prefix}head") or not inside)  # "head" is timm's
 
     missing, resized = sorted(info["missing_keys"]), {key: sizes for key, *sizes in info.get("mismatched_keys") or ()}
     for what, keys in (
@@ -278,10 +279,7 @@ def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool
 def adopt_(model: Any) -> None:
     """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its config says otherwise."""
     architecture = architecture_of(model.config)
-    for i, block in enumerate(stack.blocks_of(model, architecture)):
-        found = type(block).__name__.removeprefix("Acn")
-        if found not in (known := (architecture.block,) if isinstance(architecture.block, str) else architecture.block):
-            raise UnsupportedError(f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does not know it.")
+    check_blocks(model, architecture)
     current = getattr(model.config, "acn", None)
     depth = len(stack.blocks_of(model, architecture))
     structure = Structure.residual(depth) if current is None else Structure.read(current, "config.json")
@@ -293,6 +291,18 @@ def adopt_(model: Any) -> None:
         model.__class__ = model_class(cast(Any, type(model)))
     stack.wrap_(model, architecture)
     set_structure_(model, structure)
+
+
+def check_blocks(model: Any, architecture: Architecture) -> None:
+    """Refuse a model with other blocks than its adapter was written for.
+
+    Raises:
+        UnsupportedError: naming the block.
+    """
+    known = (architecture.block,) if isinstance(architecture.block, str) else architecture.block
+    for i, block in enumerate(stack.blocks_of(model, architecture)):
+        if (found := type(block).__name__.removeprefix("Acn")) not in known:
+            raise UnsupportedError(f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does not know it.")
 
 
 def structure_of(model: Any) -> Structure:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from acn_compress import __version__
+from acn_compress import __version__, compat
 from acn_compress.errors import AcnError, ConfigError
 
 app = typer.Typer(
@@ -91,6 +91,11 @@ def command(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
         except AcnError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except ModuleNotFoundError as error:  # transformers' for whatever it could not import
+            if (advice := compat.broken_torchvision(error)) is None:
+                raise
+            typer.echo(f"error: {advice}", err=True)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.echo("error: interrupted; nothing was written.", err=True)
             raise typer.Exit(130) from None

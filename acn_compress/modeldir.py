@@ -189,7 +189,8 @@ def check_out(out: str | Path, *, source: Source | None = None, overwrite: bool 
     resolved = path.resolve()
     if source is not None and source.directory.exists():
         own = source.directory.resolve()
-        if resolved == own or own in resolved.parents or resolved in own.parents:
+        inside = own in resolved.parents and not source.loose  # beside a weight file is not in it
+        if resolved == own or inside or resolved in own.parents:
             raise ModelDirError(f"OUT {out} and SRC {source.name} overlap. A step never writes into its source: choose another OUT.")
     if path.exists() and not path.is_dir():
         raise ModelDirError(f"OUT {out} is a file, expected a directory to create.")

@@ -68,6 +68,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "timmvit": lambda: timm("vit_tiny_patch16_224", depth=3, num_heads=4),
     "timmvit-average": lambda: timm("vit_tiny_patch16_224", depth=3, num_heads=4, class_token=False, global_pool="avg", qk_norm=True),
     "timmvit-features": lambda: timm("vit_tiny_patch16_224", features=True, depth=3, num_heads=4, reg_tokens=2, qkv_bias=False),
+    "timmvit-glu": lambda: timm("vit_giant_patch14_dinov2", depth=3, num_heads=4),
+    "timmvit-swiglu": lambda: timm("aimv2_large_patch14_224", depth=3, num_heads=4),
     "deit3": lambda: timm("deit3_small_patch16_224", depth=3, num_heads=4),
     "timmvit-distilled": lambda: timm("deit_tiny_distilled_patch16_224", depth=3, num_heads=4, global_pool="token"),
 }

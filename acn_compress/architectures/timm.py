@@ -14,6 +14,7 @@ from typing import Any
 import wrapt
 
 from acn_compress.architectures.base import Architecture, Cut, Width
+from acn_compress.compat import broken_torchvision
 from acn_compress.errors import CheckpointError, ConfigError, MissingDependencyError
 from acn_compress.form import Branch
 
@@ -49,15 +50,10 @@ def library() -> Any:
         import timm
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"timm models need the timm extra ({error.name} is not installed): pip install 'acn-compress[timm]'"
+            f"timm models need the timm extra ({str(error.name).partition('.')[0]} is not installed): pip install 'acn-compress[timm]'"
         ) from None
     except (ImportError, RuntimeError, OSError) as error:
-        import torch
-
-        raise MissingDependencyError(
-            f"timm cannot be imported, usually because torchvision was built for another torch ({str(error).splitlines()[0][:120]}). "
-            f"Install the torchvision that belongs to torch {torch.__version__}: pip install --force-reinstall --no-deps torchvision"
-        ) from None
+        raise (broken_torchvision(error) or MissingDependencyError(f"timm cannot be imported: {str(error)[:120]}")) from None
     return timm
 
 
@@ -94,7 +90,7 @@ def complete(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     full = dict(data)
     if "model_type" not in full and "architecture" in full:
         full["model_type"] = MODEL_TYPE
-    if str(full.get("model_type")).removeprefix("acn_") != MODEL_TYPE:
+    if not str(full.get("model_type")).endswith(MODEL_TYPE):
         return full
     check_name(full.get("architecture"), f"{where}: architecture")
     args, stored = full.get("model_args") or {}, full.get("pretrained_cfg")

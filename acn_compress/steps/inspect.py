@@ -61,6 +61,7 @@ def _describe(source: Source) -> dict[str, Any]:
     architecture, cls, hf_config = checkpoint.describe(source, None)
     with torch.device("meta"):
         model = cls(hf_config)
+    checkpoint.check_blocks(model, architecture)
     depth = len(stack.blocks_of(model, architecture))
     stored = source.config.get("acn")
     structure = Structure.residual(depth) if stored is None else Structure.read(stored, f"{source.name}: config.json")
