@@ -111,6 +111,10 @@ def test_a_backbone_without_a_head_gives_features_and_takes_a_new_head(own: Any,
         assert torch.equal(says(model, pixels), own.forward_features(pixels))
     model = checkpoint.load(tmp_path / "w.safetensors", config="test_vit", task="image-classification", labels=list("abc"))
     assert says(model, pixels).shape == (2, 3)
+    assert "head.bias, timm_model.head.weight" in str(checkpoint.fresh_of(model))
+    save_file(own.state_dict(), tmp_path / "seven.safetensors")
+    model = checkpoint.load(tmp_path / "seven.safetensors", config="test_vit", task="image-classification", labels=list("abc"))
+    assert says(model, pixels).shape == (2, 3) and torch.equal(model.timm_model.norm.weight, own.norm.weight)
 
 
 def test_a_mixer_of_your_own_size_trains_from_scratch(tmp_path: Path) -> None:
