@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from acn_compress import modeldir, stack
-from acn_compress.architectures import Architecture, architecture_of, base_type
+from acn_compress.architectures import Architecture, architecture_of, base_type, timm
 from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError, VerificationError
 from acn_compress.modeldir import Source, find_source
 from acn_compress.registration import config_class, model_class, plain_class
@@ -56,7 +56,7 @@ def load(
 
     Args:
         src: model directory, Hub id, or weight file.
-        config: config.json (or its directory) for a weight file.
+        config: for a weight file: config.json (or its directory), or the name of a timm model.
         task: one of TASKS, to read the network under another head than the checkpoint names. What the checkpoint lacks of it, or has in
             another size, is random; `fresh_of` says what.
         num_labels: labels of that head.
@@ -122,11 +122,19 @@ def _set_head(hf_config: Any, cls: Any, task: str | None, labels: list[str] | No
 def from_config(path: str | Path, *, labels: list[str] | None = None, task: str | None = None) -> PreTrainedModel:
     """A model with random weights from a transformers config file (or its directory), wrapped in residual form."""
     source, file = config_source(path)
-    _, cls, hf_config = describe(source, task, file)
+    architecture, cls, hf_config = describe(source, task, file)
     _set_head(hf_config, cls, task, labels)
-    model = cls(hf_config)
+    try:
+        model = cls(hf_config)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # sizes that do not fit each other
+        raise ConfigError(
+            f"{path}: no {cls.__name__} can be made of this config: {(str(error).splitlines() or [repr(error)])[0]}"
+        ) from None
     adopt_(model)
     verify_alpha_one(model, str(path))
+    stack.unwrap_(model, architecture)
+    architecture.init_(model)
+    stack.wrap_(model, architecture)
     return cast("PreTrainedModel", model)
 
 
@@ -143,7 +151,7 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
     """Family, model class and config of a checkpoint."""
     import transformers
 
-    data = (modeldir.read_json(file) if file else source.config) or {}
+    data = config_of(source, file)
     if not isinstance(data.get("model_type"), str):
         raise CheckpointError(f"{source.name}: config.json has no model_type. Expected a transformers config.")
     name = base_type(data["model_type"])
@@ -154,7 +162,7 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
     if compressed:
         Structure.read(data.get("acn"), f"{source.name}: config.json")
     try:
-        hf_config = (config_class(base) if compressed else base)(**fields)
+        hf_config = (config_class(base) if compressed else base).from_dict(fields)
     except Exception as error:  # transformers' own validation raises its own classes
         raise CheckpointError(f"{source.name}: config.json is not a valid {name} config: {str(error).splitlines()[0]}") from None
     if task is not None:
@@ -176,6 +184,14 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
         if cls.config_class is not base:
             raise CheckpointError(f"{source.name}: config.json says model_type '{name}' but architectures '{wanted}'.")
     return architecture, (model_class(cls) if compressed else cls), hf_config
+
+
+def config_of(source: Source, file: Path | None = None) -> dict[str, Any]:
+    """The config of a checkpoint (or of `file`), completed where timm leaves out what transformers needs."""
+    data = source.config if file is None else modeldir.read_json(file) or {}
+    if source.architecture is not None:
+        data = {"architecture": source.architecture, "num_classes": len(_plain_state(source).get("head.weight", ()))}
+    return timm.complete(data, source.name)
 
 
 def _read(source: Source, cls: Any, hf_config: Any) -> tuple[Any, dict[str, Any]]:
@@ -244,7 +260,8 @@ def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool
     leftovers = architecture_of(model.config).leftovers
 
     def of_head(key: str) -> bool:
-        return new_head and ("pooler" in key or not (key.startswith(prefix) or model.base_model is model))
+        inside = key.startswith(prefix) or model.base_model is model
+        return new_head and ("pooler" in key or key.startswith(f"{prefix}head") or not inside)  # "head" is timm's
 
     missing, resized = sorted(info["missing_keys"]), {key: sizes for key, *sizes in info.get("mismatched_keys") or ()}
     for what, keys in (
@@ -267,10 +284,7 @@ def _check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool
 def adopt_(model: Any) -> None:
     """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its config says otherwise."""
     architecture = architecture_of(model.config)
-    for i, block in enumerate(stack.blocks_of(model, architecture)):
-        found = type(block).__name__.removeprefix("Acn")
-        if found != architecture.block:
-            raise UnsupportedError(f"block {i} is a {found}, expected {architecture.block}: this adapter does not know it.")
+    check_blocks(model, architecture)
     current = getattr(model.config, "acn", None)
     depth = len(stack.blocks_of(model, architecture))
     structure = Structure.residual(depth) if current is None else Structure.read(current, "config.json")
@@ -282,6 +296,18 @@ def adopt_(model: Any) -> None:
         model.__class__ = model_class(cast(Any, type(model)))
     stack.wrap_(model, architecture)
     set_structure_(model, structure)
+
+
+def check_blocks(model: Any, architecture: Architecture) -> None:
+    """Refuse a model with other blocks than its adapter was written for.
+
+    Raises:
+        UnsupportedError: naming the block.
+    """
+    known = (architecture.block,) if isinstance(architecture.block, str) else architecture.block
+    for i, block in enumerate(stack.blocks_of(model, architecture)):
+        if (found := type(block).__name__.removeprefix("Acn")) not in known:
+            raise UnsupportedError(f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does not know it.")
 
 
 def structure_of(model: Any) -> Structure:
@@ -387,6 +413,7 @@ def keep_blocks_(model: Any, positions: tuple[int, ...], architecture: Architect
                 setattr(config, field, [value[i] for i in positions])
             elif value is not None:
                 setattr(config, field, len(positions))
+        architecture.record_depth_(config, len(positions))
     set_structure_(model, structure.kept(positions))
 
 
@@ -409,11 +436,14 @@ def seed_everything(seed: int) -> None:
 
 
 def new_processor(model: Any, source: Source) -> Any:
-    """What prepares the input of a model that was made from a config: a plain image processor, or the tokenizer beside the config."""
+    """What prepares the input of a model that was made from a config: a plain image processor, or the tokenizer beside the config;
+    None for timm, whose config holds the settings of its processor."""
     if architecture_of(model.config).modality == "text":
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(source.directory, local_files_only=True)
+    if hasattr(model.config, "pretrained_cfg"):
+        return None
     from transformers import ViTImageProcessor
 
     (height, width), n = image_size(model.config), channels(model.config)

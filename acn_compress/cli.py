@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from acn_compress import __version__
+from acn_compress import __version__, compat
 from acn_compress.errors import AcnError, ConfigError
 
 app = typer.Typer(
@@ -40,7 +40,12 @@ MAYBE_DATA = Annotated[
     str | None, typer.Option("--data", help="digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.")
 ]
 EVAL_DATA = Annotated[str | None, typer.Option(help="Data to measure on; default: the validation or test split of --data, if it has one.")]
-CONFIG = Annotated[str | None, typer.Option(help="config.json (or its directory) for a bare weight file.")]
+CONFIG = Annotated[
+    str | None,
+    typer.Option(
+        "--config", "--architecture", help="What a bare weight file is: a config.json (or its directory), or the name of a timm model."
+    ),
+]
 LABEL = Annotated[str | None, typer.Option(help="Column that holds the labels.")]
 IMAGE = Annotated[str | None, typer.Option(help="Column that holds the images.")]
 TEXT = Annotated[str | None, typer.Option(help="Column that holds the text; two with a comma between for pairs.")]
@@ -86,6 +91,11 @@ def command(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
         except AcnError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except ModuleNotFoundError as error:  # transformers' for whatever it could not import
+            if (advice := compat.broken_torchvision(error)) is None:
+                raise
+            typer.echo(f"error: {advice}", err=True)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.echo("error: interrupted; nothing was written.", err=True)
             raise typer.Exit(130) from None

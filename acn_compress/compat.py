@@ -1,6 +1,6 @@
 """A CUDA build of torchvision beside a CPU build of torch breaks `import transformers` as a whole
 ("operator torchvision::nms does not exist"). Declaring the two operators it looks for is enough; calling them still fails
-with a clear message. A torchvision that loads is left alone.
+with a clear message. A torchvision that loads is left alone; one that breaks in another way is named, with what to install.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import wrapt
+
+from acn_compress.errors import MissingDependencyError
 
 _libraries: list[Any] = []  # torch forgets a library that nothing refers to
 
@@ -31,3 +33,21 @@ def declare_torchvision_operators(torch: Any) -> None:
     for operator in ("nms", "qnms"):
         declared.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _libraries.append(declared)
+
+
+def broken_torchvision(error: BaseException) -> MissingDependencyError | None:
+    """What to tell the user if torchvision is behind an import error (transformers hides it in the cause), or None."""
+    cause: BaseException | None = error
+    while cause is not None and "torchvision" not in str(cause):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    from importlib.metadata import version
+
+    torch, _, build = version("torch").partition("+")
+    wanted = f"torchvision==0.{int(torch.split('.')[1]) + 15}.*"  # torch 2.x is released with torchvision 0.(x + 15)
+    index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
+    return MissingDependencyError(
+        f"torchvision cannot be imported ({str(cause).splitlines()[0][:120]}), and transformers and timm need it where it is installed. "
+        f"Install the one that belongs to torch {torch}: pip install --force-reinstall --no-deps '{wanted}'{index}"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acn_compress.architectures import timm
 from acn_compress.checkpoint import channels, image_size
 from acn_compress.data import LABEL_COLUMNS, Columns, Noise, label_ids, pick_column
 from acn_compress.errors import ConfigError, DataError
@@ -26,6 +27,7 @@ class Preparation:
 
     Args:
         processor: its image processor, used for resizing and cropping; None to resize plainly.
+        fit: PIL image to PIL image of `size`, where timm resizes and crops.
         size: height, width.
         channels: 1 or 3.
         mean, std: [channels], of pixels in [0, 1].
@@ -36,23 +38,25 @@ class Preparation:
     channels: int
     mean: Tensor
     std: Tensor
+    fit: Callable[[Any], Any] | None = None
 
     @classmethod
     def of(cls, model: Any, source: Source | None) -> Preparation:
-        """From the checkpoint's processor file, or for want of one from its config (timm) or (0.5, 0.5)."""
+        """From the checkpoint's processor file, its config (timm), or for want of either (0.5, 0.5)."""
         processor = None
-        n = channels(model.config)
+        n, size = channels(model.config), image_size(model.config)
+        if (cfg := getattr(model.config, "pretrained_cfg", None)) is not None:
+            return cls(None, size, n, _per_channel(cfg["mean"], n), _per_channel(cfg["std"], n), fit=timm.fit(cfg))
         if source is not None and (source.directory / "preprocessor_config.json").is_file():
             from transformers import AutoImageProcessor
 
             processor = AutoImageProcessor.from_pretrained(source.directory, local_files_only=True, backend="pil")
-        timm = getattr(model.config, "pretrained_cfg", None) or {}
-        mean, std = timm.get("mean", (0.5,) * n), timm.get("std", (0.5,) * n)
+        mean, std = (0.5,) * n, (0.5,) * n
         if processor is not None and getattr(processor, "do_normalize", False):
             mean, std = processor.image_mean, processor.image_std
         elif processor is not None:
             mean, std = (0.0,) * n, (1.0,) * n
-        return cls(processor, image_size(model.config), n, _per_channel(mean, n), _per_channel(std, n))
+        return cls(processor, size, n, _per_channel(mean, n), _per_channel(std, n))
 
     def pixels(self, image: Any) -> np.ndarray[Any, Any]:
         """One image as bytes: [channels, height, width]."""
@@ -60,7 +64,9 @@ class Preparation:
 
         picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image, dtype="uint8"))
         picture = picture.convert("L" if self.channels == 1 else "RGB")
-        if picture.size != (self.size[1], self.size[0]):
+        if self.fit is not None:
+            picture = self.fit(picture)
+        elif picture.size != (self.size[1], self.size[0]):
             if self.processor is not None:
                 found = self.processor(picture, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
                 return np.asarray(np.clip(np.round(found), 0, 255).astype("uint8").reshape(self.channels, *found.shape[-2:]))

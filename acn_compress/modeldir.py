@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from acn_compress.architectures import timm
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, ModelDirError
 
 PROCESSOR_FILES = (
@@ -42,12 +43,14 @@ class Source:
         directory: where config and processor files lie.
         weights: the weight files, in order.
         loose: the weights are a file the user named, not part of a `save_pretrained` directory.
+        architecture: the timm model that a loose file holds, where the user named one instead of a config.
     """
 
     name: str
     directory: Path
     weights: tuple[Path, ...]
     loose: bool = False
+    architecture: str | None = None
 
     def sha256(self) -> str:
         """SHA-256 over the bytes of the weight files."""
@@ -133,10 +136,14 @@ def _near(path: Path) -> str:
 
 def _loose_source(path: Path, config: str | Path | None) -> Source:
     where = Path(config).expanduser() if config else path.parent
+    if config and not where.exists() and timm.is_name(str(config)):
+        timm.check_name(str(config), "--architecture")
+        return Source(str(path), path.parent, (path,), loose=True, architecture=str(config))
     where = where.parent if where.is_file() else where
     if not (where / "config.json").is_file():
         raise CheckpointError(
-            f"{path}: a weight file says nothing about its architecture. Pass --config with a config.json or its directory."
+            f"{path}: a weight file says nothing about its architecture. Pass --config with a config.json or its directory, "
+            "or --architecture with the name of a timm model."
         )
     return Source(str(path), where, (path,), loose=True)
 
@@ -186,7 +193,8 @@ def check_out(out: str | Path, *, source: Source | None = None, overwrite: bool 
     resolved = path.resolve()
     if source is not None and source.directory.exists():
         own = source.directory.resolve()
-        if resolved == own or own in resolved.parents or resolved in own.parents:
+        inside = own in resolved.parents and not source.loose  # beside a weight file is not in it
+        if resolved == own or inside or resolved in own.parents:
             raise ModelDirError(f"OUT {out} and SRC {source.name} overlap. A step never writes into its source: choose another OUT.")
     if path.exists() and not path.is_dir():
         raise ModelDirError(f"OUT {out} is a file, expected a directory to create.")
@@ -267,7 +275,7 @@ def size(count: float) -> str:
 
 def copy_processors(source: Source | None, out: Path) -> None:
     """Copy tokenizer and image-processor files."""
-    if source is None:
+    if source is None or source.architecture is not None:
         return
     for pattern in PROCESSOR_FILES:
         for path in source.directory.glob(pattern):

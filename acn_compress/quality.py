@@ -84,7 +84,8 @@ def threads_for(model: Any) -> Iterator[None]:
 def width(model: Any) -> int:
     """Features of the stream, as the config calls them."""
     names = ("hidden_size", "n_embd", "dim", "num_features")
-    return next((int(n) for n in (getattr(model.config, name, None) for name in names) if n), 0)
+    found = [getattr(model.config, name, None) for name in names] + [getattr(model.base_model, "num_features", None)]  # timm's own
+    return next((int(n) for n in found if n), 0)
 
 
 def intervals(numerators: Array, denominator: Array, *, seed: int = 0, resamples: int = RESAMPLES) -> Array:

@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from acn_compress.errors import UnsupportedError
 from acn_compress.form import Alpha, LayerKind, run_block, total
 
 if TYPE_CHECKING:
     from acn_compress.architectures import Architecture
+
+
+BYPASSED = (
+    "the blocks were called one by one, which leaves out the long connections of the stack: "
+    "timm's gradient checkpointing, hidden states and attention masks do that. Turn them off."
+)
 
 
 class AcnBlock(nn.Module):
@@ -30,7 +37,9 @@ class AcnBlock(nn.Module):
     acn_alphas: tuple[float, ...]
     acn_layer: LayerKind
 
-    def forward(self, h: Tensor, held: Tensor | None, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    def forward(self, h: Tensor, held: Any = BYPASSED, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        if isinstance(held, str):
+            raise UnsupportedError(held)
         branches = self.acn_architecture.branches(self, *args, **kwargs)
         return run_block(h, held, branches, current_alphas(self), self.acn_layer)
 
@@ -111,7 +120,10 @@ class StackList(Stack, nn.ModuleList):
 
 
 class StackSequential(Stack, nn.Sequential):  # type: ignore[misc]  # a wider forward
-    """The stack of a timm model, which calls its blocks as one module."""
+    """The stack of a timm model, which calls its blocks as one module; what loops over them would end up with y_L for each."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise UnsupportedError(BYPASSED)
 
 
 def _gate(gate: Tensor, before: tuple[Tensor, Tensor | None], after: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:

@@ -166,8 +166,12 @@ def fit(
         )
     if resume and (state is None or not _checkpoints(state)):
         raise ConfigError(f"nothing to resume: no training checkpoint in {state}.")
-    set_seed(recipe.seed)
     architecture = architecture_of(model.config)
+    if recipe.checkpointing and not architecture.checkpointing:
+        raise ConfigError(
+            "checkpointing does not work with timm models: it would bypass the long sum. Leave it out; accumulate saves memory too."
+        )
+    set_seed(recipe.seed)
     bf16, lr = _use_bf16(model, recipe.precision), _learning_rate(architecture.modality, recipe.lr)
     if walk is not None:
         stack.set_alphas_(model, architecture, walk.start, walk.layer)

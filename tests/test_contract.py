@@ -15,6 +15,7 @@ from torch import Tensor
 
 from acn_compress import checkpoint, output, stack
 from acn_compress.architectures import architecture_of
+from acn_compress.errors import UnsupportedError
 from acn_compress.form import LAYER_KINDS
 from acn_compress.modeldir import find_source
 from acn_compress.onnx_model import session, write_onnx
@@ -173,8 +174,14 @@ def test_gradients_reach_every_parameter(name: str, alpha: float, layer: str) ->
 
 
 @families
-def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
+def test_gradient_checkpointing_changes_no_gradient_or_is_refused(name: str) -> None:
     found = []
+    if not architecture_of(tiny(name).config).checkpointing:
+        model = tiny(name, 0.0).train()
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        with pytest.raises(UnsupportedError, match="checkpointing"):
+            model(**checkpoint.example_inputs(model))
+        return
     for on in (False, True):
         model = tiny(name, 0.0).train()
         for module in model.modules():

@@ -12,6 +12,7 @@ import torch
 import transformers as hf
 
 from acn_compress import checkpoint
+from acn_compress.architectures.timm import complete
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 TOKENS = {"vocab_size": 64, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -21,6 +22,7 @@ WINDOWS = {
     "sliding_window": 5,
     "max_window_layers": 1,
 }  # the first block sees everything, the others five tokens
+DINO = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "mlp_ratio": 2}
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 1}
 TEXT = {"vocab_size": 100, "max_position_embeddings": 40}
 DISTILBERT = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}
@@ -54,7 +56,29 @@ MODELS: dict[str, Callable[[], Any]] = {
     "qwen2-questions": lambda: hf.Qwen2ForQuestionAnswering(hf.Qwen2Config(**GROUPED)),
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**GROUPED, **WINDOWS, head_dim=16)),
     "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SHAPE, **IMAGE, num_labels=10)),
+    "deit": lambda: hf.DeiTForImageClassification(hf.DeiTConfig(**SHAPE, **IMAGE, num_labels=10)),
+    "deit-teacher": lambda: hf.DeiTForImageClassificationWithTeacher(hf.DeiTConfig(**SHAPE, **IMAGE, num_labels=10)),
+    "dinov2": lambda: hf.Dinov2ForImageClassification(hf.Dinov2Config(**DINO, **IMAGE, num_labels=10)),
+    "dinov2-swiglu": lambda: hf.Dinov2ForImageClassification(hf.Dinov2Config(**DINO, **IMAGE, num_labels=10, use_swiglu_ffn=True)),
+    "registers": lambda: hf.Dinov2WithRegistersForImageClassification(hf.Dinov2WithRegistersConfig(**DINO, **IMAGE, num_labels=10)),
+    "registers-swiglu": lambda: hf.Dinov2WithRegistersModel(hf.Dinov2WithRegistersConfig(**DINO, **IMAGE, use_swiglu_ffn=True)),
+    "mixer": lambda: timm("mlp_mixer", num_blocks=3),
+    "timmvit": lambda: timm("vit_tiny_patch16_224", depth=3, num_heads=4),
+    "timmvit-average": lambda: timm("vit_tiny_patch16_224", depth=3, num_heads=4, class_token=False, global_pool="avg", qk_norm=True),
+    "timmvit-features": lambda: timm("vit_tiny_patch16_224", features=True, depth=3, num_heads=4, reg_tokens=2, qkv_bias=False),
+    "timmvit-glu": lambda: timm("vit_giant_patch14_dinov2", depth=3, num_heads=4),
+    "timmvit-swiglu": lambda: timm("aimv2_large_patch14_224", depth=3, num_heads=4),
+    "deit3": lambda: timm("deit3_small_patch16_224", depth=3, num_heads=4),
+    "timmvit-distilled": lambda: timm("deit_tiny_distilled_patch16_224", depth=3, num_heads=4, global_pool="token"),
 }
+
+
+def timm(architecture: str, features: bool = False, **model_args: Any) -> Any:
+    """A timm model in transformers' wrapper, with the config that every load completes it to."""
+    args = {"embed_dim": 32, "img_size": 8, "patch_size": 4, "in_chans": 1, **model_args}
+    config = complete({"architecture": architecture, "model_args": args, "num_classes": 0 if features else 10}, "tiny")
+    cls = hf.TimmWrapperModel if features else hf.TimmWrapperForImageClassification
+    return cls(hf.TimmWrapperConfig.from_dict({k: v for k, v in config.items() if k != "architectures"}))
 
 
 def plain(name: str) -> Any:

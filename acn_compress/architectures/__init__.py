@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from acn_compress.architectures import bert, distilbert, electra, gpt2, llama, mistral, qwen2, qwen3, roberta, vit
+from acn_compress.architectures import (
+    bert,
+    deit,
+    dinov2,
+    dinov2_with_registers,
+    distilbert,
+    electra,
+    gpt2,
+    llama,
+    mistral,
+    qwen2,
+    qwen3,
+    roberta,
+    timm,
+    vit,
+)
 from acn_compress.architectures.base import Architecture, Cut, Width
 from acn_compress.errors import UnsupportedError
 
@@ -13,7 +28,7 @@ __all__ = ["ARCHITECTURES", "Architecture", "Cut", "Width", "architecture_of", "
 
 ARCHITECTURES: dict[str, Architecture] = {
     family.ARCHITECTURE.model_type: family.ARCHITECTURE
-    for family in (bert, distilbert, electra, gpt2, llama, mistral, qwen2, qwen3, roberta, vit)
+    for family in (bert, deit, dinov2, dinov2_with_registers, distilbert, electra, gpt2, llama, mistral, qwen2, qwen3, roberta, timm, vit)
 }
 
 PREFIX = "acn_"  # of the model type of a compressed model

@@ -46,13 +46,21 @@ def _no_fix(block: Any) -> None:
     """Most blocks read their widths from the weights."""
 
 
+def _no_init(model: Any) -> None:
+    """Most models are made with the random weights of their family."""
+
+
+def _no_record(config: Any, depth: int) -> None:
+    """Most configs count their blocks in `depth_fields`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Architecture:
     """One family.
 
     Args:
         model_type: transformers' `config.model_type`.
-        block: class name of a block; anything else in the list is refused.
+        block: class name (or names) of a block; anything else in the list is refused.
         blocks: attribute path from the base model to the block list.
         branches: (block, *args, **kwargs as the model's loop passes them) -> the residual branches in order.
         widths: block -> its prunable widths by name; "heads" (in groups that share keys and values) and "mlp".
@@ -61,11 +69,14 @@ class Architecture:
         fix_widths_: repairs attributes of a block that repeat a width, after its weights were cut.
         depth_fields: config fields that count blocks; list-valued ones hold one entry per block.
         leftovers: ends of the names of constants that old versions of the library saved with the weights; they are passed over.
+        record_depth_: (config, depth), where the number of blocks is written elsewhere.
+        init_: gives a model (not wrapped) the random weights of its family, where its constructor does not.
+        checkpointing: gradient checkpointing works: a block is a layer that transformers knows to recompute.
         refuse: config -> why a model of this family is not supported, or None.
     """
 
     model_type: str
-    block: str
+    block: str | tuple[str, ...]
     blocks: str
     branches: Callable[..., tuple[Branch, ...]]
     widths: Callable[[Any], Mapping[str, Width]]
@@ -74,4 +85,7 @@ class Architecture:
     fix_widths_: Callable[[Any], None] = _no_fix
     depth_fields: tuple[str, ...] = ("num_hidden_layers",)
     leftovers: tuple[str, ...] = ()
+    record_depth_: Callable[[Any, int], None] = _no_record
+    init_: Callable[[Any], None] = _no_init
+    checkpointing: bool = True
     refuse: Callable[[Any], str | None] = field(default=lambda config: None)

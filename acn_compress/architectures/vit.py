@@ -15,14 +15,18 @@ def branches(block: Any, attention_mask: Any = None, **kwargs: Any) -> tuple[Bra
     )
 
 
-def widths(block: Any) -> dict[str, Width]:
+def heads(block: Any) -> Width:
     size = block.attention.head_dim
+    return Width(
+        units=block.attention.q_proj.out_features // size,
+        outputs=tuple(Cut(f"attention.{name}_proj", size) for name in "qkv"),
+        inputs=(Cut("attention.o_proj", size),),
+    )
+
+
+def widths(block: Any) -> dict[str, Width]:
     return {
-        "heads": Width(
-            units=block.attention.q_proj.out_features // size,
-            outputs=tuple(Cut(f"attention.{name}_proj", size) for name in "qkv"),
-            inputs=(Cut("attention.o_proj", size),),
-        ),
+        "heads": heads(block),
         "mlp": Width(units=block.mlp.fc1.out_features, outputs=(Cut("mlp.fc1"),), inputs=(Cut("mlp.fc2"),)),
     }
 

@@ -25,7 +25,7 @@ def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, A
 
     Args:
         src: model directory, Hub id, or weight file.
-        config: config.json (or its directory) for a weight file.
+        config: for a weight file: config.json (or its directory), or the name of a timm model.
     Returns:
         source, family, supported (and why not), bytes of the weight files, dtype (of most of the weights), history (the steps so far),
         profile (None, or whether it was made from these weights); if the family is supported also class, task, parameters, parts
@@ -35,7 +35,7 @@ def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, A
         CheckpointError, ModelDirError: if there is no readable checkpoint.
     """
     source = modeldir.find_source(src, config=config)
-    name = source.config.get("model_type")
+    name = checkpoint.config_of(source).get("model_type")
     report: dict[str, Any] = {
         "step": "inspect",
         "source": source.name,
@@ -61,6 +61,7 @@ def _describe(source: Source) -> dict[str, Any]:
     architecture, cls, hf_config = checkpoint.describe(source, None)
     with torch.device("meta"):
         model = cls(hf_config)
+    checkpoint.check_blocks(model, architecture)
     depth = len(stack.blocks_of(model, architecture))
     stored = source.config.get("acn")
     structure = Structure.residual(depth) if stored is None else Structure.read(stored, f"{source.name}: config.json")

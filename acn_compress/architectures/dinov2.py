@@ -1,0 +1,35 @@
+"""DINOv2 (arXiv 2304.07193): pre-norm, LayerScale belongs to the branch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from acn_compress.architectures import vit
+from acn_compress.architectures.base import Architecture, Cut, Width
+from acn_compress.form import Branch
+
+
+def branches(block: Any, attention_mask: Any = None, **kwargs: Any) -> tuple[Branch, ...]:
+    return (
+        Branch(lambda h: block.drop_path(block.layer_scale1(block.attention(block.norm1(h), attention_mask=attention_mask, **kwargs)[0]))),
+        Branch(lambda h: block.drop_path(block.layer_scale2(block.mlp(block.norm2(h))))),
+    )
+
+
+def widths(block: Any) -> dict[str, Width]:
+    if not hasattr(block.mlp, "gate_proj"):
+        return vit.widths(block)
+    gated = (Cut("mlp.gate_proj"), Cut("mlp.up_proj"))
+    return {"heads": vit.heads(block), "mlp": Width(block.mlp.down_proj.in_features, outputs=gated, inputs=(Cut("mlp.down_proj"),))}
+
+
+def record_depth_(config: Any, depth: int) -> None:
+    """The config also names every block, for use as a backbone."""
+    config.stage_names = ["stem", *(f"stage{i}" for i in range(1, depth + 1))]
+    config.set_output_features_output_indices(out_features=None, out_indices=None)
+
+
+ARCHITECTURE = Architecture(
+    model_type="dinov2", block="Dinov2Layer", blocks="encoder.layer", branches=branches, widths=widths, modality="image",
+    record_depth_=record_depth_,
+)  # fmt: skip
