@@ -176,7 +176,13 @@ def _scores(arrays: Any, key: str) -> Scores:
 
 def _fingerprint(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) -> str:
     job = asdict(replace(setting.job, recipe=replace(setting.job.recipe, seed=seed)))
-    options = {"job": job, "route": route, "depths": depths, "alpha_end": setting.alpha_end if route.startswith("acn") else 0.0, "noise": str(setting.noise)}
+    options = {
+        "job": job,
+        "route": route,
+        "depths": depths,
+        "alpha_end": setting.alpha_end if route.startswith("acn") else 0.0,
+        "noise": str(setting.noise),
+    }
     text = json.dumps(options, default=str, sort_keys=True) + setting.source.sha256()
     return hashlib.sha256(text.encode()).hexdigest()
 
