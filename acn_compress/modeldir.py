@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -294,6 +295,20 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> dict[str, str]:
+    """What a measured figure depends on: processor, Python, packages."""
+    return {"processor": _processor(), "python": platform.python_version(), **packages()}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def provenance(source: Source | None, step: str, options: dict[str, Any], seed: int | None) -> dict[str, Any]:

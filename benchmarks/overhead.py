@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +107,7 @@ def main() -> None:
     report = {
         "benchmark": "overhead",
         "network": SIZE | {"batch": BATCH, "tokens": 17},
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": 1, **modeldir.packages()},
+        "machine": modeldir.machine() | {"threads": "1"},
         "step_time_against_residual": {f: ratio(seconds[f], seconds["residual"]) for f in FORMS if f != "residual"},
         "peak_memory_against_residual": {f: round(peaks[f] / peaks["residual"], 4) for f in FORMS if f != "residual"},
         "peak_bytes": peaks,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import math
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -93,7 +92,7 @@ def benchmark(
         "repeats": repeats,
         "rows": rows,
         "busy": round(max(row["median"] / row["min"] for row in rows), 2),
-        "machine": {"processor": _processor(), "python": platform.python_version(), **modeldir.packages()},
+        "machine": modeldir.machine(),
     }
 
 
@@ -197,12 +196,3 @@ def _threads(number: int) -> Any:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -113,6 +113,7 @@ def compare(
         "whole": summary(clean, data.task) | ({"noisy": measure(teacher, eval_data, noise=setting.noise).value} if setting.noise else {}),
         "runs": runs,
         "table": _table(runs, scores),
+        "machine": modeldir.machine(),
         "out": str(directory),
     }
     modeldir.write_json(directory / "compare.json", report)
