@@ -62,7 +62,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Every default was measured; see docs/method.md.
+    """How to train. Which defaults were measured and which are conventions: docs/method.md.
 
     Args:
         epochs: passes over the data; a fraction is allowed.
