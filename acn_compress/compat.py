@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from acn_compress.errors import MissingDependencyError
+if TYPE_CHECKING:
+    from acn_compress.errors import MissingDependencyError
 
 _libraries: list[Any] = []  # torch forgets a library that nothing refers to
 
@@ -43,6 +44,8 @@ def broken_torchvision(error: BaseException) -> MissingDependencyError | None:
     if cause is None:
         return None
     from importlib.metadata import version
+
+    from acn_compress.errors import MissingDependencyError
 
     torch, _, build = version("torch").partition("+")
     wanted = f"torchvision==0.{int(torch.split('.')[1]) + 15}.*"  # torch 2.x is released with torchvision 0.(x + 15)
