@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from acn_compress import stack
 from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint import example_inputs, structure_of
-from acn_compress.training import flops_per_example
+from acn_compress.checkpoint import example_inputs, first_output, structure_of
+from acn_compress.tasks import features
 
 
 def forward_flops(model: Any) -> tuple[float, float]:
@@ -50,3 +51,14 @@ def equal_epochs(model: Any, epochs: float, *, depth: int, teacher: bool = True,
     whole = len(structure_of(model).blocks)
     price = training_flops(model, teacher_depth=whole if teacher else None)
     return epochs * price / training_flops(model, depth=depth, teacher_depth=whole if teacher else None, prefix=prefix)
+
+
+def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:
+    """Multiply-adds times two of one forward pass, per example (torch's FlopCounterMode)."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # fused attention kernels of the CPU are invisible to the counter; the plain one is made of products it sees
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        first_output(model(**features(example)))
+    return float(counter.get_total_flops()) / len(next(iter(example.values())))

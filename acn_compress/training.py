@@ -25,7 +25,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from acn_compress import stack
 from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint import first_output, set_structure_, structure_of
+from acn_compress.checkpoint import set_structure_, structure_of
 from acn_compress.data import Data
 from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
 from acn_compress.form import LayerKind
@@ -498,14 +498,3 @@ def _quiet_trainer() -> Any:
         undo.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         yield
-
-
-def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:
-    """Multiply-adds times two of one forward pass, per example (torch's FlopCounterMode)."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    # fused attention kernels of the CPU are invisible to the counter; the plain one is made of products it sees
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        first_output(model(**features(example)))
-    return float(counter.get_total_flops()) / len(next(iter(example.values())))

@@ -87,7 +87,7 @@ def test_weights_are_not_loaded(plain: Path, monkeypatch: pytest.MonkeyPatch) ->
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("acn_compress.checkpoint._read", refuse)
+    monkeypatch.setattr("acn_compress.weights.read", refuse)
     monkeypatch.setattr("safetensors.torch.load_file", refuse)
     monkeypatch.setattr(torch, "load", refuse)
     assert inspect(plain)["parameters"] > 0

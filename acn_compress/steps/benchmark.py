@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from acn_compress import checkpoint, modeldir
+from acn_compress.budget import flops_per_example
 from acn_compress.errors import ConfigError
 from acn_compress.onnx_model import inputs_for, session, write_onnx
-from acn_compress.training import flops_per_example
 
 SAMPLE = 0.005  # seconds a sample takes at least: shorter calls are repeated within it
 SMALLEST = 0.05  # a ratio closer to 1 than this is not called a difference, however narrow its interval
