@@ -14,8 +14,12 @@ from tiny import MODELS, plain, tiny
 
 from acn_compress import checkpoint, output, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.steps.prune import prune_
-from acn_compress.steps.truncate import truncate_checked_
+from acn_compress.steps.convert import convert
+from acn_compress.steps.export import export
+from acn_compress.steps.finetune import finetune
+from acn_compress.steps.profile import profile
+from acn_compress.steps.prune import prune, prune_
+from acn_compress.steps.truncate import truncate, truncate_checked_
 
 MAKERS = [n for n in sorted(MODELS) if hasattr(plain(n), "lm_head") and plain(n).can_generate()]
 FORMS = [(1.0, "block"), (0.4, "block"), (0.0, "block"), (0.3, "branch"), (0.0, "branch"), (0.3, "plain"), (0.0, "plain")]
@@ -158,15 +162,39 @@ def test_a_pass_keeps_nothing_alive() -> None:
         gc.enable()
 
 
-def test_the_pipeline_continues_a_text(tmp_path: Path) -> None:
+def words() -> Any:
+    """A tokenizer whose word wI is token I."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(64)}, unk_token="w3"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w2")
+    found = Tokenizer(models.WordLevel({f"w{i}": i for i in range(64)}, unk_token="w3"))
+    found.pre_tokenizer = pre_tokenizers.Whitespace()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=found, pad_token="w0", bos_token="w1", eos_token="w2")
+
+
+def test_the_pipeline_continues_a_text(tmp_path: Path) -> None:
     model = tiny("llama", 0.3)
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={}, processor=tokenizer)
+    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={}, processor=words())
     found = transformers.pipeline("text-generation", str(tmp_path / "m"))("w5 w6 w7", max_new_tokens=5, do_sample=False)
     ids = torch.tensor([[5, 6, 7]])
     expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)
-    assert found[0]["generated_text"].replace(" ", "") == tokenizer.decode(expected[0]).replace(" ", "")
+    assert found[0]["generated_text"].replace(" ", "") == words().decode(expected[0]).replace(" ", "")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen2"])
+def test_a_language_model_goes_the_whole_way(name: str, tmp_path: Path) -> None:
+    """It learns to count, is converted, profiled, cut, pruned with recovery and exported; what is left generates, cached or not."""
+    text = tmp_path / "counting.txt"
+    text.write_text("\n".join(" ".join(f"w{4 + i}" for i in range(20)) for _ in range(20)) + "\n")
+    output.write(tiny(name), tmp_path / "start", source=None, step="test", options={}, report={}, processor=words())
+    options: dict[str, Any] = {"batch_size": 8, "lr": 1e-2, "max_length": 16, "eval_data": str(text)}
+    learned = finetune(tmp_path / "start", tmp_path / "trained", str(text), epochs=12, **options)
+    assert learned["after"]["metric"] == "token_accuracy"
+    assert learned["after"]["value"] > learned["before"]["value"] + 0.3
+    converted = convert(tmp_path / "trained", tmp_path / "acn", str(text), epochs=4, **options)
+    assert converted["structure"]["form"] == "acn"
+    assert len(profile(tmp_path / "acn", data=str(text), max_length=16)["depths"]) == 4
+    truncate(tmp_path / "acn", tmp_path / "cut", depth=2)
+    pruned = prune(tmp_path / "cut", tmp_path / "pruned", target_sparsity=0.3, data=str(text), epochs=1, **options)
+    assert "drop" in pruned and pruned["achieved"] <= 0.3
+    assert export(tmp_path / "pruned", tmp_path / "onnx")["agreement"] == 1.0
+    assert_the_cache_changes_nothing(checkpoint.load(tmp_path / "pruned"), prompt((6, 3)))

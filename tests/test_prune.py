@@ -437,3 +437,19 @@ def test_training_that_loses_zeros_is_an_error(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(VerificationError, match=r"training left 0 zeros of 12,288"):
         prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "out", target_sparsity=0.5, method="magnitude", job=job())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_the_smallest_are_found_without_sorting_them(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(shape, generator=generator).to(dtype) for shape in ((7, 5), (1, 64), (30, 11))]
+    weights[1][0, ::3] = 0.25
+    weights[2][4] = 0.0
+    everything = torch.cat([w.abs().float().flatten() for w in weights])
+    for count in (1, 11, 12, 60, everything.numel() - 1):
+        kept = [w.clone() for w in weights]
+        order = everything.argsort(stable=True)[: max(count, 11)]
+        step._zero_smallest_(kept, max(count, 11))  # the eleven that are zero count
+        expected = everything.clone()
+        expected[order] = 0
+        assert torch.equal(torch.cat([w.abs().float().flatten() for w in kept]), expected)

@@ -32,6 +32,7 @@ Scope = Literal["global", "layer"]
 
 # largest allowed difference to the masked original, as a share of max(1, largest output); half precision rounds every product
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+INFINITY = 0x7F800000  # the bits of infinity; what is beyond is no number
 ZEROS_NOTE = "Zeros make neither the dense file smaller nor the model faster: only a compressed copy of the file (gzip_bytes) shrinks."
 UNITS_NOTE = "Removed heads and features are gone from the file and from every forward pass."
 
@@ -206,16 +207,38 @@ def _zero_smallest_(weights: Sequence[Tensor], count: int) -> None:
     """Set exactly `count` weights to zero, the smallest first; of equal ones the first in order."""
     if count == 0:
         return
-    size = torch.cat([w.detach().abs().flatten().float() for w in weights])
-    threshold = size.kthvalue(count).values
-    drop = size < threshold
-    ties = (size == threshold).nonzero().squeeze(1)
-    drop[ties[: count - int(drop.sum())]] = True
-    with torch.no_grad():
-        for weight, mask in zip(weights, torch.split(drop, [w.numel() for w in weights]), strict=True):
-            weight.masked_fill_(mask.view_as(weight), 0.0)
-    if _zeros(weights) != count:  # a weight that is not a number compares with nothing
+    threshold, equal = _threshold(weights, count)
+    for weight in weights:
+        size = _ordered(weight)
+        drop, ties = size < threshold, (size == threshold).nonzero().squeeze(1)[:equal]
+        drop[ties], equal = True, equal - len(ties)
+        with torch.no_grad():
+            weight.masked_fill_(drop.view_as(weight), 0.0)
+    if threshold > INFINITY or _zeros(weights) != count:
         raise VerificationError(f"pruning left {_zeros(weights)} zeros, expected {count}. Are there NaN weights in the source?")
+
+
+def _ordered(weight: Tensor) -> Tensor:
+    """The bits of every magnitude as float32, flat: as integers they are ordered as the magnitudes are, and NaN comes last."""
+    return weight.detach().abs().float().flatten().view(torch.int32)
+
+
+def _threshold(weights: Sequence[Tensor], count: int) -> tuple[int, int]:
+    """The `count`-th smallest magnitude (its bits) and how many of those equal to it are among the `count` smallest.
+
+    Counted half a word at a time, so that no more than one matrix is ever copied.
+    """
+    found, left = 0, count
+    for shift in (16, 0):
+        seen = torch.zeros(1 << 16, dtype=torch.int64)
+        for weight in weights:
+            bits = _ordered(weight)
+            bits = bits if shift else bits[bits >> 16 == found >> 16]
+            seen += torch.bincount(bits >> shift & 0xFFFF, minlength=1 << 16).cpu()
+        upto = seen.cumsum(0)
+        place = int(torch.searchsorted(upto, left))
+        found, left = found | place << shift, left - int(upto[place] - seen[place])
+    return found, left
 
 
 def _gzip_bytes(model: nn.Module) -> int:
