@@ -13,7 +13,7 @@ from acn_compress.data import Data, Noise
 from acn_compress.job import Job
 from acn_compress.onnx_model import session
 from acn_compress.quality import Scores, measure, paired, summary
-from acn_compress.steps.benchmark import BUSY, NO_DIFFERENCE, benchmark
+from acn_compress.steps.benchmark import BUSY, NO_DIFFERENCE, UNCLEAR, benchmark
 from acn_compress.tasks import score
 
 BASELINE = "baseline: "  # how the names of the baseline's models begin
@@ -138,7 +138,8 @@ def _speed(row: dict[str, Any]) -> str:
     timed = row.get("onnx") or row.get("torch")
     if timed is None or timed["verdict"] == "the measure of the others":
         return ""
-    return "none" if timed["verdict"] == NO_DIFFERENCE else f"{timed['ratio']:.2f}x"
+    short = {NO_DIFFERENCE: "none", UNCLEAR: "unclear"}
+    return short.get(timed["verdict"]) or f"{timed['ratio']:.2f}x"
 
 
 def speed_note(report: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from acn_compress.errors import ConfigError
-from acn_compress.steps.benchmark import NO_DIFFERENCE, benchmark, interleave, judge
+from acn_compress.steps.benchmark import NO_DIFFERENCE, UNCLEAR, benchmark, interleave, judge
 from acn_compress.steps.truncate import truncate
 
 
@@ -51,9 +51,11 @@ def test_a_difference_beyond_noise_is_called_one_and_none_below() -> None:
 
 def test_what_other_work_on_the_machine_adds_is_not_called_a_difference() -> None:
     quiet, disturbed = samples(1.0, 0.01, 0), samples(1.0, 0.01, 1)
-    disturbed[:25] = [s + 2.0 for s in disturbed[:25]]  # five quiet samples of thirty
+    disturbed[:25] = [s + 0.5 for s in disturbed[:25]]  # five quiet samples of thirty
     assert judge(disturbed, [s + 0.02 for s in quiet])["ratio_high"] < 1
     assert judge(disturbed, [s + 0.02 for s in quiet])["verdict"] == NO_DIFFERENCE
+    disturbed[:25] = [s + 5.0 for s in disturbed[:25]]
+    assert judge(disturbed, quiet)["verdict"] == judge(quiet, disturbed)["verdict"] == UNCLEAR
 
 
 def test_models_are_timed_side_by_side_with_their_sizes(digits_vit: Path, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from acn_compress.onnx_model import inputs_for, session, write_onnx
 SAMPLE = 0.005  # seconds a sample takes at least: shorter calls are repeated within it
 SMALLEST = 0.05  # a ratio closer to 1 than this is not called a difference, however narrow its interval
 NO_DIFFERENCE = "no difference beyond noise"
-BUSY = 1.5  # a median above this many times the fastest sample means that something else used the processor
+UNCLEAR = "unclear: the machine was busy"
+BUSY = 2.0  # a median above this many times its fastest sample means that something else used the processor
 
 
 @dataclass
@@ -170,7 +171,7 @@ def _spread(seconds: Sequence[float]) -> dict[str, float]:
 def judge(seconds: Sequence[float], first: Sequence[float], is_first: bool = False) -> dict[str, Any]:
     """The ratio of medians (first / this: above 1 is faster), its bootstrap 95 % interval over rounds, and a verdict.
 
-    A difference is called one only if the interval excludes 1, the ratio is not within `SMALLEST` of 1, and the fastest samples say
+    Samples whose median is above `BUSY` times the fastest are not judged. A difference is called one only if the interval excludes 1, the ratio is not within `SMALLEST` of 1, and the fastest samples say
     the same: other work on the machine only ever adds time, so a gain that the fastest samples do not show is that work's.
     """
     if is_first:
@@ -181,7 +182,9 @@ def judge(seconds: Sequence[float], first: Sequence[float], is_first: bool = Fal
     ratios = np.median(theirs[rounds], 1) / np.median(mine[rounds], 1)
     ratio, (low, high) = float(np.median(theirs) / np.median(mine)), np.quantile(ratios, (0.025, 0.975))
     fastest = float(np.min(theirs) / np.min(mine))
-    if low <= 1 <= high or abs(ratio - 1) < SMALLEST or (fastest - 1) * (ratio - 1) <= 0:
+    if max(np.median(s) / np.min(s) for s in (mine, theirs)) > BUSY:
+        verdict = UNCLEAR
+    elif low <= 1 <= high or abs(ratio - 1) < SMALLEST or (fastest - 1) * (ratio - 1) <= 0:
         verdict = NO_DIFFERENCE
     else:
         verdict = f"faster {ratio:.2f}x" if ratio > 1 else f"slower {1 / ratio:.2f}x"
