@@ -293,7 +293,7 @@ def prune(
     method: Annotated[Method, typer.Option(help="structured is smaller and faster; magnitude only sets zeros.")] = "structured",
     scope: Annotated[Scope, typer.Option(help="One ranking over all blocks, or the same share in each layer.")] = "global",
     data: MAYBE_DATA = None,
-    epochs: Annotated[float, typer.Option(help="Recovery training after pruning, distilling from SRC; 0 = none.")] = 0.0,
+    epochs: Annotated[float, typer.Option(help="Recovery training after pruning, distilling from SRC; 0 = none, --data is then only measured on.")] = 0.0,
     eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
     distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1,
     precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None,
@@ -306,9 +306,9 @@ def prune(
 
     if epochs < 0 or (epochs > 0 and data is None):
         raise ConfigError(f"epochs is {epochs:g}: recovery training needs --data and more than 0 epochs.")
-    job = _job(data, options) if data is not None and epochs > 0 else None
+    job = None if data is None else _job(data, options | {"epochs": epochs or 1.0})
     return step(
-        src, out, target_sparsity=target_sparsity, method=method, scope=scope, job=job, config=config, device=_device(device),
+        src, out, target_sparsity=target_sparsity, method=method, scope=scope, job=job, recover=epochs > 0, config=config, device=_device(device),
         resume=resume, overwrite=overwrite, progress=_progress(options),
     )  # fmt: skip
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 from acn_compress.data import Columns, Data, has_eval_split, load_data
 from acn_compress.errors import ConfigError
 from acn_compress.modeldir import Source
-from acn_compress.quality import measure, paired, summary
+from acn_compress.quality import Scores, measure, paired, summary
 from acn_compress.tasks import task_of
 from acn_compress.training import Progress, Recipe, Walk, fit
 
@@ -131,10 +131,23 @@ def run_job(
         "eval_data": eval_data.name if eval_data else None,
         "training": result.report(),
     }
-    if eval_data is not None and before is not None:
-        after = measure(model, eval_data)
-        report |= {"before": summary(before, data.task), "after": summary(after, data.task), "drop": paired(after, before)}
-    return report
+    return report | ({} if eval_data is None or before is None else _change(model, eval_data, before))
+
+
+def _change(model: Any, eval_data: Data, before: Scores) -> dict[str, Any]:
+    after = measure(model, eval_data)
+    return {"before": summary(before, eval_data.task), "after": summary(after, eval_data.task), "drop": paired(after, before)}
+
+
+def measure_job(model: Any, source: Source | None, job: Job, reference: Any) -> dict[str, Any]:
+    """Measure `model` against `reference` on what a job measures on (its data itself, if that has one split), without training.
+
+    Returns:
+        data, before (the reference), after, drop (paired, 95 % interval), as plain data.
+    """
+    eval_data = job.eval_split(model, source, reference) or replace(job, eval_data=job.data).eval_split(model, source, reference)
+    assert eval_data is not None
+    return {"data": eval_data.name, **_change(model, eval_data, measure(reference, eval_data))}
 
 
 class _First:
@@ -151,10 +164,3 @@ class _First:
     def __getitem__(self, index: int) -> dict[str, Any]:
         row: dict[str, Any] = self._examples[index]
         return row
-
-
-def require_data(data: str | None, why: str) -> str:
-    """The data spec, or an error saying what it is needed for."""
-    if data is None:
-        raise ConfigError(f"{why} needs data: pass --data (digits, a folder, files, or a Hub data set).")
-    return data

@@ -344,7 +344,6 @@ def test_gzip_bytes_are_what_gzip_makes_of_the_file(tmp_path: Path) -> None:
         ({"target_sparsity": float("nan")}, r"target_sparsity is nan, expected a share"),
         ({"target_sparsity": 0.5, "method": "lottery"}, "method is 'lottery', expected one of: magnitude, structured"),
         ({"target_sparsity": 0.5, "scope": "block"}, "scope is 'block', expected one of: global, layer"),
-        ({"target_sparsity": 0.5, "data": "digits"}, "data is given without epochs"),
         ({"target_sparsity": 0.5, "epochs": 1}, "epochs is given without data"),
         ({"target_sparsity": 0.5, "lr": 0.1}, "lr is given without data"),
         ({"target_sparsity": 0.5, "data": "digits", "epochs": 1, "job": Job("digits")}, "data and job are both given"),
@@ -355,6 +354,15 @@ def test_options_that_cannot_be_meant_are_refused_before_any_work(options: dict[
     with pytest.raises(ConfigError, match=message):
         prune(tmp_path / "nothing there", tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_data_without_epochs_is_measured_on(digits_vit: Path, tmp_path: Path) -> None:
+    report = prune(digits_vit, tmp_path / "out", target_sparsity=0.4, data="digits")
+    alone = prune(digits_vit, tmp_path / "alone", target_sparsity=0.4)
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (tmp_path / "alone" / "model.safetensors").read_bytes()
+    assert "training" not in report and "before" not in alone
+    assert report["data"] == "digits:test" and report["before"]["examples"] == 360
+    assert report["drop"]["drop"] == pytest.approx(report["before"]["value"] - report["after"]["value"])
 
 
 def test_an_output_that_exists_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def prune(
     scope: Scope = "global",
     data: str | None = None,
     job: Job | None = None,
+    recover: bool = True,
     config: str | Path | None = None,
     device: str = "cpu",
     resume: bool = False,
@@ -68,47 +69,57 @@ def prune(
             structured: "global" ranks units across blocks by their squared L2 norm over the mean of their width in that block
             (so neither the scale of a layer nor the size of a unit counts), "layer" removes the same share of each width.
             At least one unit of every width stays.
-        data: to train on after pruning, with `training` as options (epochs is needed); None only prunes. Pruned weights stay zero,
+        data: to train on after pruning, with `training` as options; without epochs it is only measured on. Pruned weights stay zero,
             removed units stay away.
         job: data and training recipe in one object, instead of `data` and options.
+        recover: False only measures on the job's data.
     Returns:
-        The report: what was asked and achieved, of what, per block (see `prune_`); with training before, after, paired drop, training.
+        The report: what was asked and achieved, of what, per block (see `prune_`); with data before, after, paired drop; with training what it did.
     Raises:
         ConfigError: for a share that cannot be meant or reached.
         VerificationError: if the cut model differs from the masked original.
     """
     check_options(target_sparsity, method, scope)
-    job = _job(data, job, training)
+    job, recover = _job(data, job, recover, training)
     source = find_source(src, config=config)
     check_out(out, source=source, overwrite=overwrite or resume)
     model = checkpoint.load_source(source, device=device)
     teacher = None if job is None else copy.deepcopy(model)
     report = prune_(model, target_sparsity, method, scope)
-    if job is not None:
+    if job is not None and recover:
         report |= _recover(model, teacher, source, job, out, resume, progress)
+    elif job is not None:
+        from acn_compress.job import measure_job
+
+        report |= measure_job(model, source, job, teacher)
     if method == "magnitude":
         report |= {"gzip_bytes": _gzip_bytes(model)}
-    options = {"target_sparsity": target_sparsity, "method": method, "scope": scope, "job": None if job is None else asdict(job)}
-    seed = None if job is None else job.recipe.seed
+    options = {
+        "target_sparsity": target_sparsity,
+        "method": method,
+        "scope": scope,
+        "job": asdict(job) if job is not None and recover else None,
+    }
+    seed = job.recipe.seed if job is not None and recover else None
     return output.write(model, out, source=source, step="prune", options=options, report=report, seed=seed, overwrite=overwrite or resume)
 
 
-def _job(data: str | None, job: Job | None, training: Training) -> Job | None:
-    """The recovery that was asked for, or None."""
+def _job(data: str | None, job: Job | None, recover: bool, training: Training) -> tuple[Job | None, bool]:
+    """What to train or measure on, or None; and whether to train."""
     if data is None:
         given = [name for name, value in training.items() if value and name != "seed"]  # a seed harms nobody: pruning draws nothing
         if given:
             raise ConfigError(
                 f"{given[0]} is given without data. Training after pruning needs data and epochs; leave both out to prune only."
             )
-        return job
-    if not training.get("epochs"):
-        raise ConfigError("data is given without epochs. Training after pruning needs both; leave both out to prune only.")
+        return job, recover
     if job is not None:
         raise ConfigError("data and job are both given. A job holds its own data: give one of them.")
     from acn_compress.job import as_job
 
-    return as_job(data, training)
+    if not training.get("epochs"):  # 0 and absent: measure only
+        return as_job(data, {k: v for k, v in training.items() if k != "epochs"}), False  # type: ignore[arg-type]
+    return as_job(data, training), recover
 
 
 def _recover(
