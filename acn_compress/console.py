@@ -114,10 +114,10 @@ def _model(report: dict[str, Any]) -> None:
     if s:
         mean = sum(s["alpha"]) / len(s["alpha"])
         rows.append(("form", f"{s['form']} (layer {s['layer']}, alpha {mean:.2g}), {len(s['blocks'])} of {s['source_blocks']} blocks"))
-    for key in ("why", "achieved_of", "note"):
-        rows.append((key.split("_")[0], report.get(key)))
+    for key in ("why", "note"):
+        rows.append((key, report.get(key)))
     if "target" in report:
-        rows.append(("sparsity", f"asked {report['target']:.4f}, achieved {report['achieved']:.4f} of {report.get('of', '')}"))
+        rows.append(("sparsity", f"asked {report['target']:.4f}, achieved {report['achieved']:.4f} ({report.get('of', '')})"))
     if report.get("max_difference") is not None:
         rows.append(("check", f"largest difference to the masked original {report['max_difference']:.1e}"))
     before = report.get("parameters_before")

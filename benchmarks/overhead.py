@@ -64,6 +64,7 @@ class Images:
     """Random examples, already prepared: what is timed is the network, not the reading."""
 
     labels = None
+    sizes = None
 
     def __init__(self, count: int) -> None:
         generator = torch.Generator().manual_seed(0)
