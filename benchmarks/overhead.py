@@ -50,14 +50,19 @@ def training_step(model: Any, optimizer: Any) -> None:
 
 def peak_of(form: str) -> None:
     """Run three steps and print the peak of resident memory above the start, in bytes."""
-    import resource
-
     model = model_of(form).train()
     optimizer = torch.optim.AdamW(model.parameters())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident("VmRSS")
     for _ in range(3):
         training_step(model, optimizer)
-    print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+    print(resident("VmHWM") - before)
+
+
+def resident(which: str) -> int:
+    """Bytes of resident memory now (VmRSS) or at most so far (VmHWM), as Linux counts them for this process alone: what `getrusage`
+    tells is inherited from the process that started it."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
+    return 1024 * int(line.split()[1])
 
 
 class Images:
