@@ -129,7 +129,7 @@ def from_config(path: str | Path, *, labels: list[str] | None = None, task: str 
     adopt_(model)
     verify_alpha_one(model, str(path))
     stack.unwrap_(model, architecture)
-    architecture.init_(model)
+    architecture.init_(model)  # only now: a head that starts at zero would have made the proof say nothing
     stack.wrap_(model, architecture)
     return cast("PreTrainedModel", model)
 

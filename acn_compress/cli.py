@@ -154,7 +154,7 @@ def _job(data: str, options: dict[str, Any]) -> Any:
     return as_job(data, {**known, "columns": columns})  # type: ignore[typeddict-item]
 
 
-def _progress(options: dict[str, Any]) -> Any:
+def _progress() -> Any:
     from acn_compress import console
 
     return console.training_progress()
@@ -187,7 +187,7 @@ def convert(
     options = locals()
     if alpha not in {None, "learned"}:
         raise ConfigError(f"alpha is '{alpha}', expected 'learned'. For a fixed end of the walk use --alpha-end.")
-    common = {"device": _device(device), "resume": resume, "overwrite": overwrite, "progress": _progress(options)}
+    common = {"device": _device(device), "resume": resume, "overwrite": overwrite, "progress": _progress()}
     if init == "random":
         from acn_compress.steps.finetune import finetune as scratch
 
@@ -221,7 +221,7 @@ def finetune(
 
     return step(
         src, out, _job(data, options), teacher=teacher, init=init, alpha=alpha, layer=layer, task=task, depth=depth, config=config,
-        device=_device(device), resume=resume, overwrite=overwrite, progress=_progress(options),
+        device=_device(device), resume=resume, overwrite=overwrite, progress=_progress(),
     )  # fmt: skip
 
 
@@ -309,7 +309,7 @@ def prune(
     job = None if data is None else _job(data, options | {"epochs": epochs or 1.0})
     return step(
         src, out, target_sparsity=target_sparsity, method=method, scope=scope, job=job, recover=epochs > 0, config=config, device=_device(device),
-        resume=resume, overwrite=overwrite, progress=_progress(options),
+        resume=resume, overwrite=overwrite, progress=_progress(),
     )  # fmt: skip
 
 
@@ -371,7 +371,7 @@ def compare(
         raise ConfigError(f"depths is '{depths}', expected whole numbers with commas, for example 3,4,6.") from None
     return step(
         src, _job(data, options), depths=wanted, out=out, seeds=seeds, routes=None if routes is None else tuple(routes.split(",")), noise=noise,
-        alpha_end=alpha_end, config=config, device=_device(device), overwrite=overwrite, progress=_progress(options),
+        alpha_end=alpha_end, config=config, device=_device(device), overwrite=overwrite, progress=_progress(),
     )  # fmt: skip
 
 

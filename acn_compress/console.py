@@ -290,12 +290,9 @@ def _benchmark(r: dict[str, Any]) -> None:
 
 
 def _compare(r: dict[str, Any]) -> None:
+    from acn_compress.steps.compare import gain
+
     metric, noise = r["whole"]["metric"], r["noise"]
-
-    def gain(row: dict[str, Any], kind: str) -> str:
-        key = f"{kind}_gain"
-        return f"{row[key]:+.4f} [{row[f'{key}_low']:+.4f}, {row[f'{key}_high']:+.4f}]" if key in row else ""
-
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
         ("depth", lambda v: v["depth"]), ("route", lambda v: v["route"]), (metric, lambda v: f"{v['clean']:.4f}"),
         ("above drop-last [95 %, paired]", lambda v: gain(v, "clean")),

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from acn_compress.data import Columns, Data, has_eval_split, load_data
 from acn_compress.errors import ConfigError
 from acn_compress.modeldir import Source
-from acn_compress.quality import Scores, measure, paired, summary
+from acn_compress.quality import change, measure
 from acn_compress.tasks import task_of
 from acn_compress.training import Progress, Recipe, Walk, fit
 
@@ -131,12 +131,7 @@ def run_job(
         "eval_data": eval_data.name if eval_data else None,
         "training": result.report(),
     }
-    return report | ({} if eval_data is None or before is None else _change(model, eval_data, before))
-
-
-def _change(model: Any, eval_data: Data, before: Scores) -> dict[str, Any]:
-    after = measure(model, eval_data)
-    return {"before": summary(before, eval_data.task), "after": summary(after, eval_data.task), "drop": paired(after, before)}
+    return report | ({} if eval_data is None or before is None else change(before, measure(model, eval_data), data.task))
 
 
 def measure_job(model: Any, source: Source | None, job: Job, reference: Any) -> dict[str, Any]:
@@ -147,7 +142,7 @@ def measure_job(model: Any, source: Source | None, job: Job, reference: Any) -> 
     """
     eval_data = job.eval_split(model, source, reference) or replace(job, eval_data=job.data).eval_split(model, source, reference)
     assert eval_data is not None
-    return {"data": eval_data.name, **_change(model, eval_data, measure(reference, eval_data))}
+    return {"data": eval_data.name, **change(measure(reference, eval_data), measure(model, eval_data), eval_data.task)}
 
 
 class _First:

@@ -86,8 +86,7 @@ def write_onnx(
     wrapped = _wrapped(model.eval())
     size = sum(p.numel() * p.element_size() for p in model.parameters()) + sum(b.numel() * b.element_size() for b in model.buffers())
     nodes = _trace(wrapped, path, source, opset, external=size > LIMIT)
-    bytes_written = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
-    check_size(bytes_written, size)
+    check_size(file_bytes(path), size)
     report: dict[str, Any] = {"file": path.name, "opset": opset, "nodes": nodes, "inputs": wrapped.inputs, "outputs": wrapped.outputs}
     report |= {"parameters": checkpoint.parameters(model), "parameter_bytes": size, "tolerance": tolerance}
     expected = _expected(wrapped, seed)
@@ -100,7 +99,7 @@ def write_onnx(
         report["note"] = "The source is in half precision; the weights were quantised from float32."
     if quantize:
         report |= _quantize(expected, path, wrapped.outputs)
-    report["bytes"] = sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
+    report["bytes"] = file_bytes(path)
     return report
 
 
@@ -188,6 +187,11 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
+def file_bytes(path: Path) -> int:
+    """Bytes of an ONNX file and of the weights that lie beside it."""
+    return sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
+
+
 def check_size(written: int, parameter_bytes: int) -> None:
     """An ONNX file holds the weights once and a graph; more than 5 % and 2 MB above the weights means something is in it twice.
 
@@ -238,7 +242,7 @@ def _expected(wrapped: _Positional, seed: int) -> list[Expected]:
 
 def _pairs(expected: list[Expected], path: Path, names: list[str]) -> Iterator[tuple[str, list[Any], list[Any]]]:
     """(what, torch's outputs, ONNX Runtime's outputs)."""
-    running = session(path, lean=sum(p.stat().st_size for p in path.parent.glob(path.name + "*")) > LIMIT)
+    running = session(path, lean=file_bytes(path) > LIMIT)
     for case in expected:
         mask = case.inputs.get("attention_mask")
         sides = (case.outputs, running.run(names, case.inputs))

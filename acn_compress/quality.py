@@ -57,15 +57,13 @@ def outputs(model: Any, data: Data, *, batch_size: int = 256, noise: Noise | Non
     """The model's output on every batch, in evaluation mode, with the batch."""
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    threads = contextlib.ExitStack()
-    threads.enter_context(threads_for(model))
     try:
-        for batch in data.batches(batch_size, device=device, noise=noise):
-            with torch.inference_mode():
-                output = model(**features(batch))
-            yield output, batch
+        with threads_for(model):
+            for batch in data.batches(batch_size, device=device, noise=noise):
+                with torch.inference_mode():
+                    output = model(**features(batch))
+                yield output, batch
     finally:
-        threads.close()
         model.train(was_training)
 
 
@@ -174,3 +172,8 @@ def paired(scores: Scores, other: Scores, *, seed: int = 0) -> dict[str, Any]:
     difference = (other.score - scores.score) * scores.weight
     low, high = interval(difference, scores.weight, seed=seed)
     return {"drop": other.value - scores.value, "low": low, "high": high}
+
+
+def change(before: Scores, after: Scores, task: str) -> dict[str, Any]:
+    """before, after (a `summary` each) and drop (`paired`) of two models on the same examples."""
+    return {"before": summary(before, task), "after": summary(after, task), "drop": paired(after, before)}

@@ -11,7 +11,7 @@ import torch
 from acn_compress import checkpoint, modeldir
 from acn_compress.data import Data, Noise
 from acn_compress.job import Job
-from acn_compress.onnx_model import session
+from acn_compress.onnx_model import file_bytes, session
 from acn_compress.quality import Scores, measure, paired, summary
 from acn_compress.steps.benchmark import BUSY, NO_DIFFERENCE, UNCLEAR, benchmark
 from acn_compress.tasks import score
@@ -67,7 +67,7 @@ def table(
     for name, path in exports:
         file = Path(path) / "model.onnx"
         row = _row(name, path, _onnx_scores(file, data, None), scores[original], data)
-        row |= {"format": "onnx", "parameters": None, "bytes": sum(f.stat().st_size for f in file.parent.glob("model.onnx*"))}
+        row |= {"format": "onnx", "parameters": None, "bytes": file_bytes(file)}
         if corrupt is not None:
             row["noisy"] = _onnx_scores(file, data, corrupt).value
         rows.append(row)

@@ -142,9 +142,12 @@ def _open(directory: Path, overwrite: bool) -> dict[str, Any]:
 
 def _job(recipe: Recipe, training: dict[str, Any]) -> Any:
     """A training job on the recipe's data."""
-    columns = Columns(label=recipe.label_column, image=recipe.image_column, text=recipe.text_column)
     common = {k: getattr(recipe, k) for k in ("eval_data", "limit", "eval_limit", "augment", "max_length", "seed")}
-    return as_job(recipe.data, {**common, **training, "columns": columns})  # type: ignore[typeddict-item]
+    return as_job(recipe.data, {**common, **training, "columns": _columns(recipe)})  # type: ignore[typeddict-item]
+
+
+def _columns(recipe: Recipe) -> Columns:
+    return Columns(label=recipe.label_column, image=recipe.image_column, text=recipe.text_column)
 
 
 def _step(
@@ -216,7 +219,7 @@ def _run_step(state: _Run, step: Step, source: str | None, place: Path, drop: tu
     assert source is not None  # the recipe was checked: only training from scratch reads no model
     measured: dict[str, Any] = {
         "data": recipe.eval_data or recipe.data,
-        "columns": Columns(label=recipe.label_column, image=recipe.image_column, text=recipe.text_column),
+        "columns": _columns(recipe),
         "limit": recipe.eval_limit, "max_length": recipe.max_length, "seed": recipe.seed, "device": device,
     }  # fmt: skip
     match step.verb:

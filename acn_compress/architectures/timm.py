@@ -148,8 +148,9 @@ def refuse(config: Any) -> str | None:
 
 
 def init_(model: Any) -> None:
-    """timm's own random weights, in place of the normal distribution that the wrapper draws all linear layers from: measured on
-    CIFAR-10 (6,000 images, 3 epochs), Mixer and ViT end 2 points of accuracy higher in 5 of 6 runs. They start with a head of zeros."""
+    """timm's own random weights, in place of the normal distribution that the wrapper draws all linear layers from. In a short
+    trial on CIFAR-10 (6,000 images, 3 epochs, one seed) Mixer and ViT ended 1.6 points higher on average, in 5 of 6 runs. They start
+    with a head of zeros."""
     model.timm_model.init_weights()
 
 

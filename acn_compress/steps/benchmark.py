@@ -19,7 +19,7 @@ import torch
 from acn_compress import checkpoint, modeldir
 from acn_compress.budget import flops_per_example
 from acn_compress.errors import ConfigError
-from acn_compress.onnx_model import inputs_for, session, write_onnx
+from acn_compress.onnx_model import file_bytes, inputs_for, session, write_onnx
 
 SAMPLE = 0.005  # seconds a sample takes at least: shorter calls are repeated within it
 SMALLEST = 0.05  # a ratio closer to 1 than this is not called a difference, however narrow its interval
@@ -116,8 +116,8 @@ def _variants(src: str, backends: tuple[str, ...], batch: int, threads: int, len
 
         found.append(Variant(src, "torch", call, facts))
     if "onnx" in backends:
-        written = write_onnx(copy.deepcopy(model) if found else model, scratch, source)
-        found.append(_onnx_variant(src, scratch, batch, threads, length, facts | {"bytes": written["bytes"]}))
+        write_onnx(copy.deepcopy(model) if found else model, scratch, source)
+        found.append(_onnx_variant(src, scratch, batch, threads, length, facts))
     return found
 
 
@@ -138,7 +138,7 @@ def _onnx_variant(src: str, path: Path, batch: int, threads: int, length: int, f
             feeds[spec.name] = np.ones(shape, dtype="int64")
         else:
             feeds[spec.name] = rng.standard_normal(shape).astype("float32")
-    return Variant(src, "onnx", lambda: running.run(None, feeds), {"bytes": path.stat().st_size} | facts)
+    return Variant(src, "onnx", lambda: running.run(None, feeds), facts | {"bytes": file_bytes(path)})
 
 
 def interleave(
@@ -171,8 +171,9 @@ def _spread(seconds: Sequence[float]) -> dict[str, float]:
 def judge(seconds: Sequence[float], first: Sequence[float], is_first: bool = False) -> dict[str, Any]:
     """The ratio of medians (first / this: above 1 is faster), its bootstrap 95 % interval over rounds, and a verdict.
 
-    Samples whose median is above `BUSY` times the fastest are not judged. A difference is called one only if the interval excludes 1, the ratio is not within `SMALLEST` of 1, and the fastest samples say
-    the same: other work on the machine only ever adds time, so a gain that the fastest samples do not show is that work's.
+    Samples whose median is above `BUSY` times the fastest are not judged. A difference is called one only if the interval excludes 1,
+    the ratio is not within `SMALLEST` of 1, and the fastest samples say the same: other work on the machine only ever adds time, so a
+    gain that the fastest samples do not show is that work's.
     """
     if is_first:
         return {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "verdict": "the measure of the others"}

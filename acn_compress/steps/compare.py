@@ -303,14 +303,15 @@ def markdown(report: dict[str, Any]) -> str:
             str(r["depth"]),
             r["route"],
             f"{r['clean']:.4f}",
-            _gain(r, "clean"),
-            *([f"{r['noisy']:.4f}", _gain(r, "noisy")] if noisy else []),
+            gain(r, "clean"),
+            *([f"{r['noisy']:.4f}", gain(r, "noisy")] if noisy else []),
         ]
         lines.append("| " + " | ".join([*cells, str(r["seeds"]), f"{r['seconds']:.0f}"]) + " |")
     return "\n".join([*lines, "", "![quality over depth](compare.png)", ""])
 
 
-def _gain(row: dict[str, Any], kind: str) -> str:
+def gain(row: dict[str, Any], kind: str) -> str:
+    """The gain over the baseline with its interval, as text; nothing for the baseline itself."""
     if f"{kind}_gain" not in row:
         return ""
     return f"{row[f'{kind}_gain']:+.4f} [{row[f'{kind}_gain_low']:+.4f}, {row[f'{kind}_gain_high']:+.4f}]"

@@ -74,20 +74,22 @@ def prune(
         job: data and training recipe in one object, instead of `data` and options.
         recover: False only measures on the job's data.
     Returns:
-        The report: what was asked and achieved, of what, per block (see `prune_`); with data before, after, paired drop; with training what it did.
+        The report: what was asked and achieved, of what, per block (see `prune_`); with data before, after, paired
+        drop; with training what it did.
     Raises:
         ConfigError: for a share that cannot be meant or reached.
         VerificationError: if the cut model differs from the masked original.
     """
     check_options(target_sparsity, method, scope)
     job, recover = _job(data, job, recover, training)
+    trained = job if recover else None
     source = find_source(src, config=config)
     check_out(out, source=source, overwrite=overwrite or resume)
     model = checkpoint.load_source(source, device=device)
     teacher = None if job is None else copy.deepcopy(model)
     report = prune_(model, target_sparsity, method, scope)
-    if job is not None and recover:
-        report |= _recover(model, teacher, source, job, out, resume, progress)
+    if trained is not None:
+        report |= _recover(model, teacher, source, trained, out, resume, progress)
     elif job is not None:
         from acn_compress.job import measure_job
 
@@ -98,9 +100,9 @@ def prune(
         "target_sparsity": target_sparsity,
         "method": method,
         "scope": scope,
-        "job": asdict(job) if job is not None and recover else None,
+        "job": None if trained is None else asdict(trained),
     }
-    seed = job.recipe.seed if job is not None and recover else None
+    seed = None if trained is None else trained.recipe.seed
     return output.write(model, out, source=source, step="prune", options=options, report=report, seed=seed, overwrite=overwrite or resume)
 
 

@@ -12,7 +12,7 @@ from acn_compress.architectures import architecture_of
 from acn_compress.data import Columns, load_data
 from acn_compress.errors import ConfigError, ModelDirError, VerificationError
 from acn_compress.modeldir import Source
-from acn_compress.quality import measure, paired, summary
+from acn_compress.quality import change, measure
 from acn_compress.readouts import cutoff, profile_model
 
 
@@ -91,12 +91,7 @@ def truncate(
         report["note"] = "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."
     if examples is not None and before is not None:
         after = measure(model, examples, batch_size=batch_size)
-        report |= {
-            "data": examples.name,
-            "before": summary(before, examples.task),
-            "after": summary(after, examples.task),
-            "drop": paired(after, before),
-        }
+        report |= {"data": examples.name, **change(before, after, examples.task)}
     options = {"depth": depth, "max_drop": max_drop, "data": data, "bound": bound}
     return output.write(model, out, source=source, step="truncate", options=options, seed=seed, report=report, overwrite=overwrite)
 
