@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from acn_compress.errors import ConfigError
+from acn_compress.errors import ConfigError, DataError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -337,8 +337,18 @@ def _across(recipe: Recipe) -> Iterator[tuple[Loc, str]]:
             if depth > blocks:
                 yield (*place, "depth"), f"is {depth}, but the model has {blocks} blocks by then. Choose 1 to {blocks}"
             blocks = min(depth, blocks)
-    if recipe.noise is not None and not recipe.noise.startswith(("gaussian:", "salt-pepper:")):
+    if recipe.noise is not None and not _is_noise(recipe.noise):
         yield ("noise",), f"is {recipe.noise!r}, expected gaussian:SD or salt-pepper:SHARE"
+
+
+def _is_noise(text: str) -> bool:
+    from acn_compress.data import Noise
+
+    try:
+        Noise.parse(text)
+    except DataError:
+        return False
+    return True
 
 
 def _blocks(config: dict[str, Any] | str) -> int | None:

@@ -68,6 +68,7 @@ def test_every_fault_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         ("data: digits", "data: digits\ndata: other", "3: data is given twice."),
         ("{max_drop: 0.01}", "{max_drop: 0.01, depth: 2}", "6: steps.3.truncate needs either depth or max_drop, not both."),
         ("data: digits", "data: digits\nnoise: lots", "3: noise is 'lots', expected gaussian:SD or salt-pepper:SHARE."),
+        ("data: digits", "data: digits\nnoise: gaussian:abc", "3: noise is 'gaussian:abc', expected gaussian:SD or salt-pepper:SHARE."),
         ("- profile", "- profile: {bound: both}", "5: steps.2.profile.bound is 'both', expected: 'upper' or 'point'."),
         ("- profile", "- {profile: {}, export: {}}", "5: steps.2 a step is one verb with its options; found export, profile."),
     ],
