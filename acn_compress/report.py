@@ -13,8 +13,9 @@ from acn_compress.data import Data, Noise
 from acn_compress.job import Job
 from acn_compress.onnx_model import file_bytes, session
 from acn_compress.quality import Scores, measure, paired, summary
-from acn_compress.steps.benchmark import BUSY, NO_DIFFERENCE, UNCLEAR, benchmark
+from acn_compress.steps.benchmark import benchmark
 from acn_compress.tasks import score
+from acn_compress.timing import BUSY, NO_DIFFERENCE, UNCLEAR
 
 BASELINE = "baseline: "  # how the names of the baseline's models begin
 Named = tuple[str, str]  # (name in the table, directory)
