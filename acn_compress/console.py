@@ -290,7 +290,7 @@ def _benchmark(r: dict[str, Any]) -> None:
 
 
 def _compare(r: dict[str, Any]) -> None:
-    from acn_compress.steps.compare import gain
+    from acn_compress.steps.compare import gain, milliseconds
 
     metric, noise = r["whole"]["metric"], r["noise"]
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
@@ -299,8 +299,12 @@ def _compare(r: dict[str, Any]) -> None:
     ]  # fmt: skip
     if noise:
         columns += [(f"under {noise}", lambda v: f"{v['noisy']:.4f}"), ("above drop-last", lambda v: gain(v, "noisy"))]
-    columns += [("seeds", lambda v: v["seeds"]), ("seconds", lambda v: f"{v['seconds']:.0f}")]
-    whole = f"whole network: {metric} {quality(r['whole'])}" + (f", under {noise} {r['whole']['noisy']:.4f}" if noise else "")
+    columns += [("ms", milliseconds), ("seeds", lambda v: v["seeds"]), ("training seconds", lambda v: f"{v['seconds']:.0f}")]
+    whole = (
+        f"whole network: {metric} {quality(r['whole'])}"
+        + (f", under {noise} {r['whole']['noisy']:.4f}" if noise else "")
+        + f", {milliseconds(r['whole'])} ms per example"
+    )
     title = f"compare {r['source']}: every route for what {r['budget']['epochs_of_whole']:g} epochs of the whole network cost"
     table(title, r["table"], columns, [whole, f"written: {r['out']}/compare.json, compare.png, README.md"])
 

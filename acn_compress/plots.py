@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +55,35 @@ def profile(report: dict[str, Any], path: Path) -> None:
 
 
 def comparison(report: dict[str, Any], path: Path) -> None:
-    """Quality over depth for every route, and the same under noise if it was measured."""
+    """Quality over latency for every route, the depth at each point, and the same under noise if it was measured."""
     kinds = ["clean"] + (["noisy"] if report["noise"] else [])
     routes = list(dict.fromkeys(r["route"] for r in report["table"]))
+    depths = sorted({r["depth"] for r in report["table"]})
     colours = ["#1f2933", "#9aa5b1", "#e8590c", "#0b7285", "#5f3dc4", "#2f9e44"]
     with _figure(path, len(kinds), (5.9 * len(kinds), 4.4)) as (figure, axes):
         for axis, kind in zip(axes, kinds, strict=True):
             for route, colour in zip(routes, colours, strict=False):
                 rows = sorted((r for r in report["table"] if r["route"] == route), key=lambda r: r["depth"])
                 style = "--" if not route.startswith("acn") else "-"
-                axis.plot([r["depth"] for r in rows], [r[kind] for r in rows], style, marker="o", markersize=5, color=colour, label=route)
+                axis.plot(list(map(_ms, rows)), [r[kind] for r in rows], style, marker="o", markersize=5, color=colour, label=route)
+            best = {d: max((r for r in report["table"] if r["depth"] == d), key=itemgetter(kind)) for d in depths}
+            for depth, row in best.items():
+                axis.annotate(f"{depth} blocks", (_ms(row), row[kind]), (0, 7), textcoords="offset points", ha="center", fontsize=9)
             whole = report["whole"]["value" if kind == "clean" else "noisy"]
-            axis.axhline(whole, color=MUTED, linestyle=":", linewidth=1.2, label="whole network, untouched")
+            axis.plot(_ms(report["whole"]), whole, "s", color=MUTED, markersize=7, label="whole network, untouched")
+            axis.margins(x=0.12, y=0.12)
             axis.set(
-                xlabel="blocks kept", ylabel=report["whole"]["metric"], title="clean" if kind == "clean" else f"under {report['noise']}"
+                xlabel="ms per example (torch, one thread)",
+                ylabel=report["whole"]["metric"],
+                title="clean" if kind == "clean" else f"under {report['noise']}",
             )
-            axis.set_xticks(sorted({r["depth"] for r in report["table"]}))
         axes[0].legend(frameon=True, facecolor="white", edgecolor="none", fontsize=9)
         figure.suptitle(
             f"{report['source']}: equal training budget ({report['budget']['epochs_of_whole']:g} epochs of the whole)",
             fontsize=10,
             color=MUTED,
         )
+
+
+def _ms(row: dict[str, Any]) -> float:
+    return 1000 * float(row["latency"])

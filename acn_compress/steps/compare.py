@@ -8,34 +8,41 @@
     acn-then-cut     half of the budget on that conversion, then cut to K and train on
 
 The budget is what `epochs` of the whole network with its teacher cost in floating-point operations (`budget.py`); seconds are
-reported beside it. Finished runs are kept in OUT/runs and reused when source, options and seed match.
+reported beside it. What the networks cost to run is timed side by side; it depends on depth and form only. Finished runs are kept in
+OUT/runs and reused when source, options and seed match.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from acn_compress import checkpoint, modeldir, plots
+from acn_compress import checkpoint, modeldir, plots, stack
 from acn_compress.architectures import architecture_of
 from acn_compress.budget import equal_epochs, training_flops
 from acn_compress.data import Data, Noise
 from acn_compress.errors import ConfigError, DataError
 from acn_compress.job import Job
 from acn_compress.modeldir import Source
+from acn_compress.onnx_model import inputs_for
 from acn_compress.quality import Scores, interval, measure, summary
+from acn_compress.timing import fixed_threads, interleave, spread
 from acn_compress.training import Progress, Walk, fit
 
 ROUTES = ("drop-last", "evenly-spaced", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut")
 ONE_RUN = ("residual-prefix", "acn-one-run")
 BASELINE = "drop-last"
+LENGTH = 128  # tokens of the text that is timed
 
 
 @dataclass(frozen=True)
@@ -72,14 +79,14 @@ def compare(
         src: the trained checkpoint, in residual form.
         job: data and recipe; its epochs are the budget, its seed the first of `seeds`.
         depths: blocks to keep.
-        out: directory for compare.json, compare.png, README.md and the finished runs.
+        out: directory for compare.json, compare.png (quality over latency), README.md and the finished runs.
         routes: any of ROUTES; None is all.
         noise: measured besides clean data, "gaussian:SD" or "salt-pepper:SHARE".
         alpha_end: alpha at the end of the ACN routes.
         overwrite: run again what is finished.
     Returns:
-        source (the whole network's quality), runs (one row per route, depth, seed), table (mean over seeds with the paired
-        difference to drop-last and its 95 % interval), budget.
+        whole (the untouched network's quality and latency), runs (one row per route, depth, seed), table (mean over seeds with the
+        paired difference to drop-last and its 95 % interval, and latency: seconds per example, the fastest of 20 rounds), budget.
     Raises:
         AcnError: in one line.
     """
@@ -100,6 +107,7 @@ def compare(
     (directory / "runs").mkdir(parents=True, exist_ok=True)
     runs, scores = _all_runs(setting, chosen, depths, seeds, directory / "runs", overwrite)
     clean = measure(teacher, eval_data)
+    seconds = _latency(teacher, depths, alpha_end)
     report = {
         "step": "compare",
         "source": source.name,
@@ -110,9 +118,11 @@ def compare(
         "alpha_end": alpha_end,
         "options": modeldir.options_of(**asdict(job)),
         "budget": _budget(teacher, job, depths),
-        "whole": summary(clean, data.task) | ({"noisy": measure(teacher, eval_data, noise=setting.noise).value} if setting.noise else {}),
+        "whole": summary(clean, data.task)
+        | ({"noisy": measure(teacher, eval_data, noise=setting.noise).value} if setting.noise else {})
+        | {"latency": seconds[len(checkpoint.structure_of(teacher).blocks), False]},
         "runs": runs,
-        "table": _table(runs, scores),
+        "table": [row | {"latency": seconds[row["depth"], row["route"].startswith("acn")]} for row in _table(runs, scores)],
         "machine": modeldir.machine(),
         "out": str(directory),
     }
@@ -131,6 +141,28 @@ def _budget(model: Any, job: Job, depths: tuple[int, ...]) -> dict[str, Any]:
         "epochs_at_depth": {str(k): round(equal_epochs(model, epochs, depth=k), 3) for k in depths},
         "epochs_with_prefix": round(equal_epochs(model, epochs, depth=whole, prefix=True), 3),
     }
+
+
+def _latency(model: Any, depths: tuple[int, ...], alpha_end: float) -> dict[tuple[int, bool], float]:
+    """Seconds per example at every depth and of the whole, as (depth, in the form of the ACN routes): torch, batch 1, one thread."""
+    architecture, whole = architecture_of(model.config), len(checkpoint.structure_of(model).blocks)
+    inputs = {k: v.to(next(model.parameters()).device) for k, v in inputs_for(model, 1, LENGTH, 0).items()}
+    calls: dict[tuple[int, bool], Callable[[], Any]] = {}
+    for depth in {*depths, whole}:
+        for converted in (False, True):
+            network = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the same weights: only the form differs
+            checkpoint.truncate_(network, depth)
+            if converted:
+                stack.set_alphas_(network, architecture, (alpha_end,) * depth, "block")
+            calls[depth, converted] = partial(_answer, network, inputs)
+    with fixed_threads(1), torch.inference_mode():
+        samples = interleave(list(calls.values()), repeats=20)
+    return {key: spread(found)["min"] for key, found in zip(calls, samples, strict=True)}  # other work on the machine only adds time
+
+
+def _answer(network: Any, inputs: dict[str, torch.Tensor]) -> float:
+    """Run a network until a number is there: an accelerator answers before it has computed."""
+    return float(checkpoint.first_output(network(**inputs)).flatten()[0])
 
 
 def _all_runs(
@@ -296,7 +328,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"Budget: {report['budget']['epochs_of_whole']:g} epochs of the whole network. Gain: above drop-last at the same depth, paired, 95 % interval.",
         "",
     ]
-    head = ["depth", "route", whole["metric"], "gain", *([f"under {noisy}", "gain"] if noisy else []), "seeds", "seconds"]
+    head = ["depth", "route", whole["metric"], "gain", *([f"under {noisy}", "gain"] if noisy else []), "ms", "seeds", "training seconds"]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in report["table"]:
         cells = [
@@ -306,8 +338,17 @@ def markdown(report: dict[str, Any]) -> str:
             gain(r, "clean"),
             *([f"{r['noisy']:.4f}", gain(r, "noisy")] if noisy else []),
         ]
-        lines.append("| " + " | ".join([*cells, str(r["seeds"]), f"{r['seconds']:.0f}"]) + " |")
-    return "\n".join([*lines, "", "![quality over depth](compare.png)", ""])
+        lines.append("| " + " | ".join([*cells, milliseconds(r), str(r["seeds"]), f"{r['seconds']:.0f}"]) + " |")
+    lines += [
+        "",
+        "ms: one example in torch on one thread, the fastest of 20 interleaved rounds; the whole network: " + milliseconds(whole) + ".",
+    ]
+    return "\n".join([*lines, "", "![quality over latency](compare.png)", ""])
+
+
+def milliseconds(row: dict[str, Any]) -> str:
+    """The latency of a row as text."""
+    return f"{1000 * row['latency']:.2f}"
 
 
 def gain(row: dict[str, Any], kind: str) -> str:
