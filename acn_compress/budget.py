@@ -1,7 +1,7 @@
 """Equal training budgets: floating-point operations of training, so that routes of different depth can be compared.
 
 A training step costs three forward passes of the student (one forward, two for the backward pass), one of the teacher if there
-is one, and with prefix readouts three readouts more. Optimizer and data loading are not counted; seconds are reported beside it.
+is one, and three readouts more for every prefix readout. Optimizer and data loading are not counted; seconds are reported beside it.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ def forward_flops(model: Any) -> tuple[float, float]:
     return outside, (whole - outside) / blocks
 
 
-def training_flops(model: Any, *, depth: int | None = None, teacher_depth: int | None = None, prefix: bool = False) -> float:
+def training_flops(model: Any, *, depth: int | None = None, teacher_depth: int | None = None, prefixes: int = 0) -> float:
     """Of one training example.
 
     Args:
         model: the student at any depth; blocks are taken to cost the same.
         depth: of the student while it trains; None is the model's own.
         teacher_depth: blocks of the teacher; None is no teacher.
-        prefix: a second readout per step.
+        prefixes: prefix readouts per step.
     """
     outside, block = forward_flops(model)
     own = len(structure_of(model).blocks) if depth is None else depth
-    student = 3 * (outside + own * block) + (3 * outside if prefix else 0.0)
+    student = 3 * (outside + own * block) + 3 * outside * prefixes
     return student + (0.0 if teacher_depth is None else outside + teacher_depth * block)
 
 
-def equal_epochs(model: Any, epochs: float, *, depth: int, teacher: bool = True, prefix: bool = False) -> float:
+def equal_epochs(model: Any, epochs: float, *, depth: int, teacher: bool = True, prefixes: int = 0) -> float:
     """Epochs that a network cut to `depth` may train for the price of `epochs` of the whole one (both with the same teacher)."""
     whole = len(structure_of(model).blocks)
     price = training_flops(model, teacher_depth=whole if teacher else None)
-    return epochs * price / training_flops(model, depth=depth, teacher_depth=whole if teacher else None, prefix=prefix)
+    return epochs * price / training_flops(model, depth=depth, teacher_depth=whole if teacher else None, prefixes=prefixes)
 
 
 def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:

@@ -70,6 +70,7 @@ DISTIL = Annotated[float, typer.Option(help="Weight of the distillation loss.")]
 TASK_WEIGHT = Annotated[float, typer.Option(help="Weight of the loss on the labels.")]
 TEMPERATURE = Annotated[float, typer.Option(help="Temperature of distillation.")]
 PREFIX = Annotated[float, typer.Option(help="Weight of the prefix loss: each step one random depth is read out and trained too. 0 = off.")]
+PREFIX_DEPTHS = Annotated[str | None, typer.Option(help="Depths read out in every step instead of a random one, for example 3,4,6.")]
 ACCUMULATE = Annotated[int, typer.Option(min=1, help="Batches per optimizer step.")]
 PRECISION = Annotated[Precision, typer.Option(help="auto uses bfloat16 where the hardware multiplies it and the model gains.")]
 CHECKPOINTING = Annotated[bool, typer.Option("--checkpointing", help="Gradient checkpointing: less memory, more time.")]
@@ -150,8 +151,17 @@ def _job(data: str, options: dict[str, Any]) -> Any:
     from acn_compress.job import Training, as_job
 
     columns = _columns(options["label_column"], options["image_column"], options["text_column"])
-    known = {k: v for k, v in options.items() if k in Training.__annotations__ and k != "columns"}
+    known = {k: v for k, v in options.items() if k in Training.__annotations__ and k not in {"columns", "prefix_depths"}}
+    if (given := options.get("prefix_depths")) is not None:
+        known["prefix_depths"] = _numbers("prefix_depths", given)
     return as_job(data, {**known, "columns": columns})  # type: ignore[typeddict-item]
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(d) for d in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{name} is '{text}', expected whole numbers with commas, for example 3,4,6.") from None
 
 
 def _progress() -> Any:
@@ -178,7 +188,7 @@ def convert(
     init: Annotated[Init, typer.Option(help="random trains the form from scratch; SRC is then a config.")] = "source",
     task: TASK = None, teacher: TEACHER = None, eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05,
     weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5,
-    temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto",
+    temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, prefix_depths: PREFIX_DEPTHS = None, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto",
     checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
     label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None,
     seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False, overwrite: OVERWRITE = False,
@@ -210,7 +220,7 @@ def finetune(
     task: TASK = None,
     eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05,
     label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0,
-    prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False,
+    prefix_loss: PREFIX = 0.0, prefix_depths: PREFIX_DEPTHS = None, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False,
     augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None,
     image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False,
     overwrite: OVERWRITE = False,
@@ -295,7 +305,7 @@ def prune(
     data: MAYBE_DATA = None,
     epochs: Annotated[float, typer.Option(help="Recovery training after pruning, distilling from SRC; 0 = none, --data is then only measured on.")] = 0.0,
     eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
-    distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, accumulate: ACCUMULATE = 1,
+    distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, prefix_depths: PREFIX_DEPTHS = None, accumulate: ACCUMULATE = 1,
     precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None,
     eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
     config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False, overwrite: OVERWRITE = False,
@@ -365,12 +375,8 @@ def compare(
     options = locals()
     from acn_compress.steps.compare import compare as step
 
-    try:
-        wanted = tuple(int(d) for d in depths.split(","))
-    except ValueError:
-        raise ConfigError(f"depths is '{depths}', expected whole numbers with commas, for example 3,4,6.") from None
     return step(
-        src, _job(data, options), depths=wanted, out=out, seeds=seeds, routes=None if routes is None else tuple(routes.split(",")), noise=noise,
+        src, _job(data, options), depths=_numbers("depths", depths), out=out, seeds=seeds, routes=None if routes is None else tuple(routes.split(",")), noise=noise,
         alpha_end=alpha_end, config=config, device=_device(device), overwrite=overwrite, progress=_progress(),
     )  # fmt: skip
 

@@ -70,6 +70,7 @@ class Training(TypedDict, total=False):
     task_weight: float
     temperature: float
     prefix_loss: float
+    prefix_depths: tuple[int, ...]
     accumulate: int
     precision: str
     checkpointing: bool

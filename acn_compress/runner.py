@@ -19,7 +19,7 @@ from acn_compress import checkpoint, modeldir, report
 from acn_compress.budget import training_flops
 from acn_compress.data import Columns, has_eval_split
 from acn_compress.errors import ConfigError, DataError, ModelDirError
-from acn_compress.job import as_job
+from acn_compress.job import Job, as_job
 from acn_compress.recipe import TRAINING, Recipe, Step
 from acn_compress.steps.inspect import inspect
 from acn_compress.training import Progress, state_directory
@@ -140,7 +140,7 @@ def _open(directory: Path, overwrite: bool) -> dict[str, Any]:
     return record
 
 
-def _job(recipe: Recipe, training: dict[str, Any]) -> Any:
+def _job(recipe: Recipe, training: dict[str, Any]) -> Job:
     """A training job on the recipe's data."""
     common = {k: getattr(recipe, k) for k in ("eval_data", "limit", "eval_limit", "augment", "max_length", "seed")}
     return as_job(recipe.data, {**common, **training, "columns": _columns(recipe)})  # type: ignore[typeddict-item]
@@ -224,7 +224,14 @@ def _run_step(state: _Run, step: Step, source: str | None, place: Path, drop: tu
     }  # fmt: skip
     match step.verb:
         case "finetune" if drop is not None:
-            finetune(source, place, _job(recipe, training | {"epochs": drop[1], "prefix_loss": 0.0}), depth=drop[0], **own, **trained)
+            finetune(
+                source,
+                place,
+                _job(recipe, training | {"epochs": drop[1], "prefix_loss": 0.0, "prefix_depths": ()}),
+                depth=drop[0],
+                **own,
+                **trained,
+            )
         case "finetune":
             finetune(source, place, _job(recipe, training), **own, **trained)
         case "convert":
@@ -255,7 +262,7 @@ def _baseline_plan(recipe: Recipe) -> list[Step]:
     if not recipe.baseline or not cut or not any(recipe.trains(s) for s in recipe.steps if s.verb == "convert"):
         return []
     converted = next(s for s in reversed(recipe.steps) if s.verb == "convert").options.given()
-    same = {k: v for k, v in converted.items() if k in TRAINING - {"epochs", "prefix_loss"}}
+    same = {k: v for k, v in converted.items() if k in TRAINING - {"epochs", "prefix_loss", "prefix_depths"}}
     rest = [s for s in recipe.steps[cuts[-1] + 1 :] if s.verb in {"finetune", "prune"}]
     return [Step.model_validate({"finetune": {"teacher": "original", **same}}), *rest]
 
@@ -297,5 +304,5 @@ def _spent(recipe: Recipe, step: Step, whole: Any, depth: int, blocks: int) -> f
     """Operations per training example of a step, times its epochs."""
     training = recipe.training_of(step)
     taught = step.verb != "finetune" or step.options.teacher is not None
-    epochs: float = _job(recipe, training).recipe.epochs
-    return epochs * training_flops(whole, depth=depth, teacher_depth=blocks if taught else None, prefix=bool(training.get("prefix_loss")))
+    how = _job(recipe, training).recipe
+    return how.epochs * training_flops(whole, depth=depth, teacher_depth=blocks if taught else None, prefixes=how.prefixes)

@@ -1,7 +1,7 @@
 """Training: transformers' Trainer as the engine, with our loss, alpha schedule, masks and interruption on top.
 
     loss = task_weight * task loss + distil_weight * T^2 KL(teacher || student)
-           [+ prefix_loss * the same loss of one sampled depth k, read out through the shared head]
+           [+ prefix_loss * the same loss of one sampled depth k, or the mean over chosen depths, read out through the shared head]
 
 Distillation: Hinton et al., arXiv 1503.02531. Prefix readouts: LayerSkip, arXiv 2404.16710, applied to y_k.
 """
@@ -73,7 +73,8 @@ class Recipe:
         label_smoothing: of the task loss.
         distil_weight, task_weight: of the two losses; distil_weight only counts with a teacher.
         temperature: of distillation.
-        prefix_loss: of the loss of one random depth per step; 0 turns prefix readouts off.
+        prefix_loss: of the loss of prefix readouts; 0 turns them off.
+        prefix_depths: the depths read out in every step (their mean counts); none is one random depth per step.
         accumulate: batches per optimizer step.
         precision: "auto" uses bfloat16 autocast where the processor has it and the model is wide enough to gain.
         checkpointing: gradient checkpointing.
@@ -90,10 +91,16 @@ class Recipe:
     task_weight: float = 0.5
     temperature: float = 2.0
     prefix_loss: float = 0.0
+    prefix_depths: tuple[int, ...] = ()
     accumulate: int = 1
     precision: str = "auto"
     checkpointing: bool = False
     seed: int = 0
+
+    @property
+    def prefixes(self) -> int:
+        """Prefix readouts per step."""
+        return 0 if self.prefix_loss == 0 else len(self.prefix_depths) or 1
 
     def __post_init__(self) -> None:
         for name, ok, want in (
@@ -105,6 +112,7 @@ class Recipe:
             ("task_weight", self.task_weight >= 0, "at least 0"),
             ("temperature", self.temperature > 0, "more than 0"),
             ("prefix_loss", self.prefix_loss >= 0, "at least 0"),
+            ("prefix_depths", not self.prefix_depths or self.prefix_loss > 0, "none while prefix_loss is 0 (--prefix-loss 1)"),
             ("accumulate", self.accumulate >= 1, "at least 1"),
             ("precision", self.precision in {"auto", "fp32", "bf16"}, "auto, fp32 or bf16"),
         ):
@@ -171,6 +179,9 @@ def fit(
         raise ConfigError(
             "checkpointing does not work with timm models: it would bypass the long sum. Leave it out; accumulate saves memory too."
         )
+    blocks = len(structure_of(model).blocks)
+    if unknown := [d for d in recipe.prefix_depths if not 1 <= d < blocks]:
+        raise ConfigError(f"prefix_depths has {unknown[0]}, but the model has {blocks} blocks. Choose depths from 1 to {blocks - 1}.")
     set_seed(recipe.seed)
     bf16, lr = _use_bf16(model, recipe.precision), _learning_rate(architecture.modality, recipe.lr)
     if walk is not None:
@@ -356,10 +367,12 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         inner = self.accelerator.unwrap_model(model)
         with stack.recording(inner, self.architecture) as prefixes:
             full = self._loss(score(self.task, model(**given), batch), target)
-        depth = int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0
-        with stack.injecting(inner, self.architecture, prefixes[depth]):
-            shallow = self._loss(score(self.task, model(**given), batch), target)
-        return full + self.recipe.prefix_loss * shallow
+        depths = self.recipe.prefix_depths or (int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0,)
+        shallow = full.new_zeros(())
+        for depth in depths:
+            with stack.injecting(inner, self.architecture, prefixes[depth]):
+                shallow = shallow + self._loss(score(self.task, model(**given), batch), target)
+        return full + self.recipe.prefix_loss / len(depths) * shallow
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         sizes = self.train_dataset.data.examples.sizes

@@ -27,7 +27,7 @@ def test_a_budget_buys_the_same_operations_at_every_depth(digits_vit: Path) -> N
         spent = equal_epochs(model, 2.0, depth=depth) * training_flops(model, depth=depth, teacher_depth=3)
         assert spent == pytest.approx(2.0 * (4 * outside + 4 * 3 * block))
     assert equal_epochs(model, 2.0, depth=3) == pytest.approx(2.0)
-    assert equal_epochs(model, 2.0, depth=3, prefix=True) < 2.0
+    assert equal_epochs(model, 2.0, depth=3, prefixes=2) < equal_epochs(model, 2.0, depth=3, prefixes=1) < 2.0
 
 
 def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from acn_compress.errors import ConfigError, DataError, Interrupted
 from acn_compress.job import Job
 from acn_compress.steps.convert import convert
 from acn_compress.steps.finetune import finetune
+from acn_compress.steps.profile import profile
 from acn_compress.training import Recipe, Walk, state_directory
 
 
@@ -67,6 +68,19 @@ def test_learned_alphas_move_and_end_as_plain_numbers(digits_vit: Path, tmp_path
     alpha = checkpoint.structure_of(model).alpha
     assert all(0 <= a <= 1 for a in alpha) and any(0 < a < 1 for a in alpha)
     assert not [k for k in model.state_dict() if "learned" in k]
+
+
+def test_chosen_prefix_depths_are_what_is_trained(digits_vit: Path, tmp_path: Path) -> None:
+    def loss_at_depth_1(name: str, **options: Any) -> float:
+        convert(digits_vit, tmp_path / name, "digits", epochs=2, batch_size=32, lr=1e-3, **options)
+        depths: list[dict[str, float]] = profile(tmp_path / name, data="digits")["depths"]
+        return depths[1]["loss"]
+
+    assert loss_at_depth_1("chosen", prefix_loss=3.0, prefix_depths=(1,)) < 0.95 * loss_at_depth_1("none")
+    with pytest.raises(ConfigError, match=r"prefix_depths has 3, but the model has 3 blocks. Choose depths from 1 to 2"):
+        convert(digits_vit, tmp_path / "x", "digits", epochs=0.1, prefix_loss=1.0, prefix_depths=(3,))
+    with pytest.raises(ConfigError, match=r"prefix_depths is \(1,\), expected none while prefix_loss is 0"):
+        convert(digits_vit, tmp_path / "x", "digits", epochs=0.1, prefix_depths=(1,))
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(digits_vit: Path, tmp_path: Path) -> None:

