@@ -243,7 +243,9 @@ def read(where: str | Path) -> Recipe:
     try:
         recipe = Recipe.model_validate({"name": path.stem} | data)
     except ValidationError as error:
-        faults += [(_line(lines, _loc(e)), _loc(e), _say(e)) for e in error.errors()]
+        # pydantic also calls a list too short for the items whose own faults it has told
+        errors = [e for e in error.errors() if not (e["type"] == "too_short" and e["input"])]
+        faults += [(_line(lines, _loc(e)), _loc(e), _say(e)) for e in errors]
     else:
         faults += [(_line(lines, loc), loc, text) for loc, text in _across(recipe)]
     if faults:
