@@ -26,7 +26,7 @@ app = typer.Typer(
 
 Layer = Literal["block", "branch", "plain"]
 Bound = Literal["upper", "point"]
-Method = Literal["structured", "magnitude"]
+Method = Literal["structured", "magnitude", "movement"]
 Scope = Literal["global", "layer"]
 Format = Literal["onnx", "safetensors"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -298,19 +298,22 @@ def prune(
     src: SRC, out: OUT,
     target_sparsity: Annotated[float, typer.Option(help=(
         "Share in 0..1. structured: of the parameters of attention heads and MLP features of the blocks, removed. "
-        "magnitude: of the weights in the weight matrices of the blocks, set to zero."
+        "magnitude, movement: of the weights in the weight matrices of the blocks, set to zero."
     ))],
-    method: Annotated[Method, typer.Option(help="structured is smaller and faster; magnitude only sets zeros.")] = "structured",
+    method: Annotated[Method, typer.Option(help=(
+        "structured is smaller and faster; the others only set zeros: magnitude the smallest weights, then trains; "
+        "movement those that training moves towards zero, while it trains (needs --data and --epochs)."
+    ))] = "structured",
     scope: Annotated[Scope, typer.Option(help="One ranking over all blocks, or the same share in each layer.")] = "global",
     data: MAYBE_DATA = None,
-    epochs: Annotated[float, typer.Option(help="Recovery training after pruning, distilling from SRC; 0 = none, --data is then only measured on.")] = 0.0,
+    epochs: Annotated[float, typer.Option(help="Training after pruning (movement: while pruning), distilling from SRC; 0 = none, --data is then only measured on.")] = 0.0,
     eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
     distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, prefix_depths: PREFIX_DEPTHS = None, accumulate: ACCUMULATE = 1,
     precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None,
     eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
     config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False, overwrite: OVERWRITE = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Remove heads and MLP features (structured) or set small weights to zero (magnitude); recover with --data and --epochs."""
+    """Remove heads and MLP features (structured) or set weights to zero (magnitude, movement); recover with --data and --epochs."""
     options = locals()
     from acn_compress.steps.prune import prune as step
 

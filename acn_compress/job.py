@@ -11,7 +11,7 @@ from acn_compress.errors import ConfigError
 from acn_compress.modeldir import Source
 from acn_compress.quality import change, measure
 from acn_compress.tasks import task_of
-from acn_compress.training import Progress, Recipe, Walk, fit
+from acn_compress.training import Hook, Progress, Recipe, Walk, fit
 
 GLANCE = 1000  # examples measured once per epoch for the progress display
 
@@ -106,6 +106,7 @@ def run_job(
     teacher: Any = None,
     reference: Any = None,
     walk: Walk | None = None,
+    hook: Hook | None = None,
     state: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -125,7 +126,9 @@ def run_job(
     data, eval_data = job.train_split(model, source, teacher), job.eval_split(model, source, teacher)
     before = None if eval_data is None else measure(reference or model, eval_data)
     glance = None if eval_data is None else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
-    result = fit(model, data, job.recipe, walk=walk, teacher=teacher, eval_data=glance, state=state, resume=resume, progress=progress)
+    result = fit(
+        model, data, job.recipe, walk=walk, hook=hook, teacher=teacher, eval_data=glance, state=state, resume=resume, progress=progress
+    )
     report: dict[str, Any] = {
         "data": data.name,
         "examples": len(data),

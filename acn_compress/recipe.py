@@ -109,11 +109,17 @@ class Truncate(_Closed):
 
 
 class Prune(Training):
-    """Remove heads and MLP features, or set small weights to zero."""
+    """Remove heads and MLP features, or set weights to zero."""
 
     target_sparsity: Annotated[float, Field(ge=0, lt=1)] = Field(description="share of the prunable parameters")
-    method: Literal["structured", "magnitude"] | None = Field(None, description="structured or magnitude")
+    method: Literal["structured", "magnitude", "movement"] | None = Field(None, description="structured, magnitude or movement")
     scope: Literal["global", "layer"] | None = Field(None, description="one ranking, or the same share everywhere")
+
+    @model_validator(mode="after")
+    def _movement_needs_epochs(self) -> Prune:
+        if self.method == "movement" and self.epochs is None:
+            raise ValueError("with method movement prunes while it trains, and needs epochs of its own")
+        return self
 
 
 class Export(_Closed):
@@ -238,7 +244,9 @@ def read(where: str | Path) -> Recipe:
     try:
         recipe = Recipe.model_validate({"name": path.stem} | data)
     except ValidationError as error:
-        faults += [(_line(lines, _loc(e)), _loc(e), _say(e)) for e in error.errors()]
+        # pydantic also calls a list too short for the items whose own faults it has told
+        errors = [e for e in error.errors() if not (e["type"] == "too_short" and e["input"])]
+        faults += [(_line(lines, _loc(e)), _loc(e), _say(e)) for e in errors]
     else:
         faults += [(_line(lines, loc), loc, text) for loc, text in _across(recipe)]
     if faults:

@@ -31,7 +31,7 @@ class Structure(BaseModel):
     source_blocks: int = Field(ge=1, description="blocks of the first source")
     widths: tuple[dict[str, int], ...] | None = Field(default=None, description="per block: units kept of each prunable width; null = all")
     sparsity: float = Field(
-        default=0.0, ge=0.0, lt=1.0, description="share of zeros among the weight matrices of the blocks (magnitude pruning)"
+        default=0.0, ge=0.0, lt=1.0, description="share of zeros among the weight matrices of the blocks (magnitude or movement pruning)"
     )
 
     @model_validator(mode="after")

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from acn_compress import stack
+from acn_compress import stack, zeros
 from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import set_structure_, structure_of
 from acn_compress.data import Data
@@ -120,6 +120,15 @@ class Recipe:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, expected {want}.")
 
 
+class Hook(Protocol):
+    """What takes part in every optimizer step of a run of `steps`, of which `step` (from 0) is under way; saved with the checkpoint."""
+
+    def on_backward(self, step: int, steps: int) -> None: ...  # gradients are whole, not yet clipped
+    def on_step(self, step: int, steps: int) -> None: ...  # the optimizer has moved the weights
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
 @dataclass
 class Fit:
     """What training did."""
@@ -142,19 +151,21 @@ def fit(
     recipe: Recipe,
     *,
     walk: Walk | None = None,
+    hook: Hook | None = None,
     teacher: Any = None,
     eval_data: Data | None = None,
     state: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train `model` in place. The zeros of a magnitude-pruned model (sparsity > 0) stay zeros.
+    """Train `model` in place. The zeros of a model pruned to zeros (sparsity > 0) stay zeros.
 
     Args:
         model: in evaluation or training mode; left in evaluation mode.
         data: to train on.
         recipe: how.
         walk: how alpha moves; None leaves it.
+        hook: called in every step.
         teacher: distilled from, on the same batches.
         eval_data: measured once per epoch, for the progress display and the history.
         state: directory of the training checkpoint, for Ctrl-C and `resume`; removed when training ends well.
@@ -192,14 +203,14 @@ def fit(
         shutil.rmtree(state, ignore_errors=True)
     directory = state or Path(".")
     total = max(1, round(recipe.epochs * (len(data) // recipe.batch_size) / recipe.accumulate))
-    hooks = _Hooks(model, walk, total, progress, eval_data, recipe.seed)
+    hooks = _Hooks(model, walk, hook, total, progress, eval_data, recipe.seed)
     trainer = _Trainer(
         model=model,
         args=_arguments(model, recipe, directory, total, lr, bf16, save=state is not None),
         train_dataset=_Dataset(data),
         data_collator=_Collate(data, recipe.seed),
         callbacks=[hooks],
-        setup=(recipe, teacher, data.task, architecture),
+        setup=(recipe, teacher, data.task, architecture, hook),
     )
     trainer.remove_callback(_printer())
     if recipe.checkpointing:
@@ -350,9 +361,9 @@ def _seed_of(*numbers: int) -> int:
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     """Our loss; checkpoints keep the names of the model in memory."""
 
-    def __init__(self, *, setup: tuple[Recipe, Any, str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, setup: tuple[Recipe, Any, str, Any, Hook | None], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.recipe, self.teacher, self.task, self.architecture = setup
+        self.recipe, self.teacher, self.task, self.architecture, self.hook = setup
         self.model_accepts_loss_kwargs = False
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
@@ -374,6 +385,12 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
                 shallow = shallow + self._loss(score(self.task, model(**given), batch), target)
         return full + self.recipe.prefix_loss / len(depths) * shallow
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().training_step(*args, **kwargs)
+        if self.hook is not None and self.accelerator.sync_gradients:  # the last batch of the step
+            self.hook.on_backward(self.state.global_step, self.state.max_steps)
+        return loss
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         sizes = self.train_dataset.data.examples.sizes
         if sizes is None:
@@ -393,24 +410,34 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         return [n for n in super().get_decay_parameter_names(model) if not n.endswith("acn_learned")]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        from safetensors.torch import save_model
+        from safetensors.torch import save_file, save_model
 
-        Path(output_dir or self.args.output_dir).mkdir(parents=True, exist_ok=True)
-        save_model(self.accelerator.unwrap_model(self.model), str(Path(output_dir or self.args.output_dir) / "model.safetensors"))
+        directory = Path(output_dir or self.args.output_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        save_model(self.accelerator.unwrap_model(self.model), str(directory / "model.safetensors"))
+        if self.hook is not None:
+            save_file(self.hook.state_dict(), directory / "hook.safetensors")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        from safetensors.torch import load_model
+        from safetensors.torch import load_file, load_model
 
         load_model(model or self.model, str(Path(resume_from_checkpoint) / "model.safetensors"), strict=True)
+        if (path := Path(resume_from_checkpoint) / "hook.safetensors").is_file() != (self.hook is not None):
+            raise ConfigError(f"{path.parent} is the training checkpoint of another method. Give the same options, or leave out --resume.")
+        if self.hook is not None:
+            self.hook.load_state_dict(load_file(path))
 
 
 class _Hooks(TrainerCallback):  # type: ignore[misc]
     """The alpha schedule as a pure function of the step, masks, progress and interruption."""
 
-    def __init__(self, model: Any, walk: Walk | None, total: int, progress: Progress | None, eval_data: Data | None, seed: int) -> None:
-        self.model, self.walk, self.total, self.progress, self.eval_data, self.seed = model, walk, total, progress, eval_data, seed
+    def __init__(
+        self, model: Any, walk: Walk | None, hook: Hook | None, total: int, progress: Progress | None, eval_data: Data | None, seed: int
+    ) -> None:
+        self.model, self.walk, self.hook, self.total, self.progress = model, walk, hook, total, progress
+        self.eval_data, self.seed = eval_data, seed
         self.architecture = architecture_of(model.config)
-        self.zeros = _zeros(model) if structure_of(model).sparsity > 0 else []
+        self.zeros = zeros.places(model) if structure_of(model).sparsity > 0 else []
         self.interrupted, self.step = False, 0
         self.metric: float | None = None
         self.history: list[dict[str, Any]] = []
@@ -431,6 +458,8 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
                 weight.masked_fill_(zero, 0.0)
             if self.walk is not None and self.walk.learned:
                 stack.clamp_learned_(self.model, self.architecture)
+        if self.hook is not None:
+            self.hook.on_step(state.global_step, self.total)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.step = state.global_step
@@ -463,12 +492,6 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
         with torch.no_grad():
             values = [a for block in stack.blocks_of(self.model, self.architecture) for a in stack.current_alphas(block)]
         return sum(float(a) for a in values) / len(values)
-
-
-def _zeros(model: Any) -> list[tuple[Tensor, Tensor]]:
-    """Every weight matrix of the blocks with the places where it is zero."""
-    blocks = stack.blocks_of(model, architecture_of(model.config))
-    return [(p, p == 0) for block in blocks for p in block.parameters() if p.dim() == 2]
 
 
 @contextmanager

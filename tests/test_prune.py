@@ -342,7 +342,7 @@ def test_gzip_bytes_are_what_gzip_makes_of_the_file(tmp_path: Path) -> None:
         ({"target_sparsity": 1.0}, r"target_sparsity is 1\.0, expected a share in \[0, 1\)"),
         ({"target_sparsity": -0.1}, r"target_sparsity is -0\.1, expected a share"),
         ({"target_sparsity": float("nan")}, r"target_sparsity is nan, expected a share"),
-        ({"target_sparsity": 0.5, "method": "lottery"}, "method is 'lottery', expected one of: magnitude, structured"),
+        ({"target_sparsity": 0.5, "method": "lottery"}, "method is 'lottery', expected one of: magnitude, movement, structured"),
         ({"target_sparsity": 0.5, "scope": "block"}, "scope is 'block', expected one of: global, layer"),
         ({"target_sparsity": 0.5, "epochs": 1}, "epochs is given without data"),
         ({"target_sparsity": 0.5, "lr": 0.1}, "lr is given without data"),

@@ -112,3 +112,11 @@ def test_another_checkpoint_replaces_the_training_from_scratch() -> None:
     assert [s.verb for s in mine.steps] == [s.verb for s in quickstart.steps][1:]
     assert quickstart.starting_at(None, None) is quickstart
     assert isinstance(mine, Recipe)
+
+
+def test_a_fault_in_the_only_step_is_told_once(tmp_path: Path) -> None:
+    text = "source: m\ndata: digits\nsteps:\n  - prune: {target_sparsity: 2}\n"
+    assert faults(tmp_path, text) == ["4: steps.1.prune.target_sparsity is 2, expected: less than 1."]
+    assert faults(tmp_path, "source: m\ndata: digits\nsteps: []\n")[0].startswith(
+        "3: steps is [], expected: tuple should have at least 1 item"
+    )

@@ -1,7 +1,7 @@
-"""Pruning: zeros among the blocks' weights (magnitude), or whole heads and MLP features removed (structured).
+"""Pruning: zeros among the blocks' weights (magnitude, movement), or whole heads and MLP features removed (structured).
 
-Structured pruning ranks units by the group L2 norm of Torch-Pruning (`GroupMagnitudeImportance(p=2, normalizer="mean")`,
-arXiv 2301.12900) over every weight and bias that belongs to a unit, and cuts them through the widths its architecture names,
+Magnitude and structured prune first and train afterwards; movement prunes while it trains (`acn_compress.movement`). Structured
+pruning ranks units by the group L2 norm of Torch-Pruning (`GroupMagnitudeImportance(p=2, normalizer="mean")`, arXiv 2301.12900) over every weight and bias that belongs to a unit, and cuts them through the widths its architecture names,
 so fused projections, key/value groups and transposed weights cannot be missed. The result is compared with the masked original.
 """
 
@@ -9,31 +9,32 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
 
-from acn_compress import checkpoint, output, widths
+from acn_compress import checkpoint, output, widths, zeros
 from acn_compress.architectures import Architecture, Width, architecture_of
 from acn_compress.errors import ConfigError, VerificationError
 from acn_compress.modeldir import Source, check_out, find_source
 from acn_compress.stack import blocks_of
+from acn_compress.zeros import Scope, matrices
 
 if TYPE_CHECKING:
     from acn_compress.job import Job, Training
     from acn_compress.training import Progress
 
-Method = Literal["magnitude", "structured"]
-Scope = Literal["global", "layer"]
+Method = Literal["magnitude", "movement", "structured"]
 
 # largest allowed difference to the masked original, as a share of max(1, largest output); half precision rounds every product
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-INFINITY = 0x7F800000  # the bits of infinity; what is beyond is no number
 ZEROS_NOTE = "Zeros make neither the dense file smaller nor the model faster: only a compressed copy of the file (gzip_bytes) shrinks."
+NEEDS_TRAINING = "method is 'movement', which prunes while it trains and needs data and more than 0 epochs."
 UNITS_NOTE = "Removed heads and features are gone from the file and from every forward pass."
 
 
@@ -54,47 +55,54 @@ def prune(
     progress: Progress | None = None,
     **training: Unpack[Training],
 ) -> dict[str, Any]:
-    """Prune a model, and with `data` and `epochs` train it back, distilling from the unpruned source.
+    """Prune a model, and with `data` and `epochs` train it back (movement: while training), distilling from the unpruned source.
 
     Args:
         src: model directory, Hub id, or weight file.
         out: the model directory to write.
         target_sparsity: a share in [0, 1), of the model as it comes; 0 changes nothing.
-            magnitude: share of zeros among the weight matrices (2-D weights of linear layers) of the blocks; zeros already there count.
+            magnitude, movement: share of zeros among the weight matrices (2-D weights of linear layers) of the blocks; zeros already there count.
             structured: share of the parameters of the prunable units (attention heads, or key/value groups with their heads;
             MLP features; with biases) that are removed. Never more than asked; scope global falls short by less than one unit,
             scope layer by less than one unit of each width.
-        method: "magnitude" sets the smallest weights to zero, "structured" removes whole units.
-        scope: where the share holds. magnitude: "global" is one threshold across all blocks, "layer" the same share in each matrix.
+        method: "magnitude" sets the smallest weights to zero, "movement" those that training moves towards zero, "structured" removes
+            whole units.
+        scope: where the share holds. magnitude, movement: "global" is one threshold across all blocks, "layer" the same share in each matrix.
             structured: "global" ranks units across blocks by their squared L2 norm over the mean of their width in that block
             (so neither the scale of a layer nor the size of a unit counts), "layer" removes the same share of each width.
             At least one unit of every width stays.
         data: to train on after pruning, with `training` as options; without epochs it is only measured on. Pruned weights stay zero,
-            removed units stay away.
+            removed units stay away. Movement needs data and epochs.
         job: data and training recipe in one object, instead of `data` and options.
         recover: False only measures on the job's data.
     Returns:
         The report: what was asked and achieved, of what, per block (see `prune_`); with data before, after, paired
         drop; with training what it did.
     Raises:
-        ConfigError: for a share that cannot be meant or reached.
+        ConfigError: for a share that cannot be meant or reached, and for movement without training.
         VerificationError: if the cut model differs from the masked original.
     """
     check_options(target_sparsity, method, scope)
     job, recover = _job(data, job, recover, training)
     trained = job if recover else None
+    if method == "movement" and trained is None:
+        raise ConfigError(f"{NEEDS_TRAINING} Give both, or choose magnitude.")
     source = find_source(src, config=config)
     check_out(out, source=source, overwrite=overwrite or resume)
     model = checkpoint.load_source(source, device=device)
     teacher = None if job is None else copy.deepcopy(model)
-    report = prune_(model, target_sparsity, method, scope)
-    if trained is not None:
-        report |= _recover(model, teacher, source, trained, out, resume, progress)
-    elif job is not None:
-        from acn_compress.job import measure_job
+    train = None if trained is None else _training(model, teacher, source, trained, out, resume, progress)
+    if method == "movement" and train is not None:
+        report = _pruned_(model, target_sparsity, method, scope, partial(_movement_, train=train))
+    else:
+        report = prune_(model, target_sparsity, method, scope)
+        if train is not None:
+            report |= _recover(model, train)
+        elif job is not None:
+            from acn_compress.job import measure_job
 
-        report |= measure_job(model, source, job, teacher)
-    if method == "magnitude":
+            report |= measure_job(model, source, job, teacher)
+    if method != "structured":
         report |= {"gzip_bytes": _gzip_bytes(model)}
     options = {
         "target_sparsity": target_sparsity,
@@ -124,18 +132,25 @@ def _job(data: str | None, job: Job | None, recover: bool, training: Training) -
     return as_job(data, training), recover
 
 
-def _recover(
+def _training(
     model: Any, teacher: Any, source: Source, job: Job, out: str | Path, resume: bool, progress: Progress | None
-) -> dict[str, Any]:
-    """Train the pruned model; the engine holds its zeros, which is checked. Returns the job's part of the report."""
+) -> Callable[..., dict[str, Any]]:
+    """The training that belongs to the pruning, not begun; it returns the job's part of the report."""
     from acn_compress.job import run_job
     from acn_compress.training import state_directory
 
+    return partial(
+        run_job, model, source, job, teacher=teacher, reference=teacher, state=state_directory(out), resume=resume, progress=progress
+    )
+
+
+def _recover(model: Any, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Train the pruned model; the engine holds its zeros, which is checked. Returns the job's part of the report."""
     sparse = checkpoint.structure_of(model).sparsity > 0
-    zeros = _zeros(list(matrices(model).values()))
-    report = run_job(model, source, job, teacher=teacher, reference=teacher, state=state_directory(out), resume=resume, progress=progress)
-    if sparse and (found := _zeros(list(matrices(model).values()))) != zeros:
-        raise VerificationError(f"training left {found:,} zeros of {zeros:,}. Please report this.")
+    expected = zeros.count(list(matrices(model).values()))
+    report = train()
+    if sparse and (found := zeros.count(list(matrices(model).values()))) != expected:
+        raise VerificationError(f"training left {found:,} zeros of {expected:,}. Please report this.")
     return report
 
 
@@ -157,14 +172,22 @@ def prune_(model: Any, target_sparsity: float, method: Method = "structured", sc
 
     Returns:
         method, scope, target, achieved, of (what the share is a share of), parameters before and after, note; for magnitude
-        zeros, weights and the sparsity of each matrix; for structured the widths before and after, what stayed unchanged, and
+        (and movement, which only `prune` can do) zeros, weights and the sparsity of each matrix; for structured the widths before and after, what stayed unchanged, and
         the measured max_difference to the masked original with the tolerance it had to meet.
     Raises:
         ConfigError, VerificationError: as `prune`.
     """
     check_options(target_sparsity, method, scope)
+    if method == "movement":
+        raise ConfigError(f"{NEEDS_TRAINING} Call prune with both.")
+    return _pruned_(model, target_sparsity, method, scope, _magnitude_ if method == "magnitude" else _structured_)
+
+
+def _pruned_(
+    model: Any, target_sparsity: float, method: Method, scope: Scope, prune_method_: Callable[[Any, float, Scope], dict[str, Any]]
+) -> dict[str, Any]:
+    """Prune by one method; the report of `prune_` from what it found."""
     before, structure = checkpoint.parameters(model), checkpoint.structure_of(model)
-    prune_method_ = _magnitude_ if method == "magnitude" else _structured_
     found = prune_method_(model, target_sparsity, scope)
     after = {"parameters_before": before, "parameters_after": checkpoint.parameters(model)}
     report = {"method": method, "scope": scope, "target": target_sparsity, **found, **after}
@@ -173,85 +196,53 @@ def prune_(model: Any, target_sparsity: float, method: Method = "structured", sc
     return report
 
 
-def matrices(model: Any) -> dict[str, nn.Parameter]:
-    """The weight matrices magnitude pruning works on, by "block.layer": the 2-D weights of the blocks' linear layers."""
-    return {
-        f"{i}.{name}": cast(nn.Parameter, module.weight)
-        for i, block in enumerate(blocks_of(model, architecture_of(model.config)))
-        for name, module in block.named_modules()
-        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
-    }
-
-
-def _zeros(weights: Sequence[Tensor]) -> int:
-    return sum(int((w == 0).sum()) for w in weights)
-
-
 def _magnitude_(model: Any, target: float, scope: Scope) -> dict[str, Any]:
     named = matrices(model)
-    groups = {"the blocks": list(named.values())} if scope == "global" else {name: [weight] for name, weight in named.items()}
-    wanted = {where: _zeros_wanted(weights, target, where) for where, weights in groups.items()}
+    groups = {where: [named[name] for name in names] for where, names in zeros.groups(model, scope).items()}
+    wanted = {where: zeros.wanted(weights, target, where) for where, weights in groups.items()}
     for where, weights in groups.items():
         _zero_smallest_(weights, wanted[where])
-    total, zeros = sum(w.numel() for w in named.values()), _zeros(list(named.values()))
+    return _record_zeros_(model, target)
+
+
+def _movement_(model: Any, target: float, scope: Scope, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Train with the pruning hooked in; a target of 0 only trains."""
+    from acn_compress.movement import Movement
+
+    hook = Movement(model, target, scope) if target > 0 else None
+    report = train(hook=hook)
+    found = _record_zeros_(model, target)
+    if hook is not None and found["zeros"] < hook.wanted:  # more: training itself may bring a weight to zero
+        raise VerificationError(f"training left {found['zeros']:,} zeros of {hook.wanted:,}. Please report this.")
+    return found | report
+
+
+def _record_zeros_(model: Any, target: float) -> dict[str, Any]:
+    """Count the zeros into the structure (a target of 0 claims none); what the report says of them."""
+    named = matrices(model)
+    total, found = sum(w.numel() for w in named.values()), zeros.count(list(named.values()))
     if target > 0:
-        checkpoint.set_structure_(model, checkpoint.structure_of(model).changed(sparsity=zeros / total))
+        checkpoint.set_structure_(model, checkpoint.structure_of(model).changed(sparsity=found / total))
     return {
-        "achieved": zeros / total,
+        "achieved": found / total,
         "of": f"zeros among {total:,} weights of the blocks",
-        "zeros": zeros,
+        "zeros": found,
         "weights": total,
-        "matrices": {name: _zeros([w]) / w.numel() for name, w in named.items()},
+        "matrices": {name: zeros.count([w]) / w.numel() for name, w in named.items()},
         "note": ZEROS_NOTE,
     }
-
-
-def _zeros_wanted(weights: Sequence[Tensor], target: float, where: str) -> int:
-    """Zeros that make the share, to the nearest weight; one weight always stays, and zeros that are there are never undone."""
-    total, present = sum(w.numel() for w in weights), _zeros(weights)
-    wanted = min(round(target * total), total - 1)
-    if target > 0 and present > wanted:
-        share = present / total
-        raise ConfigError(f"target_sparsity is {target}, but {share:.4f} of {where} are zeros already. Choose more than that, or 0.")
-    return wanted if target > 0 else present
 
 
 def _zero_smallest_(weights: Sequence[Tensor], count: int) -> None:
     """Set exactly `count` weights to zero, the smallest first; of equal ones the first in order."""
     if count == 0:
         return
-    threshold, equal = _threshold(weights, count)
-    for weight in weights:
-        size = _ordered(weight)
-        drop, ties = size < threshold, (size == threshold).nonzero().squeeze(1)[:equal]
-        drop[ties], equal = True, equal - len(ties)
+    bound = zeros.threshold(weights, count, zeros.by_magnitude)
+    for weight, drop in zip(weights, zeros.lowest(weights, bound, zeros.by_magnitude), strict=True):
         with torch.no_grad():
-            weight.masked_fill_(drop.view_as(weight), 0.0)
-    if threshold > INFINITY or _zeros(weights) != count:
-        raise VerificationError(f"pruning left {_zeros(weights)} zeros, expected {count}. Are there NaN weights in the source?")
-
-
-def _ordered(weight: Tensor) -> Tensor:
-    """The bits of every magnitude as float32, flat: as integers they are ordered as the magnitudes are, and NaN comes last."""
-    return weight.detach().abs().float().flatten().view(torch.int32)
-
-
-def _threshold(weights: Sequence[Tensor], count: int) -> tuple[int, int]:
-    """The `count`-th smallest magnitude (its bits) and how many of those equal to it are among the `count` smallest.
-
-    Counted half a word at a time, so that no more than one matrix is ever copied.
-    """
-    found, left = 0, count
-    for shift in (16, 0):
-        seen = torch.zeros(1 << 16, dtype=torch.int64)
-        for weight in weights:
-            bits = _ordered(weight)
-            bits = bits if shift else bits[bits >> 16 == found >> 16]
-            seen += torch.bincount(bits >> shift & 0xFFFF, minlength=1 << 16).cpu()
-        upto = seen.cumsum(0)
-        place = int(torch.searchsorted(upto, left))
-        found, left = found | place << shift, left - int(upto[place] - seen[place])
-    return found, left
+            weight.masked_fill_(drop, 0.0)
+    if bound[0] > zeros.INFINITY or zeros.count(weights) != count:
+        raise VerificationError(f"pruning left {zeros.count(weights)} zeros, expected {count}. Are there NaN weights in the source?")
 
 
 def _gzip_bytes(model: nn.Module) -> int:
@@ -381,7 +372,7 @@ def _cut_checked_(model: Any, architecture: Architecture, choices: Sequence[_Cho
 def _record_widths_(model: Any, sizes: tuple[dict[str, int], ...]) -> None:
     """The new widths; the share of zeros of an earlier magnitude pruning is counted again on what is left."""
     structure, weights = checkpoint.structure_of(model), list(matrices(model).values())
-    sparsity = _zeros(weights) / sum(w.numel() for w in weights) if structure.sparsity > 0 else 0.0
+    sparsity = zeros.count(weights) / sum(w.numel() for w in weights) if structure.sparsity > 0 else 0.0
     checkpoint.set_structure_(model, structure.changed(widths=sizes, sparsity=sparsity))
 
 
