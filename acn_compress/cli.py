@@ -78,6 +78,9 @@ TASK = Annotated[str | None, typer.Option(help=(
     "Read SRC under the head of this task: text-classification, text-regression, token-classification, question-answering, masked-lm, "
     "causal-lm, features (sentence embeddings) or image-classification. finetune trains what SRC lacks of it from random weights."
 ))]  # fmt: skip
+EXIT = Annotated[float | None, typer.Option(help=(
+    "Early exit: leave at the first depth whose readout has at most this entropy, in nats (0 is certainty), for example 0.7."
+))]  # fmt: skip
 TEACHER = Annotated[str | None, typer.Option(help="Model to distil from.")]
 
 
@@ -230,6 +233,7 @@ def evaluate(
     src: SRC, data: DATA,
     against: Annotated[str | None, typer.Option(help="Another model, measured on the same examples; the drop is paired.")] = None,
     noise: Annotated[str | None, typer.Option(help="gaussian:SD or salt-pepper:SHARE, on images in 0..1.")] = None,
+    exit_entropy: EXIT = None,
     limit: LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
     batch_size: BATCH = 256, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto",
 ) -> dict[str, Any]:  # fmt: skip
@@ -238,8 +242,8 @@ def evaluate(
 
     columns = _columns(label_column, image_column, text_column)
     return step(
-        src, data=data, against=against, noise=noise, columns=columns, limit=limit, max_length=max_length, batch_size=batch_size, seed=seed,
-        config=config, device=_device(device),
+        src, data=data, against=against, noise=noise, exit_entropy=exit_entropy, columns=columns, limit=limit, max_length=max_length,
+        batch_size=batch_size, seed=seed, config=config, device=_device(device),
     )  # fmt: skip
 
 
