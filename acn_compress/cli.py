@@ -324,12 +324,16 @@ def export(
     opset: Annotated[int, typer.Option(min=18, max=24, help="ONNX operator set.")] = 20,
     tolerance: Annotated[float, typer.Option(help="Largest difference to torch that is let through.")] = 1e-4,
     quantize: Annotated[str | None, typer.Option(help="int8: dynamic quantisation, judged by agreement with torch.")] = None,
+    exit_entropy: EXIT = None,
     config: CONFIG = None, seed: SEED = 0, overwrite: OVERWRITE = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Export, and compare the result with the source; on a mismatch nothing is left behind."""
     from acn_compress.steps.export import export as step
 
-    return step(src, out, format=format, opset=opset, tolerance=tolerance, quantize=quantize, config=config, seed=seed, overwrite=overwrite)
+    return step(
+        src, out, format=format, opset=opset, tolerance=tolerance, quantize=quantize, exit_entropy=exit_entropy, config=config, seed=seed,
+        overwrite=overwrite,
+    )  # fmt: skip
 
 
 @command

@@ -274,6 +274,10 @@ def _export(r: dict[str, Any]) -> None:
         _model(r)
         return
     quantized = f"int8, mean cosine with the source {r['cosine']:.4f} (lowest {r['cosine_min']:.4f})" if "cosine" in r else None
+    exits = None
+    if "exit_entropy" in r:
+        left = ", ".join(map(str, r["exit_depths"]))
+        exits = f"at an entropy of at most {r['exit_entropy']:g} nats (input exit_entropy); verified leaving at depth {left}"
     rows = [
         ("file", f"{r['out']}/{r['file']}, {size(r['bytes'])} (parameters alone: {size(r['parameter_bytes'])})"),
         ("inputs", ", ".join(r["inputs"]) + " (dynamic batch)"),
@@ -282,6 +286,7 @@ def _export(r: dict[str, Any]) -> None:
             "verified",
             f"in ONNX Runtime at {', '.join(r['compared'])}: largest difference {r['max_difference']:.1e} of {r['tolerance']:.0e} allowed",
         ),
+        ("early exit", exits),
         ("int8", quantized),
         ("same answer", f"{r['agreement']:.1%}"),
         ("note", r.get("note")),
