@@ -71,14 +71,16 @@ class Count:
 @cases
 def test_each_example_leaves_where_its_readouts_say_and_nothing_behind_runs(name: str, form: tuple[float, str]) -> None:
     model = spread(tiny(name, *form))
-    count, seen = Count(model), set()
-    for seed in range(4):
+    run, count, seen = EarlyExit(model, NEVER), Count(model), set()
+    for seed in range(3):
         inputs = inputs_for(model, 1, 9, seed)
         found = readouts(model, inputs)
         entropies = entropy(found)[:, 0].tolist()
         for threshold in (NEVER, AT_ONCE, *(e + 1e-4 for e in entropies[:-1])):
+            run.threshold = threshold
+            run(inputs)  # compiles the readout
             count.taken()
-            result, depth = EarlyExit(model, threshold)(inputs)
+            result, depth = run(inputs)
             assert depth == next((k for k, e in enumerate(entropies[:-1], 1) if e <= threshold), 3)
             assert count.taken() == [int(i < depth) for i in range(3)]
             torch.testing.assert_close(result.logits, found[depth - 1], rtol=0, atol=1e-6)
@@ -165,10 +167,7 @@ def test_the_command_prints_it(digits_acn: Path) -> None:
     assert json.loads(invoke(*arguments, "--json").stdout)["exit"]["entropy"] == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "form"),
-    [("vit", (0.0, "block")), ("bert", (0.3, "branch")), ("mixer", (1.0, "block")), ("gpt2-classification", (0.3, "plain"))],
-)
+@pytest.mark.parametrize(("name", "form"), [("bert", (0.3, "branch")), ("gpt2-classification", (0.0, "block")), ("mixer", (1.0, "block"))])
 def test_the_onnx_file_leaves_where_torch_does(name: str, form: tuple[float, str], tmp_path: Path) -> None:
     model = spread(tiny(name, *form))
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
@@ -185,7 +184,7 @@ def test_the_onnx_file_leaves_where_torch_does(name: str, form: tuple[float, str
         for threshold in (NEVER, *(float(e) + 1e-3 for e in entropy(readouts(model, inputs)).amax(1))):
             run.threshold = threshold
             result, depth = run(inputs)
-            logits, at = running.run(None, feeds | {"exit_entropy": np.float32(threshold)})
+            logits, at = running.run(None, feeds | {"exit_entropy": np.asarray(threshold, dtype="float32")})
             assert at.dtype == np.int64 and at.shape == () and int(at) == depth
             np.testing.assert_allclose(logits, result.logits.numpy(), rtol=0, atol=1e-4)
 
