@@ -142,14 +142,14 @@ def test_evaluate_reports_what_leaving_costs_and_saves(digits_acn: Path) -> None
     model = checkpoint.load(digits_acn)
     data = load_data("digits", model, find_source(digits_acn), role="eval")
     full = evaluate(digits_acn, data="digits")["result"]
-    report = evaluate(digits_acn, data="digits", exit_entropy=1.0, limit=120)
+    report = json.loads(json.dumps(evaluate(digits_acn, data="digits", exit_entropy=1.0, limit=40)))
     found, depths = report["exit"], [row["share"] for row in report["exit"]["depths"]]
     assert sum(depths) == pytest.approx(1) and found["mean_depth"] == pytest.approx(np.dot(depths, [1, 2, 3]))
     assert 1 < found["mean_depth"] < 3 and found["flops"]["speedup"] == pytest.approx(found["flops"]["full"] / found["flops"]["early"])
-    assert found["result"]["low"] <= found["result"]["value"] <= found["result"]["high"] and found["result"]["examples"] == 120
+    assert found["result"]["low"] <= found["result"]["value"] <= found["result"]["high"] and found["result"]["examples"] == 40
     assert found["drop"]["drop"] == pytest.approx(report["result"]["value"] - found["result"]["value"])
     seconds = found["seconds"]
-    assert 0 < seconds["low"] <= seconds["speedup"] <= seconds["high"] and seconds["examples"] <= 100 and seconds["early"] > 0
+    assert 0 < seconds["low"] <= seconds["speedup"] <= seconds["high"] and seconds["examples"] == 40 and seconds["early"] > 0
     scores, at = measure_exits(model, data, NEVER)
     assert set(at) == {3} and scores.value == full["value"]
     assert np.array_equal(scores.loss, measure(model, data).loss)
@@ -157,23 +157,27 @@ def test_evaluate_reports_what_leaving_costs_and_saves(digits_acn: Path) -> None
 
 
 def test_the_command_prints_it(digits_acn: Path) -> None:
-    arguments = ("evaluate", digits_acn, "--data", "digits", "--exit-entropy", 1, "--limit", 40)
-    result = invoke(*arguments)
-    assert (
-        result.exit_code == 0
-        and "early exit at an entropy of at most 1 nats" in result.stdout
-        and "examples that leave at 1:" in result.stdout
-    )
-    assert json.loads(invoke(*arguments, "--json").stdout)["exit"]["entropy"] == 1
+    result = invoke("evaluate", digits_acn, "--data", "digits", "--exit-entropy", 1, "--limit", 10)
+    assert result.exit_code == 0 and "early exit at an entropy of at most 1 nats" in result.stdout
+    assert "examples that leave at " in result.stdout and "at full depth" in result.stdout
 
 
-@pytest.mark.parametrize(("name", "form"), [("bert", (0.3, "branch")), ("gpt2-classification", (0.0, "block")), ("mixer", (1.0, "block"))])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("mixer", (1.0, "block")),
+        pytest.param("bert", (0.3, "branch"), marks=pytest.mark.slow),  # tracing a text model takes its time
+        pytest.param("gpt2-classification", (0.0, "block"), marks=pytest.mark.slow),
+    ],
+)
 def test_the_onnx_file_leaves_where_torch_does(name: str, form: tuple[float, str], tmp_path: Path) -> None:
     model = spread(tiny(name, *form))
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
     report = export(tmp_path / "m", tmp_path / "onnx", exit_entropy=AT_ONCE)
     assert report["outputs"] == ["logits", "exit_depth"] and len(report["exit_depths"]) > 1 and report["exit_entropy"] == AT_ONCE
     file = tmp_path / "onnx" / "model.onnx"
+    products = per_level(file)  # what lies behind an exit is in the branch that is not taken
+    assert len(products) == 3 and products[0] == products[1] == products[2] > 0
     running = session(file)
     assert [i.name for i in running.get_inputs()] == report["inputs"]  # the threshold need not be given
     run = EarlyExit(model, NEVER)
@@ -189,28 +193,26 @@ def test_the_onnx_file_leaves_where_torch_does(name: str, form: tuple[float, str
             np.testing.assert_allclose(logits, result.logits.numpy(), rtol=0, atol=1e-4)
 
 
-def test_the_blocks_behind_an_exit_lie_in_the_branch_that_is_not_taken(digits_acn: Path, tmp_path: Path) -> None:
-    export(digits_acn, tmp_path / "plain")
-    export(digits_acn, tmp_path / "exit", exit_entropy=0.7)
-    plain, graph = (onnx.load(str(tmp_path / d / "model.onnx")).graph for d in ("plain", "exit"))
-    products = []
+def per_level(file: Path) -> list[int]:
+    """Matrix products in the graph of a file, in the branch that is taken when it stays, in that branch's own, and so on."""
+    graph, found = onnx.load(str(file)).graph, []
     while graph is not None:
-        products.append(sum(n.op_type in {"MatMul", "Gemm"} for n in graph.node))
-        choices = [n for n in graph.node if n.op_type == "If"]
+        found.append(sum(node.op_type in {"MatMul", "Gemm"} for node in graph.node))
+        choices = [{a.name: a.g for a in node.attribute} for node in graph.node if node.op_type == "If"]
         assert len(choices) <= 1
-        branches = {a.name: a.g for a in choices[0].attribute} if choices else {}
-        assert not choices or {n.op_type for n in branches["then_branch"].node} == {"Identity", "Constant"}
-        graph = branches.get("else_branch")
-    every = sum(n.op_type in {"MatMul", "Gemm"} for n in plain.node)
-    assert len(products) == 3 and products[0] == products[1] == products[2] and sum(products) == every + 2  # a head for every depth
+        assert all({node.op_type for node in c["then_branch"].node} == {"Identity", "Constant"} for c in choices)
+        graph = choices[0]["else_branch"] if choices else None
+    return found
 
 
-def test_an_onnx_file_that_leaves_elsewhere_is_not_left_behind(digits_acn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnx_file_that_leaves_elsewhere_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The nesting goes wrong for real here: the first exit says that it is at depth 2."""
+    source = tmp_path / "m"
+    output.write(spread(tiny("mixer", 0.3)), source, source=None, step="test", options={}, report={})
     answer = onnx_exit._answer
     monkeypatch.setattr(onnx_exit, "_answer", lambda logits, depth: answer(logits, max(depth, 2)))
-    fails("the ONNX model differs from the source: exit_depth at batch 1 by", "export", digits_acn, tmp_path / "out", "--exit-entropy", 0.7)
-    assert list(tmp_path.iterdir()) == []
+    fails("the ONNX model differs from the source: exit_depth at batch 1 by", "export", source, tmp_path / "out", "--exit-entropy", 0.7)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_what_cannot_leave_early_is_told_why(digits_acn: Path, tmp_path: Path) -> None:
