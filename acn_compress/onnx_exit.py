@@ -73,7 +73,7 @@ def nest_(graph: ir.Graph, threshold: float) -> None:
         left = _answer(logits[k - 1], k)
         branches = {
             "then_branch": ir.Graph([], [node.outputs[0] for node in left], nodes=left, name=f"leave_{k}"),
-            "else_branch": ir.Graph([], found, nodes=nodes, name=f"after_{k}"),
+            "else_branch": ir.Graph([], found, nodes=nodes, initializers=_take_weights(graph, parts[k]), name=f"after_{k}"),
         }
         choice = ir.node("If", [sure[k - 1]], attributes=branches, num_outputs=2)
         for value, name, like in zip(choice.outputs, OUTPUTS, found, strict=True):
@@ -102,6 +102,13 @@ def _parts(graph: ir.Graph, logits: list[ir.Value], sure: list[ir.Value]) -> lis
                 todo += [v for v in node.inputs if v is not None]
         parts.append(sorted(part, key=lambda node: place[node]))
     return parts
+
+
+def _take_weights(graph: ir.Graph, part: list[ir.Node]) -> list[ir.Value]:
+    """Take the weights that only `part` uses out of the graph: ONNX Runtime hands what lies outside a branch to it one by one, every time."""
+    own = set(part)
+    names = {v.name for node in part for v in node.inputs if v is not None and v.is_initializer() and {n for n, _ in v.uses()} <= own}
+    return [graph.initializers.pop(str(name)) for name in sorted(map(str, names))]
 
 
 def _answer(logits: ir.Value, depth: int) -> list[ir.Node]:

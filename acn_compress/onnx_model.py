@@ -178,8 +178,9 @@ def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, externa
         for key, value in _metadata(wrapped.model, source).items():
             program.model.metadata_props[key] = value
         program.save(str(path), external_data=external)
-        for weight in program.model.graph.initializers.values():  # onnxscript's rules keep the last graph, and so its weights
-            weight.const_value = None
+        for graph in program.model.graphs():  # onnxscript's rules keep the last graph, and so its weights
+            for weight in graph.initializers.values():
+                weight.const_value = None
     onnx.checker.check_model(str(path))
     return nodes
 
