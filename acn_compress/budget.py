@@ -6,6 +6,7 @@ is one, and three readouts more for every prefix readout. Optimizer and data loa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -54,11 +55,16 @@ def equal_epochs(model: Any, epochs: float, *, depth: int, teacher: bool = True,
 
 
 def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:
-    """Multiply-adds times two of one forward pass, per example (torch's FlopCounterMode)."""
+    """Multiply-adds times two of one forward pass, per example."""
+    return flops(lambda: first_output(model(**features(example)))) / len(next(iter(example.values())))
+
+
+def flops(call: Callable[[], object]) -> float:
+    """Multiply-adds times two of a call (torch's FlopCounterMode)."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     # fused attention kernels of the CPU are invisible to the counter; the plain one is made of products it sees
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        first_output(model(**features(example)))
-    return float(counter.get_total_flops()) / len(next(iter(example.values())))
+        call()
+    return float(counter.get_total_flops())

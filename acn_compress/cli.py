@@ -79,6 +79,9 @@ TASK = Annotated[str | None, typer.Option(help=(
     "Read SRC under the head of this task: text-classification, text-regression, token-classification, question-answering, masked-lm, "
     "causal-lm, features (sentence embeddings) or image-classification. finetune trains what SRC lacks of it from random weights."
 ))]  # fmt: skip
+EXIT = Annotated[float | None, typer.Option(help=(
+    "Early exit: leave at the first depth whose readout has at most this entropy, in nats (0 is certainty), for example 0.7."
+))]  # fmt: skip
 TEACHER = Annotated[str | None, typer.Option(help="Model to distil from.")]
 
 
@@ -240,6 +243,7 @@ def evaluate(
     src: SRC, data: DATA,
     against: Annotated[str | None, typer.Option(help="Another model, measured on the same examples; the drop is paired.")] = None,
     noise: Annotated[str | None, typer.Option(help="gaussian:SD or salt-pepper:SHARE, on images in 0..1.")] = None,
+    exit_entropy: EXIT = None,
     limit: LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
     batch_size: BATCH = 256, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto",
 ) -> dict[str, Any]:  # fmt: skip
@@ -248,8 +252,8 @@ def evaluate(
 
     columns = _columns(label_column, image_column, text_column)
     return step(
-        src, data=data, against=against, noise=noise, columns=columns, limit=limit, max_length=max_length, batch_size=batch_size, seed=seed,
-        config=config, device=_device(device),
+        src, data=data, against=against, noise=noise, exit_entropy=exit_entropy, columns=columns, limit=limit, max_length=max_length,
+        batch_size=batch_size, seed=seed, config=config, device=_device(device),
     )  # fmt: skip
 
 
@@ -333,12 +337,16 @@ def export(
     opset: Annotated[int, typer.Option(min=18, max=24, help="ONNX operator set.")] = 20,
     tolerance: Annotated[float, typer.Option(help="Largest difference to torch that is let through.")] = 1e-4,
     quantize: Annotated[str | None, typer.Option(help="int8: dynamic quantisation, judged by agreement with torch.")] = None,
+    exit_entropy: EXIT = None,
     config: CONFIG = None, seed: SEED = 0, overwrite: OVERWRITE = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Export, and compare the result with the source; on a mismatch nothing is left behind."""
     from acn_compress.steps.export import export as step
 
-    return step(src, out, format=format, opset=opset, tolerance=tolerance, quantize=quantize, config=config, seed=seed, overwrite=overwrite)
+    return step(
+        src, out, format=format, opset=opset, tolerance=tolerance, quantize=quantize, exit_entropy=exit_entropy, config=config, seed=seed,
+        overwrite=overwrite,
+    )  # fmt: skip
 
 
 @command

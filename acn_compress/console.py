@@ -166,6 +166,26 @@ def _evaluate(report: dict[str, Any]) -> None:
         rows += [("against", f"{report['against']}: {quality(report['other'])}")]
         rows += [("drop", f"{d['drop']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}] (paired, 95 %)")]
     _pairs(f"evaluate {report['source']}", rows)
+    if "exit" in report:
+        _exits(report["exit"])
+
+
+def _exits(r: dict[str, Any]) -> None:
+    d, f, s = r["drop"], r["flops"], r["seconds"]
+    left = ", ".join(f"{row['depth']}: {row['share']:.1%}" for row in r["depths"] if row["share"])
+    threads = f"{s['threads']} thread" + ("s" if s["threads"] > 1 else "")
+    rows: list[tuple[str, Any]] = [
+        (r["result"]["metric"], quality(r["result"])),
+        ("drop", f"{d['drop']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}] (to the full depth, paired, 95 %)"),
+        ("depth", f"{r['mean_depth']:.2f} of {len(r['depths'])} on average; examples that leave at {left}"),
+        ("MFLOP", f"{f['early'] / 1e6:,.2f} per example, {f['full'] / 1e6:,.2f} at full depth: {f['speedup']:.2f}x"),
+        (
+            "ms",
+            f"{1000 * s['early']:.3f} per example, {1000 * s['full']:.3f} at full depth: {s['speedup']:.2f}x [{s['low']:.2f}, {s['high']:.2f}] "
+            f"(batch 1, PyTorch, {threads}, {s['examples']} examples side by side)",
+        ),
+    ]
+    _pairs(f"early exit at an entropy of at most {r['entropy']:g} nats", rows)
 
 
 _ANSWERS = (("agreement", "agreement"), ("KL", "kl"), ("MSE", "mse"))  # with the whole network
@@ -254,6 +274,10 @@ def _export(r: dict[str, Any]) -> None:
         _model(r)
         return
     quantized = f"int8, mean cosine with the source {r['cosine']:.4f} (lowest {r['cosine_min']:.4f})" if "cosine" in r else None
+    exits = None
+    if "exit_entropy" in r:
+        left = ", ".join(map(str, r["exit_depths"]))
+        exits = f"at an entropy of at most {r['exit_entropy']:g} nats (input exit_entropy); verified leaving at depth {left}"
     rows = [
         ("file", f"{r['out']}/{r['file']}, {size(r['bytes'])} (parameters alone: {size(r['parameter_bytes'])})"),
         ("inputs", ", ".join(r["inputs"]) + " (dynamic batch)"),
@@ -262,6 +286,7 @@ def _export(r: dict[str, Any]) -> None:
             "verified",
             f"in ONNX Runtime at {', '.join(r['compared'])}: largest difference {r['max_difference']:.1e} of {r['tolerance']:.0e} allowed",
         ),
+        ("early exit", exits),
         ("int8", quantized),
         ("same answer", f"{r['agreement']:.1%}"),
         ("note", r.get("note")),

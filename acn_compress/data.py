@@ -106,6 +106,11 @@ class Data:
             rows = [self.examples[i] for i in numbers.tolist()]
             yield {k: v.to(device) for k, v in self.examples.collate(rows, noise=noise).items()}
 
+    def sample(self, count: int, *, device: Any = "cpu", noise: Noise | None = None) -> Iterator[dict[str, Tensor]]:
+        """At most `count` examples, evenly spread over the data, each a batch of its own."""
+        for i in range(0, len(self), -(-len(self) // count)):
+            yield {k: v.to(device) for k, v in self.examples.collate([self.examples[i]], noise=noise).items()}
+
 
 def load_data(
     spec: str,

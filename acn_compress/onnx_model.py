@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from acn_compress import checkpoint, modeldir
+from acn_compress import checkpoint, modeldir, onnx_exit
 from acn_compress.architectures import architecture_of
 from acn_compress.errors import VerificationError
 from acn_compress.modeldir import Source
@@ -30,27 +30,30 @@ INT8_COSINE = 0.98  # smallest mean cosine of the outputs that an int8 model may
 
 
 class _Positional(nn.Module):
-    """The model as ONNX sees it: named tensors in, a tuple of tensors out."""
+    """The model as ONNX sees it: named tensors in, a tuple of tensors out. With early exit the threshold comes last, and every depth is read."""
 
-    def __init__(self, model: Any, inputs: list[str], outputs: list[str]) -> None:
+    def __init__(self, model: Any, inputs: list[str], outputs: list[str], exit_entropy: float | None = None) -> None:
         super().__init__()
-        self.model, self.inputs, self.outputs = model, inputs, outputs
+        self.model, self.inputs, self.exit_entropy = model, inputs, exit_entropy
+        self.outputs = outputs if exit_entropy is None else onnx_exit.OUTPUTS
         decoder = getattr(model.config, "use_cache", None) is not None and getattr(model.config, "is_decoder", True)
         self.extra = {"use_cache": False} if decoder else {}
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        if self.exit_entropy is not None:
+            return onnx_exit.flat(self.model, dict(zip(self.inputs, tensors[:-1], strict=True)) | self.extra, tensors[-1])
         result = self.model(**dict(zip(self.inputs, tensors, strict=True)), **self.extra)
         return tuple(result[name] for name in self.outputs)
 
 
-def _wrapped(model: Any) -> _Positional:
+def _wrapped(model: Any, exit_entropy: float | None = None) -> _Positional:
     """Find the inputs the model takes and the outputs it gives."""
     example = inputs_for(model, 2, LENGTHS[1], 0)
     with torch.inference_mode():
         result = model(**example)
     names = ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output")
     outputs = [n for n in names if isinstance(result.get(n), Tensor)]
-    return _Positional(model, list(example), outputs)
+    return _Positional(model, list(example), outputs, exit_entropy)
 
 
 def inputs_for(model: Any, batch: int, length: int, seed: int) -> dict[str, Tensor]:
@@ -66,12 +69,21 @@ def inputs_for(model: Any, batch: int, length: int, seed: int) -> dict[str, Tens
 
 
 def write_onnx(
-    model: Any, path: Path, source: Source, *, opset: int = 20, tolerance: float = 1e-4, quantize: str | None = None, seed: int = 0
+    model: Any,
+    path: Path,
+    source: Source,
+    *,
+    opset: int = 20,
+    tolerance: float = 1e-4,
+    quantize: str | None = None,
+    exit_entropy: float | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Write and verify one ONNX file. A half-precision model keeps its weights so and computes in float32; int8 starts from float32.
 
     Args:
         model: emptied when its weights are written, so that they and ONNX Runtime's are never held at once.
+        exit_entropy: the file leaves at the first depth that is so sure (nats; see `early_exit`); not with `quantize`.
     Returns:
         Plain data for a report.
     Raises:
@@ -83,13 +95,15 @@ def write_onnx(
         _compute_in_float32_(model)
     else:
         model.float()
-    wrapped = _wrapped(model.eval())
+    wrapped = _wrapped(model.eval(), exit_entropy)
     size = sum(p.numel() * p.element_size() for p in model.parameters()) + sum(b.numel() * b.element_size() for b in model.buffers())
     nodes = _trace(wrapped, path, source, opset, external=size > LIMIT)
     check_size(file_bytes(path), size)
     report: dict[str, Any] = {"file": path.name, "opset": opset, "nodes": nodes, "inputs": wrapped.inputs, "outputs": wrapped.outputs}
     report |= {"parameters": checkpoint.parameters(model), "parameter_bytes": size, "tolerance": tolerance}
     expected = _expected(wrapped, seed)
+    if exit_entropy is not None:
+        report |= {"exit_entropy": exit_entropy, "exit_depths": sorted({int(case.outputs[1]) for case in expected})}
     model.to("meta")
     gc.collect()  # the traced program holds the weights too, in cycles
     report |= compare(expected, path, wrapped.outputs, tolerance=tolerance)
@@ -144,23 +158,31 @@ def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, externa
     example = inputs_for(wrapped.model, 2, LENGTHS[1], 0)
     text = architecture_of(wrapped.model.config).modality == "text"
     batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence")
-    dynamic = tuple({0: batch, 1: sequence} if text else {0: batch} for _ in example)
+    dynamic: tuple[Any, ...] = tuple({0: batch, 1: sequence} if text else {0: batch} for _ in example)
+    tensors, inputs, outputs, threshold = tuple(example.values()), wrapped.inputs, wrapped.outputs, wrapped.exit_entropy
+    if threshold is not None:
+        outputs = onnx_exit.flat_outputs(len(checkpoint.structure_of(wrapped.model).blocks))
+        tensors, inputs, dynamic = (*tensors, torch.tensor(threshold)), [*inputs, onnx_exit.INPUT], (*dynamic, None)
     with _silence():
         program = torch.onnx.export(
-            wrapped, tuple(example.values()), dynamo=True, opset_version=opset, input_names=wrapped.inputs, output_names=wrapped.outputs,
-            dynamic_shapes=(dynamic,), verbose=False,
+            wrapped, tensors, dynamo=True, opset_version=opset, input_names=inputs, output_names=outputs, dynamic_shapes=(dynamic,),
+            verbose=False,
         )  # fmt: skip
         assert program is not None
+        if threshold is not None:
+            onnx_exit.nest_(program.model.graph, threshold)
+        nodes = sum(1 for _ in program.model.graph.all_nodes())
         for node in program.model.graph.all_nodes():  # the exporter stores a stack trace per node: more bytes than a small model
             node.metadata_props.clear()
             node.doc_string = None
         for key, value in _metadata(wrapped.model, source).items():
             program.model.metadata_props[key] = value
         program.save(str(path), external_data=external)
-        for weight in program.model.graph.initializers.values():  # onnxscript's rules keep the last graph, and so its weights
-            weight.const_value = None
+        for graph in program.model.graphs():  # onnxscript's rules keep the last graph, and so its weights
+            for weight in graph.initializers.values():
+                weight.const_value = None
     onnx.checker.check_model(str(path))
-    return len(onnx.load(str(path), load_external_data=False).graph.node)
+    return nodes
 
 
 def _metadata(model: Any, source: Source) -> dict[str, str]:
@@ -228,15 +250,19 @@ class Expected:
 
 
 def _expected(wrapped: _Positional, seed: int) -> list[Expected]:
-    """Torch's outputs for several batch sizes and lengths."""
+    """Torch's outputs for several batch sizes and lengths, and with early exit at several thresholds."""
     text = architecture_of(wrapped.model.config).modality == "text"
     found = []
     for number, batch in enumerate(BATCHES):
         inputs = inputs_for(wrapped.model, batch, LENGTHS[number % len(LENGTHS)], seed + number)
-        with torch.inference_mode():
-            outputs = [t.numpy() for t in wrapped(*inputs.values())]
         what = f"batch {batch}" + (f" x length {inputs['input_ids'].shape[1]}" if text else "")
-        found.append(Expected(what, {k: v.numpy() for k, v in inputs.items()}, outputs))
+        arrays = {k: v.numpy() for k, v in inputs.items()}
+        if wrapped.exit_entropy is not None:
+            for threshold, outputs in onnx_exit.expected(wrapped.model, inputs, wrapped.exit_entropy):
+                found.append(Expected(what, arrays | {onnx_exit.INPUT: np.asarray(threshold, dtype="float32")}, outputs))
+            continue
+        with torch.inference_mode():
+            found.append(Expected(what, arrays, [t.numpy() for t in wrapped(*inputs.values())]))
     return found
 
 
@@ -277,7 +303,7 @@ def compare(expected: list[Expected], path: Path, names: list[str], *, tolerance
         agree += int((ours[0].argmax(-1) == theirs[0].argmax(-1)).sum())
         rows += ours[0][..., 0].size
         compared.append(what)
-    return {"max_difference": worst, "agreement": agree / rows, "compared": compared}
+    return {"max_difference": worst, "agreement": agree / rows, "compared": list(dict.fromkeys(compared))}
 
 
 def _quantize(expected: list[Expected], path: Path, names: list[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ say so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,23 @@ def readout(model: Any, architecture: Architecture, y: Tensor, batch: dict[str, 
         given["pixel_values"] = given["pixel_values"][:1]
     with stack.injecting(model, architecture, y):
         return model(**given)
+
+
+def compiled_readout(model: Any, architecture: Architecture, y: Tensor, batch: dict[str, Tensor]) -> Callable[..., Tensor]:
+    """The logits of `readout` as a function of (y, batch) for tensors of these shapes: a graph of only what follows the stack, so that
+    neither the embedding nor the model's own code runs again."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def read(y: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        logits: Tensor = readout(model, architecture, y, batch).logits
+        return logits
+
+    with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode cannot be traced, their copies can
+        given = y.clone(), {k: v.clone() for k, v in features(batch).items()}
+        graph = make_fx(read, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
 
 
 def profile_model(model: Any, data: Data, *, extras: tuple[str, ...] = (), batch_size: int = 256, seed: int = 0) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Stack(nn.Module):
     acn_inject: Tensor | None = None
     acn_bypass: frozenset[int] = frozenset()
     acn_gates: Tensor | None = None
+    acn_leave: Callable[[int, Tensor], bool] | None = None
 
     # nn.ModuleList's repr iterates, and the ONNX exporter calls repr
     __repr__ = nn.Module.__repr__
@@ -96,6 +97,7 @@ class _Pass:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.held: Tensor | None = None
+        self.left = False
 
     def steps(self) -> list[Callable[..., Tensor]]:
         """One per block. They hold the pass, never it them: a cycle would keep its tensors until the collector comes."""
@@ -104,6 +106,8 @@ class _Pass:
     def step(self, i: int, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Block i on the stream; the further arguments are what the model's loop passes to that block."""
         stack = self.stack
+        if self.left:
+            return h
         if i == 0:
             stack.acn_note(h, None)
         if i not in stack.acn_bypass:
@@ -112,6 +116,8 @@ class _Pass:
             if stack.acn_gates is not None:
                 h, self.held = _gate(stack.acn_gates[i], before, (h, self.held))
         stack.acn_note(h, self.held)
+        if stack.acn_leave is not None and stack.acn_leave(i + 1, total(h, self.held)):
+            self.left, h, self.held = True, total(h, self.held), None
         return total(h, self.held) if i == len(stack) - 1 else h
 
 
@@ -225,6 +231,18 @@ def injecting(model: nn.Module, architecture: Architecture, y: Tensor) -> Iterat
         yield
     finally:
         stack.acn_inject = None
+
+
+@contextmanager
+def leaving(model: nn.Module, architecture: Architecture, leave: Callable[[int, Tensor], bool]) -> Iterator[None]:
+    """Inside, `leave(k, y_k)` is asked after block k (y_k [batch, ..., width]); once it says yes, no later block runs in that pass and
+    the stack returns y_k: the model's own norm, pooling and head read it out."""
+    stack = cast(Stack, stack_of(model, architecture))
+    stack.acn_leave = leave
+    try:
+        yield
+    finally:
+        stack.acn_leave = None
 
 
 @contextmanager

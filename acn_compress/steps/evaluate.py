@@ -1,4 +1,4 @@
-"""evaluate: quality on data with a 95 % interval, under noise if wanted, paired against another model if wanted."""
+"""evaluate: quality on data with a 95 % interval; if wanted under noise, paired against another model, and with early exit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from acn_compress import checkpoint, modeldir
 from acn_compress.data import Columns, Data, Noise, load_data
+from acn_compress.early_exit import check_exit, evaluate_exits
 from acn_compress.quality import measure, paired, summary
 
 
@@ -16,6 +17,7 @@ def evaluate(
     data: str,
     against: str | Path | None = None,
     noise: str | None = None,
+    exit_entropy: float | None = None,
     columns: Columns = Columns(),  # noqa: B008  (frozen)
     limit: int | None = None,
     max_length: int | None = None,
@@ -32,15 +34,19 @@ def evaluate(
         against: another model, measured on the same examples; `drop` is how far SRC lies below it, paired. For the task features it is
             also the reference; without it a model is its own, and its cosine 1.
         noise: "gaussian:SD" or "salt-pepper:SHARE" on images in [0, 1]; the same noise for every model.
+        exit_entropy: also measure early exit: an example leaves at the first depth whose readout has at most this entropy (nats).
         seed: of the bootstrap.
     Returns:
-        data, noise, result (metric, value, low, high, loss, ..., examples), and with `against`: other, drop.
+        data, noise, result (metric, value, low, high, loss, ..., examples), with `against`: other, drop, and with `exit_entropy`: exit
+        (see `early_exit.evaluate_exits`).
     Raises:
         AcnError: in one line.
     """
     source = modeldir.find_source(src, config=config)
     corrupt = None if noise is None else Noise.parse(noise)
     model = checkpoint.load_source(source, device=device)
+    if exit_entropy is not None:
+        check_exit(model, exit_entropy, source.name)
     other_source = None if against is None else modeldir.find_source(against)
     other = None if other_source is None else checkpoint.load_source(other_source, device=device)
 
@@ -51,6 +57,8 @@ def evaluate(
     scores = measure(model, examples, batch_size=batch_size, noise=corrupt)
     report: dict[str, Any] = {"step": "evaluate", "source": source.name, "data": examples.name, "noise": noise}
     report["result"] = summary(scores, examples.task, seed=seed)
+    if exit_entropy is not None:
+        report["exit"] = evaluate_exits(model, examples, exit_entropy, scores, batch_size=batch_size, noise=corrupt, seed=seed)
     if other_source is not None:
         theirs = measure(other, read(other, other_source), batch_size=batch_size, noise=corrupt)
         report |= {
