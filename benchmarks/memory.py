@@ -3,7 +3,7 @@
     python benchmarks/memory.py                        # 1.5 billion parameters: 3 GB in a temporary folder, removed afterwards
     python benchmarks/memory.py --blocks 4 --folder D  # smaller, in D
 
-Prints one JSON object: the checkpoint's bytes, and for each command its seconds, the bytes it wrote and its peak resident memory
+Writes results/memory.json and prints it: the machine, the checkpoint's bytes, and for each command its seconds, the bytes it wrote and its peak resident memory
 (of the process and its children, as the system counts it, file pages included), also as a multiple of the checkpoint's bytes.
 """
 
@@ -86,6 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=31, help="blocks of the model; 31 make 1.5 billion parameters")
     parser.add_argument("--folder", type=Path, help="where to put it all; default: the system's temporary folder")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "memory.json", help="the JSON file")
     parser.add_argument("--only", nargs="*", help="names of the measurements to take")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -104,7 +105,9 @@ def main() -> None:
             "prune magnitude": [*cli, "prune", str(source), str(out), "--target-sparsity", "0.3", "--method", "magnitude"],
         }
         written = write_checkpoint(source, options.blocks)
-        report: dict[str, Any] = {"checkpoint_bytes": written, "commands": {}}
+        from acn_compress.modeldir import machine
+
+        report: dict[str, Any] = {"machine": machine(), "blocks": options.blocks, "checkpoint_bytes": written, "commands": {}}
         for name, command in commands.items():
             if options.only and name not in options.only:
                 continue
@@ -113,7 +116,9 @@ def main() -> None:
             report["commands"][name] = found
             print(f"{name}: {found}", file=sys.stderr, flush=True)
             shutil.rmtree(out, ignore_errors=True)
-    print(json.dumps(report, indent=2))
+    text = json.dumps(report, indent=1)
+    options.out.write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":
