@@ -18,27 +18,27 @@ from typing import Any
 
 import torch
 from paper.continual import claim_7
-from paper.depth import claim_1, claim_2, claim_3, claim_4
+from paper.depth import claim_1, claim_1b, claim_2, claim_3, claim_3b, claim_4
 from paper.entry import Entry, markdown, rounded
 from paper.exits import claim_10
 from paper.gradients import claim_11
 from paper.picture import quality_over_depth
-from paper.robust import claim_5, claim_6, claim_8, claim_9
+from paper.robust import claim_5, claim_6, claim_8, claim_9, claim_9b
 from paper.setting import SCALES, Lab
 
 from acn_compress import modeldir
 
-CLAIMS: dict[int, Callable[[Lab], list[Entry]]] = {
-    1: claim_1, 2: claim_2, 3: claim_3, 4: claim_4, 5: claim_5, 6: claim_6, 7: claim_7, 8: claim_8, 9: claim_9, 10: claim_10, 11: claim_11,
+CLAIMS: dict[str, Callable[[Lab], Entry]] = {
+    "1": claim_1, "1b": claim_1b, "2": claim_2, "3": claim_3, "3b": claim_3b, "4": claim_4, "5": claim_5, "6": claim_6, "7": claim_7,
+    "8": claim_8, "9": claim_9, "9b": claim_9b, "10": claim_10, "11": claim_11,
 }  # fmt: skip
 
 
-def numbers(text: str) -> list[int]:
+def names(text: str) -> list[str]:
     """Claims named on the command line."""
-    found = [int(part) for part in text.split(",")]
-    if unknown := [n for n in found if n not in CLAIMS]:
-        raise argparse.ArgumentTypeError(f"no claim {unknown[0]}; there are 1 to {max(CLAIMS)}")
-    return found
+    if unknown := [n for n in text.split(",") if n not in CLAIMS]:
+        raise argparse.ArgumentTypeError(f"no claim {unknown[0]}; there are {', '.join(CLAIMS)}")
+    return text.split(",")
 
 
 def stored(out: Path, scale: str) -> dict[str, dict[str, Any]]:
@@ -51,7 +51,7 @@ def stored(out: Path, scale: str) -> dict[str, dict[str, Any]]:
 
 def write(out: Path, lab: Lab, scale: str, entries: dict[str, dict[str, Any]]) -> list[Entry]:
     """The JSON file, and its entries in order."""
-    ordered = sorted(entries.values(), key=lambda e: (int(e["number"].rstrip("ab")), e["number"]))
+    ordered = [entries[n] for n in CLAIMS if n in entries]
     report = {
         "benchmark": "claims",
         "paper": "arXiv 2506.09714",
@@ -66,25 +66,24 @@ def write(out: Path, lab: Lab, scale: str, entries: dict[str, dict[str, Any]]) -
     return [Entry(**{k: v for k, v in e.items() if k not in {"command", "seconds"}}) for e in ordered]
 
 
-def run(lab: Lab, scale: str, only: Sequence[int], out: Path) -> list[Entry]:
+def run(lab: Lab, scale: str, only: Sequence[str], out: Path) -> list[Entry]:
     """Measure the claims; what is measured is written after each."""
     entries = stored(out, scale)
     for n in only:
         started = time.process_time()
         found = CLAIMS[n](lab)
-        entries = {k: e for k, e in entries.items() if k.rstrip("ab") != str(n)}
         seconds = round(time.process_time() - started, 1)  # of the processor, training of what was not there yet included
-        entries |= {e.number: {**rounded(asdict(e)), "command": e.command, "seconds": seconds} for e in found}
+        entries[n] = {**rounded(asdict(found)), "command": found.command, "seconds": seconds}
         ordered = write(out, lab, scale, entries)
-        if n == 1:
-            quality_over_depth(found[0].figures, out.with_suffix(".png"))
+        if n == "1":
+            quality_over_depth(found.figures, out.with_suffix(".png"))
     return ordered
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder with train.parquet and test.parquet of CIFAR-10 (columns image, label)")
-    parser.add_argument("--only", type=numbers, default=list(CLAIMS), metavar="N,N", help="these claims")
+    parser.add_argument("--only", type=names, default=list(CLAIMS), metavar="1,1b,2", help="these claims")
     parser.add_argument("--scale", choices=["small", "full"], default="small")
     parser.add_argument("--work", type=Path, default=Path("runs") / "claims", help="folder of the trained networks")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "claims.json")

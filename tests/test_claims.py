@@ -71,8 +71,8 @@ def test_an_exit_is_the_first_depth_that_is_sure() -> None:
 
 def test_a_claim_is_measured_written_and_kept_beside_others(lab: Lab, tmp_path: Path) -> None:
     out = tmp_path / "claims.json"
-    claims.run(lab, "tiny", [11], out)
-    entries = claims.run(lab, "tiny", [4], out)
+    claims.run(lab, "tiny", ["11"], out)
+    entries = claims.run(lab, "tiny", ["4"], out)
     assert [e.number for e in entries] == ["4", "11"]
     report = json.loads(out.read_text())
     assert report["scale"]["name"] == "tiny" and len(report["entries"][1]["figures"]["acn"][0]["end"]["ratio"]) == 3
@@ -80,4 +80,4 @@ def test_a_claim_is_measured_written_and_kept_beside_others(lab: Lab, tmp_path: 
 
 
 def test_the_table_names_claim_and_verdict() -> None:
-    assert "| 4b | c | t | o | s | `--only 4` | no |" in markdown([Entry("4b", "c", "t", "o", "s", "no")])
+    assert "| 4b | c | t | o | s | `--only 4b` | no |" in markdown([Entry("4b", "c", "t", "o", "s", "no")])

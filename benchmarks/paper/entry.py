@@ -14,7 +14,7 @@ class Entry:
     """What was found about one claim.
 
     Args:
-        number: of the claim, as a string: some claims have two entries.
+        number: of the claim; "b" behind it for a further measurement beside it.
         claim, theirs, ours: in words and figures; accuracies in per cent.
         scale: network, data and seeds.
         verdict: whether it reproduced at this scale.
@@ -31,14 +31,12 @@ class Entry:
 
     @property
     def command(self) -> str:
-        return f"python benchmarks/claims.py --data cifar10 --only {self.number.rstrip('ab')}"
+        return f"python benchmarks/claims.py --data cifar10 --only {self.number}"
 
 
 def markdown(entries: Sequence[Entry]) -> str:
     """The table."""
-    rows = [
-        f"| {e.number} | {e.claim} | {e.theirs} | {e.ours} | {e.scale} | `--only {e.number.rstrip('ab')}` | {e.verdict} |" for e in entries
-    ]
+    rows = [f"| {e.number} | {e.claim} | {e.theirs} | {e.ours} | {e.scale} | `--only {e.number}` | {e.verdict} |" for e in entries]
     return "\n".join(["| # | claim | theirs | ours | scale | command | reproduced? |", "|---|---|---|---|---|---|---|", *rows])
 
 

@@ -67,7 +67,7 @@ def shares(model: Any, batch: dict[str, Tensor], task: str) -> dict[str, list[fl
     return {"ratio": [round(r, 4) for r in ratio], "part": [round(f / max(sum(full), 1e-30), 4) for f in full]}
 
 
-def claim_11(lab: Lab) -> list[Entry]:
+def claim_11(lab: Lab) -> Entry:
     """Early blocks are the first third, the others all behind them but the last (whose ratio is 1 by definition). yes: in the ACN the mean
     ratio of the early blocks is above that of the others at start, middle and end of training in every seed; partly: in more than half
     of these cases; no: otherwise."""
@@ -96,4 +96,4 @@ def claim_11(lab: Lab) -> list[Entry]:
         f"in {wins} of {len(cases)} cases of the ACN the early ones are higher"
     )
     theirs = "DG/FG over training is highest in the early layers of ACNs"
-    return [Entry("11", "gradient shares", theirs, ours, f"Mixer of claim 1, {seeds_of(lab.seeds)}", verdict, found)]
+    return Entry("11", "gradient shares", theirs, ours, f"Mixer of claim 1, {seeds_of(lab.seeds)}", verdict, found)
