@@ -47,7 +47,9 @@ def percent(value: float) -> str:
 def points(change: dict[str, float], sign: int = 1) -> str:
     """A paired difference in points with its interval; `sign` -1 turns a drop into a gain."""
     low, high = sorted((sign * change["low"], sign * change["high"]))
-    return f"{100 * sign * change['drop']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    # + 0.0: no minus before a zero
+    value, low, high = (round(100 * v, 1) + 0.0 for v in (sign * change["drop"], low, high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def seeds_of(seeds: Sequence[int]) -> str:

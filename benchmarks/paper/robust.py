@@ -98,7 +98,7 @@ def claim_6(lab: Lab) -> Entry:
         parts = [f"{r[key]['epochs']['residual']:g} / {r[key]['epochs']['acn']:g} (loss {r[key]['level']:.2f})" for r in found]
         return f"{name}: {', '.join(parts)}"
 
-    ours = f"epochs to the same loss, residual / ACN, per seed: {one('history', 'training')}; {one('test', 'test')}"
+    ours = f"epochs to the same loss, residual / ACN: {one('history', 'training')}; {one('test', 'test')}"
     scale = f"Mixer, {lab.scale.low_epochs:g} epochs, 1 seed"
     theirs = "the ACN's losses fall in fewer epochs"
     return Entry("6", "low data: 100 images a class", theirs, ours, scale, verdict, {"runs": found})
