@@ -36,7 +36,7 @@ class Scale:
         low_epochs: of claim 6, on 100 images a class.
         task_images, task_epochs: of claim 7, per task of two classes.
         transfer_images, transfer_epochs: of claim 8, second part.
-        seeds: of claims 1, 5, 9 and 11; the others take the first.
+        seeds: of claims 1, 2, 5, 6, 7, 9 and 11; the others take the first.
     """
 
     blocks: int
