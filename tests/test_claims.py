@@ -81,3 +81,11 @@ def test_a_claim_is_measured_written_and_kept_beside_others(lab: Lab, tmp_path: 
 
 def test_the_table_names_claim_and_verdict() -> None:
     assert "| 4b | c | t | o | s | `--only 4b` | no |" in markdown([Entry("4b", "c", "t", "o", "s", "no")])
+
+
+def test_the_page_shows_the_figures_of_the_results() -> None:
+    root = Path(__file__).parents[1]
+    report = json.loads((root / "benchmarks" / "results" / "claims.json").read_text())
+    entries = [Entry(**{k: v for k, v in e.items() if k not in {"command", "seconds"}}) for e in report["entries"]]
+    assert [e.number for e in entries] == list(claims.CLAIMS)
+    assert markdown(entries) in (root / "docs" / "claims.md").read_text()
