@@ -1,0 +1,1 @@
+"""The eleven claims of arXiv 2506.09714, measured at a small scale. The command is `benchmarks/claims.py`."""
