@@ -69,6 +69,7 @@ SMOOTHING = Annotated[float, typer.Option(help="Label smoothing of the task loss
 DISTIL = Annotated[float, typer.Option(help="Weight of the distillation loss.")]
 TASK_WEIGHT = Annotated[float, typer.Option(help="Weight of the loss on the labels.")]
 TEMPERATURE = Annotated[float, typer.Option(help="Temperature of distillation.")]
+HIDDEN = Annotated[float, typer.Option(help="Weight of matching the teacher's hidden state behind the blocks, token by token.")]
 PREFIX = Annotated[float, typer.Option(help="Weight of the prefix loss: each step one random depth is read out and trained too. 0 = off.")]
 PREFIX_DEPTHS = Annotated[str | None, typer.Option(help="Depths read out in every step instead of a random one, for example 3,4,6.")]
 ACCUMULATE = Annotated[int, typer.Option(min=1, help="Batches per optimizer step.")]
@@ -185,13 +186,14 @@ def inspect(src: SRC, config: CONFIG = None) -> dict[str, Any]:
 def convert(
     src: SRC, out: OUT, data: DATA, alpha_end: Annotated[float, typer.Option(help="Alpha at the end: 0 is the ACN, between 0 and 1 a hybrid.")] = 0.0,
     alpha: Annotated[str | None, typer.Option(help="'learned' trains alpha per layer from --alpha-end on, once the walk is done.")] = None,
+    pull: Annotated[float, typer.Option(help="Let alpha find its own way down instead, per layer: this much loss is added per unit of mean alpha, for example 0.1.")] = 0.0,
     layer: Annotated[Layer, typer.Option(help="What one layer is.")] = "block",
     anneal: Annotated[float, typer.Option(help="Share of the steps in which alpha walks from 1 to --alpha-end.")] = 0.5,
     depth: Annotated[int | None, typer.Option(min=1, help="Cut to the first DEPTH blocks before training.")] = None,
     init: Annotated[Init, typer.Option(help="random trains the form from scratch; SRC is then a config.")] = "source",
     task: TASK = None, teacher: TEACHER = None, eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05,
     weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5,
-    temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, prefix_depths: PREFIX_DEPTHS = None, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto",
+    temperature: TEMPERATURE = 2.0, hidden_weight: HIDDEN = 0.0, prefix_loss: PREFIX = 0.0, prefix_depths: PREFIX_DEPTHS = None, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto",
     checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
     label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None,
     seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False, overwrite: OVERWRITE = False,
@@ -208,7 +210,7 @@ def convert(
     from acn_compress.steps.convert import convert as step
 
     return step(
-        src, out, _job(data, options), alpha_end=alpha_end, layer=layer, learned=alpha == "learned", anneal=anneal, depth=depth,
+        src, out, _job(data, options), alpha_end=alpha_end, layer=layer, learned=alpha == "learned", pull=pull, anneal=anneal, depth=depth,
         task=task, teacher=teacher, config=config, **common,
     )  # fmt: skip
 
@@ -222,7 +224,7 @@ def finetune(
     depth: Annotated[int | None, typer.Option(min=1, help="Keep only the first DEPTH blocks before training (the plain baseline).")] = None,
     task: TASK = None,
     eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05,
-    label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0,
+    label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, hidden_weight: HIDDEN = 0.0,
     prefix_loss: PREFIX = 0.0, prefix_depths: PREFIX_DEPTHS = None, accumulate: ACCUMULATE = 1, precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False,
     augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None,
     image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False,
@@ -312,7 +314,7 @@ def prune(
     data: MAYBE_DATA = None,
     epochs: Annotated[float, typer.Option(help="Training after pruning (movement: while pruning), distilling from SRC; 0 = none, --data is then only measured on.")] = 0.0,
     eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
-    distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, prefix_loss: PREFIX = 0.0, prefix_depths: PREFIX_DEPTHS = None, accumulate: ACCUMULATE = 1,
+    distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, hidden_weight: HIDDEN = 0.0, prefix_loss: PREFIX = 0.0, prefix_depths: PREFIX_DEPTHS = None, accumulate: ACCUMULATE = 1,
     precision: PRECISION = "auto", checkpointing: CHECKPOINTING = False, augment: AUGMENT = None, limit: LIMIT = None,
     eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
     config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto", resume: RESUME = False, overwrite: OVERWRITE = False,
@@ -377,7 +379,7 @@ def compare(
     noise: Annotated[str | None, typer.Option(help="Also measure under this noise, for example gaussian:0.2.")] = None,
     alpha_end: Annotated[float, typer.Option(help="Alpha at the end of the ACN routes.")] = 0.0,
     eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
-    distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, accumulate: ACCUMULATE = 1,
+    distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, hidden_weight: HIDDEN = 0.0, accumulate: ACCUMULATE = 1,
     precision: PRECISION = "auto", augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
     label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto",
     overwrite: OVERWRITE = False,

@@ -69,6 +69,7 @@ class Training(TypedDict, total=False):
     distil_weight: float
     task_weight: float
     temperature: float
+    hidden_weight: float
     prefix_loss: float
     prefix_depths: tuple[int, ...]
     accumulate: int

@@ -204,11 +204,15 @@ def keep_blocks_(model: nn.Module, architecture: Architecture, positions: Sequen
                 module.layer_idx = i  # type: ignore[assignment]
 
 
+def learned_alphas(model: nn.Module, architecture: Architecture) -> list[Tensor]:
+    """The alphas that are trained, one parameter per block ([layers of the block]); none unless `learn_alphas_` made them."""
+    return [cast(Tensor, b.acn_learned) for b in blocks_of(model, architecture) if "acn_learned" in b._parameters]
+
+
 def clamp_learned_(model: nn.Module, architecture: Architecture) -> None:
     """Bring trained alphas back into [0, 1]; beyond it a clamp would stop their gradient for good."""
-    for block in blocks_of(model, architecture):
-        if "acn_learned" in block._parameters:
-            cast(Tensor, block.acn_learned).clamp_(0, 1)
+    for alphas in learned_alphas(model, architecture):
+        alphas.clamp_(0, 1)
 
 
 @contextmanager

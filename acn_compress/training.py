@@ -1,6 +1,8 @@
 """Training: transformers' Trainer as the engine, with our loss, alpha schedule, masks and interruption on top.
 
     loss = task_weight * task loss + distil_weight * T^2 KL(teacher || student)
+           [+ hidden_weight * squared difference of the standardised outputs of the two stacks]
+           [+ pull * mean alpha]
            [+ prefix_loss * the same loss of one sampled depth k, or the mean over chosen depths, read out through the shared head]
 
 Distillation: Hinton et al., arXiv 1503.02531. Prefix readouts: LayerSkip, arXiv 2404.16710, applied to y_k.
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
@@ -33,17 +36,22 @@ from acn_compress.quality import measure, threads_for, width
 from acn_compress.tasks import Scored, distillation, features, score
 
 Progress = Callable[[dict[str, Any]], None]
+ALPHA_LR = 1e-2  # peak learning rate of trained alphas: they move by tenths in runs in which weights move by thousandths
 
 
 @dataclass(frozen=True)
 class Walk:
     """How alpha moves: from `start` to `end`, linearly in the share of the run, over its first part; then it stays.
 
+    With a pull it finds its own way: every alpha is trained from `start` over the first part of the run, with pull * mean alpha added to
+    the loss, so that it goes down as far as that costs the other losses no more than the pull; then it stays.
+
     Args:
         start, end: one value per layer.
         share: part of the steps that the walk takes; 0 jumps at once.
         layer: what one layer is.
         learned: after the walk every alpha is a trained parameter (the hybrid ACN), kept in [0, 1].
+        pull: in units of the loss per unit of alpha; 0 is the fixed walk.
     """
 
     start: tuple[float, ...]
@@ -51,9 +59,17 @@ class Walk:
     share: float
     layer: LayerKind
     learned: bool = False
+    pull: float = 0.0
+
+    @property
+    def trains(self) -> bool:
+        """Whether alphas are trained parameters at some time of the run."""
+        return self.learned or self.pull > 0
 
     def at(self, progress: float) -> tuple[float, ...]:
-        """Alphas after `progress` (0 to 1) of the run."""
+        """Alphas after `progress` (0 to 1) of the run, as long as they are not trained."""
+        if self.pull > 0:
+            return self.start
         if progress >= self.share:
             return self.end
         moved = progress / self.share
@@ -73,6 +89,8 @@ class Recipe:
         label_smoothing: of the task loss.
         distil_weight, task_weight: of the two losses; distil_weight only counts with a teacher.
         temperature: of distillation.
+        hidden_weight: of matching y_L to the teacher's, token by token and standardised over the features, so that the scale of a sum does
+            not count; needs a teacher of the same width.
         prefix_loss: of the loss of prefix readouts; 0 turns them off.
         prefix_depths: the depths read out in every step (their mean counts); none is one random depth per step.
         accumulate: batches per optimizer step.
@@ -90,6 +108,7 @@ class Recipe:
     distil_weight: float = 1.0
     task_weight: float = 0.5
     temperature: float = 2.0
+    hidden_weight: float = 0.0
     prefix_loss: float = 0.0
     prefix_depths: tuple[int, ...] = ()
     accumulate: int = 1
@@ -111,6 +130,7 @@ class Recipe:
             ("distil_weight", self.distil_weight >= 0, "at least 0"),
             ("task_weight", self.task_weight >= 0, "at least 0"),
             ("temperature", self.temperature > 0, "more than 0"),
+            ("hidden_weight", self.hidden_weight >= 0, "at least 0"),
             ("prefix_loss", self.prefix_loss >= 0, "at least 0"),
             ("prefix_depths", not self.prefix_depths or self.prefix_loss > 0, "none while prefix_loss is 0 (--prefix-loss 1)"),
             ("accumulate", self.accumulate >= 1, "at least 1"),
@@ -190,6 +210,9 @@ def fit(
         raise ConfigError(
             "checkpointing does not work with timm models: it would bypass the long sum. Leave it out; accumulate saves memory too."
         )
+    if recipe.hidden_weight > 0 and (teacher is None or width(teacher) != width(model)):
+        found = "there is none" if teacher is None else f"it has {width(teacher)} features, the model {width(model)}"
+        raise ConfigError(f"hidden_weight is {recipe.hidden_weight:g}, which needs a teacher of the same width, but {found}.")
     blocks = len(structure_of(model).blocks)
     if unknown := [d for d in recipe.prefix_depths if not 1 <= d < blocks]:
         raise ConfigError(f"prefix_depths has {unknown[0]}, but the model has {blocks} blocks. Choose depths from 1 to {blocks - 1}.")
@@ -197,7 +220,7 @@ def fit(
     bf16, lr = _use_bf16(model, recipe.precision), _learning_rate(architecture.modality, recipe.lr)
     if walk is not None:
         stack.set_alphas_(model, architecture, walk.start, walk.layer)
-        if walk.learned:
+        if walk.trains:
             stack.learn_alphas_(model, architecture, True)
     if state is not None and not resume:
         shutil.rmtree(state, ignore_errors=True)
@@ -210,7 +233,7 @@ def fit(
         train_dataset=_Dataset(data),
         data_collator=_Collate(data, recipe.seed),
         callbacks=[hooks],
-        setup=(recipe, teacher, data.task, architecture, hook),
+        setup=(recipe, teacher, data.task, architecture, hook, walk.pull if walk else 0.0),
     )
     trainer.remove_callback(_printer())
     if recipe.checkpointing:
@@ -241,7 +264,7 @@ def _finish(model: Any, walk: Walk | None) -> tuple[float, ...]:
     architecture, structure = architecture_of(model.config), structure_of(model)
     if walk is None:
         return structure.alpha
-    alpha = stack.learn_alphas_(model, architecture, False) if walk.learned else walk.end
+    alpha = stack.learn_alphas_(model, architecture, False) if walk.trains else walk.end
     set_structure_(model, structure.with_alpha(alpha, walk.layer))
     return alpha
 
@@ -361,29 +384,56 @@ def _seed_of(*numbers: int) -> int:
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     """Our loss; checkpoints keep the names of the model in memory."""
 
-    def __init__(self, *, setup: tuple[Recipe, Any, str, Any, Hook | None], **kwargs: Any) -> None:
+    def __init__(self, *, setup: tuple[Recipe, Any, str, Any, Hook | None, float], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.recipe, self.teacher, self.task, self.architecture, self.hook = setup
+        self.recipe, self.teacher, self.task, self.architecture, self.hook, self.pull = setup
         self.model_accepts_loss_kwargs = False
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Trained alphas have a learning rate of their own, and no weight decay."""
+        alphas = stack.learned_alphas(self.accelerator.unwrap_model(self.model), self.architecture)
+        if self.optimizer is None and alphas:
+            for alpha in alphas:
+                alpha.requires_grad_(False)  # the Trainer takes what needs gradients
+            super().create_optimizer(model).add_param_group({"params": alphas, "lr": ALPHA_LR, "weight_decay": 0.0})
+            for alpha in alphas:
+                alpha.requires_grad_(True)
+        return super().create_optimizer(model)
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         batch = dict(inputs)
-        given, target = features(batch), None
-        # features: the teacher's answers are the labels already
-        if self.teacher is not None and self.recipe.distil_weight > 0 and self.task != "features":
-            with torch.no_grad():
-                target = score(self.task, self.teacher(**given), batch)
-        if self.recipe.prefix_loss == 0:
-            return self._loss(score(self.task, model(**given), batch), target)
-        inner = self.accelerator.unwrap_model(model)
+        given, inner = features(batch), self.accelerator.unwrap_model(model)
+        target, hidden = self._taught(given, batch)
+        if self.recipe.prefix_loss == 0 and hidden is None:
+            return self._loss(score(self.task, model(**given), batch), target) + self._pull(inner)
         with stack.recording(inner, self.architecture) as prefixes:
             full = self._loss(score(self.task, model(**given), batch), target)
+        full = full + self._pull(inner)
+        if hidden is not None:
+            full = full + self.recipe.hidden_weight * _apart(prefixes[-1], hidden, batch.get("attention_mask"))
+        if self.recipe.prefix_loss == 0:
+            return full
         depths = self.recipe.prefix_depths or (int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0,)
         shallow = full.new_zeros(())
         for depth in depths:
             with stack.injecting(inner, self.architecture, prefixes[depth]):
                 shallow = shallow + self._loss(score(self.task, model(**given), batch), target)
         return full + self.recipe.prefix_loss / len(depths) * shallow
+
+    def _taught(self, given: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Scored | None, Tensor | None]:
+        """The teacher's answers and its y_L, as far as the recipe asks for them."""
+        # features: the teacher's answers are the labels already
+        answers = self.recipe.distil_weight > 0 and self.task != "features"
+        if self.teacher is None or not (answers or self.recipe.hidden_weight):
+            return None, None
+        with torch.no_grad(), stack.recording(self.teacher, architecture_of(self.teacher.config)) as prefixes:
+            output = self.teacher(**given)
+        return score(self.task, output, batch) if answers else None, prefixes[-1] if self.recipe.hidden_weight else None
+
+    def _pull(self, model: Any) -> Tensor | float:
+        """What the alphas that are trained now add to the loss."""
+        alphas = [a for a in stack.learned_alphas(model, self.architecture) if a.requires_grad] if self.pull else []
+        return self.pull * torch.cat(alphas).mean() if alphas else 0.0
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)
@@ -400,14 +450,11 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     def _loss(self, student: Scored, target: Scored | None) -> Tensor:
         task = (student.loss * student.weight).sum() / student.weight.sum()
         if self.recipe.label_smoothing and student.target is not None and not student.numbers:
-            task = torch.nn.functional.cross_entropy(student.logits, student.target, label_smoothing=self.recipe.label_smoothing)
+            task = F.cross_entropy(student.logits, student.target, label_smoothing=self.recipe.label_smoothing)
         loss: Tensor = self.recipe.task_weight * task
         if target is not None:
             loss = loss + self.recipe.distil_weight * distillation(student, target, self.recipe.temperature)
         return loss
-
-    def get_decay_parameter_names(self, model: Any) -> list[str]:
-        return [n for n in super().get_decay_parameter_names(model) if not n.endswith("acn_learned")]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         from safetensors.torch import save_file, save_model
@@ -426,6 +473,14 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             raise ConfigError(f"{path.parent} is the training checkpoint of another method. Give the same options, or leave out --resume.")
         if self.hook is not None:
             self.hook.load_state_dict(load_file(path))
+
+
+def _apart(y: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean squared difference of two stacks' outputs ([batch, ..., width]), every token standardised over its features: between 0 and 4.
+    Tokens that `mask` ([batch, length]) leaves out do not count."""
+    size = y.shape[-1:]
+    error = (F.layer_norm(y.float(), size) - F.layer_norm(teacher.float(), size)).square().mean(-1)
+    return error.mean() if mask is None else (error * mask).sum() / mask.sum()
 
 
 class _Hooks(TrainerCallback):  # type: ignore[misc]
@@ -449,14 +504,17 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         torch.manual_seed(_seed_of(self.seed, state.global_step))  # dropout and sampled depths: a resumed run draws the same
         done = state.global_step / max(1, self.total - 1)
-        if self.walk is not None and (not self.walk.learned or done <= self.walk.share):
+        if self.walk is not None and self.walk.pull > 0:
+            for alpha in stack.learned_alphas(self.model, self.architecture):
+                alpha.requires_grad_(done < self.walk.share)
+        elif self.walk is not None and (not self.walk.learned or done <= self.walk.share):
             stack.set_alphas_(self.model, self.architecture, self.walk.at(done), self.walk.layer)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         with torch.no_grad():
             for weight, zero in self.zeros:
                 weight.masked_fill_(zero, 0.0)
-            if self.walk is not None and self.walk.learned:
+            if self.walk is not None and self.walk.trains:
                 stack.clamp_learned_(self.model, self.architecture)
         if self.hook is not None:
             self.hook.on_step(state.global_step, self.total)

@@ -27,6 +27,9 @@ NAMES = sorted(MODELS)
 ONE_PER_FAMILY = [n for n in NAMES if "-" not in n]
 FORMS = [(1.0, "block"), (0.4, "block"), (0.0, "block"), (0.3, "branch"), (0.0, "branch"), (0.3, "plain"), (0.0, "plain")]
 forms = pytest.mark.parametrize(("alpha", "layer"), FORMS)
+# files know the form as data: every family in every form, and the further heads and variants in two of them
+FILED = [(name, *form) for name in NAMES for form in (FORMS if name in ONE_PER_FAMILY else [(0.0, "block"), (0.3, "branch")])]
+filed = pytest.mark.parametrize(("name", "alpha", "layer"), FILED)
 models = pytest.mark.parametrize("name", NAMES)
 families = pytest.mark.parametrize("name", ONE_PER_FAMILY)
 
@@ -96,8 +99,7 @@ def test_the_stack_is_the_written_out_loop(name: str, alpha: float, layer: str) 
     assert float((prefixes[-1] - prefixes[0]).abs().max()) > 1e-3  # the blocks do something
 
 
-@models
-@forms
+@filed
 def test_saved_and_loaded_it_is_the_same_bit_for_bit(name: str, alpha: float, layer: str, tmp_path: Path) -> None:
     model = tiny(name, alpha, layer)
     again = checkpoint.load(saved(model, tmp_path / "m"))
@@ -126,8 +128,7 @@ def _classes(found: Any) -> tuple[Any, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-@models
-@forms
+@filed
 def test_cutting_is_reading_out_at_that_depth(name: str, alpha: float, layer: str, tmp_path: Path) -> None:
     model = tiny(name, alpha, layer)
     whole = copy.deepcopy(model)

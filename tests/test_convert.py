@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from acn_compress import checkpoint
+from acn_compress import checkpoint, stack
+from acn_compress.architectures import architecture_of
 from acn_compress.errors import ConfigError, DataError, Interrupted
 from acn_compress.job import Job
 from acn_compress.steps.convert import convert
 from acn_compress.steps.finetune import finetune
 from acn_compress.steps.profile import profile
-from acn_compress.training import Recipe, Walk, state_directory
+from acn_compress.training import Recipe, Walk, _apart, state_directory
 
 
 def _hash(directory: Path) -> str:
@@ -70,6 +71,44 @@ def test_learned_alphas_move_and_end_as_plain_numbers(digits_vit: Path, tmp_path
     assert not [k for k in model.state_dict() if "learned" in k]
 
 
+def test_a_pull_takes_alpha_down_and_a_stronger_one_further(digits_vit: Path, tmp_path: Path) -> None:
+    means = []
+    for name, pull in (("weak", 0.01), ("strong", 10.0)):
+        convert(digits_vit, tmp_path / name, "digits", pull=pull, epochs=1, batch_size=32)
+        structure = _structure(tmp_path / name)
+        assert all(0 <= a < 1 for a in structure.alpha) and structure.form != "residual"
+        means.append(sum(structure.alpha) / len(structure.alpha))
+    assert means[1] < means[0] - 0.05
+    with pytest.raises(ConfigError, match="pull is -1, expected 0"):
+        convert(digits_vit, tmp_path / "x", "digits", pull=-1, epochs=1)
+    with pytest.raises(ConfigError, match="pull and learned are both given"):
+        convert(digits_vit, tmp_path / "x", "digits", pull=0.1, learned=True, epochs=1)
+
+
+def test_matching_the_hidden_state_brings_it_closer_whatever_its_scale(digits_vit: Path, tmp_path: Path) -> None:
+    y = torch.randn(2, 3, 8)
+    assert float(_apart(3 * y + 1, y, None)) < 1e-6 < float(_apart(torch.randn(2, 3, 8), y, None))
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    changed = torch.where(mask[..., None].bool(), y, torch.randn(2, 3, 8))
+    assert float(_apart(changed, y, mask)) == 0 < float(_apart(changed, y, None))
+
+    def distance(**options: Any) -> float:
+        out = tmp_path / str(len(options))
+        convert(digits_vit, out, "digits", epochs=1, batch_size=32, lr=1e-3, **options)
+        teacher, student = checkpoint.load(digits_vit), checkpoint.load(out)
+        given = {"pixel_values": torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))}
+        found = []
+        for model in (student, teacher):
+            with torch.no_grad(), stack.recording(model, architecture_of(model.config)) as prefixes:
+                model(**given)
+            found.append(prefixes[-1])
+        return float(_apart(found[0], found[1], None))
+
+    assert distance(hidden_weight=3.0) < 0.9 * distance()
+    with pytest.raises(ConfigError, match="hidden_weight is 1, which needs a teacher of the same width, but there is none"):
+        finetune(digits_vit, tmp_path / "x", "digits", epochs=0.1, hidden_weight=1.0)
+
+
 def test_chosen_prefix_depths_are_what_is_trained(digits_vit: Path, tmp_path: Path) -> None:
     def loss_at_depth_1(name: str, **options: Any) -> float:
         convert(digits_vit, tmp_path / name, "digits", epochs=2, batch_size=32, lr=1e-3, **options)
@@ -106,17 +145,18 @@ def test_interrupted_training_goes_on_to_the_same_weights(digits_vit: Path, tmp_
     assert not state_directory(tmp_path / "stopped").exists() and report["training"]["steps"] == 44
 
 
-def test_interrupted_learned_alphas_go_on_too(digits_vit: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [{"learned": True}, {"pull": 0.5}])
+def test_interrupted_trained_alphas_go_on_too(how: dict[str, Any], digits_vit: Path, tmp_path: Path) -> None:
     job = Job("digits", Recipe(epochs=0.5, batch_size=32, lr=2e-3))
-    convert(digits_vit, tmp_path / "straight", job, learned=True)
+    convert(digits_vit, tmp_path / "straight", job, **how)
 
     def interrupt(info: dict[str, Any]) -> None:
-        if info["step"] == 5:
+        if info["step"] == 14:  # past the half: a pull has let go
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        convert(digits_vit, tmp_path / "stopped", job, learned=True, progress=interrupt)
-    convert(digits_vit, tmp_path / "stopped", job, learned=True, resume=True)
+        convert(digits_vit, tmp_path / "stopped", job, **how, progress=interrupt)
+    convert(digits_vit, tmp_path / "stopped", job, **how, resume=True)
     assert _structure(tmp_path / "straight") == _structure(tmp_path / "stopped")
     assert _hash(tmp_path / "straight") == _hash(tmp_path / "stopped")
 

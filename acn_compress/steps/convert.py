@@ -21,6 +21,7 @@ def convert(
     alpha_end: float = 0.0,
     layer: LayerKind = "block",
     learned: bool = False,
+    pull: float = 0.0,
     anneal: float = 0.5,
     depth: int | None = None,
     task: str | None = None,
@@ -41,6 +42,8 @@ def convert(
         alpha_end: alpha at the end of the walk; 0 is the ACN, between 0 and 1 a hybrid.
         layer: what one layer is: block, branch or plain.
         learned: after the walk, train alpha per layer from `alpha_end` on, and store what was learned (the hybrid ACN).
+        pull: let alpha find its own way down instead: from the source's on, alpha is trained per layer with pull * mean alpha added to the
+            loss, so that it goes as far as that costs nothing more; `alpha_end` and `learned` do not count then.
         anneal: share of the steps that the walk takes.
         depth: cut to the first `depth` blocks before training ("cut first", the cheapest way to one known depth).
         task: read source and teacher under the head of this task, for example features; its head must be there.
@@ -54,6 +57,10 @@ def convert(
         raise ConfigError(f"alpha_end is {alpha_end}, expected 0 (ACN) to 1 (residual).")
     if not 0 <= anneal <= 1:
         raise ConfigError(f"anneal is {anneal}, expected a share of the steps in [0, 1].")
+    if pull < 0:
+        raise ConfigError(f"pull is {pull}, expected 0 (a fixed walk to alpha_end) or more, for example 0.1.")
+    if pull and learned:
+        raise ConfigError("pull and learned are both given. A pull trains alpha from the start; learned trains it after a fixed walk.")
     if layer not in LAYER_KINDS:
         raise ConfigError(f"layer '{layer}' is not known. Expected {', '.join(LAYER_KINDS)}.")
     job = as_job(data, training)
@@ -70,7 +77,7 @@ def convert(
         checkpoint.check_depth(model, depth, source.name)
         checkpoint.truncate_(model, depth)
         structure = checkpoint.structure_of(model)
-    walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned)
+    walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned, pull)
     report = run_job(
         model, source, job, teacher=distilled, reference=distilled, walk=walk, state=state_directory(out), resume=resume, progress=progress
     )
@@ -79,6 +86,7 @@ def convert(
         "alpha_end": alpha_end,
         "layer": layer,
         "learned": learned,
+        "pull": pull,
         "anneal": anneal,
         "depth": depth,
         "task": task,
@@ -90,8 +98,8 @@ def convert(
     )
 
 
-def _walk(start: tuple[float, ...], blocks: int, end: float, share: float, layer: LayerKind, learned: bool) -> Walk:
+def _walk(start: tuple[float, ...], blocks: int, end: float, share: float, layer: LayerKind, learned: bool, pull: float) -> Walk:
     n = 2 * blocks if layer == "branch" else blocks
     if len(start) != n:
         start = (start[0],) * n  # residual: every alpha is 1
-    return Walk(start, tuple(min(a, end) for a in start), share, layer, learned)
+    return Walk(start, tuple(min(a, end) for a in start), share, layer, learned, pull)
