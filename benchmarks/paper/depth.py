@@ -140,7 +140,7 @@ def claim_3b(lab: Lab) -> Entry:
 
 
 def claim_4(lab: Lab) -> Entry:
-    """Pre-training on BooksCorpus is out of reach; what converting a pretrained encoder gives is in docs/method.md, section 3."""
+    """Pre-training on BooksCorpus is out of reach; what converting a pretrained encoder gives is in docs/method.md, section 6."""
     theirs = "86.63 / 83.14 / 87.20 at 12 layers against 86.68 / 83.07 / 87.30 at 3"
-    ours = "out of reach at this scale; for converting a pretrained MiniLM see [method.md](method.md), section 3"
+    ours = "out of reach at this scale; for converting a pretrained MiniLM see [method.md](method.md), section 6"
     return Entry("4", "BERT: SST-2 / QNLI / QQP", theirs, ours, "", "not measured")
