@@ -67,7 +67,7 @@ def compare(
     seeds: int = 2,
     routes: tuple[str, ...] | None = None,
     noise: str | None = None,
-    alpha_end: float = 0.0,
+    alpha_end: float = 0.5,
     config: str | Path | None = None,
     device: str = "cpu",
     overwrite: bool = False,
@@ -82,7 +82,7 @@ def compare(
         out: directory for compare.json, compare.png (quality over latency), README.md and the finished runs.
         routes: any of ROUTES; None is all.
         noise: measured besides clean data, "gaussian:SD" or "salt-pepper:SHARE".
-        alpha_end: alpha at the end of the ACN routes.
+        alpha_end: alpha at the end of the ACN routes; 0.5 did best in short budgets (docs/method.md).
         overwrite: run again what is finished.
     Returns:
         whole (the untouched network's quality and latency), runs (one row per route, depth, seed), table (mean over seeds with the
