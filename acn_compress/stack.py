@@ -9,7 +9,7 @@ proves alpha = 1 bit-equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
@@ -216,60 +216,47 @@ def clamp_learned_(model: nn.Module, architecture: Architecture) -> None:
 
 
 @contextmanager
+def _probe(model: nn.Module, architecture: Architecture, name: str, value: Any) -> Iterator[None]:
+    """Inside, the stack's probe `name` is `value`; afterwards it is what it was."""
+    stack = stack_of(model, architecture)
+    before = getattr(stack, name)
+    setattr(stack, name, value)
+    try:
+        yield
+    finally:
+        setattr(stack, name, before)
+
+
+@contextmanager
 def recording(model: nn.Module, architecture: Architecture) -> Iterator[list[Tensor]]:
     """Collects y_0 .. y_L ([batch, ..., width] each) of the forward passes inside the context."""
-    stack = cast(Stack, stack_of(model, architecture))
-    stack.acn_record = []
-    try:
-        yield stack.acn_record
-    finally:
-        stack.acn_record = None
+    record: list[Tensor] = []
+    with _probe(model, architecture, "acn_record", record):
+        yield record
 
 
-@contextmanager
-def injecting(model: nn.Module, architecture: Architecture, y: Tensor) -> Iterator[None]:
+def injecting(model: nn.Module, architecture: Architecture, y: Tensor) -> AbstractContextManager[None]:
     """Inside, the stack returns `y` without running a block: the model's own norm, pooling and head read it out."""
-    stack = cast(Stack, stack_of(model, architecture))
-    stack.acn_inject = y
-    try:
-        yield
-    finally:
-        stack.acn_inject = None
+    return _probe(model, architecture, "acn_inject", y)
 
 
-@contextmanager
-def leaving(model: nn.Module, architecture: Architecture, leave: Callable[[int, Tensor], bool]) -> Iterator[None]:
+def leaving(model: nn.Module, architecture: Architecture, leave: Callable[[int, Tensor], bool]) -> AbstractContextManager[None]:
     """Inside, `leave(k, y_k)` is asked after block k (y_k [batch, ..., width]); once it says yes, no later block runs in that pass and
     the stack returns y_k: the model's own norm, pooling and head read it out."""
-    stack = cast(Stack, stack_of(model, architecture))
-    stack.acn_leave = leave
-    try:
-        yield
-    finally:
-        stack.acn_leave = None
+    return _probe(model, architecture, "acn_leave", leave)
 
 
-@contextmanager
-def bypassing(model: nn.Module, architecture: Architecture, positions: Sequence[int]) -> Iterator[None]:
+def bypassing(model: nn.Module, architecture: Architecture, positions: Sequence[int]) -> AbstractContextManager[None]:
     """Inside, the blocks at `positions` add nothing and pass their input on."""
-    stack = cast(Stack, stack_of(model, architecture))
-    stack.acn_bypass = frozenset(positions)
-    try:
-        yield
-    finally:
-        stack.acn_bypass = frozenset()
+    return _probe(model, architecture, "acn_bypass", frozenset(positions))
 
 
 @contextmanager
 def gating(model: nn.Module, architecture: Architecture) -> Iterator[Tensor]:
     """Inside, block i's contribution to y is multiplied by gate i; the gates ([L], ones) carry gradients."""
-    stack = cast(Stack, stack_of(model, architecture))
-    gates = torch.ones(len(stack), requires_grad=True, device=next(model.parameters()).device)
-    stack.acn_gates = gates
-    try:
+    gates = torch.ones(len(cast(Stack, stack_of(model, architecture))), requires_grad=True, device=next(model.parameters()).device)
+    with _probe(model, architecture, "acn_gates", gates):
         yield gates
-    finally:
-        stack.acn_gates = None
 
 
 def learn_alphas_(model: nn.Module, architecture: Architecture, learn: bool) -> tuple[float, ...]:
