@@ -82,11 +82,16 @@ class EarlyExit:
         return self._readouts[shapes](y, inputs)
 
 
+def exits(entropies: Tensor, threshold: float) -> Tensor:
+    """Where each example leaves, as an index from 0: [L, batch] (of y_1 to y_L, nats) to [batch]."""
+    sure = entropies <= threshold
+    sure[-1] = True
+    return sure.int().argmax(0)
+
+
 def first_sure(readouts: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Each example's logits where it leaves, and the depth: [L, batch, classes] (y_1 to y_L) to [batch, classes] and [batch], from 1."""
-    sure = entropy(readouts) <= threshold
-    sure[-1] = True
-    index = sure.int().argmax(0)
+    index = exits(entropy(readouts), threshold)
     return readouts[index, torch.arange(len(index), device=index.device)], index + 1
 
 

@@ -426,9 +426,12 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         answers = self.recipe.distil_weight > 0 and self.task != "features"
         if self.teacher is None or not (answers or self.recipe.hidden_weight):
             return None, None
-        with torch.no_grad(), stack.recording(self.teacher, architecture_of(self.teacher.config)) as prefixes:
+        with torch.no_grad(), ExitStack() as asked:
+            prefixes: list[Tensor] = []
+            if self.recipe.hidden_weight:
+                prefixes = asked.enter_context(stack.recording(self.teacher, architecture_of(self.teacher.config)))
             output = self.teacher(**given)
-        return score(self.task, output, batch) if answers else None, prefixes[-1] if self.recipe.hidden_weight else None
+        return score(self.task, output, batch) if answers else None, prefixes[-1] if prefixes else None
 
     def _pull(self, model: Any) -> Tensor | float:
         """What the alphas that are trained now add to the loss."""

@@ -12,6 +12,7 @@ from acn_compress import stack
 from acn_compress.architectures import architecture_of
 from acn_compress.budget import forward_flops
 from acn_compress.data import Data
+from acn_compress.early_exit import entropy, exits
 from acn_compress.readouts import readout
 from acn_compress.tasks import features
 from paper.entry import Entry, Verdict, percent
@@ -47,9 +48,7 @@ class Answers:
         """Leaving at the first depth with an entropy of at most `threshold`, or else at the last. The heads of the depths on the way
         (a norm, a mean and one small product) are not counted as operations."""
         depths = len(self.entropy)
-        sure = self.entropy <= threshold
-        sure[-1] = True
-        first = sure.int().argmax(0)
+        first = exits(self.entropy, threshold)
         accuracy = float(self.right.gather(0, first[None]).mean())
         mean_depth = float(first.float().mean()) + 1
         speedup = (self.outside + depths * self.block) / (self.outside + mean_depth * self.block)
@@ -66,17 +65,16 @@ class Answers:
 def answers(model: Any, data: Data) -> Answers:
     """Every depth's answer, from one pass over the data."""
     architecture = architecture_of(model.config)
-    entropy, right = [], []
+    unsure, right = [], []
     model.eval()
     with torch.inference_mode():
         for batch in data.batches(256):
             with stack.recording(model, architecture) as prefixes:
                 model(**features(batch))
             logits = torch.stack([readout(model, architecture, y, batch).logits.float() for y in prefixes[1:]])  # [depths, batch, classes]
-            log_p = logits.log_softmax(-1)
-            entropy.append(-(log_p.exp() * log_p).sum(-1))
+            unsure.append(entropy(logits))
             right.append((logits.argmax(-1) == batch["labels"]).float())
-    return Answers(torch.cat(entropy, 1), torch.cat(right, 1), *forward_flops(model))
+    return Answers(torch.cat(unsure, 1), torch.cat(right, 1), *forward_flops(model))
 
 
 def claim_10(lab: Lab) -> Entry:
