@@ -1,12 +1,4 @@
-"""Training: transformers' Trainer as the engine, with our loss, alpha schedule, masks and interruption on top.
-
-    loss = task_weight * task loss + distil_weight * T^2 KL(teacher || student)
-           [+ hidden_weight * squared difference of the standardised outputs of the two stacks]
-           [+ pull * mean alpha]
-           [+ prefix_loss * the same loss of one sampled depth k, or the mean over chosen depths, read out through the shared head]
-
-Distillation: Hinton et al., arXiv 1503.02531. Prefix readouts: LayerSkip, arXiv 2404.16710, applied to y_k.
-"""
+"""Training: transformers' Trainer as the engine, with our loss (objective.py), alpha schedule, masks and interruption on top."""
 
 from __future__ import annotations
 
@@ -14,26 +6,25 @@ import math
 import shutil
 import signal
 import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from acn_compress import stack, zeros
 from acn_compress.architectures import architecture_of
+from acn_compress.batches import Bucketed, Collate, Numbered, seed_of
 from acn_compress.checkpoint import set_structure_, structure_of
 from acn_compress.data import Data
 from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
 from acn_compress.form import LayerKind
+from acn_compress.objective import Objective
 from acn_compress.quality import measure, threads_for, width
-from acn_compress.tasks import Scored, distillation, features, score
 
 Progress = Callable[[dict[str, Any]], None]
 ALPHA_LR = 1e-2  # peak learning rate of trained alphas: they move by tenths in runs in which weights move by thousandths
@@ -230,10 +221,11 @@ def fit(
     trainer = _Trainer(
         model=model,
         args=_arguments(model, recipe, directory, total, lr, bf16, save=state is not None),
-        train_dataset=_Dataset(data),
-        data_collator=_Collate(data, recipe.seed),
+        train_dataset=Numbered(data),
+        data_collator=Collate(data, recipe.seed),
         callbacks=[hooks],
-        setup=(recipe, teacher, data.task, architecture, hook, walk.pull if walk else 0.0),
+        objective=Objective(recipe, teacher, data.task, architecture, walk.pull if walk else 0.0),
+        hook=hook,
     )
     trainer.remove_callback(_printer())
     if recipe.checkpointing:
@@ -328,70 +320,17 @@ def _arguments(model: Any, recipe: Recipe, directory: Path, total: int, lr: floa
     )
 
 
-class _Dataset(torch.utils.data.Dataset[tuple[int, dict[str, Any]]]):
-    """Examples with their numbers."""
-
-    def __init__(self, data: Data) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> tuple[int, dict[str, Any]]:
-        return index, self.data.examples[index]
-
-
-class _Bucketed(torch.utils.data.Sampler[int]):
-    """Examples in random order, those of similar size in one batch, so that little is padding: pools of many batches are drawn,
-    each is sorted by size and cut into batches, and these are shuffled. An epoch's order follows from the seed alone."""
-
-    POOL = 50  # batches
-
-    def __init__(self, sizes: Tensor, batch: int, seed: int) -> None:
-        self.sizes, self.batch, self.seed, self.epoch = sizes, batch, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(_seed_of(self.seed, self.epoch))
-        pools = torch.split(torch.randperm(len(self), generator=generator), self.POOL * self.batch)
-        batches = [b for pool in pools for b in torch.split(pool[self.sizes[pool].argsort(stable=True)], self.batch)]
-        order = [int(i) for i in torch.randperm(len(batches), generator=generator)]
-        order.sort(key=lambda i: len(batches[i]) < self.batch)  # the one that is not full comes last, where it is dropped
-        return iter([int(i) for b in order for i in batches[b]])
-
-
-class _Collate:
-    """What is random in a training batch (crops, masked words) follows from the batch, so that a resumed run sees the same."""
-
-    def __init__(self, data: Data, seed: int) -> None:
-        self._data, self._seed = data, seed
-
-    def __call__(self, rows: list[tuple[int, dict[str, Any]]]) -> dict[str, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_seed_of(self._seed, *(index for index, _ in rows)))
-            return self._data.examples.collate([row for _, row in rows], train=True)
-
-
-def _seed_of(*numbers: int) -> int:
-    return zlib.crc32(repr(numbers).encode())
-
-
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     """Our loss; checkpoints keep the names of the model in memory."""
 
-    def __init__(self, *, setup: tuple[Recipe, Any, str, Any, Hook | None, float], **kwargs: Any) -> None:
+    def __init__(self, *, objective: Objective, hook: Hook | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.recipe, self.teacher, self.task, self.architecture, self.hook, self.pull = setup
+        self.objective, self.hook = objective, hook
         self.model_accepts_loss_kwargs = False
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Trained alphas have a learning rate of their own, and no weight decay."""
-        alphas = stack.learned_alphas(self.accelerator.unwrap_model(self.model), self.architecture)
+        alphas = stack.learned_alphas(self.accelerator.unwrap_model(self.model), self.objective.architecture)
         if self.optimizer is None and alphas:
             for alpha in alphas:
                 alpha.requires_grad_(False)  # the Trainer takes what needs gradients
@@ -401,42 +340,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         return super().create_optimizer(model)
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        batch = dict(inputs)
-        given, inner = features(batch), self.accelerator.unwrap_model(model)
-        target, hidden = self._taught(given, batch)
-        if self.recipe.prefix_loss == 0 and hidden is None:
-            return self._loss(score(self.task, model(**given), batch), target) + self._pull(inner)
-        with stack.recording(inner, self.architecture) as prefixes:
-            full = self._loss(score(self.task, model(**given), batch), target)
-        full = full + self._pull(inner)
-        if hidden is not None:
-            full = full + self.recipe.hidden_weight * _apart(prefixes[-1], hidden, batch.get("attention_mask"))
-        if self.recipe.prefix_loss == 0:
-            return full
-        depths = self.recipe.prefix_depths or (int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0,)
-        shallow = full.new_zeros(())
-        for depth in depths:
-            with stack.injecting(inner, self.architecture, prefixes[depth]):
-                shallow = shallow + self._loss(score(self.task, model(**given), batch), target)
-        return full + self.recipe.prefix_loss / len(depths) * shallow
-
-    def _taught(self, given: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Scored | None, Tensor | None]:
-        """The teacher's answers and its y_L, as far as the recipe asks for them."""
-        # features: the teacher's answers are the labels already
-        answers = self.recipe.distil_weight > 0 and self.task != "features"
-        if self.teacher is None or not (answers or self.recipe.hidden_weight):
-            return None, None
-        with torch.no_grad(), ExitStack() as asked:
-            prefixes: list[Tensor] = []
-            if self.recipe.hidden_weight:
-                prefixes = asked.enter_context(stack.recording(self.teacher, architecture_of(self.teacher.config)))
-            output = self.teacher(**given)
-        return score(self.task, output, batch) if answers else None, prefixes[-1] if prefixes else None
-
-    def _pull(self, model: Any) -> Tensor | float:
-        """What the alphas that are trained now add to the loss."""
-        alphas = [a for a in stack.learned_alphas(model, self.architecture) if a.requires_grad] if self.pull else []
-        return self.pull * torch.cat(alphas).mean() if alphas else 0.0
+        return self.objective(model, self.accelerator.unwrap_model(model), dict(inputs))
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)
@@ -448,16 +352,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         sizes = self.train_dataset.data.examples.sizes
         if sizes is None:
             return super()._get_train_sampler(train_dataset)
-        return _Bucketed(sizes, self.args.train_batch_size, self.recipe.seed)
-
-    def _loss(self, student: Scored, target: Scored | None) -> Tensor:
-        task = (student.loss * student.weight).sum() / student.weight.sum()
-        if self.recipe.label_smoothing and student.target is not None and not student.numbers:
-            task = F.cross_entropy(student.logits, student.target, label_smoothing=self.recipe.label_smoothing)
-        loss: Tensor = self.recipe.task_weight * task
-        if target is not None:
-            loss = loss + self.recipe.distil_weight * distillation(student, target, self.recipe.temperature)
-        return loss
+        return Bucketed(sizes, self.args.train_batch_size, self.objective.recipe.seed)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         from safetensors.torch import save_file, save_model
@@ -476,14 +371,6 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             raise ConfigError(f"{path.parent} is the training checkpoint of another method. Give the same options, or leave out --resume.")
         if self.hook is not None:
             self.hook.load_state_dict(load_file(path))
-
-
-def _apart(y: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean squared difference of two stacks' outputs ([batch, ..., width]), every token standardised over its features: between 0 and 4.
-    Tokens that `mask` ([batch, length]) leaves out do not count."""
-    size = y.shape[-1:]
-    error = (F.layer_norm(y.float(), size) - F.layer_norm(teacher.float(), size)).square().mean(-1)
-    return error.mean() if mask is None else (error * mask).sum() / mask.sum()
 
 
 class _Hooks(TrainerCallback):  # type: ignore[misc]
@@ -505,7 +392,7 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
         self.started, self.first = time.perf_counter(), state.global_step
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        torch.manual_seed(_seed_of(self.seed, state.global_step))  # dropout and sampled depths: a resumed run draws the same
+        torch.manual_seed(seed_of(self.seed, state.global_step))  # dropout and sampled depths: a resumed run draws the same
         done = state.global_step / max(1, self.total - 1)
         if self.walk is not None and self.walk.pull > 0:
             for alpha in stack.learned_alphas(self.model, self.architecture):

@@ -15,10 +15,11 @@ from acn_compress import checkpoint, stack
 from acn_compress.architectures import architecture_of
 from acn_compress.errors import ConfigError, DataError, Interrupted
 from acn_compress.job import Job
+from acn_compress.objective import apart
 from acn_compress.steps.convert import convert
 from acn_compress.steps.finetune import finetune
 from acn_compress.steps.profile import profile
-from acn_compress.training import Recipe, Walk, _apart, state_directory
+from acn_compress.training import Recipe, Walk, state_directory
 
 
 def _hash(directory: Path) -> str:
@@ -87,10 +88,10 @@ def test_a_pull_takes_alpha_down_and_a_stronger_one_further(digits_vit: Path, tm
 
 def test_matching_the_hidden_state_brings_it_closer_whatever_its_scale(digits_vit: Path, tmp_path: Path) -> None:
     y = torch.randn(2, 3, 8)
-    assert float(_apart(3 * y + 1, y, None)) < 1e-6 < float(_apart(torch.randn(2, 3, 8), y, None))
+    assert float(apart(3 * y + 1, y, None)) < 1e-6 < float(apart(torch.randn(2, 3, 8), y, None))
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     changed = torch.where(mask[..., None].bool(), y, torch.randn(2, 3, 8))
-    assert float(_apart(changed, y, mask)) == 0 < float(_apart(changed, y, None))
+    assert float(apart(changed, y, mask)) == 0 < float(apart(changed, y, None))
 
     def distance(**options: Any) -> float:
         out = tmp_path / str(len(options))
@@ -102,7 +103,7 @@ def test_matching_the_hidden_state_brings_it_closer_whatever_its_scale(digits_vi
             with torch.no_grad(), stack.recording(model, architecture_of(model.config)) as prefixes:
                 model(**given)
             found.append(prefixes[-1])
-        return float(_apart(found[0], found[1], None))
+        return float(apart(found[0], found[1], None))
 
     assert distance(hidden_weight=3.0) < 0.9 * distance()
     with pytest.raises(ConfigError, match="hidden_weight is 1, which needs a teacher of the same width, but there is none"):

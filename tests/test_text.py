@@ -19,6 +19,7 @@ import transformers as hf
 from tiny import tiny
 
 from acn_compress import checkpoint
+from acn_compress.batches import Bucketed
 from acn_compress.data import Columns, Data, load_data
 from acn_compress.errors import CheckpointError, ConfigError, DataError, Interrupted, UnsupportedError
 from acn_compress.job import Job
@@ -34,7 +35,7 @@ from acn_compress.steps.profile import profile
 from acn_compress.steps.prune import prune
 from acn_compress.steps.truncate import truncate
 from acn_compress.tasks import IGNORED, METRICS, features, score
-from acn_compress.training import Recipe, _Bucketed
+from acn_compress.training import Recipe
 
 GOOD, BAD = ("good", "lovely", "brilliant", "charming"), ("bad", "dull", "awful", "boring")
 FILLER = ("the", "film", "was", "a", "story", "of", "people", "and", "music", "it", "felt", "rather")
@@ -213,8 +214,8 @@ def test_scores_do_not_depend_on_batches_and_stand_in_the_same_order(classifier:
 
 def test_training_batches_hold_texts_of_similar_length() -> None:
     sizes = torch.randint(1, 200, (1003,), generator=torch.Generator().manual_seed(0))
-    sampler = _Bucketed(sizes, 8, seed=0)
-    first, again = list(sampler), list(_Bucketed(sizes, 8, seed=0))
+    sampler = Bucketed(sizes, 8, seed=0)
+    first, again = list(sampler), list(Bucketed(sizes, 8, seed=0))
     sampler.set_epoch(1)
     assert first == again != list(sampler) and sorted(first) == list(range(1003))
     batches = [sizes[first[i : i + 8]] for i in range(0, 1000, 8)]
