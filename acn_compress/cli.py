@@ -29,6 +29,7 @@ Bound = Literal["upper", "point"]
 Method = Literal["structured", "magnitude", "movement"]
 Scope = Literal["global", "layer"]
 Format = Literal["onnx", "safetensors"]
+Keep = Literal["first", "even", "auto"]
 Precision = Literal["auto", "fp32", "bf16"]
 Augment = Literal["crop", "flip-crop"]
 Init = Literal["source", "random"]
@@ -83,6 +84,9 @@ TASK = Annotated[str | None, typer.Option(help=(
 EXIT = Annotated[float | None, typer.Option(help=(
     "Early exit: leave at the first depth whose readout has at most this entropy, in nats (0 is certainty), for example 0.7."
 ))]  # fmt: skip
+KEEP = Annotated[
+    Keep, typer.Option(help="With --depth: the first blocks, evenly spaced ones, or those of the two that start with the lower loss.")
+]
 TEACHER = Annotated[str | None, typer.Option(help="Model to distil from.")]
 
 
@@ -189,7 +193,7 @@ def convert(
     pull: Annotated[float, typer.Option(help="Let alpha find its own way down instead, per layer: this much loss is added per unit of mean alpha, for example 0.1.")] = 0.0,
     layer: Annotated[Layer, typer.Option(help="What one layer is.")] = "block",
     anneal: Annotated[float, typer.Option(help="Share of the steps in which alpha walks from 1 to --alpha-end.")] = 0.5,
-    depth: Annotated[int | None, typer.Option(min=1, help="Cut to the first DEPTH blocks before training.")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Cut to DEPTH blocks before training.")] = None, keep: KEEP = "auto",
     init: Annotated[Init, typer.Option(help="random trains the form from scratch; SRC is then a config.")] = "source",
     task: TASK = None, teacher: TEACHER = None, eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05,
     weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5,
@@ -210,7 +214,7 @@ def convert(
     from acn_compress.steps.convert import convert as step
 
     return step(
-        src, out, _job(data, options), alpha_end=alpha_end, layer=layer, learned=alpha == "learned", pull=pull, anneal=anneal, depth=depth,
+        src, out, _job(data, options), alpha_end=alpha_end, layer=layer, learned=alpha == "learned", pull=pull, anneal=anneal, depth=depth, keep=keep,
         task=task, teacher=teacher, config=config, **common,
     )  # fmt: skip
 
@@ -221,7 +225,7 @@ def finetune(
     init: Annotated[Init, typer.Option(help="random trains from scratch; SRC is then a config.")] = "source",
     alpha: Annotated[float | None, typer.Option(help="With --init random: the form to train, 0 = ACN; default residual.")] = None,
     layer: Annotated[Layer, typer.Option(help="With --alpha: what one layer is.")] = "block",
-    depth: Annotated[int | None, typer.Option(min=1, help="Keep only the first DEPTH blocks before training (the plain baseline).")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Cut to DEPTH blocks before training (the plain baseline).")] = None, keep: KEEP = "first",
     task: TASK = None,
     eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05,
     label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, hidden_weight: HIDDEN = 0.0,
@@ -235,7 +239,7 @@ def finetune(
     from acn_compress.steps.finetune import finetune as step
 
     return step(
-        src, out, _job(data, options), teacher=teacher, init=init, alpha=alpha, layer=layer, task=task, depth=depth, config=config,
+        src, out, _job(data, options), teacher=teacher, init=init, alpha=alpha, layer=layer, task=task, depth=depth, keep=keep, config=config,
         device=_device(device), resume=resume, overwrite=overwrite, progress=_progress(),
     )  # fmt: skip
 

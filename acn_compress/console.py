@@ -113,7 +113,9 @@ def _model(report: dict[str, Any]) -> None:
     rows: list[tuple[str, Any]] = [("from", report.get("source") or "random weights")]
     if s:
         mean = sum(s["alpha"]) / len(s["alpha"])
-        rows.append(("form", f"{s['form']} (layer {s['layer']}, alpha {mean:.2g}), {len(s['blocks'])} of {s['source_blocks']} blocks"))
+        rows.append(("form", f"{s['form']} (layer {s['layer']}, alpha {mean:.2g})"))
+        kept, of = len(s["blocks"]), s["source_blocks"]
+        rows.append(("blocks", f"{kept} of {of}" + ("" if kept == of else f": {_places(s['blocks'])}")))
     for key in ("why", "note"):
         rows.append((key, report.get(key)))
     if "target" in report:

@@ -3,7 +3,7 @@
     drop-last        the first K blocks, residual, distilled from the whole network: the plain baseline
     evenly-spaced    K blocks spread over the depth, residual, distilled
     residual-prefix  ONE residual run of the whole network with prefix readouts at the depths (LayerSkip-like), read at each
-    acn-cut-first    the first K blocks, alpha walked down while distilling
+    acn-cut-first    the first K blocks or evenly spaced ones, whichever start better (`initial.py`), alpha walked down while distilling
     acn-one-run      ONE conversion of the whole network with the same prefix readouts, read at each depth
     acn-then-cut     half of the budget on that conversion, then cut to K and train on
 
@@ -32,6 +32,7 @@ from acn_compress.architectures import architecture_of
 from acn_compress.budget import equal_epochs, training_flops
 from acn_compress.data import Data, Noise
 from acn_compress.errors import ConfigError, DataError
+from acn_compress.initial import cut_
 from acn_compress.job import Job
 from acn_compress.modeldir import Source
 from acn_compress.onnx_model import inputs_for
@@ -42,6 +43,7 @@ from acn_compress.training import Progress, Walk, fit
 ROUTES = ("drop-last", "evenly-spaced", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut")
 ONE_RUN = ("residual-prefix", "acn-one-run")
 BASELINE = "drop-last"
+KEEP = {"evenly-spaced": "even", "acn-cut-first": "auto"}
 LENGTH = 128  # tokens of the text that is timed
 
 
@@ -215,6 +217,7 @@ def _fingerprint(setting: _Setting, route: str, depths: tuple[int, ...], seed: i
         "depths": depths,
         "alpha_end": setting.alpha_end if route.startswith("acn") else 0.0,
         "noise": str(setting.noise),
+        "keep": KEEP.get(route, "first"),
     }
     text = json.dumps(options, default=str, sort_keys=True) + setting.source.sha256()
     return hashlib.sha256(text.encode()).hexdigest()
@@ -230,7 +233,7 @@ def _train_and_measure(setting: _Setting, route: str, depths: tuple[int, ...], s
         if depth < len(checkpoint.structure_of(model).blocks):
             checkpoint.truncate_(model, depth)
         row: dict[str, Any] = {"route": route, "depth": depth, "seed": seed, "epochs": round(epochs, 3), "seconds": round(seconds, 1)}
-        row["parameters"] = checkpoint.parameters(model)
+        row |= {"blocks": list(checkpoint.structure_of(model).blocks), "parameters": checkpoint.parameters(model)}
         for kind, noise in (("clean", None), ("noisy", setting.noise)):
             if kind == "clean" or noise is not None:
                 scores = measure(model, setting.eval_data, noise=noise)
@@ -272,11 +275,7 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         train(epochs)
         return model, epochs
     epochs = equal_epochs(model, recipe.epochs, depth=depth)
-    if route == "evenly-spaced":
-        positions = tuple(int(i) for i in np.linspace(0, whole - 1, depth).round()) if depth > 1 else (0,)
-        checkpoint.keep_blocks_(model, positions, architecture_of(model.config), checkpoint.structure_of(model))
-    else:
-        checkpoint.truncate_(model, depth)
+    cut_(model, depth, KEEP.get(route, "first"), replace(setting.job, recipe=recipe), setting.source, setting.teacher)
     train(epochs, setting.alpha_end if route == "acn-cut-first" else None)
     return model, epochs
 

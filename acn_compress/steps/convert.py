@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from acn_compress import checkpoint, modeldir, output
 from acn_compress.errors import ConfigError
 from acn_compress.form import LAYER_KINDS, LayerKind
+from acn_compress.initial import Keep, cut_
 from acn_compress.job import Job, Training, as_job, run_job
 from acn_compress.training import Progress, Walk, state_directory
 
@@ -24,6 +25,7 @@ def convert(
     pull: float = 0.0,
     anneal: float = 0.5,
     depth: int | None = None,
+    keep: Keep = "auto",
     task: str | None = None,
     teacher: str | Path | None = None,
     config: str | Path | None = None,
@@ -45,7 +47,8 @@ def convert(
         pull: let alpha find its own way down instead: from the source's on, alpha is trained per layer with pull * mean alpha added to the
             loss, so that it goes as far as that costs nothing more; `alpha_end` and `learned` do not count then.
         anneal: share of the steps that the walk takes.
-        depth: cut to the first `depth` blocks before training ("cut first", the cheapest way to one known depth).
+        depth: cut to `depth` blocks before training ("cut first", the cheapest way to one known depth).
+        keep: with depth: the "first" blocks, "even"ly spaced ones, or "auto": those of the two that start with the lower loss.
         task: read source and teacher under the head of this task, for example features; its head must be there.
         teacher: distilled from; None is the source itself.
     Returns:
@@ -75,7 +78,7 @@ def convert(
         raise ConfigError(f"{source.name} is in {structure.form} form with layer '{structure.layer}'; it cannot become layer '{layer}'.")
     if depth is not None:
         checkpoint.check_depth(model, depth, source.name)
-        checkpoint.truncate_(model, depth)
+        cut_(model, depth, keep, job, source, distilled)
         structure = checkpoint.structure_of(model)
     walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned, pull)
     report = run_job(
@@ -89,6 +92,7 @@ def convert(
         "pull": pull,
         "anneal": anneal,
         "depth": depth,
+        "keep": keep,
         "task": task,
         "teacher": teacher,
     }

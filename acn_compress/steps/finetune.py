@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from acn_compress import checkpoint, modeldir, output
 from acn_compress.data import label_names
 from acn_compress.errors import ConfigError
+from acn_compress.initial import Keep, cut_
 from acn_compress.job import Job, Training, as_job, run_job
 from acn_compress.registration import plain_class
 from acn_compress.tasks import task_named
@@ -26,6 +27,7 @@ def finetune(
     layer: Any = "block",
     task: str | None = None,
     depth: int | None = None,
+    keep: Keep = "first",
     config: str | Path | None = None,
     device: str = "cpu",
     resume: bool = False,
@@ -44,7 +46,8 @@ def finetune(
         alpha: with init "random": the form to train from scratch, 0 = ACN; None = residual.
         layer: with alpha: what one layer is.
         task: read under the head of this task, with the data's labels; what the checkpoint lacks of it is trained from random weights.
-        depth: keep only the first `depth` blocks before training (the plain baseline).
+        depth: cut to `depth` blocks before training (the plain baseline).
+        keep: with depth: which ones, as in `convert`.
     Returns:
         The report: before, after, paired drop, training.
     Raises:
@@ -68,19 +71,28 @@ def finetune(
     else:
         names = None if task is None else label_names(job.data, job.columns, task)
         model = checkpoint.load_source(source, task=task, labels=names, device=device)
+    taught = None if teacher is None else checkpoint.load_source(modeldir.find_source(teacher), device=device)
     if depth is not None:
         checkpoint.check_depth(model, depth, str(src))
-        checkpoint.truncate_(model, depth)
+        cut_(model, depth, keep, job, near, taught)
     walk = None
     if alpha is not None:
         n = len(checkpoint.structure_of(model).blocks) * (2 if layer == "branch" else 1)
         walk = Walk((alpha,) * n, (alpha,) * n, 0.0, layer)
-    taught = None if teacher is None else checkpoint.load_source(modeldir.find_source(teacher), device=device)
     report = {"note": note} if (note := checkpoint.fresh_of(model)) else {}
     report |= run_job(
         model, near, job, teacher=taught, reference=taught, walk=walk, state=state_directory(out), resume=resume, progress=progress
     )
-    options = {"job": asdict(job), "teacher": teacher, "init": init, "alpha": alpha, "task": task, "depth": depth, "src": str(src)}
+    options = {
+        "job": asdict(job),
+        "teacher": teacher,
+        "init": init,
+        "alpha": alpha,
+        "task": task,
+        "depth": depth,
+        "keep": keep,
+        "src": str(src),
+    }
     processor = checkpoint.new_processor(model, beside) if source is None else None
     return output.write(
         model,
