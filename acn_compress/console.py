@@ -294,7 +294,9 @@ def _export(r: dict[str, Any]) -> None:
         ("note", r.get("note")),
     ]
     _pairs(f"export {r['source']} (opset {r['opset']}, {r['nodes']} nodes, {r['seconds']:.0f} s)", rows)
-    out.print(escape(f"next: acn-compress benchmark ORIGINAL {r['out']}"))
+    # how many leave early depends on what comes in, and a benchmark's inputs are random
+    follow = f"evaluate {r['source']} --data D --exit-entropy {r['exit_entropy']:g}" if exits else f"benchmark ORIGINAL {r['out']}"
+    out.print(escape(f"next: acn-compress {follow}"))
 
 
 def _benchmark(r: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from test_cli import fails, invoke
 from tiny import MODELS, outputs, tiny
 from torch import Tensor
 
-from acn_compress import checkpoint, onnx_exit, output, stack
+from acn_compress import checkpoint, console, onnx_exit, output, stack
 from acn_compress.architectures import architecture_of
 from acn_compress.data import load_data
 from acn_compress.early_exit import EarlyExit, entropy, exit_flops, first_sure, measure_exits
@@ -170,11 +170,16 @@ def test_the_command_prints_it(digits_acn: Path) -> None:
         pytest.param("gpt2-classification", (0.0, "block"), marks=pytest.mark.slow),
     ],
 )
-def test_the_onnx_file_leaves_where_torch_does(name: str, form: tuple[float, str], tmp_path: Path) -> None:
+def test_the_onnx_file_leaves_where_torch_does(
+    name: str, form: tuple[float, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = spread(tiny(name, *form))
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
     report = export(tmp_path / "m", tmp_path / "onnx", exit_entropy=AT_ONCE)
     assert report["outputs"] == ["logits", "exit_depth"] and len(report["exit_depths"]) > 1 and report["exit_entropy"] == AT_ONCE
+    console.show(report)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"next: acn-compress evaluate {tmp_path / 'm'} --data D --exit-entropy {AT_ONCE:g}" in said
     file = tmp_path / "onnx" / "model.onnx"
     products = per_level(file)  # what lies behind an exit is in the branch that is not taken
     assert len(products) == 3 and products[0] == products[1] == products[2] > 0
