@@ -70,7 +70,12 @@ SMOOTHING = Annotated[float, typer.Option(help="Label smoothing of the task loss
 DISTIL = Annotated[float, typer.Option(help="Weight of the distillation loss.")]
 TASK_WEIGHT = Annotated[float, typer.Option(help="Weight of the loss on the labels.")]
 TEMPERATURE = Annotated[float, typer.Option(help="Temperature of distillation.")]
-HIDDEN = Annotated[float, typer.Option(help="Weight of matching the teacher's hidden state behind the blocks, token by token.")]
+HIDDEN = Annotated[
+    float,
+    typer.Option(
+        help="Weight of matching the teacher's hidden states, behind the last block and behind every block that was kept, token by token."
+    ),
+]
 PREFIX = Annotated[float, typer.Option(help="Weight of the prefix loss: each step one random depth is read out and trained too. 0 = off.")]
 PREFIX_DEPTHS = Annotated[str | None, typer.Option(help="Depths read out in every step instead of a random one, for example 3,4,6.")]
 ACCUMULATE = Annotated[int, typer.Option(min=1, help="Batches per optimizer step.")]

@@ -1,7 +1,7 @@
 """What training minimises.
 
     loss = task_weight * task loss + distil_weight * T^2 KL(teacher || student)
-           [+ hidden_weight * squared difference of the standardised outputs of the two stacks]
+           [+ hidden_weight * squared difference of the standardised y_L of student and teacher, plus its mean over the other blocks both have]
            [+ pull * mean alpha]
            [+ prefix_loss * the same loss of one sampled depth k, or the mean over chosen depths, read out through the shared head]
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from acn_compress import stack
 from acn_compress.architectures import Architecture, architecture_of
+from acn_compress.checkpoint import structure_of
 from acn_compress.tasks import Scored, distillation, features, score
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Objective:
             full = self._loss(score(self.task, model(**given), batch), target)
         full = full + self._pull(inner)
         if hidden is not None:
-            full = full + self.recipe.hidden_weight * apart(prefixes[-1], hidden, batch.get("attention_mask"))
+            full = full + self.recipe.hidden_weight * self._unlike(inner, prefixes, hidden, batch.get("attention_mask"))
         if self.recipe.prefix_loss == 0:
             return full
         depths = self.recipe.prefix_depths or (int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0,)
@@ -64,8 +65,8 @@ class Objective:
                 shallow = shallow + self._loss(score(self.task, model(**given), batch), target)
         return full + self.recipe.prefix_loss / len(depths) * shallow
 
-    def _taught(self, given: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Scored | None, Tensor | None]:
-        """The teacher's answers and its y_L, as far as the recipe asks for them."""
+    def _taught(self, given: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Scored | None, list[Tensor] | None]:
+        """The teacher's answers and its y_0 .. y_L, as far as the recipe asks for them."""
         # features: the teacher's answers are the labels already
         answers = self.recipe.distil_weight > 0 and self.task != "features"
         if self.teacher is None or not (answers or self.recipe.hidden_weight):
@@ -75,7 +76,16 @@ class Objective:
             if self.recipe.hidden_weight:
                 prefixes = asked.enter_context(stack.recording(self.teacher, architecture_of(self.teacher.config)))
             output = self.teacher(**given)
-        return score(self.task, output, batch) if answers else None, prefixes[-1] if prefixes else None
+        return score(self.task, output, batch) if answers else None, prefixes or None
+
+    def _unlike(self, model: Any, prefixes: list[Tensor], hidden: list[Tensor], mask: Tensor | None) -> Tensor:
+        """How far the student's prefix sums are from the teacher's: y_L, plus the mean over the other blocks that both have."""
+        own, whole = structure_of(model), structure_of(self.teacher)
+        places = {block: k for k, block in enumerate(whole.blocks, 1)} if own.source_blocks == whole.source_blocks else {}
+        pairs = [(k, places[block]) for k, block in enumerate(own.blocks[:-1], 1) if block in places]
+        others = [apart(prefixes[k], hidden[at], mask) for k, at in pairs]
+        last = apart(prefixes[-1], hidden[-1], mask)
+        return last + torch.stack(others).mean() if others else last
 
     def _pull(self, model: Any) -> Tensor | float:
         """What the alphas that are trained now add to the loss."""

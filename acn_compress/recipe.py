@@ -48,7 +48,7 @@ class Training(_Closed):
     distil_weight: NotNegative | None = Field(None, description="weight of the distillation loss")
     task_weight: NotNegative | None = Field(None, description="weight of the loss on the labels")
     temperature: Positive | None = Field(None, description="temperature of distillation")
-    hidden_weight: NotNegative | None = Field(None, description="weight of matching the teacher's hidden state behind the blocks")
+    hidden_weight: NotNegative | None = Field(None, description="weight of matching the teacher's hidden states behind the blocks")
     prefix_loss: NotNegative | None = Field(None, description="weight of the loss of prefix readouts; 0 = off")
     prefix_depths: tuple[Count, ...] | None = Field(None, description="depths read out in every step; default one random depth")
     accumulate: Count | None = Field(None, description="batches per optimizer step")

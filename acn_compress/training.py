@@ -80,8 +80,8 @@ class Recipe:
         label_smoothing: of the task loss.
         distil_weight, task_weight: of the two losses; distil_weight only counts with a teacher.
         temperature: of distillation.
-        hidden_weight: of matching y_L to the teacher's, token by token and standardised over the features, so that the scale of a sum does
-            not count; needs a teacher of the same width.
+        hidden_weight: of matching y_L to the teacher's, and every other y_k to the teacher's behind the same block, token by token and
+            standardised over the features, so that the scale of a sum does not count; needs a teacher of the same width.
         prefix_loss: of the loss of prefix readouts; 0 turns them off.
         prefix_depths: the depths read out in every step (their mean counts); none is one random depth per step.
         accumulate: batches per optimizer step.
