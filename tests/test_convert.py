@@ -86,26 +86,28 @@ def test_a_pull_takes_alpha_down_and_a_stronger_one_further(digits_vit: Path, tm
         convert(digits_vit, tmp_path / "x", "digits", pull=0.1, learned=True, epochs=1)
 
 
-def test_matching_the_hidden_state_brings_it_closer_whatever_its_scale(digits_vit: Path, tmp_path: Path) -> None:
+def test_matching_hidden_states_brings_them_closer_whatever_their_scale(digits_vit: Path, tmp_path: Path) -> None:
     y = torch.randn(2, 3, 8)
     assert float(apart(3 * y + 1, y, None)) < 1e-6 < float(apart(torch.randn(2, 3, 8), y, None))
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     changed = torch.where(mask[..., None].bool(), y, torch.randn(2, 3, 8))
     assert float(apart(changed, y, mask)) == 0 < float(apart(changed, y, None))
 
-    def distance(**options: Any) -> float:
+    def distances(**options: Any) -> list[float]:
         out = tmp_path / str(len(options))
-        convert(digits_vit, out, "digits", epochs=1, batch_size=32, lr=1e-3, **options)
+        convert(digits_vit, out, "digits", depth=2, keep="even", epochs=1, batch_size=32, lr=1e-3, **options)
         teacher, student = checkpoint.load(digits_vit), checkpoint.load(out)
         given = {"pixel_values": torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))}
         found = []
         for model in (student, teacher):
             with torch.no_grad(), stack.recording(model, architecture_of(model.config)) as prefixes:
                 model(**given)
-            found.append(prefixes[-1])
-        return float(apart(found[0], found[1], None))
+            found.append(prefixes)
+        # the blocks kept are 0 and 2
+        return [float(apart(found[0][k], found[1][at], None)) for k, at in ((1, 1), (2, 3))]
 
-    assert distance(hidden_weight=3.0) < 0.9 * distance()
+    for matched, free in zip(distances(hidden_weight=3.0), distances(), strict=True):
+        assert matched < 0.9 * free
     with pytest.raises(ConfigError, match="hidden_weight is 1, which needs a teacher of the same width, but there is none"):
         finetune(digits_vit, tmp_path / "x", "digits", epochs=0.1, hidden_weight=1.0)
 
