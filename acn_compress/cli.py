@@ -29,7 +29,7 @@ Bound = Literal["upper", "point"]
 Method = Literal["structured", "magnitude", "movement"]
 Scope = Literal["global", "layer"]
 Format = Literal["onnx", "safetensors"]
-Keep = Literal["first", "even", "auto"]
+Keep = Literal["first", "even", "best", "auto"]
 Precision = Literal["auto", "fp32", "bf16"]
 Augment = Literal["crop", "flip-crop"]
 Init = Literal["source", "random"]
@@ -89,9 +89,10 @@ TASK = Annotated[str | None, typer.Option(help=(
 EXIT = Annotated[float | None, typer.Option(help=(
     "Early exit: leave at the first depth whose readout has at most this entropy, in nats (0 is certainty), for example 0.7."
 ))]  # fmt: skip
-KEEP = Annotated[
-    Keep, typer.Option(help="With --depth: the first blocks, evenly spaced ones, or those of the two that start with the lower loss.")
-]
+KEEP = Annotated[Keep, typer.Option(help=(
+    "With --depth: the first blocks, evenly spaced ones, the best (what is left when the block whose absence costs least goes, again and again), "
+    "or auto: best in pre-norm networks, first in others."
+))]  # fmt: skip
 TEACHER = Annotated[str | None, typer.Option(help="Model to distil from.")]
 
 

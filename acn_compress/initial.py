@@ -1,8 +1,8 @@
-"""Which blocks of a trained network a shallower one starts from.
+"""Which blocks of a trained network a shallower one starts from, before it is trained.
 
-The first ones are what `truncate` keeps, and a cut there is exact. A network that is trained afterwards may start from others: where
-the last block's output is far from that of the block it would replace (post-norm encoders), blocks spread over the depth, the last among
-them, start better and end better. docs/method.md has the figures.
+The first ones are what `truncate` keeps, and a cut there is exact. What is trained afterwards may start from others. In a pre-norm network
+all blocks add to one stream, so one that adds little can be left out wherever it lies. In a post-norm network every block replaces what
+it read; there the loss before training says little about the loss after it. docs/method.md has the figures.
 """
 
 from __future__ import annotations
@@ -14,50 +14,64 @@ import numpy as np
 
 from acn_compress import checkpoint, stack
 from acn_compress.architectures import architecture_of
+from acn_compress.budget import forward_flops
 from acn_compress.data import Data
 from acn_compress.errors import ConfigError
 from acn_compress.job import Job
 from acn_compress.modeldir import Source
 from acn_compress.quality import measure
 
-Keep = Literal["first", "even", "auto"]
-EXAMPLES = 256  # on which "auto" compares
+Keep = Literal["first", "even", "best", "auto"]
+EXAMPLES = 256  # on which blocks are chosen
 
 
-def positions(blocks: int, depth: int, keep: str) -> tuple[int, ...]:
-    """The `depth` blocks of `blocks` that are kept: the first ones, or evenly spaced ones with the first and the last among them."""
-    if keep == "first" or depth == 1:
-        return tuple(range(depth))
-    return tuple(int(i) for i in np.linspace(0, blocks - 1, depth).round())
-
-
-def cut_(model: Any, depth: int, keep: str, job: Job, source: Source | None, reference: Any = None) -> tuple[int, ...]:
+def cut_(model: Any, depth: int, keep: str, job: Job, source: Source | None, reference: Any = None) -> float:
     """Cut the model to `depth` of its blocks, physically, in place.
 
     Args:
-        keep: "first", "even", or "auto": whichever of the two has the lower loss on a few training examples before any training.
-        job, source, reference: where these examples come from, as in `job.run_job`; only read for "auto".
+        keep: "first"; "even", spaced evenly, the first and the last among them; "best", what is left when the block whose absence costs
+            the least loss is taken out again and again; or "auto", which is "best" in pre-norm networks and "first" in others.
+        job, source, reference: where the examples for "best" come from, as in `job.run_job`.
     Returns:
-        The blocks kept, counted in the model as it was.
+        The floating-point operations that choosing took.
     Raises:
         ConfigError: for another `keep`.
     """
     if keep not in get_args(Keep):
         raise ConfigError(f"keep is '{keep}', expected {', '.join(get_args(Keep))}.")
     architecture, structure = architecture_of(model.config), checkpoint.structure_of(model)
-    blocks = len(structure.blocks)
-    choices = dict.fromkeys(positions(blocks, depth, how) for how in ("first", "even") if keep in {how, "auto"})
-    chosen = next(iter(choices))
-    if len(choices) > 1:
+    blocks, spent = len(structure.blocks), 0.0
+    if keep == "auto":
+        keep = "first" if _post_norm(model) else "best"
+    kept = tuple(range(depth))
+    if keep == "even" and depth > 1:
+        kept = tuple(int(i) for i in np.linspace(0, blocks - 1, depth).round())
+    elif keep == "best" and depth < blocks:
         few = replace(job, limit=EXAMPLES, augment=None).train_split(model, source, reference)
-        chosen = min(choices, key=lambda kept: _loss(model, kept, few))
-    checkpoint.keep_blocks_(model, chosen, architecture, structure)
-    return chosen
+        outside, block = forward_flops(model)
+        spent = len(few) * sum(n * (outside + (n - 1) * block) for n in range(depth + 1, blocks + 1))
+        kept = _best(model, depth, few)
+    checkpoint.keep_blocks_(model, kept, architecture, structure)
+    return spent
 
 
-def _loss(model: Any, kept: tuple[int, ...], data: Data) -> float:
-    """Mean loss with only the blocks at `kept` running."""
-    gone = [i for i in range(len(checkpoint.structure_of(model).blocks)) if i not in kept]
+def _post_norm(model: Any) -> bool:
+    architecture = architecture_of(model.config)
+    return any(branch.norm is not None for branch in architecture.branches(stack.blocks_of(model, architecture)[0]))
+
+
+def _best(model: Any, depth: int, data: Data) -> tuple[int, ...]:
+    left = list(range(len(checkpoint.structure_of(model).blocks)))
+    gone: list[int] = []
+    while len(left) > depth:
+        out = min(left, key=lambda i: _loss_without(model, [*gone, i], data))
+        left.remove(out)
+        gone.append(out)
+    return tuple(left)
+
+
+def _loss_without(model: Any, gone: list[int], data: Data) -> float:
+    """Mean loss while the blocks at `gone` add nothing, which is that of a network without them."""
     with stack.bypassing(model, architecture_of(model.config), gone):
         scores = measure(model, data)
     return float((scores.loss * scores.weight).sum() / scores.weight.sum())

@@ -84,7 +84,7 @@ class Convert(Training):
     pull: NotNegative | None = Field(None, description="let alpha find its own way down: pull * mean alpha is added to the loss")
     anneal: Share | None = Field(None, description="share of the steps that the walk takes")
     depth: Count | None = Field(None, description="cut to so many blocks before training")
-    keep: Literal["first", "even", "auto"] | None = Field(None, description="with depth: which blocks; auto is what starts better")
+    keep: Literal["first", "even", "best", "auto"] | None = Field(None, description="with depth: which blocks")
     task: Task | None = Field(None, description="read the model under the head of this task, for example features")
     teacher: str | None = Field(None, description="distil from this model instead of the step's own source")
 

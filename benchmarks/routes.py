@@ -30,22 +30,27 @@ from acn_compress.training import Recipe
 
 MIXER = {"architecture": "mlp_mixer", "model_args": {"img_size": 32, "patch_size": 8, "num_blocks": 12, "embed_dim": 128}}
 SCALES: dict[str, dict[str, dict[str, Any]]] = {
-    # epochs and images of the network to be compressed; epochs (the budget) and examples of every route; seeds
+    # epochs and examples of the network to be compressed; epochs (the budget) and examples of every route; of the test; seeds
     "vit": {
-        "small": {"pretrain": 6, "examples": 15000, "budget": 2.0, "limit": 5000, "seeds": 2},
-        "full": {"pretrain": 100, "examples": None, "budget": 20.0, "limit": None, "seeds": 3},
+        "small": {"pretrain": 6, "examples": 15000, "budget": 2.0, "limit": 5000, "eval_limit": 5000, "seeds": 2},
+        "full": {"pretrain": 100, "examples": None, "budget": 20.0, "limit": None, "eval_limit": None, "seeds": 3},
     },
     "mixer": {
-        "small": {"pretrain": 6, "examples": 15000, "budget": 2.0, "limit": 5000, "seeds": 2},
-        "full": {"pretrain": 100, "examples": None, "budget": 20.0, "limit": None, "seeds": 3},
+        "small": {"pretrain": 6, "examples": 15000, "budget": 2.0, "limit": 5000, "eval_limit": 5000, "seeds": 2},
+        "full": {"pretrain": 100, "examples": None, "budget": 20.0, "limit": None, "eval_limit": None, "seeds": 3},
     },
     "bert": {
-        "small": {"pretrain": 1, "examples": 8000, "budget": 1.0, "limit": 1600, "seeds": 2},
-        "full": {"pretrain": 2, "examples": None, "budget": 2.0, "limit": None, "seeds": 3},
+        "small": {"pretrain": 1, "examples": 8000, "budget": 1.0, "limit": 1600, "eval_limit": None, "seeds": 2},
+        "full": {"pretrain": 2, "examples": None, "budget": 2.0, "limit": None, "eval_limit": None, "seeds": 3},
     },
 }
+TRAINING: dict[str, dict[str, Any]] = {
+    "vit": {"batch_size": 128, "lr": 1e-3},
+    "mixer": {"batch_size": 128, "lr": 1e-3},
+    "bert": {"batch_size": 32, "lr": 2e-4, "hidden_weight": 1.0},
+}
 DEPTHS = {"vit": (3, 4, 6), "mixer": (3, 4, 6), "bert": (2, 3, 4)}
-ROUTES = ("drop-last", "residual-prefix", "acn-cut-first", "acn-one-run")
+ROUTES = ("drop-last", "evenly-spaced", "residual-prefix", "acn-cut-first", "acn-one-run")
 
 
 def network(name: str, scale: dict[str, Any], options: argparse.Namespace, work: Path) -> Path:
@@ -91,9 +96,10 @@ def main() -> None:
     text = options.name == "bert"
     job = Job(
         options.data,
-        Recipe(epochs=scale["budget"], batch_size=32 if text else 128),
+        Recipe(epochs=scale["budget"], **TRAINING[options.name]),
         eval_data=f"{options.data}:test",
         limit=scale["limit"],
+        eval_limit=scale["eval_limit"],
         augment=None if text else "flip-crop",
     )
     out = work / f"{options.name}-routes"

@@ -2,8 +2,9 @@
 
     drop-last        the first K blocks, residual, distilled from the whole network: the plain baseline
     evenly-spaced    K blocks spread over the depth, residual, distilled
+    best-blocks      the K blocks that acn-cut-first starts from, residual, distilled
     residual-prefix  ONE residual run of the whole network with prefix readouts at the depths (LayerSkip-like), read at each
-    acn-cut-first    the first K blocks or evenly spaced ones, whichever start better (`initial.py`), alpha walked down while distilling
+    acn-cut-first    the K blocks to start from (`initial.py`, "auto"), alpha walked down while distilling
     acn-one-run      ONE conversion of the whole network with the same prefix readouts, read at each depth
     acn-then-cut     half of the budget on that conversion, then cut to K and train on
 
@@ -40,10 +41,10 @@ from acn_compress.quality import Scores, interval, measure, summary
 from acn_compress.timing import fixed_threads, interleave, spread
 from acn_compress.training import Progress, Walk, fit
 
-ROUTES = ("drop-last", "evenly-spaced", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut")
+ROUTES = ("drop-last", "evenly-spaced", "best-blocks", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut")
 ONE_RUN = ("residual-prefix", "acn-one-run")
 BASELINE = "drop-last"
-KEEP = {"evenly-spaced": "even", "acn-cut-first": "auto"}
+KEEP = {"evenly-spaced": "even", "best-blocks": "auto", "acn-cut-first": "auto"}
 LENGTH = 128  # tokens of the text that is timed
 
 
@@ -275,7 +276,10 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         train(epochs)
         return model, epochs
     epochs = equal_epochs(model, recipe.epochs, depth=depth)
-    cut_(model, depth, KEEP.get(route, "first"), replace(setting.job, recipe=recipe), setting.source, setting.teacher)
+    epoch = len(setting.data) * training_flops(model, depth=depth, teacher_depth=whole)
+    epochs -= cut_(model, depth, KEEP.get(route, "first"), setting.job, setting.source, setting.teacher) / epoch  # choosing is not free
+    if epochs <= 0:
+        raise ConfigError(f"the budget of {recipe.epochs:g} epochs is less than choosing {depth} blocks costs. Raise --epochs.")
     train(epochs, setting.alpha_end if route == "acn-cut-first" else None)
     return model, epochs
 

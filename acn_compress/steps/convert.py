@@ -48,7 +48,7 @@ def convert(
             loss, so that it goes as far as that costs nothing more; `alpha_end` and `learned` do not count then.
         anneal: share of the steps that the walk takes.
         depth: cut to `depth` blocks before training ("cut first", the cheapest way to one known depth).
-        keep: with depth: the "first" blocks, "even"ly spaced ones, or "auto": those of the two that start with the lower loss.
+        keep: with depth: which blocks, "first", "even", "best" or "auto" (`initial.cut_`).
         task: read source and teacher under the head of this task, for example features; its head must be there.
         teacher: distilled from; None is the source itself.
     Returns:
