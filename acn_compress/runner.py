@@ -291,13 +291,19 @@ def _equal_budget(recipe: Recipe, chain: list[Made], original: str) -> tuple[int
     for step, model in zip(writers[: last + 1], chain[start + 1 :], strict=False):
         depth = _depth(model.path)
         if recipe.trains(step):
-            spent += _spent(recipe, step, whole, depth, blocks)
+            spent += _spent(recipe, step, whole, depth, blocks) + _chosen(model.path)
     return depth, round(spent / training_flops(whole, depth=depth, teacher_depth=blocks), 4)
 
 
 def _depth(path: str) -> int:
     found: list[int] = inspect(path)["blocks"]
     return len(found)
+
+
+def _chosen(path: str) -> float:
+    """Operations per training example that choosing the blocks to start from took."""
+    found = modeldir.read_json(Path(path) / "report.json") or {}
+    return float(found.get("choosing_flops", 0.0)) / int(found.get("examples", 1))
 
 
 def _spent(recipe: Recipe, step: Step, whole: Any, depth: int, blocks: int) -> float:

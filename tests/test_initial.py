@@ -1,4 +1,4 @@
-"""Which blocks a shallower network starts from: what is compared is what is kept, and the better one is taken."""
+"""Which blocks a shallower network starts from: what is compared is what is kept, the better one is taken, and choosing is paid for."""
 
 from __future__ import annotations
 
@@ -7,21 +7,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import MODELS, outputs, tiny
 
 from acn_compress import checkpoint, stack
 from acn_compress.architectures import architecture_of
+from acn_compress.budget import training_flops
 from acn_compress.errors import ConfigError
-from acn_compress.initial import EXAMPLES, cut_, positions
+from acn_compress.initial import EXAMPLES, cut_
 from acn_compress.job import Job
 from acn_compress.modeldir import find_source, read_json
 from acn_compress.quality import measure
+from acn_compress.runner import run
+from acn_compress.steps.compare import compare
 from acn_compress.steps.convert import convert
 from acn_compress.steps.finetune import finetune
+from acn_compress.training import Recipe
 
 JOB = Job("digits")
+POST_NORM = ("bert", "roberta", "electra", "distilbert")
+
+
+def kept_of(model: Any) -> tuple[int, ...]:
+    return checkpoint.structure_of(model).blocks
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -33,40 +43,68 @@ def test_blocks_left_out_are_blocks_removed(name: str) -> None:
     assert torch.equal(outputs(model), without)
 
 
+@pytest.mark.parametrize("name", [n for n in MODELS if n.startswith(POST_NORM)])
+def test_auto_keeps_the_first_blocks_of_a_post_norm_network(name: str) -> None:
+    model = tiny(name)
+    assert cut_(model, 2, "auto", JOB, None) == 0.0 and kept_of(model) == (0, 1)  # without a look at data
+
+
 def test_evenly_spaced_blocks_have_the_first_and_the_last_among_them() -> None:
-    for blocks in range(2, 30):
-        for depth in range(2, blocks + 1):
-            even = positions(blocks, depth, "even")
-            assert len(set(even)) == depth and sorted(even) == list(even) and (even[0], even[-1]) == (0, blocks - 1)
-            gaps = [b - a for a, b in itertools.pairwise(even)]
-            assert max(gaps) - min(gaps) <= 1
-        assert positions(blocks, 1, "even") == positions(blocks, 1, "first") == (0,)
+    for depth, even in ((1, (0,)), (2, (0, 2)), (3, (0, 1, 2))):
+        model = tiny("vit")
+        assert cut_(model, depth, "even", JOB, None) == 0.0 and kept_of(model) == even
 
 
-def test_auto_keeps_what_starts_with_the_lower_loss(digits_vit: Path) -> None:
+def test_best_takes_out_what_costs_least(digits_vit: Path) -> None:
     source = find_source(digits_vit)
+    few = replace(JOB, limit=EXAMPLES).train_split(checkpoint.load_source(source), source)
 
-    def loss(model: Any) -> float:
-        few = replace(JOB, limit=EXAMPLES).train_split(model, source)
-        return float(measure(model, few).loss.mean())
-
-    found: dict[str, tuple[tuple[int, ...], float]] = {}
-    for keep in ("first", "even", "auto"):
+    def loss(kept: tuple[int, ...]) -> float:
         model = checkpoint.load_source(source)
-        kept = cut_(model, 2, keep, JOB, source)
-        assert checkpoint.structure_of(model).blocks == kept
-        found[keep] = kept, loss(model)
-    assert found["first"][0] == (0, 1) and found["even"][0] == (0, 2) and found["first"][1] != found["even"][1]
-    assert found["auto"] == min(found["first"], found["even"], key=lambda pair: pair[1])
+        checkpoint.keep_blocks_(model, kept, architecture_of(model.config), checkpoint.structure_of(model))
+        return float(np.mean(measure(model, few).loss))
+
+    pairs = {kept: loss(kept) for kept in itertools.combinations(range(3), 2)}
+    assert len(set(pairs.values())) == 3
+    pair = min(pairs, key=pairs.__getitem__)
+    single = min(((i,) for i in pair), key=loss)
+    for keep in ("best", "auto"):
+        for depth, kept in ((2, pair), (1, single), (3, (0, 1, 2))):
+            model = checkpoint.load_source(source)
+            spent = cut_(model, depth, keep, JOB, source)
+            assert kept_of(model) == kept and (spent > 0) == (depth < 3)
 
 
-def test_a_head_behind_the_last_block_makes_auto_take_it_too(digits_vit: Path) -> None:
+def test_choosing_is_paid_for(digits_vit: Path, tmp_path: Path) -> None:
     source = find_source(digits_vit)
-    model = checkpoint.load_source(source)
-    with torch.no_grad():  # the middle block now spoils what the head reads
-        for p in stack.blocks_of(model, architecture_of(model.config))[1].parameters():
-            p.copy_(torch.randn_like(p))
-    assert cut_(model, 2, "auto", JOB, source) == (0, 2)
+    whole = checkpoint.load_source(source)
+    spent = cut_(checkpoint.load_source(source), 2, "best", JOB, source)
+    job = Job("digits", Recipe(epochs=1, batch_size=64), eval_limit=50)
+    report = compare(digits_vit, job, depths=(2,), out=tmp_path / "c", seeds=1, routes=("drop-last", "acn-cut-first"))
+    plain, chosen = (r["epochs"] for r in report["runs"])
+    examples = len(job.train_split(whole, source))
+    assert (plain - chosen) * examples * training_flops(whole, depth=2, teacher_depth=3) == pytest.approx(spent, rel=0.01)
+    with pytest.raises(ConfigError, match=r"the budget of 0.01 epochs is less than choosing 2 blocks costs. Raise --epochs"):
+        small = replace(job, recipe=Recipe(epochs=0.01, batch_size=64))
+        compare(digits_vit, small, depths=(2,), out=tmp_path / "d", seeds=1, routes=("acn-cut-first",))
+
+
+def test_the_baseline_of_a_run_is_given_what_choosing_took(digits_vit: Path, tmp_path: Path) -> None:
+    from acn_compress.recipe import Recipe as Chain
+
+    def epochs(keep: str) -> float:
+        steps = [{"convert": {"depth": 2, "keep": keep, "epochs": 0.5}}]
+        chain = Chain.model_validate({"source": str(digits_vit), "data": "digits", "limit": 400, "eval_limit": 50, "steps": steps})
+        found = run(chain, out=tmp_path / keep)
+        provenance = read_json(Path(found["baseline"]) / "provenance.json")
+        assert provenance is not None
+        trained: float = provenance["steps"][-1]["options"]["job"]["recipe"]["epochs"]
+        return trained
+
+    source = find_source(digits_vit)
+    spent = cut_(checkpoint.load_source(source), 2, "best", replace(JOB, limit=400), source)
+    price = 400 * training_flops(checkpoint.load_source(source), depth=2, teacher_depth=3)
+    assert epochs("best") - epochs("first") == pytest.approx(spent / price, abs=1e-3)
 
 
 def test_what_was_kept_is_written_and_loads_again(digits_vit: Path, tmp_path: Path) -> None:
@@ -74,9 +112,8 @@ def test_what_was_kept_is_written_and_loads_again(digits_vit: Path, tmp_path: Pa
         out = tmp_path / step.__name__
         report = step(digits_vit, out, "digits", depth=2, keep="even", epochs=0.1, **options)
         assert report["structure"]["blocks"] == [0, 2] and report["structure"]["source_blocks"] == 3
-        model = checkpoint.load(out)
-        assert checkpoint.structure_of(model).blocks == (0, 2)
+        assert kept_of(checkpoint.load(out)) == (0, 2)
         provenance = read_json(out / "provenance.json")
         assert provenance is not None and provenance["steps"][-1]["options"]["keep"] == "even"
-    with pytest.raises(ConfigError, match=r"keep is 'last', expected first, even, auto"):
+    with pytest.raises(ConfigError, match=r"keep is 'last', expected first, even, best, auto"):
         convert(digits_vit, tmp_path / "x", "digits", depth=2, keep="last", epochs=0.1)  # type: ignore[arg-type]

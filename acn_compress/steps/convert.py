@@ -76,9 +76,10 @@ def convert(
     structure = checkpoint.structure_of(model)
     if structure.layer != layer and structure.form != "residual":
         raise ConfigError(f"{source.name} is in {structure.form} form with layer '{structure.layer}'; it cannot become layer '{layer}'.")
+    chosen = 0.0
     if depth is not None:
         checkpoint.check_depth(model, depth, source.name)
-        cut_(model, depth, keep, job, source, distilled)
+        chosen = cut_(model, depth, keep, job, source, distilled)
         structure = checkpoint.structure_of(model)
     walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned, pull)
     report = run_job(
@@ -96,6 +97,7 @@ def convert(
         "task": task,
         "teacher": teacher,
     }
+    report["choosing_flops"] = chosen
     report["alpha"] = list(checkpoint.structure_of(model).alpha)
     return output.write(
         model, out, source=source, step="convert", options=options, seed=job.recipe.seed, report=report, overwrite=overwrite or resume
