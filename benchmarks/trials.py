@@ -25,9 +25,10 @@ from paper.entry import rounded
 
 from acn_compress import checkpoint, modeldir, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.budget import equal_epochs
-from acn_compress.data import Data, Noise
+from acn_compress.budget import equal_epochs, training_flops
+from acn_compress.data import Noise
 from acn_compress.form import LayerKind
+from acn_compress.initial import Keep, cut_
 from acn_compress.job import Job
 from acn_compress.quality import interval, measure
 from acn_compress.training import Recipe, Walk, fit
@@ -46,7 +47,7 @@ class Trial:
         layer: what one layer is.
         pull: let alpha be trained under this pull instead.
         cautious: walk on only while the training loss does not rise.
-        blocks: which ones: the "first", "even"ly spaced, or what is left after "greedy"ly taking out the one that costs least.
+        keep: which ones, as in `convert --keep`.
         norm: of the sum of a post-norm encoder: "scale" divides by 1 + sum (1 - alpha), "last" takes the last block's own norm.
         read: depths that are measured; none is `depth` alone.
         budget: times the budget of the others.
@@ -59,7 +60,7 @@ class Trial:
     layer: LayerKind = "block"
     pull: float = 0.0
     cautious: bool = False
-    blocks: str = "first"
+    keep: Keep = "first"
     norm: str | None = None
     read: tuple[int, ...] = ()
     budget: float = 1.0
@@ -72,68 +73,60 @@ READ = (3, 4, 6, 12)
 TRIALS: dict[str, dict[str, Trial]] = {
     "vit": {
         "drop-last": Trial(3),
+        "drop-last-4": Trial(4),
         "drop-last-6": Trial(6),
-        # how far alpha walks, and which layer
+        # which blocks to start from
+        "evenly-spaced": Trial(3, keep="even"),
+        "best": Trial(3, keep="best"),
+        "best-0.5": Trial(3, 0.5, keep="best"),
+        # how far alpha walks, how, and what one layer is
         "alpha-0": Trial(3, 0.0),
-        "alpha-0.25": Trial(3, 0.25),
         "alpha-0.5": Trial(3, 0.5),
-        "alpha-0-at-6": Trial(6, 0.0),
-        "alpha-0.25-at-6": Trial(6, 0.25),
-        "alpha-0.5-at-6": Trial(6, 0.5),
-        "pull-0.1-at-6": Trial(6, pull=0.1),
+        "best-0": Trial(3, 0.0, keep="best"),
         "branch-0.5": Trial(3, 0.5, layer="branch"),
-        "plain-0": Trial(3, 0.0, layer="plain"),
-        "walk-0.2": Trial(3, 0.25, share=0.2),
-        "walk-0.9": Trial(3, 0.25, share=0.9),
+        "pull-0.1-at-6": Trial(6, pull=0.1),
+        "walk-0.9": Trial(3, 0.5, share=0.9),
+        # the teacher's hidden states
+        "drop-last-matched": Trial(3, recipe=MATCHED),
+        "best-0.5-matched": Trial(3, 0.5, keep="best", recipe=MATCHED),
+        # the learning rate
+        "drop-last-lr-5e-4": Trial(3, recipe={"lr": 5e-4}),
+        "drop-last-lr-2e-3": Trial(3, recipe={"lr": 2e-3}),
+        "best-0.5-lr-2e-3": Trial(3, 0.5, keep="best", recipe={"lr": 2e-3}),
+        # more of everything
+        "drop-last-longer": Trial(3, budget=3.0),
+        "best-0.5-longer": Trial(3, 0.5, keep="best", budget=3.0),
+        "best-0-longer": Trial(3, 0.0, keep="best", budget=3.0),
         # one run for every depth
         "one-residual-random": Trial(12, read=READ, recipe=RANDOM),
         "one-residual-chosen": Trial(12, read=READ, recipe=CHOSEN),
+        "one-0.5-chosen": Trial(12, 0.5, read=READ, recipe=CHOSEN),
+        "one-0.5-longer": Trial(12, 0.5, read=READ, recipe=CHOSEN, budget=3.0),
         "one-0.25-chosen": Trial(12, 0.25, read=READ, recipe=CHOSEN),
         "one-0-chosen": Trial(12, 0.0, read=READ, recipe=CHOSEN),
-        # the teacher's hidden state
-        "drop-last-matched": Trial(3, recipe=MATCHED),
-        "alpha-0.5-matched": Trial(3, 0.5, recipe=MATCHED),
-        # learning rate, which blocks
-        "drop-last-lr-5e-4": Trial(3, recipe={"lr": 5e-4}),
-        "drop-last-lr-2e-3": Trial(3, recipe={"lr": 2e-3}),
-        "alpha-0.5-lr-2e-3": Trial(3, 0.5, recipe={"lr": 2e-3}),
-        "evenly-spaced": Trial(3, blocks="even"),
-        "greedy": Trial(3, blocks="greedy"),
-        "greedy-0.5": Trial(3, 0.5, blocks="greedy"),
     },
     "bert": {
         "drop-last": Trial(3),
+        "evenly-spaced": Trial(3, keep="even"),
+        "best": Trial(3, keep="best"),
         "alpha-0": Trial(3, 0.0),
         "alpha-0.25": Trial(3, 0.25),
         "alpha-0.5": Trial(3, 0.5),
         "pull-0.1": Trial(3, pull=0.1),
-        "pull-0.03": Trial(3, pull=0.03),
         "cautious": Trial(3, cautious=True),
         "drop-last-matched": Trial(3, recipe=MATCHED),
         "alpha-0.5-matched": Trial(3, 0.5, recipe=MATCHED),
+        "alpha-0-matched": Trial(3, 0.0, recipe=MATCHED),
         "alpha-0-scaled": Trial(3, 0.0, norm="scale"),
         "alpha-0-normed": Trial(3, 0.0, norm="last"),
         "alpha-0.5-scaled": Trial(3, 0.5, norm="scale"),
-        "evenly-spaced": Trial(3, blocks="even"),
-        "greedy": Trial(3, blocks="greedy"),
-        "greedy-0.5": Trial(3, 0.5, blocks="greedy"),
-        "even-0.5": Trial(3, 0.5, blocks="even"),
-        "even-0": Trial(3, 0.0, blocks="even"),
-        "even-matched": Trial(3, blocks="even", recipe=MATCHED),
-        "even-0.5-matched": Trial(3, 0.5, blocks="even", recipe=MATCHED),
-        "drop-last-2": Trial(2, recipe=MATCHED),
-        "even-2": Trial(2, blocks="even", recipe=MATCHED),
-        "even-2-0.5": Trial(2, 0.5, blocks="even", recipe=MATCHED),
-        "drop-last-4": Trial(4, recipe=MATCHED),
-        "even-4": Trial(4, blocks="even", recipe=MATCHED),
-        "even-4-0.5": Trial(4, 0.5, blocks="even", recipe=MATCHED),
     },
 }
 BUDGETS = {
     "vit": Job("", Recipe(epochs=3.0, batch_size=128, lr=1e-3), limit=15_000, augment="flip-crop"),
     "bert": Job("", Recipe(epochs=2.0, batch_size=32, lr=2e-4), limit=1_600),
 }
-BASELINES = {3: "drop-last", 6: "drop-last-6"}
+BASELINES = {3: "drop-last", 4: "drop-last-4", 6: "drop-last-6"}
 
 
 class Bench:
@@ -144,7 +137,6 @@ class Bench:
         self.teacher = checkpoint.load_source(self.source, device=device)
         self.job = replace(BUDGETS[name], data=data, eval_data=f"{data}:test")
         self.train = self.job.train_split(self.teacher, self.source)
-        self.some = replace(self.job, limit=256, augment=None).train_split(self.teacher, self.source)
         self.test = self.job.eval_split(self.teacher, self.source)
         self.noise = Noise.parse("gaussian:0.2") if name == "vit" else None
         work.mkdir(parents=True, exist_ok=True)
@@ -166,8 +158,11 @@ class Bench:
         started = time.perf_counter()
         model = checkpoint.load_source(self.source, device=self.device, verify=False)
         recipe = replace(self.job.recipe, seed=seed, **trial.recipe)
-        recipe = replace(recipe, epochs=equal_epochs(model, trial.budget * recipe.epochs, depth=trial.depth, prefixes=recipe.prefixes))
-        kept = keep_(model, trial, self.some)
+        whole, n = len(checkpoint.structure_of(model).blocks), recipe.prefixes
+        epochs = equal_epochs(model, trial.budget * recipe.epochs, depth=trial.depth, prefixes=n)
+        epoch = len(self.train) * training_flops(model, depth=trial.depth, teacher_depth=whole, prefixes=n)
+        recipe = replace(recipe, epochs=epochs - cut_(model, trial.depth, trial.keep, self.job, self.source) / epoch)
+        kept = list(checkpoint.structure_of(model).blocks)
         if trial.norm:
             norm_sum_(model, trial.norm)
         done = fit(
@@ -195,33 +190,6 @@ class Bench:
                     row["at"][str(depth)][kind] = scores.value
                     found[f"{depth}-{kind}"] = scores.score
         return row, found
-
-
-def keep_(model: Any, trial: Trial, data: Data) -> list[int]:
-    """Cut the source to the blocks of the trial, in place. Returns them."""
-    whole = len(checkpoint.structure_of(model).blocks)
-    positions = tuple(range(trial.depth))
-    if trial.blocks == "even":
-        positions = tuple(int(i) for i in np.linspace(0, whole - 1, trial.depth).round())
-    elif trial.blocks == "greedy":
-        positions = cheapest(model, trial.depth, data)
-    checkpoint.keep_blocks_(model, positions, architecture_of(model.config), checkpoint.structure_of(model))
-    return list(positions)
-
-
-def cheapest(model: Any, depth: int, data: Data) -> tuple[int, ...]:
-    """What is left when the block whose absence costs the least loss is taken out again and again."""
-    left = list(range(len(checkpoint.structure_of(model).blocks)))
-    gone: list[int] = []
-    while len(left) > depth:
-        losses = {}
-        for i in left:
-            with stack.bypassing(model, architecture_of(model.config), [*gone, i]):
-                losses[i] = float(measure(model, data).loss.mean())
-        out = min(losses, key=losses.__getitem__)
-        left.remove(out)
-        gone.append(out)
-    return tuple(left)
 
 
 def walk_of(trial: Trial) -> Walk | None:
