@@ -14,7 +14,7 @@ import numpy as np
 
 from acn_compress import checkpoint, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.budget import forward_flops
+from acn_compress.budget import forward_flops, training_flops
 from acn_compress.data import Data
 from acn_compress.errors import ConfigError
 from acn_compress.job import Job
@@ -23,6 +23,7 @@ from acn_compress.quality import measure
 
 Keep = Literal["first", "even", "best", "auto"]
 EXAMPLES = 256  # on which blocks are chosen
+CHEAP = 0.1  # of the training that follows: what "auto" lets choosing cost
 
 
 def cut_(model: Any, depth: int, keep: str, job: Job, source: Source | None, reference: Any = None) -> float:
@@ -30,8 +31,9 @@ def cut_(model: Any, depth: int, keep: str, job: Job, source: Source | None, ref
 
     Args:
         keep: "first"; "even", spaced evenly, the first and the last among them; "best", what is left when the block whose absence costs
-            the least loss is taken out again and again; or "auto", which is "best" in pre-norm networks and "first" in others.
-        job, source, reference: where the examples for "best" come from, as in `job.run_job`.
+            the least loss is taken out again and again; or "auto": "best" in a pre-norm network whose training by `job` costs at least
+            ten times what choosing does, "first" otherwise.
+        job, source, reference: what will be trained on, as in `job.run_job`; "best" measures on a few examples of it.
     Returns:
         The floating-point operations that choosing took.
     Raises:
@@ -42,17 +44,30 @@ def cut_(model: Any, depth: int, keep: str, job: Job, source: Source | None, ref
     architecture, structure = architecture_of(model.config), checkpoint.structure_of(model)
     blocks, spent = len(structure.blocks), 0.0
     if keep == "auto":
-        keep = "first" if _post_norm(model) else "best"
+        keep = "first" if _post_norm(model) or _dear(model, depth, job, source, reference) else "best"
     kept = tuple(range(depth))
     if keep == "even" and depth > 1:
         kept = tuple(int(i) for i in np.linspace(0, blocks - 1, depth).round())
     elif keep == "best" and depth < blocks:
         few = replace(job, limit=EXAMPLES, augment=None).train_split(model, source, reference)
-        outside, block = forward_flops(model)
-        spent = len(few) * sum(n * (outside + (n - 1) * block) for n in range(depth + 1, blocks + 1))
+        spent = len(few) * _search(model, depth)
         kept = _best(model, depth, few)
     checkpoint.keep_blocks_(model, kept, architecture, structure)
     return spent
+
+
+def _search(model: Any, depth: int) -> float:
+    """Operations per example of taking blocks out one after the other until `depth` are left."""
+    outside, block = forward_flops(model)
+    return sum(n * (outside + (n - 1) * block) for n in range(depth + 1, len(checkpoint.structure_of(model).blocks) + 1))
+
+
+def _dear(model: Any, depth: int, job: Job, source: Source | None, reference: Any) -> bool:
+    """Whether choosing costs more than a tenth of training."""
+    examples = len(job.train_split(model, source, reference))
+    whole = len(checkpoint.structure_of(model).blocks)
+    training = job.recipe.epochs * examples * training_flops(model, depth=depth, teacher_depth=whole)
+    return min(examples, EXAMPLES) * _search(model, depth) > CHEAP * training
 
 
 def _post_norm(model: Any) -> bool:

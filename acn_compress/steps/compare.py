@@ -277,9 +277,8 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         return model, epochs
     epochs = equal_epochs(model, recipe.epochs, depth=depth)
     epoch = len(setting.data) * training_flops(model, depth=depth, teacher_depth=whole)
-    epochs -= cut_(model, depth, KEEP.get(route, "first"), setting.job, setting.source, setting.teacher) / epoch  # choosing is not free
-    if epochs <= 0:
-        raise ConfigError(f"the budget of {recipe.epochs:g} epochs is less than choosing {depth} blocks costs. Raise --epochs.")
+    job = replace(setting.job, recipe=replace(recipe, epochs=epochs))
+    epochs -= cut_(model, depth, KEEP.get(route, "first"), job, setting.source, setting.teacher) / epoch  # choosing is not free
     train(epochs, setting.alpha_end if route == "acn-cut-first" else None)
     return model, epochs
 
