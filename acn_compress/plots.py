@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import itemgetter
@@ -59,10 +60,10 @@ def comparison(report: dict[str, Any], path: Path) -> None:
     kinds = ["clean"] + (["noisy"] if report["noise"] else [])
     routes = list(dict.fromkeys(r["route"] for r in report["table"]))
     depths = sorted({r["depth"] for r in report["table"]})
-    colours = ["#1f2933", "#9aa5b1", "#e8590c", "#0b7285", "#5f3dc4", "#2f9e44"]
+    colours = ["#1f2933", "#9aa5b1", "#e8590c", "#0b7285", "#5f3dc4", "#2f9e44", "#c92a2a"]
     with _figure(path, len(kinds), (5.9 * len(kinds), 4.4)) as (figure, axes):
         for axis, kind in zip(axes, kinds, strict=True):
-            for route, colour in zip(routes, colours, strict=False):
+            for route, colour in zip(routes, itertools.cycle(colours), strict=False):
                 rows = sorted((r for r in report["table"] if r["route"] == route), key=lambda r: r["depth"])
                 style = "--" if not route.startswith("acn") else "-"
                 axis.plot(list(map(_ms, rows)), [r[kind] for r in rows], style, marker="o", markersize=5, color=colour, label=route)
