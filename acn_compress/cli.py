@@ -394,7 +394,7 @@ def compare(
     label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None, config: CONFIG = None, seed: SEED = 0, device: DEVICE = "auto",
     overwrite: OVERWRITE = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Every way to a smaller depth at the same training budget: drop-last, evenly spaced, prefix readouts, ACN."""
+    """Every way to a smaller depth at the same training budget: drop-last, evenly spaced, best blocks, prefix readouts, ACN."""
     options = locals()
     from acn_compress.steps.compare import compare as step
 

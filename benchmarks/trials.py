@@ -102,6 +102,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "one-residual-chosen": Trial(12, read=READ, recipe=CHOSEN),
         "one-0.5-chosen": Trial(12, 0.5, read=READ, recipe=CHOSEN),
         "one-0.5-longer": Trial(12, 0.5, read=READ, recipe=CHOSEN, budget=3.0),
+        "one-0.5-longer-weighted": Trial(12, 0.5, read=READ, recipe=CHOSEN | {"prefix_loss": 3.0}, budget=3.0),
         "one-0.25-chosen": Trial(12, 0.25, read=READ, recipe=CHOSEN),
         "one-0-chosen": Trial(12, 0.0, read=READ, recipe=CHOSEN),
     },
