@@ -69,12 +69,12 @@ def comparison(report: dict[str, Any], path: Path) -> None:
                 axis.plot(list(map(_ms, rows)), [r[kind] for r in rows], style, marker="o", markersize=5, color=colour, label=route)
             best = {d: max((r for r in report["table"] if r["depth"] == d), key=itemgetter(kind)) for d in depths}
             for depth, row in best.items():
-                axis.annotate(f"{depth} blocks", (_ms(row), row[kind]), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+                axis.annotate(str(depth), (_ms(row), row[kind]), (0, 7), textcoords="offset points", ha="center", fontsize=9)
             whole = report["whole"]["value" if kind == "clean" else "noisy"]
             axis.plot(_ms(report["whole"]), whole, "s", color=MUTED, markersize=7, label="whole network, untouched")
             axis.margins(x=0.12, y=0.12)
             axis.set(
-                xlabel="ms per example (torch, one thread)",
+                xlabel="ms per example (torch, one thread); the numbers are blocks kept",
                 ylabel=report["whole"]["metric"],
                 title="clean" if kind == "clean" else f"under {report['noise']}",
             )
