@@ -33,11 +33,11 @@ SCALES: dict[str, dict[str, dict[str, Any]]] = {
     # epochs and examples of the network to be compressed; epochs (the budget) and examples of every route; of the test; seeds
     "vit": {
         "small": {"pretrain": 6, "examples": 15000, "budget": 2.0, "limit": 5000, "eval_limit": 5000, "seeds": 2},
-        "full": {"pretrain": 100, "examples": None, "budget": 20.0, "limit": None, "eval_limit": None, "seeds": 3},
+        "full": {"pretrain": 30, "examples": None, "budget": 5.0, "limit": None, "eval_limit": None, "seeds": 3},
     },
     "mixer": {
         "small": {"pretrain": 6, "examples": 15000, "budget": 2.0, "limit": 5000, "eval_limit": 5000, "seeds": 2},
-        "full": {"pretrain": 100, "examples": None, "budget": 20.0, "limit": None, "eval_limit": None, "seeds": 3},
+        "full": {"pretrain": 30, "examples": None, "budget": 5.0, "limit": None, "eval_limit": None, "seeds": 3},
     },
     "bert": {
         "small": {"pretrain": 1, "examples": 8000, "budget": 1.0, "limit": 1600, "eval_limit": None, "seeds": 2},
