@@ -47,11 +47,12 @@ def training_flops(model: Any, *, depth: int | None = None, teacher_depth: int |
     return student + (0.0 if teacher_depth is None else outside + teacher_depth * block)
 
 
-def equal_epochs(model: Any, epochs: float, *, depth: int, teacher: bool = True, prefixes: int = 0) -> float:
-    """Epochs that a network cut to `depth` may train for the price of `epochs` of the whole one (both with the same teacher)."""
+def equal_epochs(model: Any, epochs: float, *, depth: int, teacher: bool = True, prefixes: int = 0, spent: float = 0.0) -> float:
+    """Epochs that a network cut to `depth` may train for the price of `epochs` of the whole one, `model` (both with the same teacher), less
+    what is `spent` already (operations per training example)."""
     whole = len(structure_of(model).blocks)
     price = training_flops(model, teacher_depth=whole if teacher else None)
-    return epochs * price / training_flops(model, depth=depth, teacher_depth=whole if teacher else None, prefixes=prefixes)
+    return (epochs * price - spent) / training_flops(model, depth=depth, teacher_depth=whole if teacher else None, prefixes=prefixes)
 
 
 def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:

@@ -26,7 +26,9 @@ EXAMPLES = 256  # on which blocks are chosen
 CHEAP = 0.1  # of the training that follows: what "auto" lets choosing cost
 
 
-def cut_(model: Any, depth: int, keep: str, job: Job, source: Source | None, reference: Any = None) -> float:
+def cut_(
+    model: Any, depth: int, keep: str, job: Job, source: Source | None, reference: Any = None, *, examples: int | None = None
+) -> float:
     """Cut the model to `depth` of its blocks, physically, in place.
 
     Args:
@@ -34,6 +36,7 @@ def cut_(model: Any, depth: int, keep: str, job: Job, source: Source | None, ref
             the least loss is taken out again and again; or "auto": "best" in a pre-norm network whose training by `job` costs at least
             ten times what choosing does, "first" otherwise.
         job, source, reference: what will be trained on, as in `job.run_job`; "best" measures on a few examples of it.
+        examples: how many there are to train on, where that is known; "auto" reads them to count them otherwise.
     Returns:
         The floating-point operations that choosing took.
     Raises:
@@ -43,8 +46,11 @@ def cut_(model: Any, depth: int, keep: str, job: Job, source: Source | None, ref
         raise ConfigError(f"keep is '{keep}', expected {', '.join(get_args(Keep))}.")
     architecture, structure = architecture_of(model.config), checkpoint.structure_of(model)
     blocks, spent = len(structure.blocks), 0.0
-    if keep == "auto":
-        keep = "first" if _post_norm(model) or _dear(model, depth, job, source, reference) else "best"
+    if keep == "auto" and _post_norm(model):
+        keep = "first"
+    elif keep == "auto":
+        examples = examples or len(job.train_split(model, source, reference))
+        keep = "first" if _dear(model, depth, job.recipe.epochs, examples) else "best"
     kept = tuple(range(depth))
     if keep == "even" and depth > 1:
         kept = tuple(int(i) for i in np.linspace(0, blocks - 1, depth).round())
@@ -62,11 +68,10 @@ def _search(model: Any, depth: int) -> float:
     return sum(n * (outside + (n - 1) * block) for n in range(depth + 1, len(checkpoint.structure_of(model).blocks) + 1))
 
 
-def _dear(model: Any, depth: int, job: Job, source: Source | None, reference: Any) -> bool:
+def _dear(model: Any, depth: int, epochs: float, examples: int) -> bool:
     """Whether choosing costs more than a tenth of training."""
-    examples = len(job.train_split(model, source, reference))
     whole = len(checkpoint.structure_of(model).blocks)
-    training = job.recipe.epochs * examples * training_flops(model, depth=depth, teacher_depth=whole)
+    training = epochs * examples * training_flops(model, depth=depth, teacher_depth=whole)
     return min(examples, EXAMPLES) * _search(model, depth) > CHEAP * training
 
 
@@ -88,5 +93,4 @@ def _best(model: Any, depth: int, data: Data) -> tuple[int, ...]:
 def _loss_without(model: Any, gone: list[int], data: Data) -> float:
     """Mean loss while the blocks at `gone` add nothing, which is that of a network without them."""
     with stack.bypassing(model, architecture_of(model.config), gone):
-        scores = measure(model, data)
-    return float((scores.loss * scores.weight).sum() / scores.weight.sum())
+        return measure(model, data).mean_loss

@@ -47,6 +47,11 @@ class Scores:
         """The main metric."""
         return float((self.score * self.weight).sum() / self.weight.sum())
 
+    @property
+    def mean_loss(self) -> float:
+        """The loss over all examples."""
+        return float((self.loss * self.weight).sum() / self.weight.sum())
+
 
 def measure(model: Any, data: Data, *, batch_size: int = 256, noise: Noise | None = None) -> Scores:
     """Score every example, in order."""
@@ -115,7 +120,7 @@ def interval(numerator: Array, denominator: Array, *, seed: int = 0) -> tuple[fl
 def summary(scores: Scores, task: str, *, seed: int = 0) -> dict[str, Any]:
     """metric, value, low, high (95 %), loss, further metrics of the task, examples."""
     low, high = interval(scores.score * scores.weight, scores.weight, seed=seed)
-    loss = float((scores.loss * scores.weight).sum() / scores.weight.sum())
+    loss = scores.mean_loss
     result = {"metric": METRICS[task], "value": scores.value, "low": low, "high": high, "loss": loss, "examples": len(scores.score)}
     return result | _EXTRA.get(task, _none)(scores, loss)
 

@@ -163,7 +163,7 @@ def _summarise(scores: list[Scores], sums: _Sums, data: Data, seed: int) -> dict
     drop_low, drop_high = intervals(values[:, -1:] - values, full.weight, seed=seed)
     depths = [
         {
-            "depth": k, "value": s.value, "low": low[k], "high": high[k], "loss": float((s.loss * s.weight).sum() / s.weight.sum()),
+            "depth": k, "value": s.value, "low": low[k], "high": high[k], "loss": s.mean_loss,
             "drop": full.value - s.value, "drop_low": drop_low[k], "drop_high": drop_high[k],
             **sums.answers(k),
         }
@@ -201,8 +201,7 @@ def _extra_measures(
 def _mean_loss(model: Any, data: Data, batch_size: int) -> float:
     from acn_compress.quality import measure
 
-    scores = measure(model, data, batch_size=batch_size)
-    return float((scores.loss * scores.weight).sum() / scores.weight.sum())
+    return measure(model, data, batch_size=batch_size).mean_loss
 
 
 def _taylor(model: Any, architecture: Architecture, data: Data, batch_size: int) -> list[float]:

@@ -25,7 +25,7 @@ from paper.entry import rounded
 
 from acn_compress import checkpoint, modeldir, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.budget import equal_epochs, training_flops
+from acn_compress.budget import equal_epochs
 from acn_compress.data import Noise
 from acn_compress.form import LayerKind
 from acn_compress.initial import Keep, cut_
@@ -159,10 +159,9 @@ class Bench:
         started = time.perf_counter()
         model = checkpoint.load_source(self.source, device=self.device, verify=False)
         recipe = replace(self.job.recipe, seed=seed, **trial.recipe)
-        whole, n = len(checkpoint.structure_of(model).blocks), recipe.prefixes
-        epochs = equal_epochs(model, trial.budget * recipe.epochs, depth=trial.depth, prefixes=n)
-        epoch = len(self.train) * training_flops(model, depth=trial.depth, teacher_depth=whole, prefixes=n)
-        recipe = replace(recipe, epochs=epochs - cut_(model, trial.depth, trial.keep, self.job, self.source) / epoch)
+        spent = cut_(model, trial.depth, trial.keep, self.job, self.source) / len(self.train)
+        budget = trial.budget * recipe.epochs
+        recipe = replace(recipe, epochs=equal_epochs(self.teacher, budget, depth=trial.depth, prefixes=recipe.prefixes, spent=spent))
         kept = list(checkpoint.structure_of(model).blocks)
         if trial.norm:
             norm_sum_(model, trial.norm)

@@ -59,3 +59,10 @@ def digits_acn(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     convert(digits_vit, out, "digits", epochs=3, batch_size=32, lr=1e-3, prefix_loss=1.0)
     profile(out, data="digits")
     return out
+
+
+@pytest.fixture
+def no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the final table of a run, which exports and times every model: most of the time of a run this small."""
+    monkeypatch.setattr("acn_compress.report.table", lambda *args, **kwargs: {})
+    monkeypatch.setattr("acn_compress.report.markdown", lambda found: "")

@@ -96,11 +96,9 @@ def test_choosing_is_paid_for(digits_vit: Path, tmp_path: Path) -> None:
     assert (plain - chosen) * examples * training_flops(whole, depth=2, teacher_depth=3) == pytest.approx(spent, rel=0.01)
 
 
-def test_the_baseline_of_a_run_is_given_what_choosing_took(digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_table")
+def test_the_baseline_of_a_run_is_given_what_choosing_took(digits_vit: Path, tmp_path: Path) -> None:
     from acn_compress.recipe import Recipe as Chain
-
-    monkeypatch.setattr("acn_compress.report.table", lambda *args, **kwargs: {})  # it exports and times every model
-    monkeypatch.setattr("acn_compress.report.markdown", lambda found: "")
 
     def epochs(keep: str) -> float:
         steps = [{"convert": {"depth": 2, "keep": keep, "epochs": 0.5}}]

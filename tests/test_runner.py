@@ -93,13 +93,6 @@ def test_a_lost_comparison_is_called_one() -> None:
     assert verdict(report).endswith("-0.0300 [-0.0500, -0.0100] (paired, 95 %), behind.")
 
 
-@pytest.fixture
-def no_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the final table, which exports and times every model: most of the time of a run this small."""
-    monkeypatch.setattr("acn_compress.report.table", lambda *args, **kwargs: {})
-    monkeypatch.setattr("acn_compress.report.markdown", lambda found: "")
-
-
 @pytest.mark.usefixtures("no_table")
 def test_finished_steps_are_reused_until_something_changes(finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path) -> None:
     out = tmp_path / "copy"

@@ -275,10 +275,10 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         checkpoint.truncate_(model, depth)
         train(epochs)
         return model, epochs
-    epochs = equal_epochs(model, recipe.epochs, depth=depth)
-    epoch = len(setting.data) * training_flops(model, depth=depth, teacher_depth=whole)
-    job = replace(setting.job, recipe=replace(recipe, epochs=epochs))
-    epochs -= cut_(model, depth, KEEP.get(route, "first"), job, setting.source, setting.teacher) / epoch  # choosing is not free
+    job = replace(setting.job, recipe=replace(recipe, epochs=equal_epochs(model, recipe.epochs, depth=depth)))
+    examples = len(setting.data)
+    choosing = cut_(model, depth, KEEP.get(route, "first"), job, setting.source, setting.teacher, examples=examples)  # not free
+    epochs = equal_epochs(setting.teacher, recipe.epochs, depth=depth, spent=choosing / examples)
     train(epochs, setting.alpha_end if route == "acn-cut-first" else None)
     return model, epochs
 
