@@ -5,6 +5,7 @@ Every load proves, on the checkpoint itself, that alpha = 1 gives the family's o
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -303,6 +304,11 @@ def image_size(config: Any) -> tuple[int, int]:
 def channels(config: Any) -> int:
     """Colour channels the model expects."""
     return int(getattr(config, "num_channels", None) or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3,))[0])
+
+
+def twin(model: Any) -> Any:
+    """A copy that shares the model's parameters; blocks, alphas and probes are its own."""
+    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
 
 
 def truncate_(model: Any, depth: int) -> None:

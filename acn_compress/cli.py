@@ -90,8 +90,11 @@ EXIT = Annotated[float | None, typer.Option(help=(
     "Early exit: leave at the first depth whose readout has at most this entropy, in nats (0 is certainty), for example 0.7."
 ))]  # fmt: skip
 KEEP = Annotated[Keep, typer.Option(help=(
-    "With --depth: the first blocks, evenly spaced ones, the best (what is left when the block whose absence costs least goes, again and again), "
-    "or auto: best in a pre-norm network if choosing costs at most a tenth of the training, else first."
+    "With --depth: the first blocks, evenly spaced ones, the best (what is left when the block without which the answers change least goes, again and "
+    "again), or auto: best in a pre-norm network if choosing costs at most a tenth of the training, even in a post-norm one with --refit, else first."
+))]  # fmt: skip
+REFIT = Annotated[bool | None, typer.Option("--refit/--no-refit", help=(
+    "With --depth: before training, solve the kept blocks' output layers by least squares so that they follow the whole network. convert does it by default."
 ))]  # fmt: skip
 TEACHER = Annotated[str | None, typer.Option(help="Model to distil from.")]
 
@@ -199,7 +202,7 @@ def convert(
     pull: Annotated[float, typer.Option(help="Let alpha find its own way down instead, per layer: this much loss is added per unit of mean alpha, for example 0.1.")] = 0.0,
     layer: Annotated[Layer, typer.Option(help="What one layer is.")] = "block",
     anneal: Annotated[float, typer.Option(help="Share of the steps in which alpha walks from 1 to --alpha-end.")] = 0.5,
-    depth: Annotated[int | None, typer.Option(min=1, help="Cut to DEPTH blocks before training.")] = None, keep: KEEP = "auto",
+    depth: Annotated[int | None, typer.Option(min=1, help="Cut to DEPTH blocks before training.")] = None, keep: KEEP = "auto", refit: REFIT = None,
     init: Annotated[Init, typer.Option(help="random trains the form from scratch; SRC is then a config.")] = "source",
     task: TASK = None, teacher: TEACHER = None, eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05,
     weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5,
@@ -220,7 +223,7 @@ def convert(
     from acn_compress.steps.convert import convert as step
 
     return step(
-        src, out, _job(data, options), alpha_end=alpha_end, layer=layer, learned=alpha == "learned", pull=pull, anneal=anneal, depth=depth, keep=keep,
+        src, out, _job(data, options), alpha_end=alpha_end, layer=layer, learned=alpha == "learned", pull=pull, anneal=anneal, depth=depth, keep=keep, refit=refit,
         task=task, teacher=teacher, config=config, **common,
     )  # fmt: skip
 
@@ -231,7 +234,7 @@ def finetune(
     init: Annotated[Init, typer.Option(help="random trains from scratch; SRC is then a config.")] = "source",
     alpha: Annotated[float | None, typer.Option(help="With --init random: the form to train, 0 = ACN; default residual.")] = None,
     layer: Annotated[Layer, typer.Option(help="With --alpha: what one layer is.")] = "block",
-    depth: Annotated[int | None, typer.Option(min=1, help="Cut to DEPTH blocks before training (the plain baseline).")] = None, keep: KEEP = "first",
+    depth: Annotated[int | None, typer.Option(min=1, help="Cut to DEPTH blocks before training (the plain baseline).")] = None, keep: KEEP = "first", refit: REFIT = False,
     task: TASK = None,
     eval_data: EVAL_DATA = None, epochs: EPOCHS = 3.0, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05,
     label_smoothing: SMOOTHING = 0.0, distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, hidden_weight: HIDDEN = 0.0,
@@ -245,7 +248,7 @@ def finetune(
     from acn_compress.steps.finetune import finetune as step
 
     return step(
-        src, out, _job(data, options), teacher=teacher, init=init, alpha=alpha, layer=layer, task=task, depth=depth, keep=keep, config=config,
+        src, out, _job(data, options), teacher=teacher, init=init, alpha=alpha, layer=layer, task=task, depth=depth, keep=keep, refit=refit, config=config,
         device=_device(device), resume=resume, overwrite=overwrite, progress=_progress(),
     )  # fmt: skip
 
@@ -295,6 +298,9 @@ def truncate(
     max_drop: Annotated[float | None, typer.Option(help="Or: the smallest depth whose drop is at most this, in the metric's own units.")] = None,
     data: MAYBE_DATA = None,
     bound: Annotated[Bound, typer.Option(help="What must pass: the upper end of the paired 95 % interval, or the measured drop.")] = "upper",
+    refit: Annotated[str | None, typer.Option("--refit", metavar="DATA", help=(
+        "Afterwards, without training: solve the output layers that come before the cut by least squares on DATA, so that the cut network follows the whole one."
+    ))] = None,
     tail_only: Annotated[bool, typer.Option("--tail-only", help="The rule anyway: only the last blocks are cut, because only prefixes are exact.")] = True,
     profile: Annotated[str | None, typer.Option(help="A profile.json that does not lie in SRC.")] = None,
     limit: LIMIT = None, max_length: MAX_LENGTH = None, label_column: LABEL = None, image_column: IMAGE = None, text_column: TEXT = None,
@@ -304,7 +310,7 @@ def truncate(
     from acn_compress.steps.truncate import truncate as step
 
     return step(
-        src, out, depth=depth, max_drop=max_drop, data=data, bound=bound, profile=profile, columns=_columns(label_column, image_column, text_column),
+        src, out, depth=depth, max_drop=max_drop, data=data, bound=bound, profile=profile, refit=refit, columns=_columns(label_column, image_column, text_column),
         limit=limit, max_length=max_length, batch_size=batch_size, seed=seed, config=config, device=_device(device), overwrite=overwrite,
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
-"""Which blocks of a trained network a shallower one starts from, before it is trained.
+"""What a shallower network starts from, before it is trained: some blocks of a trained one, refitted to do the work of all.
 
-The first ones are what `truncate` keeps, and a cut there is exact. What is trained afterwards may start from others. In a pre-norm network
+The first blocks are what `truncate` keeps, and a cut there is exact. What is trained afterwards may start from others. In a pre-norm network
 all blocks add to one stream, so one that adds little can be left out wherever it lies. In a post-norm network every block replaces what
-it read; there the loss before training says little about the loss after it. docs/method.md has the figures.
+it read; there the blocks are spread, and the last one stays, which the head knows. docs/method.md has the figures.
 """
 
 from __future__ import annotations
@@ -12,45 +12,62 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from acn_compress import checkpoint, stack
+from acn_compress import checkpoint, refit, stack
 from acn_compress.architectures import architecture_of
 from acn_compress.budget import forward_flops, training_flops
 from acn_compress.data import Data
 from acn_compress.errors import ConfigError
 from acn_compress.job import Job
 from acn_compress.modeldir import Source
-from acn_compress.quality import measure
+from acn_compress.quality import outputs
+from acn_compress.tasks import Scored, distillation, score
 
 Keep = Literal["first", "even", "best", "auto"]
-EXAMPLES = 256  # on which blocks are chosen
+EXAMPLES = 64  # on which blocks are chosen
+TEMPERATURE = 2.0  # of the answers that choosing compares
 CHEAP = 0.1  # of the training that follows: what "auto" lets choosing cost
+SHARE = 0.25  # of the training that follows: about what a refit may cost
 
 
 def cut_(
-    model: Any, depth: int, keep: str, job: Job, source: Source | None, reference: Any = None, *, examples: int | None = None
+    model: Any,
+    depth: int,
+    keep: str,
+    job: Job,
+    source: Source | None,
+    reference: Any = None,
+    *,
+    refitted: bool | None = False,
+    examples: int | None = None,
 ) -> float:
     """Cut the model to `depth` of its blocks, physically, in place.
 
     Args:
-        keep: "first"; "even", spaced evenly, the first and the last among them; "best", what is left when the block whose absence costs
-            the least loss is taken out again and again; or "auto": "best" in a pre-norm network whose training by `job` costs at least
-            ten times what choosing does, "first" otherwise.
-        job, source, reference: what will be trained on, as in `job.run_job`; "best" measures on a few examples of it.
+        keep: "first"; "even", spaced evenly, the first and the last among them; "best", what is left when the block without which the
+            answers change least is taken out again and again; or "auto": in a pre-norm network "best" if its training by `job` costs at
+            least ten times what choosing does, in a post-norm one "even" if it is refitted, otherwise "first".
+        job, source, reference: what will be trained on, as in `job.run_job`; "best" and the refit look at a few examples of it.
+        refitted: solve the kept blocks' output layers so that they follow the whole network (`refit.refit_`), on as many examples as cost a
+            quarter of the training, at most 2048; with fewer than 64 they stay. None does it where it can be done.
         examples: how many there are to train on, where that is known; "auto" reads them to count them otherwise.
     Returns:
-        The floating-point operations that choosing took.
+        The floating-point operations that this took.
     Raises:
         ConfigError: for another `keep`.
     """
     if keep not in get_args(Keep):
         raise ConfigError(f"keep is '{keep}', expected {', '.join(get_args(Keep))}.")
     architecture, structure = architecture_of(model.config), checkpoint.structure_of(model)
-    blocks, spent = len(structure.blocks), 0.0
-    if keep == "auto" and _post_norm(model):
-        keep = "first"
-    elif keep == "auto":
+    refitted = refit.refused(model) is None if refitted is None else refitted
+    blocks, spent, training = len(structure.blocks), 0.0, 0.0
+    spread = _post_norm(model)
+    if depth < blocks and (refitted or (keep == "auto" and not spread)):
         examples = examples or len(job.train_split(model, source, reference))
-        keep = "first" if _dear(model, depth, job.recipe.epochs, examples) else "best"
+        training = job.recipe.epochs * examples * training_flops(model, depth=depth, teacher_depth=blocks)
+    if keep == "auto" and spread:
+        keep = "even" if refitted else "first"
+    elif keep == "auto":
+        keep = "best" if EXAMPLES * _search(model, depth) <= CHEAP * training else "first"
     kept = tuple(range(depth))
     if keep == "even" and depth > 1:
         kept = tuple(int(i) for i in np.linspace(0, blocks - 1, depth).round())
@@ -58,21 +75,21 @@ def cut_(
         few = replace(job, limit=EXAMPLES, augment=None).train_split(model, source, reference)
         spent = len(few) * _search(model, depth)
         kept = _best(model, depth, few)
+    whole = checkpoint.twin(model) if refitted else None
     checkpoint.keep_blocks_(model, kept, architecture, structure)
+    if whole is not None and (price := refit.flops_per_example(model, whole)):
+        affordable = min(int(SHARE * training / price), refit.EXAMPLES, job.limit or refit.EXAMPLES)
+        if affordable >= EXAMPLES:
+            few = replace(job, limit=affordable, augment=None).train_split(model, source, reference)
+            spent += refit.refit_(model, whole, few)
     return spent
 
 
 def _search(model: Any, depth: int) -> float:
     """Operations per example of taking blocks out one after the other until `depth` are left."""
     outside, block = forward_flops(model)
-    return sum(n * (outside + (n - 1) * block) for n in range(depth + 1, len(checkpoint.structure_of(model).blocks) + 1))
-
-
-def _dear(model: Any, depth: int, epochs: float, examples: int) -> bool:
-    """Whether choosing costs more than a tenth of training."""
     whole = len(checkpoint.structure_of(model).blocks)
-    training = epochs * examples * training_flops(model, depth=depth, teacher_depth=whole)
-    return min(examples, EXAMPLES) * _search(model, depth) > CHEAP * training
+    return outside + whole * block + sum(n * (outside + (n - 1) * block) for n in range(depth + 1, whole + 1))
 
 
 def _post_norm(model: Any) -> bool:
@@ -83,14 +100,18 @@ def _post_norm(model: Any) -> bool:
 def _best(model: Any, depth: int, data: Data) -> tuple[int, ...]:
     left = list(range(len(checkpoint.structure_of(model).blocks)))
     gone: list[int] = []
+    answers = [score(data.task, output, batch) for output, batch in outputs(model, data)]
     while len(left) > depth:
-        out = min(left, key=lambda i: _loss_without(model, [*gone, i], data))
+        out = min(left, key=lambda i: _change_without(model, [*gone, i], data, answers))
         left.remove(out)
         gone.append(out)
     return tuple(left)
 
 
-def _loss_without(model: Any, gone: list[int], data: Data) -> float:
-    """Mean loss while the blocks at `gone` add nothing, which is that of a network without them."""
+def _change_without(model: Any, gone: list[int], data: Data, answers: list[Scored]) -> float:
+    """How far the answers are from what they were while the blocks at `gone` add nothing, which is a network without them. Labels would
+    need four times the examples to choose as well."""
     with stack.bypassing(model, architecture_of(model.config), gone):
-        return measure(model, data).mean_loss
+        now = [score(data.task, output, batch) for output, batch in outputs(model, data)]
+    changed = [float(distillation(mine, was, TEMPERATURE)) * len(was.logits) for mine, was in zip(now, answers, strict=True)]
+    return sum(changed) / sum(len(was.logits) for was in answers)

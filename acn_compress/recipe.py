@@ -85,6 +85,7 @@ class Convert(Training):
     anneal: Share | None = Field(None, description="share of the steps that the walk takes")
     depth: Count | None = Field(None, description="cut to so many blocks before training")
     keep: Literal["first", "even", "best", "auto"] | None = Field(None, description="with depth: which blocks")
+    refit: bool | None = Field(None, description="with depth: solve the kept blocks' output layers before training")
     task: Task | None = Field(None, description="read the model under the head of this task, for example features")
     teacher: str | None = Field(None, description="distil from this model instead of the step's own source")
 
@@ -103,6 +104,7 @@ class Truncate(_Closed):
     depth: Count | None = Field(None, description="blocks to keep")
     max_drop: NotNegative | None = Field(None, description="or the largest drop of the metric, 0.01 = one point of accuracy")
     bound: Literal["upper", "point"] | None = Field(None, description="what must pass max_drop")
+    refit: str | None = Field(None, description="data to solve the last layers on afterwards, without training")
 
     @model_validator(mode="after")
     def _one_of(self) -> Truncate:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from paper.entry import rounded
 
-from acn_compress import checkpoint, modeldir, stack
+from acn_compress import checkpoint, modeldir, refit, stack
 from acn_compress.architectures import architecture_of
 from acn_compress.budget import equal_epochs
 from acn_compress.data import Noise
@@ -48,6 +48,7 @@ class Trial:
         pull: let alpha be trained under this pull instead.
         cautious: walk on only while the training loss does not rise.
         keep: which ones, as in `convert --keep`.
+        refit: before training, as in `convert --refit`; "read" refits what is read out at a depth instead, as `truncate --refit` does.
         norm: of the sum of a post-norm encoder: "scale" divides by 1 + sum (1 - alpha), "last" takes the last block's own norm.
         read: depths that are measured; none is `depth` alone.
         budget: times the budget of the others.
@@ -61,6 +62,7 @@ class Trial:
     pull: float = 0.0
     cautious: bool = False
     keep: Keep = "first"
+    refit: bool | str = False
     norm: str | None = None
     read: tuple[int, ...] = ()
     budget: float = 1.0
@@ -79,6 +81,13 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "evenly-spaced": Trial(3, keep="even"),
         "best": Trial(3, keep="best"),
         "best-0.5": Trial(3, 0.5, keep="best"),
+        # refitted first, with ever less training; "start" has next to none
+        "drop-last-refit": Trial(3, refit=True),
+        "best-refit": Trial(3, keep="best", refit=True),
+        "best-refit-0.5": Trial(3, 0.5, keep="best", refit=True),
+        "drop-last-third": Trial(3, budget=1 / 3),
+        "best-refit-third": Trial(3, keep="best", refit=True, budget=1 / 3),
+        "best-refit-0.5-third": Trial(3, 0.5, keep="best", refit=True, budget=1 / 3),
         # how far alpha walks, how, and what one layer is
         "alpha-0": Trial(3, 0.0),
         "alpha-0.5": Trial(3, 0.5),
@@ -101,6 +110,9 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "one-residual-random": Trial(12, read=READ, recipe=RANDOM),
         "one-residual-chosen": Trial(12, read=READ, recipe=CHOSEN),
         "one-0.5-chosen": Trial(12, 0.5, read=READ, recipe=CHOSEN),
+        "one-0.5-chosen-refit": Trial(12, 0.5, read=READ, recipe=CHOSEN, refit="read"),
+        "one-residual-chosen-refit": Trial(12, read=READ, recipe=CHOSEN, refit="read"),
+        "one-0.5-longer-refit": Trial(12, 0.5, read=READ, recipe=CHOSEN | {"prefix_loss": 3.0}, budget=3.0, refit="read"),
         "one-0.5-longer": Trial(12, 0.5, read=READ, recipe=CHOSEN, budget=3.0),
         "one-0.5-longer-weighted": Trial(12, 0.5, read=READ, recipe=CHOSEN | {"prefix_loss": 3.0}, budget=3.0),
         "one-0.25-chosen": Trial(12, 0.25, read=READ, recipe=CHOSEN),
@@ -110,6 +122,10 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "drop-last": Trial(3),
         "evenly-spaced": Trial(3, keep="even"),
         "best": Trial(3, keep="best"),
+        "even-refit": Trial(3, keep="even", refit=True),
+        "even-refit-0.5": Trial(3, 0.5, keep="even", refit=True),
+        "drop-last-half": Trial(3, budget=0.5),
+        "even-refit-half": Trial(3, keep="even", refit=True, budget=0.5),
         "alpha-0": Trial(3, 0.0),
         "alpha-0.25": Trial(3, 0.25),
         "alpha-0.5": Trial(3, 0.5),
@@ -159,8 +175,9 @@ class Bench:
         started = time.perf_counter()
         model = checkpoint.load_source(self.source, device=self.device, verify=False)
         recipe = replace(self.job.recipe, seed=seed, **trial.recipe)
-        spent = cut_(model, trial.depth, trial.keep, self.job, self.source) / len(self.train)
         budget = trial.budget * recipe.epochs
+        job = replace(self.job, recipe=replace(recipe, epochs=equal_epochs(self.teacher, budget, depth=trial.depth)))
+        spent = cut_(model, trial.depth, trial.keep, job, self.source, refitted=trial.refit is True) / len(self.train)
         recipe = replace(recipe, epochs=equal_epochs(self.teacher, budget, depth=trial.depth, prefixes=recipe.prefixes, spent=spent))
         kept = list(checkpoint.structure_of(model).blocks)
         if trial.norm:
@@ -180,13 +197,17 @@ class Bench:
             "at": {},
         }
         found: dict[str, Any] = {}
-        for depth in sorted(trial.read or (trial.depth,), reverse=True):
-            if depth < len(checkpoint.structure_of(model).blocks):
-                checkpoint.truncate_(model, depth)
+        few = replace(self.job, limit=min(refit.EXAMPLES, len(self.train)), augment=None).train_split(self.teacher, self.source)
+        for depth in trial.read or (trial.depth,):
+            cut = checkpoint.twin(model)
+            if depth < trial.depth:
+                checkpoint.truncate_(cut, depth)
+            if trial.refit == "read":
+                refit.refit_(cut, model, few)
             row["at"][str(depth)] = {}
             for kind, noise in (("clean", None), ("noisy", self.noise)):
                 if kind == "clean" or noise is not None:
-                    scores = measure(model, self.test, noise=noise)
+                    scores = measure(cut, self.test, noise=noise)
                     row["at"][str(depth)][kind] = scores.value
                     found[f"{depth}-{kind}"] = scores.score
         return row, found

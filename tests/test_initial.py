@@ -14,7 +14,7 @@ from tiny import MODELS, outputs, tiny
 
 from acn_compress import checkpoint, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.budget import training_flops
+from acn_compress.budget import equal_epochs, training_flops
 from acn_compress.errors import ConfigError
 from acn_compress.initial import EXAMPLES, cut_
 from acn_compress.job import Job
@@ -85,11 +85,12 @@ def test_auto_chooses_only_where_that_is_cheap_beside_the_training(digits_vit: P
         assert (cut_(model, 1, "auto", replace(JOB, recipe=Recipe(epochs=epochs)), source) > 0) == chooses
 
 
-def test_choosing_is_paid_for(digits_vit: Path, tmp_path: Path) -> None:
+def test_what_a_start_takes_is_paid_for(digits_vit: Path, tmp_path: Path) -> None:
     source = find_source(digits_vit)
     whole = checkpoint.load_source(source)
-    spent = cut_(checkpoint.load_source(source), 2, "best", JOB, source)
     job = Job("digits", Recipe(epochs=3, batch_size=64), eval_limit=50)
+    budget = replace(job, recipe=Recipe(epochs=equal_epochs(whole, 3, depth=2), batch_size=64))
+    spent = cut_(checkpoint.load_source(source), 2, "auto", budget, source, whole, refitted=True)
     report = compare(digits_vit, job, depths=(2,), out=tmp_path / "c", seeds=1, routes=("drop-last", "acn-cut-first"))
     plain, chosen = (r["epochs"] for r in report["runs"])
     examples = len(job.train_split(whole, source))

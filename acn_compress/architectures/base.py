@@ -22,11 +22,13 @@ class Cut:
         path: the linear layer inside the block.
         size: features of this layer that belong to one unit (head_dim, or 1 for an MLP).
         parts: equal parts of the layer's features that each hold all units (3 for a fused query-key-value layer).
+        scale: of a layer that writes into the stream: the block's parameter that multiplies what it writes (LayerScale).
     """
 
     path: str
     size: int = 1
     parts: int = 1
+    scale: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from acn_compress.architectures import vit
 from acn_compress.architectures.base import Architecture, Cut, Width
 from acn_compress.form import Branch
 
+SCALES = ("layer_scale1.lambda1", "layer_scale2.lambda1")  # of attention and MLP
+
 
 def branches(block: Any, attention_mask: Any = None, **kwargs: Any) -> tuple[Branch, ...]:
     return (
@@ -18,9 +20,10 @@ def branches(block: Any, attention_mask: Any = None, **kwargs: Any) -> tuple[Bra
 
 def widths(block: Any) -> dict[str, Width]:
     if not hasattr(block.mlp, "gate_proj"):
-        return vit.widths(block)
+        return vit.widths(block, SCALES)
     gated = (Cut("mlp.gate_proj"), Cut("mlp.up_proj"))
-    return {"heads": vit.heads(block), "mlp": Width(block.mlp.down_proj.in_features, outputs=gated, inputs=(Cut("mlp.down_proj"),))}
+    written = (Cut("mlp.down_proj", scale=SCALES[1]),)
+    return {"heads": vit.heads(block, SCALES[0]), "mlp": Width(block.mlp.down_proj.in_features, outputs=gated, inputs=written)}
 
 
 def record_depth_(config: Any, depth: int) -> None:

@@ -184,27 +184,32 @@ def branches(block: Any, *args: Any, **kwargs: Any) -> tuple[Branch, ...]:
 def widths(block: Any) -> dict[str, Width]:
     if hasattr(block, "mlp_tokens"):
         return {**_mlp(block, "mlp_tokens", "tokens"), **_mlp(block, "mlp_channels", "mlp")}
-    return {**_heads(block.attn), **_mlp(block, "mlp", "mlp")}
+    return {**_heads(block.attn, _scale(block, "ls1")), **_mlp(block, "mlp", "mlp", _scale(block, "ls2"))}
 
 
-def _heads(attn: Any) -> dict[str, Width]:
+def _scale(block: Any, name: str) -> str | None:
+    """LayerScale, where the model has it."""
+    return f"{name}.gamma" if hasattr(block.get_submodule(name), "gamma") else None
+
+
+def _heads(attn: Any, scale: str | None) -> dict[str, Width]:
     """Attention heads; none where something normalises across them."""
     if type(attn).__name__ != "Attention" or not _is_identity(attn.norm):
         return {}
     gate = () if attn.gate is None else (Cut("attn.gate", attn.head_dim),)
     qkv = Cut("attn.qkv", attn.head_dim, parts=3)
     units = attn.proj.in_features // attn.head_dim
-    return {"heads": Width(units, outputs=(qkv, *gate), inputs=(Cut("attn.proj", attn.head_dim),))}
+    return {"heads": Width(units, outputs=(qkv, *gate), inputs=(Cut("attn.proj", attn.head_dim, scale=scale),))}
 
 
-def _mlp(block: Any, path: str, name: str) -> dict[str, Width]:
+def _mlp(block: Any, path: str, name: str, scale: str | None = None) -> dict[str, Width]:
     """Features between the two layers of an MLP, plain or gated; none where something normalises across them."""
     mlp = block.get_submodule(path)
     first = {"Mlp": (Cut(f"{path}.fc1"),), "GluMlp": (Cut(f"{path}.fc1", parts=2),), "SwiGLU": (Cut(f"{path}.fc1_g"), Cut(f"{path}.fc1_x"))}
     outputs = first.get(type(mlp).__name__)
     if outputs is None or not _is_identity(mlp.norm):
         return {}
-    return {name: Width(mlp.fc2.in_features, outputs=outputs, inputs=(Cut(f"{path}.fc2"),))}
+    return {name: Width(mlp.fc2.in_features, outputs=outputs, inputs=(Cut(f"{path}.fc2", scale=scale),))}
 
 
 def _is_identity(module: Any) -> bool:

@@ -15,19 +15,20 @@ def branches(block: Any, attention_mask: Any = None, **kwargs: Any) -> tuple[Bra
     )
 
 
-def heads(block: Any) -> Width:
+def heads(block: Any, scale: str | None = None) -> Width:
     size = block.attention.head_dim
     return Width(
         units=block.attention.q_proj.out_features // size,
         outputs=tuple(Cut(f"attention.{name}_proj", size) for name in "qkv"),
-        inputs=(Cut("attention.o_proj", size),),
+        inputs=(Cut("attention.o_proj", size, scale=scale),),
     )
 
 
-def widths(block: Any) -> dict[str, Width]:
+def widths(block: Any, scales: tuple[str | None, str | None] = (None, None)) -> dict[str, Width]:
+    """`scales`: the LayerScale of DINOv2's two branches."""
     return {
-        "heads": heads(block),
-        "mlp": Width(units=block.mlp.fc1.out_features, outputs=(Cut("mlp.fc1"),), inputs=(Cut("mlp.fc2"),)),
+        "heads": heads(block, scales[0]),
+        "mlp": Width(units=block.mlp.fc1.out_features, outputs=(Cut("mlp.fc1"),), inputs=(Cut("mlp.fc2", scale=scales[1]),)),
     }
 
 

@@ -2,9 +2,9 @@
 
     drop-last        the first K blocks, residual, distilled from the whole network: the plain baseline
     evenly-spaced    K blocks spread over the depth, residual, distilled
-    best-blocks      the K blocks that acn-cut-first starts from, residual, distilled
+    best-blocks      the K blocks that acn-cut-first starts from, refitted alike, residual, distilled
     residual-prefix  ONE residual run of the whole network with prefix readouts at the depths (LayerSkip-like), read at each
-    acn-cut-first    the K blocks to start from (`initial.py`, "auto"), alpha walked down while distilling
+    acn-cut-first    K blocks (`initial.py`, "auto") refitted to follow the whole network, alpha walked down while distilling
     acn-one-run      ONE conversion of the whole network with the same prefix readouts, read at each depth
     acn-then-cut     half of the budget on that conversion, then cut to K and train on
 
@@ -15,7 +15,6 @@ OUT/runs and reused when source, options and seed match.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import time
@@ -44,6 +43,7 @@ from acn_compress.training import Progress, Walk, fit
 ROUTES = ("drop-last", "evenly-spaced", "best-blocks", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut")
 ONE_RUN = ("residual-prefix", "acn-one-run")
 BASELINE = "drop-last"
+REFITTED = ("best-blocks", "acn-cut-first")
 KEEP = {"evenly-spaced": "even", "best-blocks": "auto", "acn-cut-first": "auto"}
 LENGTH = 128  # tokens of the text that is timed
 
@@ -153,7 +153,7 @@ def _latency(model: Any, depths: tuple[int, ...], alpha_end: float) -> dict[tupl
     calls: dict[tuple[int, bool], Callable[[], Any]] = {}
     for depth in {*depths, whole}:
         for converted in (False, True):
-            network = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # the same weights: only the form differs
+            network = checkpoint.twin(model)
             checkpoint.truncate_(network, depth)
             if converted:
                 stack.set_alphas_(network, architecture, (alpha_end,) * depth, "block")
@@ -219,6 +219,7 @@ def _fingerprint(setting: _Setting, route: str, depths: tuple[int, ...], seed: i
         "alpha_end": setting.alpha_end if route.startswith("acn") else 0.0,
         "noise": str(setting.noise),
         "keep": KEEP.get(route, "first"),
+        "refit": route in REFITTED,
     }
     text = json.dumps(options, default=str, sort_keys=True) + setting.source.sha256()
     return hashlib.sha256(text.encode()).hexdigest()
@@ -277,8 +278,9 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         return model, epochs
     job = replace(setting.job, recipe=replace(recipe, epochs=equal_epochs(model, recipe.epochs, depth=depth)))
     examples = len(setting.data)
-    choosing = cut_(model, depth, KEEP.get(route, "first"), job, setting.source, setting.teacher, examples=examples)  # not free
-    epochs = equal_epochs(setting.teacher, recipe.epochs, depth=depth, spent=choosing / examples)
+    start = KEEP.get(route, "first")
+    spent = cut_(model, depth, start, job, setting.source, setting.teacher, refitted=route in REFITTED, examples=examples)
+    epochs = equal_epochs(setting.teacher, recipe.epochs, depth=depth, spent=spent / examples)  # not free
     train(epochs, setting.alpha_end if route == "acn-cut-first" else None)
     return model, epochs
 

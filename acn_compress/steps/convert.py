@@ -26,6 +26,7 @@ def convert(
     anneal: float = 0.5,
     depth: int | None = None,
     keep: Keep = "auto",
+    refit: bool | None = None,
     task: str | None = None,
     teacher: str | Path | None = None,
     config: str | Path | None = None,
@@ -49,6 +50,7 @@ def convert(
         anneal: share of the steps that the walk takes.
         depth: cut to `depth` blocks before training ("cut first", the cheapest way to one known depth).
         keep: with depth: which blocks, "first", "even", "best" or "auto" (`initial.cut_`).
+        refit: with depth: solve the kept blocks' output layers before training (`refit.refit_`); None does it where it can be done.
         task: read source and teacher under the head of this task, for example features; its head must be there.
         teacher: distilled from; None is the source itself.
     Returns:
@@ -79,7 +81,7 @@ def convert(
     chosen = 0.0
     if depth is not None:
         checkpoint.check_depth(model, depth, source.name)
-        chosen = cut_(model, depth, keep, job, source, distilled)
+        chosen = cut_(model, depth, keep, job, source, distilled, refitted=refit)
         structure = checkpoint.structure_of(model)
     walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned, pull)
     report = run_job(
@@ -94,6 +96,7 @@ def convert(
         "anneal": anneal,
         "depth": depth,
         "keep": keep,
+        "refit": refit,
         "task": task,
         "teacher": teacher,
     }

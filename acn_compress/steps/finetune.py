@@ -28,6 +28,7 @@ def finetune(
     task: str | None = None,
     depth: int | None = None,
     keep: Keep = "first",
+    refit: bool | None = False,
     config: str | Path | None = None,
     device: str = "cpu",
     resume: bool = False,
@@ -48,6 +49,7 @@ def finetune(
         task: read under the head of this task, with the data's labels; what the checkpoint lacks of it is trained from random weights.
         depth: cut to `depth` blocks before training (the plain baseline).
         keep: with depth: which ones, as in `convert`.
+        refit: with depth: as in `convert`.
     Returns:
         The report: before, after, paired drop, training.
     Raises:
@@ -74,7 +76,7 @@ def finetune(
     taught = None if teacher is None else checkpoint.load_source(modeldir.find_source(teacher), device=device)
     if depth is not None:
         checkpoint.check_depth(model, depth, str(src))
-        cut_(model, depth, keep, job, near, taught)
+        cut_(model, depth, keep, job, near, taught, refitted=refit)
     walk = None
     if alpha is not None:
         n = len(checkpoint.structure_of(model).blocks) * (2 if layer == "branch" else 1)
@@ -91,6 +93,7 @@ def finetune(
         "task": task,
         "depth": depth,
         "keep": keep,
+        "refit": refit,
         "src": str(src),
     }
     processor = checkpoint.new_processor(model, beside) if source is None else None

@@ -14,6 +14,7 @@ from acn_compress.errors import ConfigError, ModelDirError, VerificationError
 from acn_compress.modeldir import Source
 from acn_compress.quality import change, measure
 from acn_compress.readouts import cutoff, profile_model
+from acn_compress.refit import EXAMPLES, refit_
 
 
 def truncate(
@@ -25,6 +26,7 @@ def truncate(
     data: str | None = None,
     bound: str = "upper",
     profile: str | Path | None = None,
+    refit: str | None = None,
     columns: Columns = Columns(),  # noqa: B008  (frozen)
     limit: int | None = None,
     max_length: int | None = None,
@@ -44,6 +46,8 @@ def truncate(
         data: to decide on (and to measure before and after); without it the profile in `src` decides.
         bound: "upper": the upper end of the paired 95 % interval must pass `max_drop`; "point": the measured drop.
         profile: a profile.json elsewhere.
+        refit: data (its training split) on which the last block's output layers are then solved, so that the cut network follows the whole
+            one; nothing is trained. The cut itself is exact and checked before.
     Returns:
         The report: depth, of, form, why, before/after/drop when data was given.
     Raises:
@@ -79,7 +83,10 @@ def truncate(
     checkpoint.check_depth(model, depth, source.name)
     before = None if examples is None else measure(model, examples, batch_size=batch_size)
     parameters = checkpoint.parameters(model)
+    whole = None if refit is None else checkpoint.twin(model)
     truncate_checked_(model, depth)
+    if refit is not None:
+        refit_(model, whole, load_data(refit, model, source, role="train", columns=columns, limit=EXAMPLES, max_length=max_length))
     report: dict[str, Any] = {
         "depth": depth,
         "of": len(structure.blocks),
@@ -87,12 +94,14 @@ def truncate(
         "why": why,
         "parameters_before": parameters,
     }
-    if structure.form == "residual":
+    if refit is not None:
+        report["note"] = f"The last block's output layers were solved on {refit} to follow the whole network; nothing was trained."
+    elif structure.form == "residual":
         report["note"] = "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."
     if examples is not None and before is not None:
         after = measure(model, examples, batch_size=batch_size)
         report |= {"data": examples.name, **change(before, after, examples.task)}
-    options = {"depth": depth, "max_drop": max_drop, "data": data, "bound": bound}
+    options = {"depth": depth, "max_drop": max_drop, "data": data, "bound": bound, "refit": refit}
     return output.write(model, out, source=source, step="truncate", options=options, seed=seed, report=report, overwrite=overwrite)
 
 
