@@ -91,7 +91,8 @@ EXIT = Annotated[float | None, typer.Option(help=(
 ))]  # fmt: skip
 KEEP = Annotated[Keep, typer.Option(help=(
     "With --depth: the first blocks, evenly spaced ones, the best (what is left when the block without which the answers change least goes, again and "
-    "again), or auto: best in a pre-norm network if choosing costs at most a tenth of the training, even in a post-norm one with --refit, else first."
+    "again), or auto: best for a cut to a quarter or less of a pre-norm network if choosing costs at most a tenth of the training, even in a post-norm one "
+    "with --refit, else first."
 ))]  # fmt: skip
 REFIT = Annotated[bool | None, typer.Option("--refit/--no-refit", help=(
     "With --depth: before training, solve the kept blocks' output layers by least squares so that they follow the whole network. convert does it by default."
@@ -394,6 +395,7 @@ def compare(
     routes: Annotated[str | None, typer.Option(help="Which routes, comma separated; default all.")] = None,
     noise: Annotated[str | None, typer.Option(help="Also measure under this noise, for example gaussian:0.2.")] = None,
     alpha_end: Annotated[float, typer.Option(help="Alpha at the end of the ACN routes: 0 is the ACN; 0.5, a hybrid, did best in short budgets.")] = 0.5,
+    pull: Annotated[float, typer.Option(help="Let alpha find its own way down in the ACN routes instead, as in convert, for example 0.1.")] = 0.0,
     eval_data: EVAL_DATA = None, batch_size: BATCH = 64, lr: LR = None, warmup: WARMUP = 0.05, weight_decay: DECAY = 0.05, label_smoothing: SMOOTHING = 0.0,
     distil_weight: DISTIL = 1.0, task_weight: TASK_WEIGHT = 0.5, temperature: TEMPERATURE = 2.0, hidden_weight: HIDDEN = 0.0, accumulate: ACCUMULATE = 1,
     precision: PRECISION = "auto", augment: AUGMENT = None, limit: LIMIT = None, eval_limit: EVAL_LIMIT = None, max_length: MAX_LENGTH = None,
@@ -406,7 +408,7 @@ def compare(
 
     return step(
         src, _job(data, options), depths=_numbers("depths", depths), out=out, seeds=seeds, routes=None if routes is None else tuple(routes.split(",")), noise=noise,
-        alpha_end=alpha_end, config=config, device=_device(device), overwrite=overwrite, progress=_progress(),
+        alpha_end=alpha_end, pull=pull, config=config, device=_device(device), overwrite=overwrite, progress=_progress(),
     )  # fmt: skip
 
 

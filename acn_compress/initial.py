@@ -24,6 +24,7 @@ from acn_compress.tasks import Scored, distillation, score
 
 Keep = Literal["first", "even", "best", "auto"]
 EXAMPLES = 64  # on which blocks are chosen
+DEEP = 0.25  # share of the blocks up to which choosing them was worth what it costs (docs/method.md)
 TEMPERATURE = 2.0  # of the answers that choosing compares
 CHEAP = 0.1  # of the training that follows: what "auto" lets choosing cost
 SHARE = 0.25  # of the training that follows: about what a refit may cost
@@ -44,8 +45,9 @@ def cut_(
 
     Args:
         keep: "first"; "even", spaced evenly, the first and the last among them; "best", what is left when the block without which the
-            answers change least is taken out again and again; or "auto": in a pre-norm network "best" if its training by `job` costs at
-            least ten times what choosing does, in a post-norm one "even" if it is refitted, otherwise "first".
+            answers change least is taken out again and again; or "auto": in a pre-norm network "best" for a cut to a quarter of the blocks or
+            less whose training by `job` costs at least ten times what choosing does, in a post-norm one "even" if it is refitted,
+            otherwise "first".
         job, source, reference: what will be trained on, as in `job.run_job`; "best" and the refit look at a few examples of it.
         refitted: solve the kept blocks' output layers so that they follow the whole network (`refit.refit_`), on as many examples as cost a
             quarter of the training, at most 2048; with fewer than 64 they stay. None does it where it can be done.
@@ -61,13 +63,13 @@ def cut_(
     refitted = refit.refused(model) is None if refitted is None else refitted
     blocks, spent, training = len(structure.blocks), 0.0, 0.0
     spread = _post_norm(model)
-    if depth < blocks and (refitted or (keep == "auto" and not spread)):
+    if refitted or (keep == "auto" and not spread):
         examples = examples or len(job.train_split(model, source, reference))
         training = job.recipe.epochs * examples * training_flops(model, depth=depth, teacher_depth=blocks)
     if keep == "auto" and spread:
         keep = "even" if refitted else "first"
     elif keep == "auto":
-        keep = "best" if EXAMPLES * _search(model, depth) <= CHEAP * training else "first"
+        keep = "best" if depth <= DEEP * blocks and EXAMPLES * _search(model, depth) <= CHEAP * training else "first"
     kept = tuple(range(depth))
     if keep == "even" and depth > 1:
         kept = tuple(int(i) for i in np.linspace(0, blocks - 1, depth).round())

@@ -61,7 +61,7 @@ def refit_(model: Any, whole: Any, data: Data) -> float:
     was_training = model.training
     model.eval()
     with threads_for(model):
-        for k in range(_first_gap(model, goals), len(goals)):
+        for k in range(_first_gap(model, whole, goals), len(goals)):
             if post_norm:
                 _adopt_norm_(_norm(model, architecture, k), _norm(whole, architecture, goals[k] - 1))
             price = 2 * outside + (k + 1 + goals[k]) * block
@@ -93,7 +93,7 @@ def flops_per_example(model: Any, whole: Any) -> float:
     post_norm = _norm(model, architecture, 0) is not None
     return sum(
         len(_writers(stack.blocks_of(model, architecture)[k], architecture, post_norm)) * (2 * outside + (k + 1 + goals[k]) * block)
-        for k in range(_first_gap(model, goals), len(goals))
+        for k in range(_first_gap(model, whole, goals), len(goals))
     )
 
 
@@ -106,12 +106,13 @@ def _goals(model: Any, whole: Any) -> tuple[int, ...]:
     return (*(places[b] for b in own.blocks[1:]), len(all_.blocks))
 
 
-def _first_gap(model: Any, goals: tuple[int, ...]) -> int:
+def _first_gap(model: Any, whole: Any, goals: tuple[int, ...]) -> int:
     """The first block whose prefix sum is not the whole network's already."""
-    own = structure_of(model)
-    if own.form != "residual":
+    own, all_ = structure_of(model), structure_of(whole)
+    if own.layer != all_.layer and (own.form, all_.form) != ("residual", "residual"):
         return 0
-    return next((k for k, goal in enumerate(goals) if goal != k + 1), len(goals))
+    same = (own.alphas_of(k) == all_.alphas_of(k) and goal == k + 1 for k, goal in enumerate(goals))
+    return next((k for k, right in enumerate(same) if not right), len(goals))
 
 
 def _norm(model: Any, architecture: Architecture, k: int) -> Any:

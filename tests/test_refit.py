@@ -59,7 +59,7 @@ def last_writer(model: Any) -> Any:
 def test_a_layer_that_was_damaged_is_found_again(name: str, alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
     if alpha < 1 and name.startswith(POST_NORM):
         return  # refused: see below
-    monkeypatch.setattr(refit, "_first_gap", lambda model, goals: len(goals) - 1)
+    monkeypatch.setattr(refit, "_first_gap", lambda model, whole, goals: len(goals) - 1)
     monkeypatch.setattr(refit, "ALONG_FEATURES", ("heads", "mlp") if name.startswith(POST_NORM) else ("mlp",))
     whole = tiny(name, alpha)
     model = checkpoint.twin(whole)

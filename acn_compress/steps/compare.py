@@ -53,6 +53,7 @@ class _Setting:
     source: Source
     job: Job
     alpha_end: float
+    pull: float
     device: str
     data: Data
     eval_data: Data
@@ -71,6 +72,7 @@ def compare(
     routes: tuple[str, ...] | None = None,
     noise: str | None = None,
     alpha_end: float = 0.5,
+    pull: float = 0.0,
     config: str | Path | None = None,
     device: str = "cpu",
     overwrite: bool = False,
@@ -86,6 +88,7 @@ def compare(
         routes: any of ROUTES; None is all.
         noise: measured besides clean data, "gaussian:SD" or "salt-pepper:SHARE".
         alpha_end: alpha at the end of the ACN routes; 0.5 did best in short budgets (docs/method.md).
+        pull: let alpha find its own way down in the ACN routes instead, as in `convert`.
         overwrite: run again what is finished.
     Returns:
         whole (the untouched network's quality and latency), runs (one row per route, depth, seed), table (mean over seeds with the
@@ -105,7 +108,9 @@ def compare(
     data, eval_data = job.train_split(teacher, source), job.eval_split(teacher, source)
     if eval_data is None:
         raise DataError(f"data {job.data} has one split only, and compare must measure on another: pass --eval-data.")
-    setting = _Setting(source, job, alpha_end, device, data, eval_data, None if noise is None else Noise.parse(noise), teacher, progress)
+    setting = _Setting(
+        source, job, alpha_end, pull, device, data, eval_data, None if noise is None else Noise.parse(noise), teacher, progress
+    )
     directory = Path(out).expanduser()
     (directory / "runs").mkdir(parents=True, exist_ok=True)
     runs, scores = _all_runs(setting, chosen, depths, seeds, directory / "runs", overwrite)
@@ -119,6 +124,7 @@ def compare(
         "eval_data": eval_data.name,
         "noise": noise,
         "alpha_end": alpha_end,
+        "pull": pull,
         "options": modeldir.options_of(**asdict(job)),
         "budget": _budget(teacher, job, depths),
         "whole": summary(clean, data.task)
@@ -217,6 +223,7 @@ def _fingerprint(setting: _Setting, route: str, depths: tuple[int, ...], seed: i
         "route": route,
         "depths": depths,
         "alpha_end": setting.alpha_end if route.startswith("acn") else 0.0,
+        "pull": setting.pull if route.startswith("acn") else 0.0,
         "noise": str(setting.noise),
         "keep": KEEP.get(route, "first"),
         "refit": route in REFITTED,
@@ -235,7 +242,12 @@ def _train_and_measure(setting: _Setting, route: str, depths: tuple[int, ...], s
         if depth < len(checkpoint.structure_of(model).blocks):
             checkpoint.truncate_(model, depth)
         row: dict[str, Any] = {"route": route, "depth": depth, "seed": seed, "epochs": round(epochs, 3), "seconds": round(seconds, 1)}
-        row |= {"blocks": list(checkpoint.structure_of(model).blocks), "parameters": checkpoint.parameters(model)}
+        structure = checkpoint.structure_of(model)
+        row |= {
+            "blocks": list(structure.blocks),
+            "alpha": [round(a, 3) for a in structure.alpha],
+            "parameters": checkpoint.parameters(model),
+        }
         for kind, noise in (("clean", None), ("noisy", setting.noise)):
             if kind == "clean" or noise is not None:
                 scores = measure(model, setting.eval_data, noise=noise)
@@ -252,9 +264,9 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
     whole = len(checkpoint.structure_of(model).blocks)
     prefix = _prefixes(depths, whole)
 
-    def train(epochs: float, end: float | None = None, prefix: tuple[int, ...] = ()) -> None:
+    def train(epochs: float, *, acn: bool = False, prefix: tuple[int, ...] = ()) -> None:
         n = len(checkpoint.structure_of(model).blocks)
-        walk = None if end is None else Walk((1.0,) * n, (end,) * n, 0.5, "block")
+        walk = Walk((1.0,) * n, (setting.alpha_end,) * n, 0.5, "block", pull=setting.pull) if acn else None
         data = setting.data
         fit(
             model,
@@ -267,12 +279,12 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
 
     if route in ONE_RUN:
         epochs = equal_epochs(model, recipe.epochs, depth=whole, prefixes=len(prefix))
-        train(epochs, None if route == "residual-prefix" else setting.alpha_end, prefix)
+        train(epochs, acn=route != "residual-prefix", prefix=prefix)
         return model, epochs
     (depth,) = depths
     if route == "acn-then-cut":
         epochs = equal_epochs(model, recipe.epochs / 2, depth=depth)
-        train(equal_epochs(model, recipe.epochs / 2, depth=whole, prefixes=len(prefix)), setting.alpha_end, prefix)
+        train(equal_epochs(model, recipe.epochs / 2, depth=whole, prefixes=len(prefix)), acn=True, prefix=prefix)
         checkpoint.truncate_(model, depth)
         train(epochs)
         return model, epochs
@@ -281,7 +293,7 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
     start = KEEP.get(route, "first")
     spent = cut_(model, depth, start, job, setting.source, setting.teacher, refitted=route in REFITTED, examples=examples)
     epochs = equal_epochs(setting.teacher, recipe.epochs, depth=depth, spent=spent / examples)  # not free
-    train(epochs, setting.alpha_end if route == "acn-cut-first" else None)
+    train(epochs, acn=route == "acn-cut-first")
     return model, epochs
 
 
