@@ -356,6 +356,8 @@ def _run(r: dict[str, Any]) -> None:
     if said := verdict(r):
         out.print(escape(said))
     out.print(escape(f"{speed_note(r)} {len(r['steps'])} steps, {_duration(r['seconds'])}."))
+    if r["compare"] is not None:
+        _compare(r["compare"])
     lies = [
         ("model", r["final"]),
         *(("ONNX", f"{e}/model.onnx") for e in r["exports"]),

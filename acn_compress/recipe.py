@@ -136,6 +136,16 @@ class Export(_Closed):
     quantize: Literal["int8"] | None = Field(None, description="int8")
 
 
+class Compare(_Closed):
+    """A second table: every route of the command compare, to the chain's depth with the chain's budget."""
+
+    routes: (
+        tuple[Literal["drop-last", "evenly-spaced", "best-blocks", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut"], ...]
+        | None
+    ) = Field(None, description="which; default all")
+    seeds: Count = Field(1, description="runs of every route")
+
+
 class Step(_Closed):
     """One step: exactly one of the verbs, with its options."""
 
@@ -190,6 +200,7 @@ class Recipe(_Closed):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of everything random")
     training: Training = Field(default_factory=lambda: Training(), description="training options of every step")
     baseline: bool = Field(True, description="also run what people do without us: drop the last blocks, train as much")
+    compare: Compare | None = Field(None, description="also every route of compare: a second table")
     steps: tuple[Step, ...] = Field(min_length=1, description="in order; each reads the model the one before wrote")
 
     def training_of(self, step: Step) -> dict[str, Any]:
@@ -200,6 +211,12 @@ class Recipe(_Closed):
     def trains(self, step: Step) -> bool:
         """Whether a step trains; pruning only where it says `epochs` itself."""
         return step.verb in {"finetune", "convert"} or (step.verb == "prune" and "epochs" in step.options.model_fields_set)
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether it converts a network and cuts it: what there is a baseline for."""
+        cut = any(s.verb == "truncate" or getattr(s.options, "depth", None) is not None for s in self.steps)
+        return cut and any(s.verb == "convert" for s in self.steps)
 
     def starting_at(self, source: str | None, data: str | None, seed: int | None = None) -> Recipe:
         """The recipe on another checkpoint, other data, with another seed. With a checkpoint, a first step that trains one from scratch is left out."""
@@ -351,6 +368,8 @@ def _across(recipe: Recipe) -> Iterator[tuple[Loc, str]]:
             if depth > blocks:
                 yield (*place, "depth"), f"is {depth}, but the model has {blocks} blocks by then. Choose 1 to {blocks}"
             blocks = min(depth, blocks)
+    if recipe.compare is not None and not recipe.shrinks:
+        yield ("compare",), "needs a convert step and a depth: convert with depth, or truncate"
     if recipe.noise is not None and not _is_noise(recipe.noise):
         yield ("noise",), f"is {recipe.noise!r}, expected gaussian:SD or salt-pepper:SHARE"
 

@@ -179,7 +179,10 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [f"# {report['recipe']}", "", f"Measured on {report['eval_data']}, n = {report['examples']:,}; speed with batch 1, one thread."]
     lines += ["", "| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     lines += ["| " + " | ".join(line) + " |" for line in body]
-    lines += ["", verdict(report), "", speed_note(report), "", "| folder | seconds |", "|---|---:|"]
+    lines += ["", verdict(report), "", speed_note(report), ""]
+    if report["compare"] is not None:
+        lines += ["Every route to that depth with that budget: [compare](compare/README.md).", ""]
+    lines += ["| folder | seconds |", "|---|---:|"]
     lines += [f"| `{s['folder']}` | {s['seconds']} |" for s in report["steps"]]
     machine = report["machine"]
     lines += ["", "Machine: " + ", ".join(f"{k} {v}" for k, v in machine.items()) + ".", ""]

@@ -85,7 +85,8 @@ def run(
     if recipe.source is not None:
         modeldir.check_out(directory / "1", source=modeldir.find_source(recipe.source))
     plan = _baseline_plan(recipe)
-    state = _Run(recipe, directory, device, progress, on_step, len(recipe.steps) + len(plan) + 1, _open(directory, overwrite))
+    total = len(recipe.steps) + len(plan) + 1 + (recipe.compare is not None)
+    state = _Run(recipe, directory, device, progress, on_step, total, _open(directory, overwrite))
     began = time.perf_counter()
     chain = [] if recipe.source is None else [Made("original", recipe.source, "source")]
     exports: list[Made] = []
@@ -100,6 +101,7 @@ def run(
     original = state.original or chain[-1].path
     baseline = _baseline(state, plan, chain, original) if plan else []
     rows, final = [*chain, *baseline], chain[-1].path
+    compared = None if recipe.compare is None else _compared(state, chain, original, overwrite)
     on_step(state.total, state.total, "table", False)
     measured = report.table(
         [("original" if m.path == original else m.name, m.path) for m in rows], [(m.name, m.path) for m in exports], original=original,
@@ -116,6 +118,7 @@ def run(
         "baseline": baseline[-1].path if baseline else None,
         "exports": [m.path for m in exports],
         **measured,
+        "compare": compared,
         "seconds": round(time.perf_counter() - began, 1),
     }
     modeldir.write_json(directory / "table.json", found)
@@ -258,8 +261,7 @@ def _config_file(config: dict[str, Any] | str, place: Path) -> Path:
 def _baseline_plan(recipe: Recipe) -> list[Step]:
     """The baseline's steps: one finetune in place of everything up to the last conversion or cut, then what is left of the recipe."""
     cuts = [i for i, s in enumerate(recipe.steps) if s.verb in {"convert", "truncate"}]
-    cut = any(s.verb == "truncate" or getattr(s.options, "depth", None) is not None for s in recipe.steps)
-    if not recipe.baseline or not cut or not any(recipe.trains(s) for s in recipe.steps if s.verb == "convert"):
+    if not recipe.baseline or not recipe.shrinks:
         return []
     converted = next(s for s in reversed(recipe.steps) if s.verb == "convert").options.given()
     same = {k: v for k, v in converted.items() if k in TRAINING - {"epochs", "prefix_loss", "prefix_depths"}}
@@ -277,6 +279,26 @@ def _baseline(state: _Run, plan: list[Step], chain: list[Made], original: str) -
         drop = (depth, epochs) if number == 1 else None
         made.append(_step(state, f"baseline-{number}-{step.verb}", step, source, drop=drop, name=name))
     return made
+
+
+def _compared(state: _Run, chain: list[Made], original: str, overwrite: bool) -> dict[str, Any]:
+    """Every route to the chain's depth, with the budget of the chain."""
+    from acn_compress.steps.compare import compare
+
+    recipe = state.recipe
+    assert recipe.compare is not None
+    state.on_step(state.total - 1, state.total, "compare", False)
+    depth, epochs = _equal_budget(recipe, chain, original)
+    whole = checkpoint.load(original)
+    blocks = len(checkpoint.structure_of(whole).blocks)
+    budget = epochs * training_flops(whole, depth=depth, teacher_depth=blocks) / training_flops(whole, teacher_depth=blocks)
+    converted = next(s for s in reversed(recipe.steps) if s.verb == "convert")
+    how = {k: v for k, v in recipe.training_of(converted).items() if not k.startswith("prefix")} | {"epochs": round(budget, 4)}
+    alpha = {k: v for k, v in converted.options.given().items() if k in {"alpha_end", "pull"}}
+    return compare(
+        original, _job(recipe, how), depths=(depth,), out=state.out / "compare", seeds=recipe.compare.seeds, routes=recipe.compare.routes,
+        noise=recipe.noise, device=state.device, overwrite=overwrite, progress=state.progress, **alpha,
+    )  # fmt: skip
 
 
 def _equal_budget(recipe: Recipe, chain: list[Made], original: str) -> tuple[int, float]:

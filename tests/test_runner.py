@@ -158,3 +158,26 @@ def test_a_teacher_called_original_needs_a_compression_before(digits_vit: Path, 
     steps = [{"finetune": {"teacher": "original", "epochs": 1}}, "profile"]
     with pytest.raises(ConfigError, match="own teacher"):
         run(recipe(digits_vit, steps=steps), out=tmp_path / "new")
+
+
+@pytest.mark.usefixtures("no_table")
+def test_a_recipe_can_close_with_every_route_at_its_own_depth_and_budget(digits_vit: Path, tmp_path: Path) -> None:
+    steps: list[Any] = [{"convert": {"epochs": 0.5, "depth": 2, "alpha_end": 0.5}}]
+    chain = recipe(digits_vit, steps=steps, compare={"routes": ["drop-last", "acn-cut-first"]})
+    report = run(chain, out=tmp_path / "r")
+    compared = report["compare"]
+    assert {(r["route"], r["depth"]) for r in compared["table"]} == {("drop-last", 2), ("acn-cut-first", 2)}
+    provenance = json.loads((Path(report["baseline"]) / "provenance.json").read_text())
+    trained = provenance["steps"][-1]["options"]["job"]["recipe"]["epochs"]
+    assert compared["budget"]["epochs_at_depth"]["2"] == pytest.approx(trained, rel=1e-2)  # the baseline's budget
+    assert compared["alpha_end"] == 0.5 and "| acn-cut-first |" in (tmp_path / "r" / "compare" / "README.md").read_text()
+    with pytest.raises(ConfigError, match="compare needs a convert step and a depth"):
+        read_text(tmp_path, "source: x\ndata: digits\ncompare: {}\nsteps: [finetune]\n")
+
+
+def read_text(folder: Path, text: str) -> Recipe:
+    from acn_compress.recipe import read
+
+    path = folder / "r.yaml"
+    path.write_text(text)
+    return read(path)
