@@ -294,7 +294,8 @@ def _compared(state: _Run, chain: list[Made], original: str, overwrite: bool) ->
     budget = epochs * training_flops(whole, depth=depth, teacher_depth=blocks) / training_flops(whole, teacher_depth=blocks)
     converted = next(s for s in reversed(recipe.steps) if s.verb == "convert")
     how = {k: v for k, v in recipe.training_of(converted).items() if not k.startswith("prefix")} | {"epochs": round(budget, 4)}
-    alpha = {k: v for k, v in converted.options.given().items() if k in {"alpha_end", "pull"}}
+    own = converted.options
+    alpha = {"alpha_end": own.alpha_end or 0.0} if own.pull is None else {"pull": own.pull}
     return compare(
         original, _job(recipe, how), depths=(depth,), out=state.out / "compare", seeds=recipe.compare.seeds, routes=recipe.compare.routes,
         noise=recipe.noise, device=state.device, overwrite=overwrite, progress=state.progress, **alpha,

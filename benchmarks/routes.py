@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=["small", "full"], default="small")
     parser.add_argument("--seeds", type=int, help="runs of every route")
     parser.add_argument("--routes", default=",".join(ROUTES), help="as in acn-compress compare")
-    parser.add_argument("--alpha-end", type=float, default=0.5)
+    parser.add_argument("--alpha-end", type=float, help="as in acn-compress compare")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=Path("runs/routes"), help="for what is trained")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")

@@ -45,6 +45,7 @@ ONE_RUN = ("residual-prefix", "acn-one-run")
 BASELINE = "drop-last"
 REFITTED = ("best-blocks", "acn-cut-first")
 KEEP = {"evenly-spaced": "even", "best-blocks": "auto", "acn-cut-first": "auto"}
+HYBRID = 0.5  # the alpha of a network that stands for one whose alphas are trained, to be timed
 LENGTH = 128  # tokens of the text that is timed
 
 
@@ -71,8 +72,8 @@ def compare(
     seeds: int = 2,
     routes: tuple[str, ...] | None = None,
     noise: str | None = None,
-    alpha_end: float = 0.5,
-    pull: float = 0.0,
+    alpha_end: float | None = None,
+    pull: float = 0.1,
     config: str | Path | None = None,
     device: str = "cpu",
     overwrite: bool = False,
@@ -87,8 +88,8 @@ def compare(
         out: directory for compare.json, compare.png (quality over latency), README.md and the finished runs.
         routes: any of ROUTES; None is all.
         noise: measured besides clean data, "gaussian:SD" or "salt-pepper:SHARE".
-        alpha_end: alpha at the end of the ACN routes; 0.5 did best in short budgets (docs/method.md).
-        pull: let alpha find its own way down in the ACN routes instead, as in `convert`.
+        alpha_end: alpha at the end of the ACN routes; None lets it find its own way down.
+        pull: with which it does, as in `convert`; 0.1 did best in short budgets (docs/method.md).
         overwrite: run again what is finished.
     Returns:
         whole (the untouched network's quality and latency), runs (one row per route, depth, seed), table (mean over seeds with the
@@ -97,6 +98,7 @@ def compare(
         AcnError: in one line.
     """
     chosen = routes or ROUTES
+    end, pull = (HYBRID, pull) if alpha_end is None else (alpha_end, 0.0)
     if unknown := [r for r in chosen if r not in ROUTES]:
         raise ConfigError(f"route '{unknown[0]}' is not known. Known: {', '.join(ROUTES)}.")
     source = modeldir.find_source(src, config=config)
@@ -108,14 +110,12 @@ def compare(
     data, eval_data = job.train_split(teacher, source), job.eval_split(teacher, source)
     if eval_data is None:
         raise DataError(f"data {job.data} has one split only, and compare must measure on another: pass --eval-data.")
-    setting = _Setting(
-        source, job, alpha_end, pull, device, data, eval_data, None if noise is None else Noise.parse(noise), teacher, progress
-    )
+    setting = _Setting(source, job, end, pull, device, data, eval_data, None if noise is None else Noise.parse(noise), teacher, progress)
     directory = Path(out).expanduser()
     (directory / "runs").mkdir(parents=True, exist_ok=True)
     runs, scores = _all_runs(setting, chosen, depths, seeds, directory / "runs", overwrite)
     clean = measure(teacher, eval_data)
-    seconds = _latency(teacher, depths, alpha_end)
+    seconds = _latency(teacher, depths, end)
     report = {
         "step": "compare",
         "source": source.name,
