@@ -154,7 +154,7 @@ def _rows(model: Any, whole: Any, data: Data, k: int, goal: int, cut: Cut) -> It
                     _catch(hooks, norm, seen, "z")
                 y = _prefix(model, given, k + 1)
             if norm is None:
-                missing = target - y
+                missing = target.float() - y.float()
             else:  # the input of the norm that comes out at the target, as large as the one there is
                 z, standard = seen["z"].float(), (target.float() - norm.bias) / norm.weight
                 missing = z.std(-1, correction=0, keepdim=True) * standard + z.mean(-1, keepdim=True) - z
