@@ -86,8 +86,9 @@ def fit_into(minutes: float, name: str, scale: dict[str, Any], options: argparse
     epochs = sum(equal_epochs(teacher, 1.0, depth=d) for d in DEPTHS[name]) * len(routes) + len(options.routes.split(",")) - len(routes)
     rows = len(DEPTHS[name]) * len(options.routes.split(",")) * (1 if name == "bert" else 2)
     left = 60 * minutes * RESERVE - seeds * rows * reading
-    pretrain = 0.0 if options.source else min(scale["pretrain"], 0.3 * left / epoch)
-    budget = min(scale["budget"], (left - pretrain * epoch) / (seeds * epochs * epoch))
+    first = epoch * (scale["examples"] or len(data)) / len(data)  # an epoch of the network's own training
+    pretrain = 0.0 if options.source else min(scale["pretrain"], 0.3 * left / first)
+    budget = min(scale["budget"], (left - pretrain * first) / (seeds * epochs * epoch))
     print(
         f"an epoch takes {epoch:.1f} s, reading the test data {reading:.1f} s: {pretrain:.2f} epochs first, then {budget:.2f} for a route",
         flush=True,
