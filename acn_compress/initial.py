@@ -62,7 +62,7 @@ def cut_(
     architecture, structure = architecture_of(model.config), checkpoint.structure_of(model)
     refitted = refit.refused(model) is None if refitted is None else refitted
     blocks, spent, training = len(structure.blocks), 0.0, 0.0
-    spread = _post_norm(model)
+    spread = stack.norm_behind(model, architecture, 0) is not None
     if refitted or (keep == "auto" and not spread):
         examples = examples or len(job.train_split(model, source, reference))
         training = job.recipe.epochs * examples * training_flops(model, depth=depth, teacher_depth=blocks)
@@ -79,7 +79,7 @@ def cut_(
         kept = _best(model, depth, few)
     whole = checkpoint.twin(model) if refitted else None
     checkpoint.keep_blocks_(model, kept, architecture, structure)
-    if whole is not None and (price := refit.flops_per_example(model, whole)):
+    if whole is not None and (price := refit.price(model, whole)):
         affordable = min(int(SHARE * training / price), refit.EXAMPLES, job.limit or refit.EXAMPLES)
         if affordable >= EXAMPLES:
             few = replace(job, limit=affordable, augment=None).train_split(model, source, reference)
@@ -92,11 +92,6 @@ def _search(model: Any, depth: int) -> float:
     outside, block = forward_flops(model)
     whole = len(checkpoint.structure_of(model).blocks)
     return outside + whole * block + sum(n * (outside + (n - 1) * block) for n in range(depth + 1, whole + 1))
-
-
-def _post_norm(model: Any) -> bool:
-    architecture = architecture_of(model.config)
-    return any(branch.norm is not None for branch in architecture.branches(stack.blocks_of(model, architecture)[0]))
 
 
 def _best(model: Any, depth: int, data: Data) -> tuple[int, ...]:

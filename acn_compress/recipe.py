@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from acn_compress.errors import ConfigError, DataError
 
@@ -139,11 +139,17 @@ class Export(_Closed):
 class Compare(_Closed):
     """A second table: every route of the command compare, to the chain's depth with the chain's budget."""
 
-    routes: (
-        tuple[Literal["drop-last", "evenly-spaced", "best-blocks", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut"], ...]
-        | None
-    ) = Field(None, description="which; default all")
+    routes: tuple[str, ...] | None = Field(None, description="which; default all")
     seeds: Count = Field(1, description="runs of every route")
+
+    @field_validator("routes")
+    @classmethod
+    def _known_to_compare(cls, routes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        from acn_compress.steps.compare import ROUTES
+
+        if unknown := [r for r in routes or () if r not in ROUTES]:
+            raise ValueError(f"has '{unknown[0]}', which is not known. Known: {', '.join(ROUTES)}")
+        return routes
 
 
 class Step(_Closed):

@@ -15,7 +15,7 @@ Reconstruction by least squares after pruning: He et al., arXiv 1707.06168; in p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +31,7 @@ from acn_compress.data import Data
 from acn_compress.errors import ConfigError
 from acn_compress.quality import threads_for
 from acn_compress.tasks import features
+from acn_compress.widths import dim
 
 EXAMPLES = 2048  # that a refit is solved on
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # as shares of the mean square of the layer's inputs
@@ -44,7 +45,7 @@ def refit_(model: Any, whole: Any, data: Data) -> float:
     """Solve the output layers of `model`'s blocks so that its prefix sums follow `whole`'s, in place. Blocks in front of the first gap stay as they are.
 
     Args:
-        model: some of `whole`'s blocks, in any form (post-norm families: residual).
+        model: some of `whole`'s blocks, in any form (post-norm families: residual); both in evaluation mode.
         whole: the network it was cut from; it may share the parameters of `model`, which are replaced, not written to.
         data: unlabelled as far as this is concerned.
     Returns:
@@ -54,25 +55,17 @@ def refit_(model: Any, whole: Any, data: Data) -> float:
     """
     if (why := refused(model)) is not None:
         raise ConfigError(why)
-    architecture, goals = architecture_of(model.config), _goals(model, whole)
-    post_norm = _norm(model, architecture, 0) is not None
-    outside, block = forward_flops(whole)
-    spent = 0.0
-    was_training = model.training
-    model.eval()
+    architecture, spent = architecture_of(model.config), 0.0
     with threads_for(model):
-        for k in range(_first_gap(model, whole, goals), len(goals)):
-            if post_norm:
-                _adopt_norm_(_norm(model, architecture, k), _norm(whole, architecture, goals[k] - 1))
-            price = 2 * outside + (k + 1 + goals[k]) * block
-            for cut in _writers(stack.blocks_of(model, architecture)[k], architecture, post_norm):
-                solver = _Solver()
-                for examples, (x, missing, weight) in _rows(model, whole, data, k, goals[k], cut):
-                    solver.add(x, missing, weight)
-                    spent += examples * price
-                _write_(stack.blocks_of(model, architecture)[k].get_submodule(cut.path), solver)
-                spent += solver.flops
-    model.train(was_training)
+        for k, goal, cut, flops in _plan(model, whole):
+            if (norm := stack.norm_behind(model, architecture, k)) is not None:
+                _adopt_norm_(norm, stack.norm_behind(whole, architecture, goal - 1))
+            solver = _Solver()
+            for examples, (x, missing, weight) in _rows(model, whole, data, k, goal, cut):
+                solver.add(x, missing, weight)
+                spent += examples * flops
+            _write_(stack.blocks_of(model, architecture)[k].get_submodule(cut.path), solver)
+            spent += solver.flops
     return spent
 
 
@@ -81,20 +74,25 @@ def refused(model: Any) -> str | None:
     own = structure_of(model)
     if own.sparsity > 0:
         return "a refit would fill the zeros of a pruned model. Refit first, prune then."
-    if own.form != "residual" and _norm(model, architecture_of(model.config), 0) is not None:
+    if own.form != "residual" and stack.norm_behind(model, architecture_of(model.config), 0) is not None:
         return f"a post-norm network is refitted in residual form; this one is in {own.form} form. Refit first, convert then."
     return None
 
 
-def flops_per_example(model: Any, whole: Any) -> float:
-    """Of running both networks for a refit, at most; solving comes on top. 0 where there is nothing to refit."""
+def price(model: Any, whole: Any) -> float:
+    """Floating-point operations per example of running both networks for a refit, at most; solving comes on top. 0 where there is nothing to refit."""
+    return sum(flops for *_, flops in _plan(model, whole))
+
+
+def _plan(model: Any, whole: Any) -> list[tuple[int, int, Cut, float]]:
+    """What a refit solves, in order: block of `model`, blocks of `whole` that its prefix sum stands for, layer, operations per example."""
     architecture, goals = architecture_of(model.config), _goals(model, whole)
     outside, block = forward_flops(whole)
-    post_norm = _norm(model, architecture, 0) is not None
-    return sum(
-        len(_writers(stack.blocks_of(model, architecture)[k], architecture, post_norm)) * (2 * outside + (k + 1 + goals[k]) * block)
+    return [
+        (k, goals[k], cut, 2 * outside + (k + 1 + goals[k]) * block)
         for k in range(_first_gap(model, whole, goals), len(goals))
-    )
+        for cut in _writers(model, architecture, k)
+    ]
 
 
 def _goals(model: Any, whole: Any) -> tuple[int, ...]:
@@ -115,20 +113,15 @@ def _first_gap(model: Any, whole: Any, goals: tuple[int, ...]) -> int:
     return next((k for k, right in enumerate(same) if not right), len(goals))
 
 
-def _norm(model: Any, architecture: Architecture, k: int) -> Any:
-    """The norm behind block k of a post-norm network; None in a pre-norm one."""
-    return architecture.branches(stack.blocks_of(model, architecture)[k])[-1].norm
-
-
 def _adopt_norm_(norm: nn.Module, other: nn.Module) -> None:
     for name, parameter in other.named_parameters():
         norm.register_parameter(name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
 
 
-def _writers(block: nn.Module, architecture: Architecture, post_norm: bool) -> list[Cut]:
-    """The layers of a block that write into the stream, in order; only what stands right before its norm in a post-norm block."""
-    widths = architecture.widths(block)
-    names = ALONG_FEATURES[1:] if post_norm else ALONG_FEATURES
+def _writers(model: Any, architecture: Architecture, k: int) -> list[Cut]:
+    """The layers of block k that write into the stream, in order; only what stands right before its norm in a post-norm block."""
+    widths = architecture.widths(stack.blocks_of(model, architecture)[k])
+    names = ALONG_FEATURES if stack.norm_behind(model, architecture, k) is None else ALONG_FEATURES[1:]
     return [cut for name in names if name in widths for cut in widths[name].inputs]
 
 
@@ -137,7 +130,7 @@ def _rows(model: Any, whole: Any, data: Data, k: int, goal: int, cut: Cut) -> It
     weights [rows]. Where every example gives many rows, batches are passed over, evenly."""
     architecture = architecture_of(model.config)
     block = stack.blocks_of(model, architecture)[k]
-    norm, last = _norm(model, architecture, k), goal == len(structure_of(whole).blocks)
+    norm, last = stack.norm_behind(model, architecture, k), goal == len(structure_of(whole).blocks)
     scale = None if cut.scale is None else block.get_parameter(cut.scale).detach()
     size = min(BATCH, max(1, len(data) // FEWEST))
     stride, batches = 1, -(-len(data) // size)
@@ -173,8 +166,7 @@ def _rows(model: Any, whole: Any, data: Data, k: int, goal: int, cut: Cut) -> It
 def _prefix(model: Any, given: dict[str, Tensor], depth: int) -> Tensor:
     """y_depth, [batch, ..., width]; no block behind it runs."""
     architecture = architecture_of(model.config)
-    leave: Callable[[int, Tensor], bool] = lambda k, y: k == depth  # noqa: E731
-    with stack.leaving(model, architecture, leave), stack.recording(model, architecture) as prefixes:
+    with stack.leaving(model, architecture, lambda k, y: k == depth), stack.recording(model, architecture) as prefixes:
         model(**given)
     return prefixes[depth]
 
@@ -257,7 +249,7 @@ def _write_(layer: Any, solver: _Solver) -> None:
     change = solver.best(layer.bias is not None)
     if change is None:
         return
-    weight = change[:-1] if type(layer).__name__ == "Conv1D" else change[:-1].T
+    weight = change[:-1] if dim(layer, output=True) == 1 else change[:-1].T
     layer.weight = nn.Parameter((layer.weight.detach().double() + weight).to(layer.weight.dtype), layer.weight.requires_grad)
     if layer.bias is not None:
         layer.bias = nn.Parameter((layer.bias.detach().double() + change[-1]).to(layer.bias.dtype), layer.bias.requires_grad)

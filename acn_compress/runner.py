@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from acn_compress import checkpoint, modeldir, report
 from acn_compress.budget import training_flops
@@ -99,9 +99,10 @@ def run(
         elif step.verb != "profile":
             chain.append(made)
     original = state.original or chain[-1].path
-    baseline = _baseline(state, plan, chain, original) if plan else []
+    budget = _equal_budget(recipe, chain, original) if plan or recipe.compare else None
+    baseline = _baseline(state, plan, original, budget) if budget else []
     rows, final = [*chain, *baseline], chain[-1].path
-    compared = None if recipe.compare is None else _compared(state, chain, original, overwrite)
+    compared = _compared(state, original, budget, overwrite) if recipe.compare and budget else None
     on_step(state.total, state.total, "table", False)
     measured = report.table(
         [("original" if m.path == original else m.name, m.path) for m in rows], [(m.name, m.path) for m in exports], original=original,
@@ -269,41 +270,43 @@ def _baseline_plan(recipe: Recipe) -> list[Step]:
     return [Step.model_validate({"finetune": {"teacher": "original", **same}}), *rest]
 
 
-def _baseline(state: _Run, plan: list[Step], chain: list[Made], original: str) -> list[Made]:
+def _baseline(state: _Run, plan: list[Step], original: str, budget: _Budget) -> list[Made]:
     """Run the plain baseline beside the finished chain."""
-    depth, epochs = _equal_budget(state.recipe, chain, original)
     made: list[Made] = []
     for number, step in enumerate(plan, 1):
-        name = report.BASELINE + (f"drop to {depth}" if number == 1 else step.verb)
+        name = report.BASELINE + (f"drop to {budget.depth}" if number == 1 else step.verb)
         source = made[-1].path if made else original
-        drop = (depth, epochs) if number == 1 else None
+        drop = (budget.depth, budget.epochs) if number == 1 else None
         made.append(_step(state, f"baseline-{number}-{step.verb}", step, source, drop=drop, name=name))
     return made
 
 
-def _compared(state: _Run, chain: list[Made], original: str, overwrite: bool) -> dict[str, Any]:
+def _compared(state: _Run, original: str, budget: _Budget, overwrite: bool) -> dict[str, Any]:
     """Every route to the chain's depth, with the budget of the chain."""
     from acn_compress.steps.compare import compare
 
     recipe = state.recipe
     assert recipe.compare is not None
     state.on_step(state.total - 1, state.total, "compare", False)
-    depth, epochs = _equal_budget(recipe, chain, original)
-    whole = checkpoint.load(original)
-    blocks = len(checkpoint.structure_of(whole).blocks)
-    budget = epochs * training_flops(whole, depth=depth, teacher_depth=blocks) / training_flops(whole, teacher_depth=blocks)
     converted = next(s for s in reversed(recipe.steps) if s.verb == "convert")
-    how = {k: v for k, v in recipe.training_of(converted).items() if not k.startswith("prefix")} | {"epochs": round(budget, 4)}
+    how = {k: v for k, v in recipe.training_of(converted).items() if not k.startswith("prefix")} | {"epochs": budget.of_whole}
     own = converted.options
     alpha = {"alpha_end": own.alpha_end or 0.0} if own.pull is None else {"pull": own.pull}
     return compare(
-        original, _job(recipe, how), depths=(depth,), out=state.out / "compare", seeds=recipe.compare.seeds, routes=recipe.compare.routes,
+        original, _job(recipe, how), depths=(budget.depth,), out=state.out / "compare", seeds=recipe.compare.seeds, routes=recipe.compare.routes,
         noise=recipe.noise, device=state.device, overwrite=overwrite, progress=state.progress, **alpha,
     )  # fmt: skip
 
 
-def _equal_budget(recipe: Recipe, chain: list[Made], original: str) -> tuple[int, float]:
-    """Depth of the chain at its last conversion or cut, and epochs at that depth that cost what the chain trained since the original."""
+class _Budget(NamedTuple):
+    """Depth of the chain at its last conversion or cut; epochs at that depth, and of the whole, that cost what the chain trained since the original."""
+
+    depth: int
+    epochs: float
+    of_whole: float
+
+
+def _equal_budget(recipe: Recipe, chain: list[Made], original: str) -> _Budget:
     whole = checkpoint.load(original)
     blocks = depth = len(checkpoint.structure_of(whole).blocks)
     start = next(i for i, m in enumerate(chain) if m.path == original)
@@ -315,7 +318,11 @@ def _equal_budget(recipe: Recipe, chain: list[Made], original: str) -> tuple[int
         depth = _depth(model.path)
         if recipe.trains(step):
             spent += _spent(recipe, step, whole, depth, blocks) + _chosen(model.path)
-    return depth, round(spent / training_flops(whole, depth=depth, teacher_depth=blocks), 4)
+    return _Budget(
+        depth,
+        round(spent / training_flops(whole, depth=depth, teacher_depth=blocks), 4),
+        round(spent / training_flops(whole, teacher_depth=blocks), 4),
+    )
 
 
 def _depth(path: str) -> int:

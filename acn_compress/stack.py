@@ -160,6 +160,11 @@ def blocks_of(model: nn.Module, architecture: Architecture) -> list[nn.Module]:
     return list(cast("dict[str, nn.Module]", stack_of(model, architecture)._modules).values())
 
 
+def norm_behind(model: nn.Module, architecture: Architecture, k: int) -> Any:
+    """The norm behind block k of a post-norm network; None in a pre-norm one."""
+    return architecture.branches(blocks_of(model, architecture)[k])[-1].norm
+
+
 def wrap_(model: nn.Module, architecture: Architecture) -> None:
     """Swap the stack of `model` to ACN classes, in place; alphas are set by `set_alphas_`."""
     stack = stack_of(model, architecture)

@@ -30,7 +30,7 @@ def _layer(block: nn.Module, cut: Cut) -> Any:
     return block.get_submodule(cut.path)
 
 
-def _dim(layer: nn.Module, output: bool) -> int:
+def dim(layer: nn.Module, output: bool) -> int:
     """The weight dimension that holds the layer's outputs (or inputs); transformers' Conv1D stores [in, out]."""
     transposed = type(layer).__name__ == "Conv1D"
     return int(output == transposed)
@@ -56,8 +56,8 @@ def _remove_(layer: Any, features: list[int], output: bool) -> None:
         remove(layer, features)
         return
     gone = set(features)
-    index = torch.tensor([i for i in range(layer.weight.shape[_dim(layer, output)]) if i not in gone], device=layer.weight.device)
-    layer.weight = nn.Parameter(layer.weight.detach().index_select(_dim(layer, output), index), layer.weight.requires_grad)
+    index = torch.tensor([i for i in range(layer.weight.shape[dim(layer, output)]) if i not in gone], device=layer.weight.device)
+    layer.weight = nn.Parameter(layer.weight.detach().index_select(dim(layer, output), index), layer.weight.requires_grad)
     if output:
         layer.bias = nn.Parameter(layer.bias.detach()[index], layer.bias.requires_grad)
         layer.nf = len(index)
@@ -72,7 +72,7 @@ def zero_(block: nn.Module, width: Width, drop: Sequence[int]) -> None:
             for cut in cuts:
                 layer = _layer(block, cut)
                 index = _features(cut, width.units, drop, layer.weight.device)
-                layer.weight.index_fill_(_dim(layer, output), index, 0.0)
+                layer.weight.index_fill_(dim(layer, output), index, 0.0)
                 if output and layer.bias is not None:
                     layer.bias.index_fill_(0, index, 0.0)
 
@@ -83,7 +83,7 @@ def unit_scores(block: nn.Module, width: Width) -> Tensor:
     for cuts, output in ((width.outputs, True), (width.inputs, False)):
         for cut in cuts:
             layer = _layer(block, cut)
-            square = layer.weight.detach().float().square().sum(1 - _dim(layer, output))
+            square = layer.weight.detach().float().square().sum(1 - dim(layer, output))
             if output and layer.bias is not None:
                 square = square + layer.bias.detach().float().square()
             scores += square.view(cut.parts, width.units, cut.size).sum((0, 2)).cpu()
@@ -96,7 +96,7 @@ def unit_parameters(block: nn.Module, width: Width) -> int:
     for cuts, output in ((width.outputs, True), (width.inputs, False)):
         for cut in cuts:
             layer = _layer(block, cut)
-            across: int = layer.weight.shape[1 - _dim(layer, output)]
+            across: int = layer.weight.shape[1 - dim(layer, output)]
             total += cut.parts * cut.size * (across + int(output and layer.bias is not None))
     return total
 

@@ -82,9 +82,10 @@ def fit_into(minutes: float, name: str, scale: dict[str, Any], options: argparse
     measure(teacher, test)
     reading = time.perf_counter() - started
     epoch = (seconds[1] - seconds[0]) / (2 * PROBE) * len(data) / batch(name)  # of the whole network with its teacher
-    routes = [r for r in options.routes.split(",") if r not in ONE_RUN]
-    epochs = sum(equal_epochs(teacher, 1.0, depth=d) for d in DEPTHS[name]) * len(routes) + len(options.routes.split(",")) - len(routes)
-    rows = len(DEPTHS[name]) * len(options.routes.split(",")) * (1 if name == "bert" else 2)
+    routes = options.routes.split(",")
+    single = [r for r in routes if r not in ONE_RUN]
+    epochs = sum(equal_epochs(teacher, 1.0, depth=d) for d in DEPTHS[name]) * len(single) + len(routes) - len(single)
+    rows = len(DEPTHS[name]) * len(routes) * (1 if name == "bert" else 2)
     left = 60 * minutes * RESERVE - seeds * rows * reading
     first = epoch * (scale["examples"] or len(data)) / len(data)  # an epoch of the network's own training
     pretrain = 0.0 if options.source else min(scale["pretrain"], 0.3 * left / first)
@@ -143,7 +144,6 @@ def main() -> None:
         sys.exit("error: the Mixer needs timm: pip install 'acn-compress[timm]'.")
     scale, started = SCALES[options.name][options.scale], time.perf_counter()
     work = options.work / options.scale
-    work.mkdir(parents=True, exist_ok=True)
     seeds = options.seeds or scale["seeds"]
     if minutes := options.minutes or (24 if options.scale == "full" else None):
         scale = fit_into(minutes, options.name, scale, options, seeds, work)

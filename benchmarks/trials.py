@@ -81,7 +81,7 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "evenly-spaced": Trial(3, keep="even"),
         "best": Trial(3, keep="best"),
         "best-0.5": Trial(3, 0.5, keep="best"),
-        # refitted first, with ever less training; "start" has next to none
+        # refitted first, with as much training and with a third of it
         "drop-last-refit": Trial(3, refit=True),
         "best-refit": Trial(3, keep="best", refit=True),
         "best-refit-0.5": Trial(3, 0.5, keep="best", refit=True),
@@ -197,13 +197,13 @@ class Bench:
             "at": {},
         }
         found: dict[str, Any] = {}
-        few = replace(self.job, limit=min(refit.EXAMPLES, len(self.train)), augment=None).train_split(self.teacher, self.source)
         for depth in trial.read or (trial.depth,):
             cut = checkpoint.twin(model)
             if depth < trial.depth:
                 checkpoint.truncate_(cut, depth)
             if trial.refit == "read":
-                refit.refit_(cut, model, few)
+                few = replace(self.job, limit=min(refit.EXAMPLES, len(self.train)), augment=None)
+                refit.refit_(cut, model, few.train_split(self.teacher, self.source))
             row["at"][str(depth)] = {}
             for kind, noise in (("clean", None), ("noisy", self.noise)):
                 if kind == "clean" or noise is not None:

@@ -87,7 +87,7 @@ def test_a_cut_network_answers_more_like_the_whole_one(name: str) -> None:
 def test_what_is_right_already_stays_bit_for_bit() -> None:
     whole = tiny("vit")
     model, data = checkpoint.twin(whole), Inputs(whole)
-    assert refit.flops_per_example(model, whole) == 0.0 == refit.refit_(model, whole, data)  # type: ignore[arg-type]
+    assert refit.price(model, whole) == 0.0 == refit.refit_(model, whole, data)  # type: ignore[arg-type]
     assert torch.equal(outputs(model, **data.all), outputs(whole, **data.all))
     checkpoint.truncate_(model, 2)
     first = checkpoint.twin(model)
