@@ -11,13 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import acn_compress.compat
-import acn_compress.registration  # noqa: F401  (both act on import)
+import acn_compress.network.registration  # noqa: F401  (both act on import)
 from acn_compress.errors import AcnError
 
 if TYPE_CHECKING:
-    from acn_compress.checkpoint import load
-    from acn_compress.job import Job
-    from acn_compress.runner import run
+    from acn_compress.checkpoint.load import load
+    from acn_compress.recipe.run import run
     from acn_compress.steps.benchmark import benchmark
     from acn_compress.steps.compare import compare
     from acn_compress.steps.convert import convert
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from acn_compress.steps.profile import profile
     from acn_compress.steps.prune import prune
     from acn_compress.steps.truncate import truncate
-    from acn_compress.training import Recipe
+    from acn_compress.training.fit import Recipe
+    from acn_compress.training.job import Job
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
     "run", "truncate",
 ]  # fmt: skip
 
-_PLACES = {"load": "checkpoint", "run": "runner", "Job": "job", "Recipe": "training"}
+_PLACES = {"load": "checkpoint.load", "run": "recipe.run", "Job": "training.job", "Recipe": "training.fit"}
 
 
 def __getattr__(name: str) -> Any:

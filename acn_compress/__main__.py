@@ -1,3 +1,3 @@
-from acn_compress.cli import main
+from acn_compress.cli.app import main
 
 main()

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from acn_compress.architectures import architecture_of
 from acn_compress.errors import UnsupportedError
-from acn_compress.registration import plain_class
+from acn_compress.network.registration import plain_class
 
 SUFFIXES = {
     "ForImageClassification": "image-classification",

@@ -26,7 +26,7 @@ from paper.picture import quality_over_depth
 from paper.robust import claim_5, claim_6, claim_8, claim_9, claim_9b
 from paper.setting import SCALES, Lab
 
-from acn_compress import modeldir
+from acn_compress.checkpoint import directory as modeldir
 
 CLAIMS: dict[str, Callable[[Lab], Entry]] = {
     "1": claim_1, "1b": claim_1b, "2": claim_2, "3": claim_3, "3b": claim_3b, "4": claim_4, "5": claim_5, "6": claim_6, "7": claim_7,

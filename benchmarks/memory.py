@@ -105,7 +105,7 @@ def main() -> None:
             "prune magnitude": [*cli, "prune", str(source), str(out), "--target-sparsity", "0.3", "--method", "magnitude"],
         }
         written = write_checkpoint(source, options.blocks)
-        from acn_compress.modeldir import machine
+        from acn_compress.checkpoint.directory import machine
 
         report: dict[str, Any] = {"machine": machine(), "blocks": options.blocks, "checkpoint_bytes": written, "commands": {}}
         for name, command in commands.items():

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 import transformers
 
-from acn_compress import checkpoint, modeldir
-from acn_compress.data import Data
-from acn_compress.quality import measure
-from acn_compress.readouts import profile_model
-from acn_compress.timing import interleave, judge
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.data.load import Data
+from acn_compress.measure.quality import measure
+from acn_compress.measure.readouts import profile_model
+from acn_compress.measure.timing import interleave, judge
 
 SIZE = {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768}
 BATCH = 32

@@ -17,11 +17,13 @@ from typing import Any
 
 from paper.entry import rounded
 
-from acn_compress import checkpoint, modeldir, refit
-from acn_compress.budget import training_flops
-from acn_compress.initial import cut_
-from acn_compress.job import Job
-from acn_compress.quality import measure, summary
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.compression import refit
+from acn_compress.compression.start import cut_
+from acn_compress.measure.budget import training_flops
+from acn_compress.measure.quality import measure, summary
+from acn_compress.training.job import Job
 
 
 def main() -> None:

@@ -23,15 +23,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from acn_compress import checkpoint, recipe
-from acn_compress.budget import equal_epochs
-from acn_compress.console import training_progress
-from acn_compress.job import Job
-from acn_compress.modeldir import find_source
-from acn_compress.quality import measure
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import find_source
+from acn_compress.cli.show import training_progress
+from acn_compress.measure.budget import equal_epochs
+from acn_compress.measure.quality import measure
+from acn_compress.recipe import schema as recipe
 from acn_compress.steps.compare import ONE_RUN, compare
 from acn_compress.steps.finetune import finetune
-from acn_compress.training import Recipe, fit
+from acn_compress.training.fit import Recipe, fit
+from acn_compress.training.job import Job
 
 MIXER = {"architecture": "mlp_mixer", "model_args": {"img_size": 32, "patch_size": 8, "num_blocks": 12, "embed_dim": 128}}
 SCALES: dict[str, dict[str, dict[str, Any]]] = {

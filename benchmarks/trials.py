@@ -23,15 +23,18 @@ from typing import Any
 import numpy as np
 from paper.entry import rounded
 
-from acn_compress import checkpoint, modeldir, refit, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.budget import equal_epochs
-from acn_compress.data import Noise
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.compression import refit
+from acn_compress.compression.start import Keep, cut_
+from acn_compress.data.load import Noise
 from acn_compress.form import LayerKind
-from acn_compress.initial import Keep, cut_
-from acn_compress.job import Job
-from acn_compress.quality import interval, measure
-from acn_compress.training import Recipe, Walk, fit
+from acn_compress.measure.budget import equal_epochs
+from acn_compress.measure.quality import interval, measure
+from acn_compress.network import stack
+from acn_compress.training.fit import Recipe, Walk, fit
+from acn_compress.training.job import Job
 
 STEP_DOWN = 0.02  # of a cautious walk, at every hundredth of the run
 

@@ -39,9 +39,9 @@ def vit_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def digits_vit(vit_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A residual ViT of 3 blocks, trained on digits far above chance."""
-    from acn_compress.job import Job
     from acn_compress.steps.finetune import finetune
-    from acn_compress.training import Recipe
+    from acn_compress.training.fit import Recipe
+    from acn_compress.training.job import Job
 
     out = tmp_path_factory.mktemp("models") / "digits-vit"
     report = finetune(vit_config, out, Job("digits", Recipe(epochs=10, batch_size=32, lr=2e-3, task_weight=1.0)), init="random")
@@ -64,5 +64,5 @@ def digits_acn(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the final table of a run, which exports and times every model: most of the time of a run this small."""
-    monkeypatch.setattr("acn_compress.report.table", lambda *args, **kwargs: {})
-    monkeypatch.setattr("acn_compress.report.markdown", lambda found: "")
+    monkeypatch.setattr("acn_compress.recipe.table.table", lambda *args, **kwargs: {})
+    monkeypatch.setattr("acn_compress.recipe.table.markdown", lambda found: "")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from acn_compress.errors import ConfigError
+from acn_compress.measure.timing import NO_DIFFERENCE, UNCLEAR, interleave, judge
 from acn_compress.steps.benchmark import benchmark
 from acn_compress.steps.truncate import truncate
-from acn_compress.timing import NO_DIFFERENCE, UNCLEAR, interleave, judge
 
 
 def samples(mean: float, spread: float, seed: int, n: int = 30) -> list[float]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from acn_compress.cli import app
+from acn_compress.cli.app import app
 
 COMMANDS = (
     "inspect",
@@ -67,7 +67,7 @@ def test_every_command_takes_the_common_options(command: str) -> None:
 
 
 def test_help_loads_no_heavy_package() -> None:
-    code = "import sys; sys.argv = ['acn-compress', '--help']\nfrom acn_compress.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code = "import sys; sys.argv = ['acn-compress', '--help']\nfrom acn_compress.cli.app import main\ntry: main()\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'transformers', 'onnx', 'numpy', 'datasets', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
@@ -166,7 +166,7 @@ def test_a_pickle_with_code_is_not_run(digits_vit: Path, tmp_path: Path) -> None
 
 
 def test_a_legacy_file_of_plain_tensors_is_read(digits_vit: Path, tmp_path: Path) -> None:
-    from acn_compress import checkpoint
+    from acn_compress.checkpoint import load as checkpoint
 
     model = checkpoint.load(digits_vit)
     torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "old.pth")
@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_nothing(digits_acn: Path, tmp_path: Path) -> None:
     """The real thing: the process may not write files above 20 kB; the system refuses, as it does on a full disk."""
     code = "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     code += f"sys.argv = ['acn-compress', 'truncate', {str(digits_acn)!r}, {str(tmp_path / 'out')!r}, '--depth', '2']\n"
-    code += "from acn_compress.cli import main\nmain()"
+    code += "from acn_compress.cli.app import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "Nothing was written." in done.stderr and done.stderr.count("\n") == 1
@@ -242,7 +242,7 @@ def test_a_full_disk_leaves_nothing(digits_acn: Path, tmp_path: Path) -> None:
 def test_no_space_and_no_permission_are_told_apart(digits_acn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from acn_compress import checkpoint
+    from acn_compress.checkpoint import load as checkpoint
 
     for number, text in ((errno.ENOSPC, "no space left on the device"), (errno.EACCES, "no permission to write there")):
 

@@ -13,13 +13,15 @@ import transformers
 from tiny import MODELS, outputs, plain, tiny
 from torch import Tensor
 
-from acn_compress import checkpoint, output, stack
 from acn_compress.architectures import architecture_of
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import UnsupportedError
 from acn_compress.form import LAYER_KINDS
-from acn_compress.modeldir import find_source
-from acn_compress.onnx_model import inputs_for, session, write_onnx
-from acn_compress.readouts import readout
+from acn_compress.measure.readouts import readout
+from acn_compress.network import stack
+from acn_compress.onnx.write import inputs_for, session, write_onnx
 from acn_compress.steps.prune import prune_
 from acn_compress.steps.truncate import truncate_checked_
 

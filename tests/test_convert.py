@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from acn_compress import checkpoint, stack
 from acn_compress.architectures import architecture_of
+from acn_compress.checkpoint import load as checkpoint
 from acn_compress.errors import ConfigError, DataError, Interrupted
-from acn_compress.job import Job
-from acn_compress.objective import apart
+from acn_compress.network import stack
 from acn_compress.steps.convert import convert
 from acn_compress.steps.finetune import finetune
 from acn_compress.steps.profile import profile
-from acn_compress.training import Recipe, Walk, state_directory
+from acn_compress.training.fit import Recipe, Walk, state_directory
+from acn_compress.training.job import Job
+from acn_compress.training.objective import apart
 
 
 def _hash(directory: Path) -> str:

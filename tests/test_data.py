@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from test_cli import fails
 
-from acn_compress import checkpoint
-from acn_compress.data import Columns, Noise, has_eval_split, load_data
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import find_source
+from acn_compress.data.images import add_noise
+from acn_compress.data.load import Columns, Noise, has_eval_split, load_data
 from acn_compress.errors import DataError
-from acn_compress.images import add_noise
-from acn_compress.modeldir import find_source
 
 NAMES = [str(i) for i in range(10)]
 

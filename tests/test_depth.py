@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from acn_compress import checkpoint
-from acn_compress.data import load_data
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import find_source
+from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, ModelDirError
-from acn_compress.modeldir import find_source
-from acn_compress.quality import measure, summary
-from acn_compress.readouts import cutoff, profile_model
+from acn_compress.measure.quality import measure, summary
+from acn_compress.measure.readouts import cutoff, profile_model
 from acn_compress.steps.profile import profile
 from acn_compress.steps.truncate import truncate
 
@@ -34,8 +34,8 @@ def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn
 
 
 def test_contributions_sum_to_the_output(digits_acn: Path) -> None:
-    from acn_compress import stack
     from acn_compress.architectures import architecture_of
+    from acn_compress.network import stack
 
     model = checkpoint.load(digits_acn)
     with torch.inference_mode(), stack.recording(model, architecture_of(model.config)) as prefixes:
@@ -56,8 +56,8 @@ def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
     # leaving the last block out is reading out one depth earlier
     assert blocks[-1]["leave_one_out"] == pytest.approx(found["depths"][-2]["loss"] - full["loss"], abs=1e-5)
     # the Taylor estimate is the slope of the loss along the gate: compare with a finite difference at the last block
-    from acn_compress import stack
     from acn_compress.architectures import architecture_of
+    from acn_compress.network import stack
 
     losses = []
     for value in (0.99, 1.01):

@@ -15,15 +15,25 @@ from test_cli import fails, invoke
 from tiny import MODELS, outputs, tiny
 from torch import Tensor
 
-from acn_compress import checkpoint, console, onnx_exit, output, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.data import load_data
-from acn_compress.early_exit import EarlyExit, entropy, exit_flops, first_sure, measure_exits
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.checkpoint.directory import find_source
+from acn_compress.cli import show as console
+from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, UnsupportedError
-from acn_compress.modeldir import find_source
-from acn_compress.onnx_model import inputs_for, session
-from acn_compress.quality import measure
-from acn_compress.readouts import readout
+from acn_compress.measure.early_exit import (
+    EarlyExit,
+    entropy,
+    exit_flops,
+    first_sure,
+    measure_exits,
+)
+from acn_compress.measure.quality import measure
+from acn_compress.measure.readouts import readout
+from acn_compress.network import stack
+from acn_compress.onnx import exit as onnx_exit
+from acn_compress.onnx.write import inputs_for, session
 from acn_compress.steps.evaluate import evaluate
 from acn_compress.steps.export import export
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from acn_compress import checkpoint, onnx_model
-from acn_compress.cli import app
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import find_source
+from acn_compress.cli.app import app
 from acn_compress.errors import ConfigError, VerificationError
-from acn_compress.modeldir import find_source
+from acn_compress.onnx import write as onnx_model
 from acn_compress.steps.export import export
 
 

@@ -18,12 +18,13 @@ from safetensors.torch import save_file
 from test_cli import fails
 from tiny import outputs, plain, tiny
 
-from acn_compress import checkpoint, output
 from acn_compress.architectures import architecture_of
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import CheckpointError, ModelDirError
-from acn_compress.modeldir import find_source
-from acn_compress.onnx_model import write_onnx
-from acn_compress.stack import blocks_of
+from acn_compress.network.stack import blocks_of
+from acn_compress.onnx.write import write_onnx
 from acn_compress.steps.inspect import inspect
 from acn_compress.steps.truncate import truncate
 

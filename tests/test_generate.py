@@ -12,8 +12,10 @@ import torch
 import transformers
 from tiny import MODELS, plain, tiny
 
-from acn_compress import checkpoint, output, stack
 from acn_compress.architectures import architecture_of
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.network import stack
 from acn_compress.steps.convert import convert
 from acn_compress.steps.export import export
 from acn_compress.steps.finetune import finetune

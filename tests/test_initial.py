@@ -11,19 +11,21 @@ import pytest
 import torch
 from tiny import MODELS, outputs, tiny
 
-from acn_compress import checkpoint, initial, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.budget import equal_epochs, training_flops
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import find_source, read_json
+from acn_compress.compression import start as initial
+from acn_compress.compression.start import EXAMPLES, cut_
 from acn_compress.errors import ConfigError
-from acn_compress.initial import EXAMPLES, cut_
-from acn_compress.job import Job
-from acn_compress.modeldir import find_source, read_json
-from acn_compress.runner import run
+from acn_compress.measure.budget import equal_epochs, training_flops
+from acn_compress.network import stack
+from acn_compress.recipe.run import run
 from acn_compress.steps.compare import compare
 from acn_compress.steps.convert import convert
 from acn_compress.steps.finetune import finetune
 from acn_compress.tasks import features
-from acn_compress.training import Recipe
+from acn_compress.training.fit import Recipe
+from acn_compress.training.job import Job
 
 JOB = Job("digits")
 POST_NORM = ("bert", "roberta", "electra", "distilbert")
@@ -110,7 +112,7 @@ def test_what_a_start_takes_is_paid_for(digits_vit: Path, tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("no_table")
 def test_the_baseline_of_a_run_is_given_what_choosing_took(digits_vit: Path, tmp_path: Path) -> None:
-    from acn_compress.recipe import Recipe as Chain
+    from acn_compress.recipe.schema import Recipe as Chain
 
     def epochs(keep: str) -> float:
         steps = [{"convert": {"depth": 2, "keep": keep, "epochs": 0.5}}]

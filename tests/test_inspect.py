@@ -10,7 +10,9 @@ import pytest
 import torch
 import transformers
 
-from acn_compress import checkpoint, modeldir, output
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
 from acn_compress.errors import CheckpointError, ModelDirError
 from acn_compress.steps.inspect import inspect
 from acn_compress.steps.prune import prune, prune_
@@ -87,7 +89,7 @@ def test_weights_are_not_loaded(plain: Path, monkeypatch: pytest.MonkeyPatch) ->
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("acn_compress.weights.read", refuse)
+    monkeypatch.setattr("acn_compress.checkpoint.weights.read", refuse)
     monkeypatch.setattr("safetensors.torch.load_file", refuse)
     monkeypatch.setattr(torch, "load", refuse)
     assert inspect(plain)["parameters"] > 0

@@ -13,19 +13,19 @@ from test_cli import fails
 from test_prune import job, saved, zeros
 from tiny import tiny
 
-from acn_compress import checkpoint
-from acn_compress.data import Data, load_data
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import find_source
+from acn_compress.compression.movement import Movement
+from acn_compress.data.load import Data, load_data
 from acn_compress.errors import ConfigError, Interrupted, VerificationError
-from acn_compress.job import Job
-from acn_compress.modeldir import find_source
-from acn_compress.movement import Movement
-from acn_compress.recipe import Recipe as Chain
-from acn_compress.recipe import read
-from acn_compress.runner import run
+from acn_compress.network.zeros import by_value, lowest, threshold
+from acn_compress.recipe.run import run
+from acn_compress.recipe.schema import Recipe as Chain
+from acn_compress.recipe.schema import read
 from acn_compress.steps.prune import matrices, prune, prune_
 from acn_compress.tasks import task_of
-from acn_compress.training import Recipe, fit
-from acn_compress.zeros import by_value, lowest, threshold
+from acn_compress.training.fit import Recipe, fit
+from acn_compress.training.job import Job
 
 
 def flat(tensors: Any) -> torch.Tensor:
@@ -296,7 +296,7 @@ def test_a_recipe_runs_it_and_must_say_its_epochs(monkeypatch: pytest.MonkeyPatc
     source = saved(tiny("vit"), tmp_path / "source")
     chain = {"source": str(source), "data": "digits", "limit": 160, "eval_limit": 100, "steps": [{"prune": step}]}
     for name, found in (("table", {}), ("markdown", "")):  # its own tests measure the table, which takes long
-        monkeypatch.setattr(f"acn_compress.runner.report.{name}", lambda *args, found=found, **options: found)
+        monkeypatch.setattr(f"acn_compress.recipe.run.report.{name}", lambda *args, found=found, **options: found)
     run(Chain.model_validate(chain), out=tmp_path / "run")
     prune(source, tmp_path / "out", target_sparsity=0.5, method="movement", job=job())
     assert find_source(tmp_path / "run" / "1-prune").sha256() == find_source(tmp_path / "out").sha256()

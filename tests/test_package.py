@@ -11,7 +11,8 @@ import torch
 import transformers
 
 import acn_compress
-from acn_compress import checkpoint, compat
+from acn_compress import compat
+from acn_compress.checkpoint import load as checkpoint
 
 # transformers cannot be imported at all beside a torchvision built for another torch: plain transformers gets that guard, and nothing else
 GUARD = f"import importlib.util as u; s = u.spec_from_file_location('guard', {compat.__file__!r}); g = u.module_from_spec(s); s.loader.exec_module(g)\n"

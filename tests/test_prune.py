@@ -13,15 +13,17 @@ import torch
 import torch_pruning as tp
 from tiny import MODELS, outputs, plain, tiny
 
-from acn_compress import checkpoint, output, widths
 from acn_compress.architectures import ARCHITECTURES, architecture_of
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import ConfigError, Interrupted, ModelDirError, VerificationError
-from acn_compress.job import Job
-from acn_compress.modeldir import find_source
-from acn_compress.stack import blocks_of
+from acn_compress.network import widths
+from acn_compress.network.stack import blocks_of
 from acn_compress.steps import prune as step
 from acn_compress.steps.prune import matrices, prune, prune_
-from acn_compress.training import Recipe
+from acn_compress.training.fit import Recipe
+from acn_compress.training.job import Job
 
 FAMILIES = [name for name in MODELS if "-" not in name]  # one head of each
 
@@ -441,7 +443,7 @@ def test_training_that_loses_zeros_is_an_error(monkeypatch: pytest.MonkeyPatch, 
             weight.data += 1
         return {}
 
-    monkeypatch.setattr("acn_compress.job.run_job", forgetful)
+    monkeypatch.setattr("acn_compress.training.job.run_job", forgetful)
     with pytest.raises(VerificationError, match=r"training left 0 zeros of 12,288"):
         prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "out", target_sparsity=0.5, method="magnitude", job=job())
     assert not (tmp_path / "out").exists()

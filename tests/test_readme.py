@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import acn_compress
-from acn_compress.cli import app
+from acn_compress.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from acn_compress.errors import ConfigError
-from acn_compress.job import Training as TrainingOptions
-from acn_compress.recipe import TRAINING, Recipe, Step, packaged, read
+from acn_compress.recipe.schema import TRAINING, Recipe, Step, packaged, read
+from acn_compress.training.job import Training as TrainingOptions
 
 GOOD = """\
 source: some/model

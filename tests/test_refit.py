@@ -12,17 +12,20 @@ import torch
 from tiny import MODELS, outputs, tiny
 from torch import Tensor
 
-from acn_compress import checkpoint, modeldir, refit, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.budget import training_flops
-from acn_compress.checkpoint import example_inputs
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.load import example_inputs
+from acn_compress.compression import refit
+from acn_compress.compression.start import SHARE, cut_
 from acn_compress.errors import ConfigError
-from acn_compress.initial import SHARE, cut_
-from acn_compress.job import Job
-from acn_compress.quality import measure
+from acn_compress.measure.budget import training_flops
+from acn_compress.measure.quality import measure
+from acn_compress.network import stack
 from acn_compress.steps.convert import convert
 from acn_compress.steps.truncate import truncate
-from acn_compress.training import Recipe
+from acn_compress.training.fit import Recipe
+from acn_compress.training.job import Job
 
 POST_NORM = ("bert", "roberta", "electra", "distilbert")
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from acn_compress import convert, finetune, prune, truncate
-from acn_compress.budget import equal_epochs, training_flops
-from acn_compress.checkpoint import load
+from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.load import load
 from acn_compress.errors import ConfigError, DataError, ModelDirError
-from acn_compress.job import Job
-from acn_compress.modeldir import find_source
-from acn_compress.recipe import Recipe
-from acn_compress.report import cells, verdict
-from acn_compress.runner import run
-from acn_compress.training import Recipe as TrainingRecipe
+from acn_compress.measure.budget import equal_epochs, training_flops
+from acn_compress.recipe.run import run
+from acn_compress.recipe.schema import Recipe
+from acn_compress.recipe.table import cells, verdict
+from acn_compress.training.fit import Recipe as TrainingRecipe
+from acn_compress.training.job import Job
 
 STEPS: list[Any] = [
     {"convert": {"epochs": 1, "prefix_loss": 1.0}},
@@ -176,7 +176,7 @@ def test_a_recipe_can_close_with_every_route_at_its_own_depth_and_budget(digits_
 
 
 def read_text(folder: Path, text: str) -> Recipe:
-    from acn_compress.recipe import read
+    from acn_compress.recipe.schema import read
 
     path = folder / "r.yaml"
     path.write_text(text)

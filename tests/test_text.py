@@ -18,14 +18,18 @@ import torch
 import transformers as hf
 from tiny import tiny
 
-from acn_compress import checkpoint
-from acn_compress.batches import Bucketed
-from acn_compress.data import Columns, Data, load_data
-from acn_compress.errors import CheckpointError, ConfigError, DataError, Interrupted, UnsupportedError
-from acn_compress.job import Job
-from acn_compress.modeldir import find_source
-from acn_compress.quality import Scores, measure, summary
-from acn_compress.readouts import profile_model
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import find_source
+from acn_compress.data.load import Columns, Data, load_data
+from acn_compress.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    UnsupportedError,
+)
+from acn_compress.measure.quality import Scores, measure, summary
+from acn_compress.measure.readouts import profile_model
 from acn_compress.steps.convert import convert
 from acn_compress.steps.evaluate import evaluate
 from acn_compress.steps.export import export
@@ -35,7 +39,9 @@ from acn_compress.steps.profile import profile
 from acn_compress.steps.prune import prune
 from acn_compress.steps.truncate import truncate
 from acn_compress.tasks import IGNORED, METRICS, features, score
-from acn_compress.training import Recipe
+from acn_compress.training.batches import Bucketed
+from acn_compress.training.fit import Recipe
+from acn_compress.training.job import Job
 
 GOOD, BAD = ("good", "lovely", "brilliant", "charming"), ("bad", "dull", "awful", "boring")
 FILLER = ("the", "film", "was", "a", "story", "of", "people", "and", "music", "it", "felt", "rather")
@@ -344,8 +350,8 @@ def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
     lines = [t for t, _ in sentences(40, 3)]
     (tmp_path / "a.txt").write_text("\n".join(lines) + "\n")
     gpt = hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=150, n_embd=32, n_layer=2, n_head=2, n_positions=48, eos_token_id=3)).eval()
-    from acn_compress.data import open_table
-    from acn_compress.text import TextExamples
+    from acn_compress.data.load import open_table
+    from acn_compress.data.text import TextExamples
 
     table, name = open_table(str(tmp_path / "a.txt"), "eval")
     examples = TextExamples.prepare(table, name, gpt, find_source(bert), Columns(), "causal-lm", 16)
@@ -484,7 +490,7 @@ def test_decoders_and_other_heads_are_refused(bert: Path, tmp_path: Path, option
 
 
 def test_recipes_know_every_task() -> None:
-    from acn_compress.recipe import Task
+    from acn_compress.recipe.schema import Task
 
     assert get_args(Task) == tuple(checkpoint.TASKS) and set(METRICS) == set(checkpoint.TASKS)
 

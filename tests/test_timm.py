@@ -19,11 +19,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from acn_compress import checkpoint, output
 from acn_compress.architectures.timm import fit
-from acn_compress.cli import app
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.cli.app import app
+from acn_compress.data.images import Preparation
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, UnsupportedError
-from acn_compress.images import Preparation
 from acn_compress.steps.finetune import finetune
 from acn_compress.steps.inspect import inspect
 from acn_compress.steps.prune import prune_
@@ -236,7 +237,8 @@ def test_without_timm_it_says_what_to_install_and_everything_else_works(missing:
     code = f"""
 import sys
 sys.modules[{missing!r}] = None
-from acn_compress import checkpoint, errors
+from acn_compress import errors
+from acn_compress.checkpoint import load as checkpoint
 print(len(checkpoint.from_config({str(vit_config)!r}).vit.layers))
 try:
     checkpoint.load({str(tmp_path / "m")!r})

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import transformers as hf
 
-from acn_compress import checkpoint
 from acn_compress.architectures.timm import complete
+from acn_compress.checkpoint import load as checkpoint
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 TOKENS = {"vocab_size": 64, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}

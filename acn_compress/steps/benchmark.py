@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from acn_compress import checkpoint, modeldir
-from acn_compress.budget import flops_per_example
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
 from acn_compress.errors import ConfigError
-from acn_compress.onnx_model import file_bytes, inputs_for, session, write_onnx
-from acn_compress.timing import fixed_threads, interleave, judge, spread
+from acn_compress.measure.budget import flops_per_example
+from acn_compress.measure.timing import fixed_threads, interleave, judge, spread
+from acn_compress.onnx.write import file_bytes, inputs_for, session, write_onnx
 
 
 @dataclass

@@ -27,18 +27,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from acn_compress import checkpoint, modeldir, plots, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.budget import equal_epochs, training_flops
-from acn_compress.data import Data, Noise
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import Source
+from acn_compress.compression.start import cut_
+from acn_compress.data.load import Data, Noise
 from acn_compress.errors import ConfigError, DataError
-from acn_compress.initial import cut_
-from acn_compress.job import Job
-from acn_compress.modeldir import Source
-from acn_compress.onnx_model import inputs_for
-from acn_compress.quality import Scores, interval, measure, summary
-from acn_compress.timing import fixed_threads, interleave, spread
-from acn_compress.training import Progress, Walk, fit
+from acn_compress.measure.budget import equal_epochs, training_flops
+from acn_compress.measure.quality import Scores, interval, measure, summary
+from acn_compress.measure.timing import fixed_threads, interleave, spread
+from acn_compress.network import stack
+from acn_compress.onnx.write import inputs_for
+from acn_compress.reports import plots
+from acn_compress.training.fit import Progress, Walk, fit
+from acn_compress.training.job import Job
 
 ROUTES = ("drop-last", "evenly-spaced", "best-blocks", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut")
 ONE_RUN = ("residual-prefix", "acn-one-run")

@@ -6,12 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack
 
-from acn_compress import checkpoint, modeldir, output
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.compression.start import Keep, cut_
 from acn_compress.errors import ConfigError
 from acn_compress.form import LAYER_KINDS, LayerKind
-from acn_compress.initial import Keep, cut_
-from acn_compress.job import Job, Training, as_job, run_job
-from acn_compress.training import Progress, Walk, state_directory
+from acn_compress.training.fit import Progress, Walk, state_directory
+from acn_compress.training.job import Job, Training, as_job, run_job
 
 
 def convert(

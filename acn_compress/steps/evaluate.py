@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from acn_compress import checkpoint, modeldir
-from acn_compress.data import Columns, Data, Noise, load_data
-from acn_compress.early_exit import check_exit, evaluate_exits
-from acn_compress.quality import measure, paired, summary
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.data.load import Columns, Data, Noise, load_data
+from acn_compress.measure.early_exit import check_exit, evaluate_exits
+from acn_compress.measure.quality import measure, paired, summary
 
 
 def evaluate(

@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from acn_compress import checkpoint, modeldir, output
-from acn_compress.early_exit import check_exit
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.checkpoint.directory import Source
 from acn_compress.errors import ConfigError
-from acn_compress.modeldir import Source
-from acn_compress.onnx_exit import check_depth
-from acn_compress.onnx_model import write_onnx
+from acn_compress.measure.early_exit import check_exit
+from acn_compress.onnx.exit import check_depth
+from acn_compress.onnx.write import write_onnx
 
 
 def export(

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from acn_compress import checkpoint, modeldir, stack, widths
 from acn_compress.architectures import Architecture, base_type
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import Source
 from acn_compress.errors import CheckpointError, UnsupportedError
-from acn_compress.modeldir import Source
-from acn_compress.registration import plain_class
-from acn_compress.structure import Structure
+from acn_compress.network import stack, widths
+from acn_compress.network.registration import plain_class
+from acn_compress.network.structure import Structure
 from acn_compress.tasks import task_of
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # of safetensors

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from acn_compress import checkpoint, modeldir, plots
-from acn_compress.data import Columns, load_data
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.data.load import Columns, load_data
 from acn_compress.errors import ConfigError, ModelDirError
-from acn_compress.readouts import cutoff, profile_model
+from acn_compress.measure.readouts import cutoff, profile_model
+from acn_compress.reports import plots
 
 
 def profile(

@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 import torch
 from torch import Tensor, nn
 
-from acn_compress import checkpoint, output, widths, zeros
 from acn_compress.architectures import Architecture, Width, architecture_of
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.checkpoint.directory import Source, check_out, find_source
 from acn_compress.errors import ConfigError, VerificationError
-from acn_compress.modeldir import Source, check_out, find_source
-from acn_compress.stack import blocks_of
-from acn_compress.zeros import Scope, matrices
+from acn_compress.network import widths, zeros
+from acn_compress.network.stack import blocks_of
+from acn_compress.network.zeros import Scope, matrices
 
 if TYPE_CHECKING:
-    from acn_compress.job import Job, Training
-    from acn_compress.training import Progress
+    from acn_compress.training.fit import Progress
+    from acn_compress.training.job import Job, Training
 
 Method = Literal["magnitude", "movement", "structured"]
 
@@ -99,7 +101,7 @@ def prune(
         if train is not None:
             report |= _recover(model, train)
         elif job is not None:
-            from acn_compress.job import measure_job
+            from acn_compress.training.job import measure_job
 
             report |= measure_job(model, source, job, teacher)
     if method != "structured":
@@ -125,7 +127,7 @@ def _job(data: str | None, job: Job | None, recover: bool, training: Training) -
         return job, recover
     if job is not None:
         raise ConfigError("data and job are both given. A job holds its own data: give one of them.")
-    from acn_compress.job import as_job
+    from acn_compress.training.job import as_job
 
     if not training.get("epochs"):  # 0 and absent: measure only
         return as_job(data, {k: v for k, v in training.items() if k != "epochs"}), False  # type: ignore[arg-type]
@@ -136,8 +138,8 @@ def _training(
     model: Any, teacher: Any, source: Source, job: Job, out: str | Path, resume: bool, progress: Progress | None
 ) -> Callable[..., dict[str, Any]]:
     """The training that belongs to the pruning, not begun; it returns the job's part of the report."""
-    from acn_compress.job import run_job
-    from acn_compress.training import state_directory
+    from acn_compress.training.fit import state_directory
+    from acn_compress.training.job import run_job
 
     return partial(
         run_job, model, source, job, teacher=teacher, reference=teacher, state=state_directory(out), resume=resume, progress=progress
@@ -207,7 +209,7 @@ def _magnitude_(model: Any, target: float, scope: Scope) -> dict[str, Any]:
 
 def _movement_(model: Any, target: float, scope: Scope, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """Train with the pruning hooked in; a target of 0 only trains."""
-    from acn_compress.movement import Movement
+    from acn_compress.compression.movement import Movement
 
     hook = Movement(model, target, scope) if target > 0 else None
     report = train(hook=hook)

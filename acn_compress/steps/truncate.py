@@ -7,14 +7,17 @@ from typing import Any
 
 import torch
 
-from acn_compress import checkpoint, modeldir, output, stack
 from acn_compress.architectures import architecture_of
-from acn_compress.data import Columns, load_data
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.checkpoint.directory import Source
+from acn_compress.compression.refit import EXAMPLES, refit_
+from acn_compress.data.load import Columns, load_data
 from acn_compress.errors import ConfigError, ModelDirError, VerificationError
-from acn_compress.modeldir import Source
-from acn_compress.quality import change, measure
-from acn_compress.readouts import cutoff, profile_model
-from acn_compress.refit import EXAMPLES, refit_
+from acn_compress.measure.quality import change, measure
+from acn_compress.measure.readouts import cutoff, profile_model
+from acn_compress.network import stack
 
 
 def truncate(

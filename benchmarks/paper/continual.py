@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acn_compress.data import Data
-from acn_compress.quality import Array, interval
+from acn_compress.data.load import Data
+from acn_compress.measure.quality import Array, interval
 from paper.entry import Entry, Verdict, percent, points, seeds_of
 from paper.setting import FORMS, Lab
 

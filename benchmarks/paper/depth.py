@@ -6,9 +6,9 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from acn_compress import checkpoint
-from acn_compress.quality import Scores, measure, paired
-from acn_compress.readouts import cutoff, profile_model
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.measure.quality import Scores, measure, paired
+from acn_compress.measure.readouts import cutoff, profile_model
 from paper.entry import Entry, Verdict, percent, points, seeds_of
 from paper.setting import FORMS, Lab, pooled
 

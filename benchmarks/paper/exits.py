@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acn_compress import stack
 from acn_compress.architectures import architecture_of
-from acn_compress.budget import forward_flops
-from acn_compress.data import Data
-from acn_compress.early_exit import entropy, exits
-from acn_compress.readouts import readout
+from acn_compress.data.load import Data
+from acn_compress.measure.budget import forward_flops
+from acn_compress.measure.early_exit import entropy, exits
+from acn_compress.measure.readouts import readout
+from acn_compress.network import stack
 from acn_compress.tasks import features
 from paper.entry import Entry, Verdict, percent
 from paper.setting import Lab

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from acn_compress import stack
 from acn_compress.architectures import architecture_of
+from acn_compress.network import stack
 from acn_compress.tasks import features, score
 from paper.entry import Entry, Verdict, seeds_of
 

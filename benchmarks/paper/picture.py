@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from acn_compress.plots import ACCENT, INK, _figure
+from acn_compress.reports.plots import ACCENT, INK, _figure
 
 COLOURS = {"residual": INK, "acn": ACCENT}
 NAMES = {"residual": "residual", "acn": "ACN"}

@@ -6,12 +6,12 @@ import copy
 import json
 from typing import Any
 
-from acn_compress import modeldir
-from acn_compress.data import Noise
-from acn_compress.movement import Movement
-from acn_compress.quality import Scores, measure, paired
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.compression.movement import Movement
+from acn_compress.data.load import Noise
+from acn_compress.measure.quality import Scores, measure, paired
 from acn_compress.steps import prune as pruning
-from acn_compress.training import fit
+from acn_compress.training.fit import fit
 from paper.entry import Entry, Verdict, percent, points, seeds_of
 from paper.setting import ALL, FORMS, Lab, fit_, pooled
 

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acn_compress import checkpoint, modeldir, output
-from acn_compress.data import Data, Noise, load_data, open_table
-from acn_compress.quality import Scores, measure, threads_for
-from acn_compress.training import Recipe, Walk, fit
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import write as output
+from acn_compress.data.load import Data, Noise, load_data, open_table
+from acn_compress.measure.quality import Scores, measure, threads_for
+from acn_compress.training.fit import Recipe, Walk, fit
 from paper.gradients import shares
 
 TASK = "image-classification"

@@ -1,0 +1,61 @@
+"""Writing what a step made: weights, processors, report, provenance and model card, in one atomic directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from acn_compress.checkpoint import card
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import Source
+
+
+def write(
+    model: Any,
+    out: str | Path,
+    *,
+    source: Source | None,
+    step: str,
+    options: dict[str, Any],
+    report: dict[str, Any],
+    seed: int | None = None,
+    overwrite: bool = False,
+    processor: Any = None,
+) -> dict[str, Any]:
+    """Write the model directory of a step.
+
+    Args:
+        model: in the structure its config records.
+        out: the directory to create.
+        source: what it was made from; its tokenizer and image-processor files are copied.
+        step: the command's name.
+        options: the step's options, for provenance; plain data.
+        report: what the step found, plain data.
+        seed: of the step.
+        overwrite: replace a directory that is there.
+        processor: an image processor or tokenizer to save instead of the source's files.
+    Returns:
+        The report as written: with `step`, `out`, `structure`, `parameters` and `bytes` added.
+    Raises:
+        ModelDirError, VerificationError: nothing is left behind.
+    """
+    with modeldir.new_directory(out, source=source, overwrite=overwrite) as directory:
+        checkpoint.save(model, directory)
+        modeldir.copy_processors(source, directory)
+        if processor is not None:
+            processor.save_pretrained(directory)
+        full = {
+            "step": step,
+            "source": source.name if source else None,
+            "out": str(out),
+            "structure": checkpoint.structure_of(model).model_dump(mode="json"),
+            "parameters": checkpoint.parameters(model),
+            "bytes": sum(p.stat().st_size for p in directory.glob("*.safetensors")),
+            **report,
+        }
+        history = modeldir.provenance(source, step, modeldir.options_of(**options), seed)
+        modeldir.write_json(directory / "report.json", full)
+        modeldir.write_json(directory / "provenance.json", history)
+        (directory / "README.md").write_text(card.render(model, full, history), encoding="utf-8")
+    return full

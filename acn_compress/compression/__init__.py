@@ -1,0 +1,1 @@
+"""Ways to make a network smaller: blocks, units, zeros, and what makes up for them."""

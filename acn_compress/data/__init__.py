@@ -1,0 +1,1 @@
+"""Data a user names, as the checkpoint's own processor or tokenizer prepares it."""

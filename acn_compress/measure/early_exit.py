@@ -1,0 +1,194 @@
+"""Early exit: an example leaves the network at the first depth whose own readout is sure enough (arXiv 2506.09714, section on early exit).
+
+Sure enough: the softmax of y_k's logits, read through the model's own norm, pooling and head, has an entropy of at most a threshold, in
+nats (natural logarithm): 0 is certainty, log(classes) is indifference, and a negative threshold is never met. What has left nowhere is
+answered by the whole network. A batch leaves when all of its examples are sure. `onnx_exit.py` builds the same into an ONNX file.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acn_compress.architectures import architecture_of
+from acn_compress.checkpoint.load import structure_of
+from acn_compress.data.load import Data, Noise
+from acn_compress.errors import ConfigError, UnsupportedError
+from acn_compress.measure.budget import flops, flops_per_example
+from acn_compress.measure.quality import (
+    Array,
+    Scores,
+    interval,
+    outputs,
+    paired,
+    summary,
+    threads_for,
+)
+from acn_compress.measure.readouts import compiled_readout, readout
+from acn_compress.network import stack
+from acn_compress.tasks import Scored, features, score, task_of
+
+TIMED = 100  # examples whose seconds are measured, at most
+ROUNDS = 3  # measurements of each
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Of the softmax, in nats: [..., classes] to [...]."""
+    log_share = logits.float().log_softmax(-1)
+    return -(log_share.exp() * log_share).sum(-1)
+
+
+def check_exit(model: Any, threshold: float, name: str) -> None:
+    """Refuse a threshold that is no number and a model that does not give one class per example.
+
+    Raises:
+        ConfigError, UnsupportedError: in one line.
+    """
+    if not math.isfinite(threshold):
+        raise ConfigError(f"exit_entropy is {threshold}, expected a number of nats, for example 0.7 (0 is certainty).")
+    if (task := task_of(model)) not in {"image-classification", "text-classification"}:
+        raise UnsupportedError(f"exit_entropy needs a classifier of images or of texts, but {name} is for {task}. Leave the option out.")
+
+
+class EarlyExit:
+    """A classifier (in evaluation mode) that stops as soon as it is sure: the blocks behind the exit do not run.
+
+    Args:
+        model: in any form.
+        threshold: nats; the largest entropy with which an example leaves. A batch leaves when all of its examples do.
+    """
+
+    def __init__(self, model: Any, threshold: float) -> None:
+        self.model, self.threshold = model, threshold
+        self._architecture, self._depth = architecture_of(model.config), len(structure_of(model).blocks)
+        self._readouts: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
+
+    def __call__(self, inputs: dict[str, Tensor]) -> tuple[Any, int]:
+        """The model's output for `inputs` (what it is called with, without labels), and the depth (1 to L) it was read at."""
+        asked: list[int] = []
+
+        def leave(k: int, y: Tensor) -> bool:
+            asked.append(k)
+            return k < self._depth and bool((entropy(self._read(y, inputs)) <= self.threshold).all())
+
+        with torch.inference_mode(), stack.leaving(self.model, self._architecture, leave):
+            output = self.model(**inputs)
+        return output, asked[-1]
+
+    def _read(self, y: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        shapes = (y.shape, *(v.shape for v in inputs.values()))
+        if shapes not in self._readouts:
+            self._readouts[shapes] = compiled_readout(self.model, self._architecture, y, inputs)
+        return self._readouts[shapes](y, inputs)
+
+
+def exits(entropies: Tensor, threshold: float) -> Tensor:
+    """Where each example leaves, as an index from 0: [L, batch] (of y_1 to y_L, nats) to [batch]."""
+    sure = entropies <= threshold
+    sure[-1] = True
+    return sure.int().argmax(0)
+
+
+def first_sure(readouts: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Each example's logits where it leaves, and the depth: [L, batch, classes] (y_1 to y_L) to [batch, classes] and [batch], from 1."""
+    index = exits(entropy(readouts), threshold)
+    return readouts[index, torch.arange(len(index), device=index.device)], index + 1
+
+
+def measure_exits(model: Any, data: Data, threshold: float, *, batch_size: int = 256, noise: Noise | None = None) -> tuple[Scores, Array]:
+    """Score every example where it leaves on its own, in the order of `quality.measure`, and its depth ([examples]): one pass in which
+    the prefixes are recorded and read out."""
+    architecture = architecture_of(model.config)
+    scored: list[Scored] = []
+    depths: list[Tensor] = []
+    with stack.recording(model, architecture) as prefixes:
+        for output, batch in outputs(model, data, batch_size=batch_size, noise=noise):
+            with torch.inference_mode():
+                early = [readout(model, architecture, y, batch).logits for y in prefixes[1:-1]]
+                logits, depth = first_sure(torch.stack([*early, output.logits]), threshold)
+                scored.append(score(data.task, SimpleNamespace(logits=logits), batch))
+            depths.append(depth.cpu())
+            prefixes.clear()
+    return Scores.gather(scored), torch.cat(depths).numpy()
+
+
+def exit_flops(model: Any, batch: dict[str, Tensor]) -> tuple[Array, float]:
+    """Of one example as `EarlyExit` runs it, by the depth it leaves at ([L], depth 1 first), and of the plain forward pass.
+
+    Every depth tried costs a readout, and the one that answers is the model's own: leaving at k < L is k readouts and one more.
+    """
+    architecture, depth = architecture_of(model.config), len(structure_of(model).blocks)
+    given, found = features(batch), []
+    with torch.no_grad(), stack.recording(model, architecture) as prefixes:
+        model(**given)
+        head = flops(partial(compiled_readout(model, architecture, prefixes[-1], given), prefixes[-1], given))
+    for k in range(1, depth + 1):
+        with stack.leaving(model, architecture, lambda at, y, k=k: at == k):  # type: ignore[misc]
+            found.append(flops_per_example(model, given))
+    tried = np.minimum(np.arange(1, depth + 1), depth - 1)
+    return np.asarray(found) + tried * head / len(prefixes[-1]), found[-1]
+
+
+def time_exits(model: Any, data: Data, threshold: float, *, noise: Noise | None = None, seed: int = 0) -> dict[str, Any]:
+    """Seconds per example at batch size 1, stopping for real, against the plain forward pass: side by side on the same examples.
+
+    Returns:
+        full, early (mean over examples of each one's median of `ROUNDS`), speedup (their ratio) with low and high (95 %, bootstrap over
+        examples), examples, threads.
+    """
+    run, device = EarlyExit(model, threshold), next(model.parameters()).device
+    batches = [features(batch) for batch in data.sample(TIMED, device=device, noise=noise)]
+    # the copy to the processor waits for an accelerator to finish
+    calls = (lambda batch: model(**batch).logits.cpu(), lambda batch: run(batch)[0].logits.cpu())
+    seconds = np.zeros((2, ROUNDS, len(batches)))
+    with threads_for(model), torch.inference_mode():
+        for batch in batches:  # compiles the readouts of every shape, and warms up
+            run(batch)
+        for at, i in np.ndindex(ROUNDS, len(batches)):
+            for which in (0, 1) if (at + i) % 2 else (1, 0):
+                started = time.perf_counter()
+                calls[which](batches[i])
+                seconds[which, at, i] = time.perf_counter() - started
+        threads = torch.get_num_threads()
+    full, early = np.median(seconds, 1)
+    low, high = interval(full, early, seed=seed)
+    found = {"full": float(full.mean()), "early": float(early.mean()), "speedup": float(full.sum() / early.sum()), "low": low, "high": high}
+    return found | {"examples": len(batches), "threads": threads}
+
+
+def evaluate_exits(
+    model: Any, data: Data, threshold: float, full: Scores, *, batch_size: int = 256, noise: Noise | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """What early exit costs and saves.
+
+    Args:
+        model: a classifier.
+        threshold: nats.
+        full: the whole network's scores on the same examples.
+        seed: of the bootstraps.
+    Returns:
+        entropy (the threshold), result (a `summary`), drop (`paired`, to the full depth), mean_depth, depths (depth and share of the
+        examples that leave there, from 1 to L), flops (full, early: per example; speedup), seconds (see `time_exits`).
+    """
+    scores, depths = measure_exits(model, data, threshold, batch_size=batch_size, noise=noise)
+    shares = np.bincount(depths, minlength=len(structure_of(model).blocks) + 1)[1:] / len(depths)
+    batches = list(data.sample(TIMED, device=next(model.parameters()).device))
+    cost, plain = exit_flops(model, batches[len(batches) // 2])  # of a middle length, where texts differ
+    early = float(cost @ shares)
+    return {
+        "entropy": threshold,
+        "result": summary(scores, data.task, seed=seed),
+        "drop": paired(scores, full, seed=seed),
+        "mean_depth": float(depths.mean()),
+        "depths": [{"depth": k, "share": float(share)} for k, share in enumerate(shares, 1)],
+        "flops": {"full": plain, "early": early, "speedup": plain / early},
+        "seconds": time_exits(model, data, threshold, noise=noise, seed=seed),
+    }

@@ -1,0 +1,1 @@
+"""A network in memory: the stack that runs the equation, its structure, its widths and zeros."""

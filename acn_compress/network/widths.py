@@ -1,0 +1,110 @@
+"""Inner widths of a block (attention heads, MLP features): counting, cutting and zeroing them in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from acn_compress.network.stack import blocks_of
+
+if TYPE_CHECKING:
+    from acn_compress.architectures import Architecture, Cut, Width
+
+
+def counts(model: nn.Module, architecture: Architecture) -> tuple[dict[str, int], ...]:
+    """Units of every prunable width, per block."""
+    return tuple({name: w.units for name, w in architecture.widths(b).items()} for b in blocks_of(model, architecture))
+
+
+def _features(cut: Cut, units: int, keep: Sequence[int], device: torch.device) -> Tensor:
+    """Feature indices of the kept units in one layer: [parts * len(keep) * size]."""
+    all_features = torch.arange(cut.parts * units * cut.size, device=device).view(cut.parts, units, cut.size)
+    return all_features[:, list(keep)].reshape(-1)
+
+
+def _layer(block: nn.Module, cut: Cut) -> Any:
+    """The linear layer (nn.Linear or Conv1D) that a cut names."""
+    return block.get_submodule(cut.path)
+
+
+def dim(layer: nn.Module, output: bool) -> int:
+    """The weight dimension that holds the layer's outputs (or inputs); transformers' Conv1D stores [in, out]."""
+    transposed = type(layer).__name__ == "Conv1D"
+    return int(output == transposed)
+
+
+def cut_(block: nn.Module, width: Width, keep: Sequence[int], fix: Any = None) -> None:
+    """Keep only the units `keep` of one width, physically."""
+    drop = sorted(set(range(width.units)) - set(keep))
+    for cuts, output in ((width.outputs, True), (width.inputs, False)):
+        for cut in cuts:
+            layer = _layer(block, cut)
+            _remove_(layer, _features(cut, width.units, drop, torch.device("cpu")).tolist(), output)
+    if fix is not None:
+        fix(block)
+
+
+def _remove_(layer: Any, features: list[int], output: bool) -> None:
+    """Remove output (or input) features of one layer. Torch-Pruning does nothing to transformers' Conv1D, so that is ours."""
+    import torch_pruning
+
+    if isinstance(layer, nn.Linear):
+        remove = torch_pruning.prune_linear_out_channels if output else torch_pruning.prune_linear_in_channels
+        remove(layer, features)
+        return
+    gone = set(features)
+    index = torch.tensor([i for i in range(layer.weight.shape[dim(layer, output)]) if i not in gone], device=layer.weight.device)
+    layer.weight = nn.Parameter(layer.weight.detach().index_select(dim(layer, output), index), layer.weight.requires_grad)
+    if output:
+        layer.bias = nn.Parameter(layer.bias.detach()[index], layer.bias.requires_grad)
+        layer.nf = len(index)
+    else:
+        layer.nx = len(index)
+
+
+def zero_(block: nn.Module, width: Width, drop: Sequence[int]) -> None:
+    """Zero the units `drop` of one width, leaving every shape as it is: the masked original of `cut_`."""
+    with torch.no_grad():
+        for cuts, output in ((width.outputs, True), (width.inputs, False)):
+            for cut in cuts:
+                layer = _layer(block, cut)
+                index = _features(cut, width.units, drop, layer.weight.device)
+                layer.weight.index_fill_(dim(layer, output), index, 0.0)
+                if output and layer.bias is not None:
+                    layer.bias.index_fill_(0, index, 0.0)
+
+
+def unit_scores(block: nn.Module, width: Width) -> Tensor:
+    """Squared L2 norm of everything that belongs to a unit: [units]."""
+    scores = torch.zeros(width.units)
+    for cuts, output in ((width.outputs, True), (width.inputs, False)):
+        for cut in cuts:
+            layer = _layer(block, cut)
+            square = layer.weight.detach().float().square().sum(1 - dim(layer, output))
+            if output and layer.bias is not None:
+                square = square + layer.bias.detach().float().square()
+            scores += square.view(cut.parts, width.units, cut.size).sum((0, 2)).cpu()
+    return scores
+
+
+def unit_parameters(block: nn.Module, width: Width) -> int:
+    """Parameters removed with one unit."""
+    total = 0
+    for cuts, output in ((width.outputs, True), (width.inputs, False)):
+        for cut in cuts:
+            layer = _layer(block, cut)
+            across: int = layer.weight.shape[1 - dim(layer, output)]
+            total += cut.parts * cut.size * (across + int(output and layer.bias is not None))
+    return total
+
+
+def resize_(model: nn.Module, architecture: Architecture, sizes: Sequence[Mapping[str, int]]) -> None:
+    """Give every block the widths in `sizes` (keeping the first units): the shapes a saved model is read into."""
+    for block, wanted in zip(blocks_of(model, architecture), sizes, strict=True):
+        for name, n in wanted.items():
+            width = architecture.widths(block)[name]
+            if n < width.units:
+                cut_(block, width, range(n), architecture.fix_widths_)

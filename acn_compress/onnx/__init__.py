@@ -1,0 +1,1 @@
+"""ONNX files, compared with the network before anyone sees them."""

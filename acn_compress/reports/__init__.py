@@ -1,0 +1,1 @@
+"""What steps found, and how it is shown."""

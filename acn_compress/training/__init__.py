@@ -1,0 +1,1 @@
+"""Training: transformers' Trainer with our loss, alpha schedule and interruption on top."""
