@@ -1,8 +1,10 @@
 """acn-compress: trained transformer checkpoint in, smaller, faster, verified model out.
 
-Every command is a function here: `load`, `inspect`, `convert`, `finetune`, `evaluate`, `profile`, `truncate`, `prune`, `export`,
-`benchmark`, `compare`, `run`. Importing this package is light and teaches transformers the compressed model types: afterwards
-`AutoModelFor...from_pretrained(directory)` and `pipeline` load what acn-compress wrote.
+Every command is a function here: `load`, `inspect`, `convert`, `finetune`, `evaluate`, `profile`,
+    `truncate`, `prune`, `export`,
+`benchmark`, `compare`, `run`. Importing this package is light and teaches transformers the
+compressed model types: afterwards `AutoModelFor...from_pretrained(directory)` and `pipeline` load
+    what acn-compress wrote.
 """
 
 from __future__ import annotations
@@ -32,11 +34,29 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "AcnError", "Job", "Recipe", "benchmark", "compare", "convert", "evaluate", "export", "finetune", "inspect", "load", "profile", "prune",
-    "run", "truncate",
-]  # fmt: skip
+    "AcnError",
+    "Job",
+    "Recipe",
+    "benchmark",
+    "compare",
+    "convert",
+    "evaluate",
+    "export",
+    "finetune",
+    "inspect",
+    "load",
+    "profile",
+    "prune",
+    "run",
+    "truncate",
+]
 
-_PLACES = {"load": "checkpoint.load", "run": "recipe.run", "Job": "training.job", "Recipe": "training.fit"}
+_PLACES = {
+    "load": "checkpoint.load",
+    "run": "recipe.run",
+    "Job": "training.job",
+    "Recipe": "training.fit",
+}
 
 
 def __getattr__(name: str) -> Any:

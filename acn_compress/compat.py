@@ -1,6 +1,7 @@
 """A CUDA build of torchvision beside a CPU build of torch breaks `import transformers` as a whole
-("operator torchvision::nms does not exist"). Declaring the two operators it looks for is enough; calling them still fails
-with a clear message. A torchvision that loads is left alone; one that breaks in another way is named, with what to install.
+("operator torchvision::nms does not exist"). Declaring the two operators it looks for is enough;
+calling them still fails with a clear message. A torchvision that loads is left alone; one that
+breaks in another way is named, with what to install.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def declare_torchvision_operators(torch: Any) -> None:
 
 
 def broken_torchvision(error: BaseException) -> MissingDependencyError | None:
-    """What to tell the user if torchvision is behind an import error (transformers hides it in the cause), or None."""
+    """What to tell the user if torchvision is behind an import error (transformers hides it in the
+    cause), or None."""
     cause: BaseException | None = error
     while cause is not None and "torchvision" not in str(cause):
         cause = cause.__cause__ or cause.__context__

@@ -1,4 +1,5 @@
-"""The errors a user can cause; each message says what, where, found against expected, and what to do.
+"""The errors a user can cause; each message says what, where, found against expected, and what to
+do.
 
     AcnError
     ├── ConfigError              a recipe or an option that cannot be meant
@@ -6,11 +7,12 @@
     ├── ModelDirError            a directory that cannot be read or written as a model directory
     ├── DataError                data that does not fit the task
     ├── UnsupportedError         a model, task or combination nobody has written an adapter for
-    ├── VerificationError        the result does not equal what it must equal; nothing is left behind
-    ├── MissingDependencyError   an optional package is needed
+    ├── VerificationError        the result does not equal what it must equal; nothing is left
+    behind ├── MissingDependencyError   an optional package is needed
     └── Interrupted              Ctrl-C; says how to go on
 
-The command line prints an `AcnError` in one line and exits 1. Anything else is our bug and keeps its traceback.
+The command line prints an `AcnError` in one line and exits 1. Anything else is our bug and keeps
+its traceback.
 """
 
 from __future__ import annotations

@@ -1,16 +1,19 @@
 """The equation (Auto-Compressing Networks, arXiv 2506.09714; hybrid form: OpenReview ORSclmXC6X).
 
-A stack of L layers; layer i adds F_i to the stream, and one scalar alpha_i scales its short skip connection:
+A stack of L layers; layer i adds F_i to the stream, and one scalar alpha_i scales its short skip
+connection:
 
     h_0 = x_0 (the embedding)        h_i = alpha_i * h_{i-1} + F_i(h_{i-1})
     y_k = h_k + sum_{i<=k} (1 - alpha_i) * h_{i-1}  =  x_0 + sum_{i<=k} F_i(h_{i-1})
 
-alpha = 1 everywhere is the residual network bit for bit (y_k = h_k); alpha = 0 is the Auto-Compressing Network, whose output is
-the plain sum x_0 + x_1 + ... + x_L over long connections; anything between is hybrid. y_k, read through the model's own norm,
-pooling and head, is the sub-network of depth k: cutting blocks k+1..L drops exactly their terms.
+alpha = 1 everywhere is the residual network bit for bit (y_k = h_k); alpha = 0 is the
+Auto-Compressing Network, whose output is the plain sum x_0 + x_1 + ... + x_L over long connections;
+anything between is hybrid. y_k, read through the model's own norm, pooling and head, is the
+sub-network of depth k: cutting blocks k+1..L drops exactly their terms.
 
-This file is only the arithmetic of one block. `held` is the part of y that is no longer in the stream,
-sum (1 - alpha_i) h_{i-1}, and is None while it is zero. `stack.py` puts it into a torch model.
+This file is only the arithmetic of one block. `held` is the part of y that is no longer in the
+stream, sum (1 - alpha_i) h_{i-1}, and is None while it is zero. `stack.py` puts it into a torch
+model.
 """
 
 from __future__ import annotations
@@ -27,14 +30,16 @@ LAYER_KINDS: tuple[LayerKind, ...] = ("block", "branch", "plain")
 
 
 class Branch(NamedTuple):
-    """One residual branch of a block: what it adds, and (post-norm families) the norm applied after the addition."""
+    """One residual branch of a block: what it adds, and (post-norm families) the norm applied after
+    the addition."""
 
     f: Callable[[Tensor], Tensor]
     norm: Callable[[Tensor], Tensor] | None = None
 
 
 def carry(alpha: Alpha, h: Tensor, f: Tensor) -> Tensor:
-    """alpha * h + f. The two ends are written without a product: exact at 1, nothing left in an exported graph at 0."""
+    """alpha * h + f. The two ends are written without a product: exact at 1, nothing left in an
+    exported graph at 0."""
     if isinstance(alpha, float):
         if alpha == 1.0:
             return h + f
@@ -57,17 +62,22 @@ def total(h: Tensor, held: Tensor | None) -> Tensor:
 
 
 def run_block(
-    h: Tensor, held: Tensor | None, branches: Sequence[Branch], alphas: Sequence[Alpha], layer: LayerKind
+    h: Tensor,
+    held: Tensor | None,
+    branches: Sequence[Branch],
+    alphas: Sequence[Alpha],
+    layer: LayerKind,
 ) -> tuple[Tensor, Tensor | None]:
     """Run one block.
 
     Args:
         h: [batch, ..., width], the stream before the block.
         held: like `h`, or None while every alpha so far is 1.
-        branches: the residual branches of the block in order (attention, MLP); all pre-norm or all post-norm.
+        branches: the residual branches of the block in order (attention, MLP); all pre-norm or all
+            post-norm.
         alphas: one per layer of this block: one, or with layer "branch" one per branch.
-        layer: "block" keeps the skips inside the block, "plain" scales them by alpha as well (the paper's blocks at alpha 0),
-            "branch" makes every branch a layer of its own.
+        layer: "block" keeps the skips inside the block, "plain" scales them by alpha as well (the
+            paper's blocks at alpha 0), "branch" makes every branch a layer of its own.
     Returns:
         The stream and the held part after the block.
     """
@@ -87,7 +97,9 @@ def run_block(
 def _pre_norm(h: Tensor, branches: Sequence[Branch], alpha: Alpha, inner: Alpha) -> Tensor:
     """a = attn(h), m = mlp(inner * h + a). Block: alpha * h + a + m. Plain: alpha * (h + a) + m."""
     full = read = h  # the residual stream inside the block, and what the next branch reads
-    out: Tensor | None = None  # alpha * h + the branches so far, kept beside the stream only where they differ
+    out: Tensor | None = (
+        None  # alpha * h + the branches so far, kept beside the stream only where they differ
+    )
     for branch in branches:
         added = branch.f(read)
         if not (isinstance(inner, float) and inner == 1.0):

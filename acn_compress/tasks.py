@@ -1,14 +1,16 @@
-"""What each task asks of a model's output: a loss to train on, a score per example to report, logits to distil.
+"""What each task asks of a model's output: a loss to train on, a score per example to report,
+logits to distil.
 
-Every task's main metric is a weighted mean over examples and larger is better, so that intervals, pairing and tolerances work
-the same for all:
+Every task's main metric is a weighted mean over examples and larger is better, so that intervals,
+pairing and tolerances work the same for all:
 
     image-, text-classification   accuracy
     text-regression               negative_mae: minus the absolute error, in the labels' own units
     token-classification          token_accuracy, over the labelled tokens (the first of each word)
-    question-answering            exact_match: the first and the last token of the answer are both right
-    masked-lm, causal-lm          token_accuracy: of the hidden tokens, of the next token
-    features                      cosine: of the mean-pooled sentence embedding with that of a reference model, which stands in the
+    question-answering            exact_match: the first and the last token of the answer are both
+    right masked-lm, causal-lm          token_accuracy: of the hidden tokens, of the next token
+    features                      cosine: of the mean-pooled sentence embedding with that of a
+        reference model, which stands in the
                                   place of labels (see data.load_data)
 """
 
@@ -57,7 +59,8 @@ class Scored:
         loss: [batch], the task loss of each example.
         score: [batch], the main metric of each example.
         weight: [batch], what the example counts for in the mean.
-        logits: [rows, classes], what agreement and distillation compare; a row is an example or a token that counts.
+        logits: [rows, classes], what agreement and distillation compare; a row is an example or a
+            token that counts.
         target: [rows], the label of each row, or None.
         numbers: `logits` are numbers (a regression, an embedding), not scores of classes.
     """
@@ -88,10 +91,14 @@ def task_named(name: str, config: Any) -> str:
     """`task_of` a model class, by its name."""
     task = next((task for suffix, task in SUFFIXES.items() if name.endswith(suffix)), None)
     if task is None or (task == "features" and architecture_of(config).modality != "text"):
-        raise UnsupportedError(f"{name} has no head that can be trained or evaluated here. Known: {', '.join(SUFFIXES)}.")
+        raise UnsupportedError(
+            f"{name} has no head that can be trained or evaluated here. Known: {', '.join(SUFFIXES)}."
+        )
     if task == "text-classification":
         if getattr(config, "problem_type", None) == "multi_label_classification":
-            raise UnsupportedError(f"{name} gives an example several labels (multi_label_classification), which has no metric here.")
+            raise UnsupportedError(
+                f"{name} gives an example several labels (multi_label_classification), which has no metric here."
+            )
         return "text-regression" if config.num_labels == 1 else task
     return task
 
@@ -110,13 +117,22 @@ def _classification(output: Any, batch: dict[str, Tensor]) -> Scored:
     """Labels [batch]."""
     logits, labels = output.logits.float(), batch["labels"]
     loss = F.cross_entropy(logits, labels, reduction="none")
-    return Scored(loss, (logits.argmax(-1) == labels).float(), torch.ones_like(loss), logits, labels)
+    return Scored(
+        loss, (logits.argmax(-1) == labels).float(), torch.ones_like(loss), logits, labels
+    )
 
 
 def _regression(output: Any, batch: dict[str, Tensor]) -> Scored:
     """Labels [batch], numbers. Squared error trains, the absolute one is reported."""
     found, labels = output.logits.float().squeeze(-1), batch["labels"]
-    return Scored((found - labels).square(), -(found - labels).abs(), torch.ones_like(found), found[:, None], labels, numbers=True)
+    return Scored(
+        (found - labels).square(),
+        -(found - labels).abs(),
+        torch.ones_like(found),
+        found[:, None],
+        labels,
+        numbers=True,
+    )
 
 
 def _tokens(output: Any, batch: dict[str, Tensor]) -> Scored:
@@ -130,7 +146,8 @@ def _next_tokens(output: Any, batch: dict[str, Tensor]) -> Scored:
 
 
 def _score_tokens(logits: Tensor, labels: Tensor) -> Scored:
-    """logits [batch, length, classes], labels [batch, length]; an example counts for as many tokens as it has labels."""
+    """logits [batch, length, classes], labels [batch, length]; an example counts for as many tokens
+    as it has labels."""
     counts = labels != IGNORED
     rows, target = logits[counts].float(), labels[counts]
     example = counts.nonzero()[:, 0]
@@ -144,7 +161,8 @@ def _score_tokens(logits: Tensor, labels: Tensor) -> Scored:
 
 
 def _span(output: Any, batch: dict[str, Tensor]) -> Scored:
-    """Labels [batch, 2]: the first and the last token of the answer. Rows alternate: start, end, start, ..."""
+    """Labels [batch, 2]: the first and the last token of the answer. Rows alternate: start, end,
+    start, ..."""
     logits = torch.stack((output.start_logits, output.end_logits), 1).float()
     logits = logits.masked_fill(batch["attention_mask"][:, None] == 0, -1e4)
     labels = batch["labels"]
@@ -154,12 +172,21 @@ def _span(output: Any, batch: dict[str, Tensor]) -> Scored:
 
 
 def _embedding(output: Any, batch: dict[str, Tensor]) -> Scored:
-    """Labels [batch, width]: the reference's embeddings. The loss is 1 - cosine, and the squared error over the reference's square, at
-    a small weight: on its way to alpha = 0 a sum of normed outputs grows first, and the error of its scale would drown its direction."""
+    """Labels [batch, width]: the reference's embeddings. The loss is 1 - cosine, and the squared
+    error over the reference's square, at
+    a small weight: on its way to alpha = 0 a sum of normed outputs grows first, and the error of
+        its scale would drown its direction."""
     found, reference = embedding(output, batch), batch["labels"]
     cosine = F.cosine_similarity(found, reference, dim=-1)
     error = (found - reference).square().sum(-1) / reference.square().sum(-1).clamp(min=1e-12)
-    return Scored((1 - cosine).clamp(min=0) + 0.1 * error, cosine, torch.ones_like(cosine), found, None, numbers=True)
+    return Scored(
+        (1 - cosine).clamp(min=0) + 0.1 * error,
+        cosine,
+        torch.ones_like(cosine),
+        found,
+        None,
+        numbers=True,
+    )
 
 
 def embedding(output: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -182,15 +209,20 @@ _SCORERS = {
 
 
 def divergence(student: Scored, teacher: Scored, temperature: float = 1.0) -> Tensor:
-    """[rows], how far the student's answer is from the teacher's: KL(teacher || student), or for numbers the squared error."""
+    """[rows], how far the student's answer is from the teacher's: KL(teacher || student), or for
+    numbers the squared error."""
     if student.numbers:
         return (student.logits - teacher.logits).square().mean(-1)
     return F.kl_div(
-        F.log_softmax(student.logits / temperature, -1), F.log_softmax(teacher.logits / temperature, -1), log_target=True, reduction="none"
+        F.log_softmax(student.logits / temperature, -1),
+        F.log_softmax(teacher.logits / temperature, -1),
+        log_target=True,
+        reduction="none",
     ).sum(-1)
 
 
 def distillation(student: Scored, teacher: Scored, temperature: float) -> Tensor:
-    """Hinton's loss: T^2 * KL(teacher_T || student_T), the mean over rows; for numbers the mean squared error."""
+    """Hinton's loss: T^2 * KL(teacher_T || student_T), the mean over rows; for numbers the mean
+    squared error."""
     mean = divergence(student, teacher, temperature).mean()
     return mean if student.numbers else mean * temperature**2

@@ -1,10 +1,11 @@
-"""What a least-squares refit is worth without any training: a network cut at several depths, before and after it.
+"""What a least-squares refit is worth without any training: a network cut at several depths, before
+and after it.
 
     python benchmarks/refit.py VIT  --data CIFAR10 --depths 6,4,3
     python benchmarks/refit.py BERT --data SST2    --depths 4,3,2
 
-VIT and BERT are the trained networks of benchmarks/README.md. "first" is what `truncate --refit` gives, "even" what `convert` starts from in a
-post-norm network. Writes refit-NAME.json.
+VIT and BERT are the trained networks of benchmarks/README.md. "first" is what `truncate --refit`
+gives, "even" what `convert` starts from in a post-norm network. Writes refit-NAME.json.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from acn_compress.training.job import Job
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("source", type=Path, help="the trained network")
     parser.add_argument("--data", required=True, help="folder with the parquet files")
     parser.add_argument("--depths", default="6,4,3")
@@ -47,10 +50,22 @@ def main() -> None:
             cut_(model, depth, keep, job, source)
             before, started = measure(model, test).value, time.perf_counter()
             spent = refit.refit_(model, whole, few)
-            row = {"depth": depth, "keep": keep, "blocks": list(checkpoint.structure_of(model).blocks), "before": before}
-            row |= {"seconds": time.perf_counter() - started, "examples_of_training": spent / epoch, "after": measure(model, test).value}
+            row = {
+                "depth": depth,
+                "keep": keep,
+                "blocks": list(checkpoint.structure_of(model).blocks),
+                "before": before,
+            }
+            row |= {
+                "seconds": time.perf_counter() - started,
+                "examples_of_training": spent / epoch,
+                "after": measure(model, test).value,
+            }
             rows.append(row)
-            print(f"{depth} blocks, {keep}: {before:.4f} -> {row['after']:.4f} in {row['seconds']:.1f} s", flush=True)
+            print(
+                f"{depth} blocks, {keep}: {before:.4f} -> {row['after']:.4f} in {row['seconds']:.1f} s",
+                flush=True,
+            )
     report = {
         "benchmark": "refit",
         "source": options.source.name,

@@ -1,12 +1,14 @@
-"""Single choices of a conversion, each beside "drop the last blocks and fine-tune" at the same training budget.
+"""Single choices of a conversion, each beside "drop the last blocks and fine-tune" at the same
+training budget.
 
     python benchmarks/trials.py vit  --source VIT  --data CIFAR10            # a ViT with 12 blocks
-    python benchmarks/trials.py bert --source BERT --data SST2               # an encoder with 6 layers
-    python benchmarks/trials.py bert --source BERT --data SST2 --only pull-0.1 --seeds 3
+    python benchmarks/trials.py bert --source BERT --data SST2               # an encoder with 6
+    layers python benchmarks/trials.py bert --source BERT --data SST2 --only pull-0.1 --seeds 3
 
-docs/method.md says what came out. VIT and BERT are the trained networks of benchmarks/README.md. Every trial has the floating-point
-operations of so many epochs of the whole network with its teacher, as in `compare`, and its gain is paired with the `drop-last` of
-its depth and seed. Writes trials-NAME.json; what is finished in --work is reused. To try an idea, add a line to TRIALS.
+docs/method.md says what came out. VIT and BERT are the trained networks of benchmarks/README.md.
+Every trial has the floating-point operations of so many epochs of the whole network with its
+teacher, as in `compare`, and its gain is paired with the `drop-last` of its depth and seed. Writes
+trials-NAME.json; what is finished in --work is reused. To try an idea, add a line to TRIALS.
 """
 
 from __future__ import annotations
@@ -51,8 +53,10 @@ class Trial:
         pull: let alpha be trained under this pull instead.
         cautious: walk on only while the training loss does not rise.
         keep: which ones, as in `convert --keep`.
-        refit: before training, as in `convert --refit`; "read" refits what is read out at a depth instead, as `truncate --refit` does.
-        norm: of the sum of a post-norm encoder: "scale" divides by 1 + sum (1 - alpha), "last" takes the last block's own norm.
+        refit: before training, as in `convert --refit`; "read" refits what is read out at a depth
+            instead, as `truncate --refit` does.
+        norm: of the sum of a post-norm encoder: "scale" divides by 1 + sum (1 - alpha), "last"
+            takes the last block's own norm.
         read: depths that are measured; none is `depth` alone.
         budget: times the budget of the others.
         recipe: what differs from the budget's recipe.
@@ -115,9 +119,13 @@ TRIALS: dict[str, dict[str, Trial]] = {
         "one-0.5-chosen": Trial(12, 0.5, read=READ, recipe=CHOSEN),
         "one-0.5-chosen-refit": Trial(12, 0.5, read=READ, recipe=CHOSEN, refit="read"),
         "one-residual-chosen-refit": Trial(12, read=READ, recipe=CHOSEN, refit="read"),
-        "one-0.5-longer-refit": Trial(12, 0.5, read=READ, recipe=CHOSEN | {"prefix_loss": 3.0}, budget=3.0, refit="read"),
+        "one-0.5-longer-refit": Trial(
+            12, 0.5, read=READ, recipe=CHOSEN | {"prefix_loss": 3.0}, budget=3.0, refit="read"
+        ),
         "one-0.5-longer": Trial(12, 0.5, read=READ, recipe=CHOSEN, budget=3.0),
-        "one-0.5-longer-weighted": Trial(12, 0.5, read=READ, recipe=CHOSEN | {"prefix_loss": 3.0}, budget=3.0),
+        "one-0.5-longer-weighted": Trial(
+            12, 0.5, read=READ, recipe=CHOSEN | {"prefix_loss": 3.0}, budget=3.0
+        ),
         "one-0.25-chosen": Trial(12, 0.25, read=READ, recipe=CHOSEN),
         "one-0-chosen": Trial(12, 0.0, read=READ, recipe=CHOSEN),
     },
@@ -162,8 +170,13 @@ class Bench:
         work.mkdir(parents=True, exist_ok=True)
 
     def scores(self, name: str, trial: Trial, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the trial gave, and the scores of every test example, by "DEPTH-clean" and "DEPTH-noisy"; kept in `work`."""
-        asked = json.dumps([asdict(trial), asdict(self.job), seed, self.source.sha256()], default=str, sort_keys=True)
+        """What the trial gave, and the scores of every test example, by "DEPTH-clean" and
+        "DEPTH-noisy"; kept in `work`."""
+        asked = json.dumps(
+            [asdict(trial), asdict(self.job), seed, self.source.sha256()],
+            default=str,
+            sort_keys=True,
+        )
         mark = hashlib.sha256(asked.encode()).hexdigest()[:12]
         path = self.work / f"{name}-seed{seed}-{mark}.json"
         arrays = path.with_suffix(".npz")
@@ -179,17 +192,36 @@ class Bench:
         model = checkpoint.load_source(self.source, device=self.device, verify=False)
         recipe = replace(self.job.recipe, seed=seed, **trial.recipe)
         budget = trial.budget * recipe.epochs
-        job = replace(self.job, recipe=replace(recipe, epochs=equal_epochs(self.teacher, budget, depth=trial.depth)))
-        spent = cut_(model, trial.depth, trial.keep, job, self.source, refitted=trial.refit is True) / len(self.train)
-        recipe = replace(recipe, epochs=equal_epochs(self.teacher, budget, depth=trial.depth, prefixes=recipe.prefixes, spent=spent))
+        job = replace(
+            self.job,
+            recipe=replace(recipe, epochs=equal_epochs(self.teacher, budget, depth=trial.depth)),
+        )
+        spent = cut_(
+            model, trial.depth, trial.keep, job, self.source, refitted=trial.refit is True
+        ) / len(self.train)
+        recipe = replace(
+            recipe,
+            epochs=equal_epochs(
+                self.teacher, budget, depth=trial.depth, prefixes=recipe.prefixes, spent=spent
+            ),
+        )
         kept = list(checkpoint.structure_of(model).blocks)
         if trial.norm:
             norm_sum_(model, trial.norm)
         done = fit(
-            model, self.train, recipe, walk=walk_of(trial), teacher=self.teacher, progress=caution(model) if trial.cautious else None
+            model,
+            self.train,
+            recipe,
+            walk=walk_of(trial),
+            teacher=self.teacher,
+            progress=caution(model) if trial.cautious else None,
         )
         seconds = time.perf_counter() - started
-        alpha = [float(a) for b in stack.blocks_of(model, architecture_of(model.config)) for a in stack.current_alphas(b)]
+        alpha = [
+            float(a)
+            for b in stack.blocks_of(model, architecture_of(model.config))
+            for a in stack.current_alphas(b)
+        ]
         last = [entry["loss"] for entry in done.history[-10:]]
         row: dict[str, Any] = {
             "epochs": recipe.epochs,
@@ -236,7 +268,9 @@ def caution(model: Any) -> Callable[[dict[str, Any]], None]:
         if len(losses) < 10 or np.mean(losses[-3:]) <= np.mean(losses[-10:]):
             alpha[0] = max(0.0, alpha[0] - STEP_DOWN)
             blocks = len(stack.blocks_of(model, architecture))
-            checkpoint.set_structure_(model, checkpoint.structure_of(model).with_alpha((alpha[0],) * blocks))
+            checkpoint.set_structure_(
+                model, checkpoint.structure_of(model).with_alpha((alpha[0],) * blocks)
+            )
 
     return step
 
@@ -252,14 +286,19 @@ def norm_sum_(model: Any, norm: str) -> None:
         if norm == "last":
             output.last_hidden_state = blocks[-1].output.LayerNorm(y)
         else:
-            output.last_hidden_state = y / (1 + sum(1 - float(a) for b in blocks for a in stack.current_alphas(b)))
+            output.last_hidden_state = y / (
+                1 + sum(1 - float(a) for b in blocks for a in stack.current_alphas(b))
+            )
         return output
 
     encoder.register_forward_hook(read)
 
 
-def gains(bench: Bench, rows: dict[tuple[str, int], Any], name: str, seeds: range) -> dict[str, Any]:
-    """Per depth that was read: the mean over seeds, and how far it is above drop-last, paired over test images or sentences."""
+def gains(
+    bench: Bench, rows: dict[tuple[str, int], Any], name: str, seeds: range
+) -> dict[str, Any]:
+    """Per depth that was read: the mean over seeds, and how far it is above drop-last, paired over
+    test images or sentences."""
     found: dict[str, Any] = {}
     for key in rows[name, seeds[0]][1]:
         depth, kind = key.split("-")
@@ -271,7 +310,11 @@ def gains(bench: Bench, rows: dict[tuple[str, int], Any], name: str, seeds: rang
             continue
         difference = mine - np.mean([rows[base, s][1][key] for s in seeds], axis=0)
         low, high = interval(difference, np.ones_like(difference))
-        cell |= {f"{kind}_gain": float(difference.mean()), f"{kind}_gain_low": low, f"{kind}_gain_high": high}
+        cell |= {
+            f"{kind}_gain": float(difference.mean()),
+            f"{kind}_gain_low": low,
+            f"{kind}_gain_high": high,
+        }
     return found
 
 
@@ -285,14 +328,18 @@ def table(report: dict[str, Any]) -> str:
                 if kind in cell:
                     line += f"  {kind} {100 * cell[kind]:5.1f}"
                 if f"{kind}_gain" in cell:
-                    gain, low, high = (100 * cell[f"{kind}_gain{end}"] for end in ("", "_low", "_high"))
+                    gain, low, high = (
+                        100 * cell[f"{kind}_gain{end}"] for end in ("", "_low", "_high")
+                    )
                     line += f" ({gain:+.1f} [{low:+.1f}, {high:+.1f}])"
             lines.append(line)
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=list(TRIALS))
     parser.add_argument("--source", type=Path, required=True, help="the trained network")
     parser.add_argument("--data", required=True, help="folder with the parquet files")
@@ -307,9 +354,16 @@ def main() -> None:
         wanted = options.only.split(",")
         if unknown := [n for n in wanted if n not in trials]:
             parser.error(f"no trial {unknown[0]}; there are {', '.join(trials)}")
-        bases = {BASELINES[d] for n in wanted for d in trials[n].read or (trials[n].depth,) if d in BASELINES}
+        bases = {
+            BASELINES[d]
+            for n in wanted
+            for d in trials[n].read or (trials[n].depth,)
+            if d in BASELINES
+        }
         trials = {n: t for n, t in trials.items() if n in bases or n in wanted}
-    bench = Bench(options.name, options.source, options.data, options.work / options.name, options.device)
+    bench = Bench(
+        options.name, options.source, options.data, options.work / options.name, options.device
+    )
     seeds = range(options.seeds)
     rows: dict[tuple[str, int], Any] = {}
     for seed in seeds:

@@ -1,4 +1,5 @@
-"""Shared by all tests: no network, one thread, and one small ViT really trained on digits per session."""
+"""Shared by all tests: no network, one thread, and one small ViT really trained on digits per
+session."""
 
 from __future__ import annotations
 
@@ -6,7 +7,14 @@ import json
 import os
 from pathlib import Path
 
-os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "NO_COLOR": "1", "TOKENIZERS_PARALLELISM": "false"})
+os.environ.update(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "NO_COLOR": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+)
 
 import pytest
 import torch
@@ -44,7 +52,12 @@ def digits_vit(vit_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     from acn_compress.training.job import Job
 
     out = tmp_path_factory.mktemp("models") / "digits-vit"
-    report = finetune(vit_config, out, Job("digits", Recipe(epochs=10, batch_size=32, lr=2e-3, task_weight=1.0)), init="random")
+    report = finetune(
+        vit_config,
+        out,
+        Job("digits", Recipe(epochs=10, batch_size=32, lr=2e-3, task_weight=1.0)),
+        init="random",
+    )
     assert report["after"]["value"] > 0.5
     return out
 
@@ -63,6 +76,7 @@ def digits_acn(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def no_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the final table of a run, which exports and times every model: most of the time of a run this small."""
+    """Leaves out the final table of a run, which exports and times every model: most of the time of
+    a run this small."""
     monkeypatch.setattr("acn_compress.recipe.table.table", lambda *args, **kwargs: {})
     monkeypatch.setattr("acn_compress.recipe.table.markdown", lambda found: "")

@@ -27,7 +27,9 @@ def test_every_round_runs_every_variant_in_a_rotated_order() -> None:
 
         return call
 
-    found = interleave([variant("a", 0.1), variant("b", 0.2)], repeats=3, warmup=1, clock=lambda: now[0])
+    found = interleave(
+        [variant("a", 0.1), variant("b", 0.2)], repeats=3, warmup=1, clock=lambda: now[0]
+    )
     assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]
     assert found == [pytest.approx([0.1] * 3), pytest.approx([0.2] * 3)]
 
@@ -45,9 +47,13 @@ def test_short_calls_are_repeated_within_a_sample() -> None:
 
 def test_a_difference_beyond_noise_is_called_one_and_none_below() -> None:
     slow, fast = samples(2.0, 0.1, 0), samples(1.0, 0.1, 1)
-    assert judge(fast, slow)["verdict"].startswith("faster 1.9") and judge(slow, fast)["verdict"].startswith("slower 1.9")
+    assert judge(fast, slow)["verdict"].startswith("faster 1.9") and judge(slow, fast)[
+        "verdict"
+    ].startswith("slower 1.9")
     assert judge(samples(1.0, 0.5, 2), samples(1.0, 0.5, 3))["verdict"] == NO_DIFFERENCE
-    assert judge(samples(1.0, 0.001, 4), samples(1.02, 0.001, 5))["verdict"] == NO_DIFFERENCE  # real, but too small to matter
+    assert (
+        judge(samples(1.0, 0.001, 4), samples(1.02, 0.001, 5))["verdict"] == NO_DIFFERENCE
+    )  # real, but too small to matter
 
 
 def test_what_other_work_on_the_machine_adds_is_not_called_a_difference() -> None:
@@ -63,12 +69,24 @@ def test_models_are_timed_side_by_side_with_their_sizes(digits_vit: Path, tmp_pa
     truncate(digits_vit, tmp_path / "cut", depth=1)
     report = benchmark([digits_vit, tmp_path / "cut"], repeats=5)
     rows = {(Path(r["source"]).name, r["backend"]): r for r in report["rows"]}
-    assert list(rows) == [("digits-vit", "torch"), ("digits-vit", "onnx"), ("cut", "torch"), ("cut", "onnx")]
+    assert list(rows) == [
+        ("digits-vit", "torch"),
+        ("digits-vit", "onnx"),
+        ("cut", "torch"),
+        ("cut", "onnx"),
+    ]
     for backend in ("torch", "onnx"):
         whole, cut = rows["digits-vit", backend], rows["cut", backend]
         assert whole["ratio"] == 1 and whole["verdict"] == "the measure of the others"
-        assert cut["parameters"] < whole["parameters"] and cut["flops"] < whole["flops"] and cut["bytes"] < whole["bytes"]
-        assert 0 < cut["min"] <= cut["q1"] <= cut["median"] <= cut["q3"] and cut["ratio_low"] <= cut["ratio"] <= cut["ratio_high"]
+        assert (
+            cut["parameters"] < whole["parameters"]
+            and cut["flops"] < whole["flops"]
+            and cut["bytes"] < whole["bytes"]
+        )
+        assert (
+            0 < cut["min"] <= cut["q1"] <= cut["median"] <= cut["q3"]
+            and cut["ratio_low"] <= cut["ratio"] <= cut["ratio_high"]
+        )
     assert report["busy"] >= 1 and report["machine"]["torch"]
 
 

@@ -58,12 +58,16 @@ def test_synaptic_intelligence_costs_nothing_at_its_anchor_and_something_beyond(
     with torch.no_grad():
         parameters[0] += 0.2
     # importance 0.1 / (0.1^2 + 0.1) of each weight, moved by 0.2
-    assert float(memory.penalty().detach()) == pytest.approx(parameters[0].numel() * 0.1 / 0.11 * 0.04, rel=1e-4)
+    assert float(memory.penalty().detach()) == pytest.approx(
+        parameters[0].numel() * 0.1 / 0.11 * 0.04, rel=1e-4
+    )
 
 
 def test_an_exit_is_the_first_depth_that_is_sure() -> None:
     entropy = torch.tensor([[0.9, 0.2], [0.5, 0.9], [0.1, 0.9]])
-    found = Answers(entropy, torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), outside=0.0, block=1.0).exit_at(0.7)
+    found = Answers(
+        entropy, torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), outside=0.0, block=1.0
+    ).exit_at(0.7)
     assert found["mean_depth"] == 1.5
     assert found["accuracy"] == 1.0
     assert found["speedup"] == 2.0
@@ -75,17 +79,25 @@ def test_a_claim_is_measured_written_and_kept_beside_others(lab: Lab, tmp_path: 
     entries = claims.run(lab, "tiny", ["4"], out)
     assert [e.number for e in entries] == ["4", "11"]
     report = json.loads(out.read_text())
-    assert report["scale"]["name"] == "tiny" and len(report["entries"][1]["figures"]["acn"][0]["end"]["ratio"]) == 3
+    assert (
+        report["scale"]["name"] == "tiny"
+        and len(report["entries"][1]["figures"]["acn"][0]["end"]["ratio"]) == 3
+    )
     assert markdown(entries).count("\n") == 3
 
 
 def test_the_table_names_claim_and_verdict() -> None:
-    assert "| 4b | c | t | o | s | `--only 4b` | no |" in markdown([Entry("4b", "c", "t", "o", "s", "no")])
+    assert "| 4b | c | t | o | s | `--only 4b` | no |" in markdown(
+        [Entry("4b", "c", "t", "o", "s", "no")]
+    )
 
 
 def test_the_page_shows_the_figures_of_the_results() -> None:
     root = Path(__file__).parents[1]
     report = json.loads((root / "benchmarks" / "results" / "claims.json").read_text())
-    entries = [Entry(**{k: v for k, v in e.items() if k not in {"command", "seconds"}}) for e in report["entries"]]
+    entries = [
+        Entry(**{k: v for k, v in e.items() if k not in {"command", "seconds"}})
+        for e in report["entries"]
+    ]
     assert [e.number for e in entries] == list(claims.CLAIMS)
     assert markdown(entries) in (root / "docs" / "claims.md").read_text()

@@ -1,4 +1,5 @@
-"""The commands as a stranger meets them: what they print, exit codes, and what they say to garbage."""
+"""The commands as a stranger meets them: what they print, exit codes, and what they say to
+garbage."""
 
 from __future__ import annotations
 
@@ -94,10 +95,26 @@ def test_json_prints_one_object_and_nothing_else(digits_acn: Path, tmp_path: Pat
 
 
 def test_the_chain_prints_what_to_do_next(digits_vit: Path, tmp_path: Path) -> None:
-    result = invoke("convert", digits_vit, tmp_path / "acn", "--data", "digits", "--epochs", 0.2, "--batch-size", 32)
-    assert result.exit_code == 0 and f"next: acn-compress profile {tmp_path / 'acn'}" in result.stdout
+    result = invoke(
+        "convert",
+        digits_vit,
+        tmp_path / "acn",
+        "--data",
+        "digits",
+        "--epochs",
+        0.2,
+        "--batch-size",
+        32,
+    )
+    assert (
+        result.exit_code == 0 and f"next: acn-compress profile {tmp_path / 'acn'}" in result.stdout
+    )
     result = invoke("profile", tmp_path / "acn", "--data", "digits", "--max-drop", 0.9)
-    assert result.exit_code == 0 and "cutoff: 1 of 3 blocks" in result.stdout and "next: acn-compress truncate" in result.stdout
+    assert (
+        result.exit_code == 0
+        and "cutoff: 1 of 3 blocks" in result.stdout
+        and "next: acn-compress truncate" in result.stdout
+    )
     result = invoke("truncate", tmp_path / "acn", tmp_path / "cut", "--max-drop", 0.9)
     assert result.exit_code == 0 and "smallest depth whose drop is at most 0.9" in result.stdout
 
@@ -107,10 +124,24 @@ def test_commands_are_their_functions(digits_vit: Path, tmp_path: Path) -> None:
 
     convert(digits_vit, tmp_path / "function", "digits", epochs=0.2, batch_size=32, seed=3)
     assert (
-        invoke("convert", digits_vit, tmp_path / "command", "--data", "digits", "--epochs", 0.2, "--batch-size", 32, "--seed", 3).exit_code
+        invoke(
+            "convert",
+            digits_vit,
+            tmp_path / "command",
+            "--data",
+            "digits",
+            "--epochs",
+            0.2,
+            "--batch-size",
+            32,
+            "--seed",
+            3,
+        ).exit_code
         == 0
     )
-    assert (tmp_path / "function/model.safetensors").read_bytes() == (tmp_path / "command/model.safetensors").read_bytes()
+    assert (tmp_path / "function/model.safetensors").read_bytes() == (
+        tmp_path / "command/model.safetensors"
+    ).read_bytes()
 
 
 # what people feed it
@@ -120,7 +151,14 @@ def test_not_a_checkpoint(digits_vit: Path, tmp_path: Path) -> None:
     fails("no such file or directory", "inspect", tmp_path / "nothing")
     fails(f"Did you mean {digits_vit}?", "inspect", str(digits_vit) + "x")
     (tmp_path / "empty").mkdir()
-    fails("not a model directory: no config.json (found: nothing)", "truncate", tmp_path / "empty", tmp_path / "out", "--depth", 1)
+    fails(
+        "not a model directory: no config.json (found: nothing)",
+        "truncate",
+        tmp_path / "empty",
+        tmp_path / "out",
+        "--depth",
+        1,
+    )
     fails("as a Hugging Face Hub id it cannot be had either", "inspect", "someone/no-such-model")
     broken = tmp_path / "broken"
     shutil.copytree(digits_vit, broken)
@@ -136,13 +174,27 @@ def test_damaged_weights(digits_vit: Path, tmp_path: Path) -> None:
     shutil.copytree(digits_vit, cut)
     weights = cut / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    fails("the safetensors file is damaged or cut short", "truncate", cut, tmp_path / "out", "--depth", 1)
+    fails(
+        "the safetensors file is damaged or cut short",
+        "truncate",
+        cut,
+        tmp_path / "out",
+        "--depth",
+        1,
+    )
     weights.unlink()
     fails("no weights: expected model.safetensors", "truncate", cut, tmp_path / "out", "--depth", 1)
     config = json.loads((digits_vit / "config.json").read_text())
     shutil.copyfile(digits_vit / "model.safetensors", weights)
     (cut / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
-    fails("tensors the model needs, but the file lacks", "truncate", cut, tmp_path / "out", "--depth", 1)
+    fails(
+        "tensors the model needs, but the file lacks",
+        "truncate",
+        cut,
+        tmp_path / "out",
+        "--depth",
+        1,
+    )
     (cut / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
     fails("tensors have no place in the model", "truncate", cut, tmp_path / "out", "--depth", 1)
     (cut / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
@@ -169,14 +221,33 @@ def test_a_legacy_file_of_plain_tensors_is_read(digits_vit: Path, tmp_path: Path
     from acn_compress.checkpoint import load as checkpoint
 
     model = checkpoint.load(digits_vit)
-    torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "old.pth")
-    result = invoke("truncate", tmp_path / "old.pth", tmp_path / "out", "--depth", 2, "--config", digits_vit)
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}},
+        tmp_path / "old.pth",
+    )
+    result = invoke(
+        "truncate", tmp_path / "old.pth", tmp_path / "out", "--depth", 2, "--config", digits_vit
+    )
     assert result.exit_code == 0, result.stderr
     fails(
-        "a weight file says nothing about its architecture. Pass --config", "truncate", tmp_path / "old.pth", tmp_path / "o2", "--depth", 2
+        "a weight file says nothing about its architecture. Pass --config",
+        "truncate",
+        tmp_path / "old.pth",
+        tmp_path / "o2",
+        "--depth",
+        2,
     )
     (tmp_path / "junk.pth").write_bytes(b"not a checkpoint at all")
-    fails("not a PyTorch checkpoint", "truncate", tmp_path / "junk.pth", tmp_path / "o3", "--depth", 2, "--config", digits_vit)
+    fails(
+        "not a PyTorch checkpoint",
+        "truncate",
+        tmp_path / "junk.pth",
+        tmp_path / "o3",
+        "--depth",
+        2,
+        "--config",
+        digits_vit,
+    )
 
 
 def test_an_unknown_architecture_lists_the_known(tmp_path: Path) -> None:
@@ -205,11 +276,35 @@ def test_data_that_does_not_fit(digits_vit: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("picture,kind\n1,2\n")
     out = tmp_path / "out"
-    fails("no column holds the labels. Present: picture, kind. Name it with --label-column", "convert", digits_vit, out, "--data", table)
-    fails("has no column 'klass'. Present: picture, kind", "convert", digits_vit, out, "--data", table, "--label-column", "klass")
+    fails(
+        "no column holds the labels. Present: picture, kind. Name it with --label-column",
+        "convert",
+        digits_vit,
+        out,
+        "--data",
+        table,
+    )
+    fails(
+        "has no column 'klass'. Present: picture, kind",
+        "convert",
+        digits_vit,
+        out,
+        "--data",
+        table,
+        "--label-column",
+        "klass",
+    )
     fails("no such file or folder", "evaluate", digits_vit, "--data", tmp_path / "nothing.parquet")
     fails("no such split. Present: train, test", "evaluate", digits_vit, "--data", "digits:dev")
-    fails("noise 'fog:1' is not known. Expected gaussian:SD", "evaluate", digits_vit, "--data", "digits", "--noise", "fog:1")
+    fails(
+        "noise 'fog:1' is not known. Expected gaussian:SD",
+        "evaluate",
+        digits_vit,
+        "--data",
+        "digits",
+        "--noise",
+        "fog:1",
+    )
     assert not out.exists()
 
 
@@ -217,10 +312,39 @@ def test_output_that_would_do_damage(digits_acn: Path, tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "thesis.tex").write_text("years of work")
-    fails("exists and is not empty. Choose another, or pass --overwrite", "truncate", digits_acn, taken, "--depth", 1)
-    fails("overlap. A step never writes into its source", "truncate", digits_acn, digits_acn / "inside", "--depth", 1)
-    fails("overlap. A step never writes into its source", "truncate", digits_acn, digits_acn.parent, "--depth", 1, "--overwrite")
-    fails("is a file, expected a directory", "truncate", digits_acn, taken / "thesis.tex", "--depth", 1)
+    fails(
+        "exists and is not empty. Choose another, or pass --overwrite",
+        "truncate",
+        digits_acn,
+        taken,
+        "--depth",
+        1,
+    )
+    fails(
+        "overlap. A step never writes into its source",
+        "truncate",
+        digits_acn,
+        digits_acn / "inside",
+        "--depth",
+        1,
+    )
+    fails(
+        "overlap. A step never writes into its source",
+        "truncate",
+        digits_acn,
+        digits_acn.parent,
+        "--depth",
+        1,
+        "--overwrite",
+    )
+    fails(
+        "is a file, expected a directory",
+        "truncate",
+        digits_acn,
+        taken / "thesis.tex",
+        "--depth",
+        1,
+    )
     assert (taken / "thesis.tex").read_text() == "years of work" and len(list(taken.iterdir())) == 1
     assert invoke("truncate", digits_acn, taken, "--depth", 1, "--overwrite").exit_code == 0
     assert not (taken / "thesis.tex").exists() and (taken / "model.safetensors").exists()
@@ -229,7 +353,8 @@ def test_output_that_would_do_damage(digits_acn: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing(digits_acn: Path, tmp_path: Path) -> None:
-    """The real thing: the process may not write files above 20 kB; the system refuses, as it does on a full disk."""
+    """The real thing: the process may not write files above 20 kB; the system refuses, as it does
+    on a full disk."""
     code = "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     code += f"sys.argv = ['acn-compress', 'truncate', {str(digits_acn)!r}, {str(tmp_path / 'out')!r}, '--depth', '2']\n"
     code += "from acn_compress.cli.app import main\nmain()"
@@ -239,28 +364,59 @@ def test_a_full_disk_leaves_nothing(digits_acn: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_space_and_no_permission_are_told_apart(digits_acn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_and_no_permission_are_told_apart(
+    digits_acn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import errno
 
     from acn_compress.checkpoint import load as checkpoint
 
-    for number, text in ((errno.ENOSPC, "no space left on the device"), (errno.EACCES, "no permission to write there")):
+    for number, text in (
+        (errno.ENOSPC, "no space left on the device"),
+        (errno.EACCES, "no permission to write there"),
+    ):
 
         def refuse(*arguments: Any, number: int = number) -> None:
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(checkpoint, "save", refuse)
-        fails(f"{text}. Nothing was written.", "truncate", digits_acn, tmp_path / "out", "--depth", 2)
+        fails(
+            f"{text}. Nothing was written.", "truncate", digits_acn, tmp_path / "out", "--depth", 2
+        )
         assert list(tmp_path.iterdir()) == []
 
 
 def test_sparsity_that_cannot_be(digits_acn: Path, tmp_path: Path) -> None:
     for value in (1.0, -0.1, 2):
-        fails("expected a share in [0, 1)", "prune", digits_acn, tmp_path / "out", "--target-sparsity", value)
+        fails(
+            "expected a share in [0, 1)",
+            "prune",
+            digits_acn,
+            tmp_path / "out",
+            "--target-sparsity",
+            value,
+        )
     fails("0.999", "prune", digits_acn, tmp_path / "out", "--target-sparsity", 0.999)
-    fails("epochs is 2: recovery training needs --data", "prune", digits_acn, tmp_path / "out", "--target-sparsity", 0.2, "--epochs", 2)
+    fails(
+        "epochs is 2: recovery training needs --data",
+        "prune",
+        digits_acn,
+        tmp_path / "out",
+        "--target-sparsity",
+        0.2,
+        "--epochs",
+        2,
+    )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_device_that_is_not_there(digits_acn: Path) -> None:
-    fails("device 'tpu9' cannot be used here", "evaluate", digits_acn, "--data", "digits", "--device", "tpu9")
+    fails(
+        "device 'tpu9' cannot be used here",
+        "evaluate",
+        digits_acn,
+        "--data",
+        "digits",
+        "--device",
+        "tpu9",
+    )

@@ -24,15 +24,25 @@ def test_a_budget_buys_the_same_operations_at_every_depth(digits_vit: Path) -> N
     by_hand = 2 * tokens * (4 * width * width + 2 * width * mlp) + 4 * tokens * tokens * width
     assert block == pytest.approx(by_hand)
     for depth in (1, 2, 3):
-        spent = equal_epochs(model, 2.0, depth=depth) * training_flops(model, depth=depth, teacher_depth=3)
+        spent = equal_epochs(model, 2.0, depth=depth) * training_flops(
+            model, depth=depth, teacher_depth=3
+        )
         assert spent == pytest.approx(2.0 * (4 * outside + 4 * 3 * block))
     assert equal_epochs(model, 2.0, depth=3) == pytest.approx(2.0)
-    assert equal_epochs(model, 2.0, depth=3, prefixes=2) < equal_epochs(model, 2.0, depth=3, prefixes=1) < 2.0
+    assert (
+        equal_epochs(model, 2.0, depth=3, prefixes=2)
+        < equal_epochs(model, 2.0, depth=3, prefixes=1)
+        < 2.0
+    )
 
 
 def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path: Path) -> None:
-    report = compare(digits_vit, JOB, depths=(1, 2), out=tmp_path / "c", seeds=1, noise="gaussian:0.3")
-    assert {(r["route"], r["depth"]) for r in report["table"]} == {(r, d) for r in ROUTES for d in (1, 2)}
+    report = compare(
+        digits_vit, JOB, depths=(1, 2), out=tmp_path / "c", seeds=1, noise="gaussian:0.3"
+    )
+    assert {(r["route"], r["depth"]) for r in report["table"]} == {
+        (r, d) for r in ROUTES for d in (1, 2)
+    }
     for row in report["table"]:
         assert 0 <= row["clean"] <= 1 and 0 <= row["noisy"] <= 1
         assert ("clean_gain" in row) == (row["route"] != "drop-last")
@@ -49,9 +59,14 @@ def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path:
     def runs(seeds: int, job: Job = JOB) -> int:
         trained: list[int] = []
         compare(
-            digits_vit, job, depths=(1,), out=tmp_path / "c", seeds=seeds, routes=("drop-last", "acn-cut-first"),
+            digits_vit,
+            job,
+            depths=(1,),
+            out=tmp_path / "c",
+            seeds=seeds,
+            routes=("drop-last", "acn-cut-first"),
             progress=lambda info: trained.append(1) if info["step"] == info["steps"] else None,
-        )  # fmt: skip
+        )
         return len(trained)
 
     assert runs(1) == 2 and runs(1) == 0 and runs(2) == 2

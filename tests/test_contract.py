@@ -1,4 +1,5 @@
-"""The laws, over every model class in `tiny.py`: whoever adds an architecture learns here whether it is right."""
+"""The laws, over every model class in `tiny.py`: whoever adds an architecture learns here whether
+it is right."""
 
 from __future__ import annotations
 
@@ -27,10 +28,23 @@ from acn_compress.steps.truncate import truncate_checked_
 
 NAMES = sorted(MODELS)
 ONE_PER_FAMILY = [n for n in NAMES if "-" not in n]
-FORMS = [(1.0, "block"), (0.4, "block"), (0.0, "block"), (0.3, "branch"), (0.0, "branch"), (0.3, "plain"), (0.0, "plain")]
+FORMS = [
+    (1.0, "block"),
+    (0.4, "block"),
+    (0.0, "block"),
+    (0.3, "branch"),
+    (0.0, "branch"),
+    (0.3, "plain"),
+    (0.0, "plain"),
+]
 forms = pytest.mark.parametrize(("alpha", "layer"), FORMS)
-# files know the form as data: every family in every form, and the further heads and variants in two of them
-FILED = [(name, *form) for name in NAMES for form in (FORMS if name in ONE_PER_FAMILY else [(0.0, "block"), (0.3, "branch")])]
+# files know the form as data: every family in every form, and the further heads and variants in two
+# of them
+FILED = [
+    (name, *form)
+    for name in NAMES
+    for form in (FORMS if name in ONE_PER_FAMILY else [(0.0, "block"), (0.3, "branch")])
+]
 filed = pytest.mark.parametrize(("name", "alpha", "layer"), FILED)
 models = pytest.mark.parametrize("name", NAMES)
 families = pytest.mark.parametrize("name", ONE_PER_FAMILY)
@@ -55,23 +69,36 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def written_out(model: Any, x: Tensor, calls: list[Call], alpha: float, layer: str) -> Tensor:
-    """y_L by the definition: x_0 + sum F_i, with h_i = alpha h_{i-1} + F_i. No shortcut, no use of form.py.
+    """y_L by the definition: x_0 + sum F_i, with h_i = alpha h_{i-1} + F_i. No shortcut, no use of
+    form.py.
 
     `calls` has what the model's loop passes to each block beside the stream.
     """
     architecture = architecture_of(model.config)
     h = y = x
-    for block, (arguments, keywords) in zip(stack.blocks_of(model, architecture), calls, strict=True):
+    for block, (arguments, keywords) in zip(
+        stack.blocks_of(model, architecture), calls, strict=True
+    ):
         branches = architecture.branches(block, *arguments, **keywords)
         inner = alpha if layer == "plain" else 1.0
         groups = [[b] for b in branches] if layer == "branch" else [list(branches)]
         for group in groups:
-            if group[0].norm is None:  # F is what the branches add, each reading the stream inside the block
+            if (
+                group[0].norm is None
+            ):  # F is what the branches add, each reading the stream inside the block
                 read, added = h, []
                 for number, branch in enumerate(group):
                     added.append(branch.f(read))
-                    read = (inner * h if layer == "plain" else h) + sum(added) if number + 1 < len(group) else read
-                out = alpha * h + added[-1] + (alpha if layer == "plain" else 1.0) * sum(added[:-1], torch.zeros(()))
+                    read = (
+                        (inner * h if layer == "plain" else h) + sum(added)
+                        if number + 1 < len(group)
+                        else read
+                    )
+                out = (
+                    alpha * h
+                    + added[-1]
+                    + (alpha if layer == "plain" else 1.0) * sum(added[:-1], torch.zeros(()))
+                )
             else:
                 out = h
                 for number, branch in enumerate(group):
@@ -102,7 +129,9 @@ def test_the_stack_is_the_written_out_loop(name: str, alpha: float, layer: str) 
 
 
 @filed
-def test_saved_and_loaded_it_is_the_same_bit_for_bit(name: str, alpha: float, layer: str, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_is_the_same_bit_for_bit(
+    name: str, alpha: float, layer: str, tmp_path: Path
+) -> None:
     model = tiny(name, alpha, layer)
     again = checkpoint.load(saved(model, tmp_path / "m"))
     assert checkpoint.structure_of(again) == checkpoint.structure_of(model)
@@ -119,7 +148,8 @@ def test_transformers_itself_loads_it_after_import(name: str, tmp_path: Path) ->
     auto = next(
         getattr(transformers, a)
         for a in checkpoint.TASKS.values()
-        if type(model) in _classes(getattr(transformers, a)._model_mapping.get(type(model.config), ()))
+        if type(model)
+        in _classes(getattr(transformers, a)._model_mapping.get(type(model.config), ()))
     )
     again = auto.from_pretrained(tmp_path / "m").eval()
     inputs = checkpoint.example_inputs(model, batch=3)
@@ -131,7 +161,9 @@ def _classes(found: Any) -> tuple[Any, ...]:
 
 
 @filed
-def test_cutting_is_reading_out_at_that_depth(name: str, alpha: float, layer: str, tmp_path: Path) -> None:
+def test_cutting_is_reading_out_at_that_depth(
+    name: str, alpha: float, layer: str, tmp_path: Path
+) -> None:
     model = tiny(name, alpha, layer)
     whole = copy.deepcopy(model)
     inputs = checkpoint.example_inputs(model, batch=3)
@@ -147,12 +179,16 @@ def test_cutting_is_reading_out_at_that_depth(name: str, alpha: float, layer: st
     again = checkpoint.load(saved(model, tmp_path / "m"))
     assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
     assert len(stack.blocks_of(again, architecture_of(again.config))) == 2
-    assert checkpoint.structure_of(again).blocks == (0, 1) and checkpoint.parameters(again) < checkpoint.parameters(whole)
+    assert checkpoint.structure_of(again).blocks == (0, 1) and checkpoint.parameters(
+        again
+    ) < checkpoint.parameters(whole)
 
 
 @models
 @pytest.mark.parametrize("alpha", [1.0, 0.0])
-def test_pruned_truncated_saved_and_loaded_it_is_still_the_same(name: str, alpha: float, tmp_path: Path) -> None:
+def test_pruned_truncated_saved_and_loaded_it_is_still_the_same(
+    name: str, alpha: float, tmp_path: Path
+) -> None:
     model = tiny(name, alpha)
     report = prune_(model, 0.4)  # asserts cut == masked itself
     assert 0 < report["achieved"] <= 0.4
@@ -172,8 +208,12 @@ def test_gradients_reach_every_parameter(name: str, alpha: float, layer: str) ->
     checkpoint.first_output(model(**checkpoint.example_inputs(model))).square().mean().backward()
     own = plain(name).train()
     checkpoint.first_output(own(**checkpoint.example_inputs(model))).square().mean().backward()
-    without = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-    assert without == {n for n, p in own.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    without = {
+        n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    }
+    assert without == {
+        n for n, p in own.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    }
 
 
 @families
@@ -193,7 +233,9 @@ def test_gradient_checkpointing_changes_no_gradient_or_is_refused(name: str) -> 
         if on:
             model.activation_checkpointing_enable({"use_reentrant": False})
         torch.manual_seed(0)
-        checkpoint.first_output(model(**checkpoint.example_inputs(model))).square().mean().backward()
+        checkpoint.first_output(
+            model(**checkpoint.example_inputs(model))
+        ).square().mean().backward()
         found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     for key in found[0]:
@@ -206,12 +248,18 @@ def test_half_precision_stays_what_it_is(name: str, dtype: torch.dtype, tmp_path
     saved(tiny(name, 0.0).to(dtype), tmp_path / "m")
     again = checkpoint.load(tmp_path / "m")
     assert {p.dtype for p in again.parameters()} == {dtype} and again.dtype == dtype
-    assert find_source(tmp_path / "m").bytes() < 0.8 * sum(4 * p.numel() for p in again.parameters())
+    assert find_source(tmp_path / "m").bytes() < 0.8 * sum(
+        4 * p.numel() for p in again.parameters()
+    )
     exact = outputs(tiny(name, 0.0))
-    assert float((outputs(again).float() - exact).abs().max()) < 0.1 * max(1.0, float(exact.abs().max()))
+    assert float((outputs(again).float() - exact).abs().max()) < 0.1 * max(
+        1.0, float(exact.abs().max())
+    )
 
 
-@pytest.mark.parametrize(("name", "alpha"), list(zip(ONE_PER_FAMILY, itertools.cycle([0.0, 0.3, 1.0]), strict=False)))
+@pytest.mark.parametrize(
+    ("name", "alpha"), list(zip(ONE_PER_FAMILY, itertools.cycle([0.0, 0.3, 1.0]), strict=False))
+)
 def test_torch_export_and_compile_give_the_same(name: str, alpha: float) -> None:
     model = tiny(name, alpha)
     model.config.use_cache = False  # a cache is no output of an exported graph
@@ -219,16 +267,29 @@ def test_torch_export_and_compile_give_the_same(name: str, alpha: float) -> None
     expected = outputs(model, **inputs)
     with torch.no_grad():
         exported = torch.export.export(model, (), dict(inputs), strict=False).module()
-        torch.testing.assert_close(checkpoint.first_output(exported(**inputs)), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            checkpoint.first_output(exported(**inputs)), expected, rtol=0, atol=1e-5
+        )
         compiled = torch.compile(model, backend="aot_eager")
-        torch.testing.assert_close(checkpoint.first_output(compiled(**inputs)), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            checkpoint.first_output(compiled(**inputs)), expected, rtol=0, atol=1e-5
+        )
 
 
-# what an ONNX file is written from: one form each, so that all forms, cuts and widths are met across the families
-ONNX_FORMS = [(0.0, "block"), (0.3, "block"), (0.0, "branch"), (0.0, "plain"), (0.4, "plain"), (1.0, "block")]
+# what an ONNX file is written from: one form each, so that all forms, cuts and widths are met
+# across the families
+ONNX_FORMS = [
+    (0.0, "block"),
+    (0.3, "block"),
+    (0.0, "branch"),
+    (0.0, "plain"),
+    (0.4, "plain"),
+    (1.0, "block"),
+]
 
 
-# one head of each family, and the heads with outputs of their own; the others differ in nothing ONNX sees and are slow
+# one head of each family, and the heads with outputs of their own; the others differ in nothing
+# ONNX sees and are slow
 ALWAYS = {*ONE_PER_FAMILY, "bert-answers", "bert-features", "deit-teacher", "llama-tied"}
 ONNX_CASES = [
     pytest.param(name, form, marks=[] if name in ALWAYS else [pytest.mark.slow])
@@ -242,26 +303,40 @@ def test_onnx_equals_torch(name: str, form: tuple[float, str], tmp_path: Path) -
     prune_(model, 0.3)
     truncate_checked_(model, 2)
     source = find_source(saved(model, tmp_path / "m"))
-    report = write_onnx(checkpoint.load_source(source), tmp_path / "model.onnx", source)  # compares in ONNX Runtime itself
-    assert report["max_difference"] <= 1e-4 and report["agreement"] == 1.0 and len(report["compared"]) >= 4
+    report = write_onnx(
+        checkpoint.load_source(source), tmp_path / "model.onnx", source
+    )  # compares in ONNX Runtime itself
+    assert (
+        report["max_difference"] <= 1e-4
+        and report["agreement"] == 1.0
+        and len(report["compared"]) >= 4
+    )
 
 
 # families that only differ from another in what ONNX does not see of a weight's type, and are slow
 ALIKE = {"distilbert", "electra", "roberta", "mistral", "qwen2", "qwen3", "deit", "registers"}
 HALF_CASES = [
     pytest.param(name, dtype, marks=[pytest.mark.slow] if name in ALIKE else [])
-    for name, dtype in zip(ONE_PER_FAMILY, itertools.cycle([torch.bfloat16, torch.float16]), strict=False)
+    for name, dtype in zip(
+        ONE_PER_FAMILY, itertools.cycle([torch.bfloat16, torch.float16]), strict=False
+    )
 ]
 
 
 @pytest.mark.parametrize(("name", "dtype"), HALF_CASES)
-def test_onnx_keeps_half_precision_weights_and_computes_in_float32(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_onnx_keeps_half_precision_weights_and_computes_in_float32(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
     model = tiny(name, 0.3).to(dtype)
     prune_(model, 0.3)
     source = find_source(saved(model, tmp_path / "m"))
     report = write_onnx(checkpoint.load_source(source), tmp_path / "model.onnx", source)
     assert report["max_difference"] <= 1e-4
-    assert report["parameter_bytes"] < 2.3 * checkpoint.parameters(model) + 4096  # norms and the like are in float32
+    assert (
+        report["parameter_bytes"] < 2.3 * checkpoint.parameters(model) + 4096
+    )  # norms and the like are in float32
     running, inputs = session(tmp_path / "model.onnx"), inputs_for(model.float(), 3, 12, 0)
     found = running.run(report["outputs"][:1], {k: inputs[k].numpy() for k in report["inputs"]})[0]
-    torch.testing.assert_close(torch.from_numpy(found), outputs(model, **inputs), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        torch.from_numpy(found), outputs(model, **inputs), rtol=1e-4, atol=1e-4
+    )

@@ -1,4 +1,5 @@
-"""Training: the walk of alpha, distillation, resuming, repeating; from a checkpoint and from scratch."""
+"""Training: the walk of alpha, distillation, resuming, repeating; from a checkpoint and from
+scratch."""
 
 from __future__ import annotations
 
@@ -50,10 +51,19 @@ def test_conversion_keeps_what_the_network_knows(digits_vit: Path, digits_acn: P
 def test_alpha_walks_during_training_and_is_stored(digits_vit: Path, tmp_path: Path) -> None:
     seen: list[float] = []
     report = convert(
-        digits_vit, tmp_path / "out", "digits", alpha_end=0.25, epochs=0.5, batch_size=32, progress=lambda info: seen.append(info["alpha"])
+        digits_vit,
+        tmp_path / "out",
+        "digits",
+        alpha_end=0.25,
+        epochs=0.5,
+        batch_size=32,
+        progress=lambda info: seen.append(info["alpha"]),
     )
     assert seen[0] > 0.9 and seen[-1] == 0.25 and seen == sorted(seen, reverse=True)
-    assert _structure(tmp_path / "out").alpha == (0.25,) * 3 and report["structure"]["form"] == "hybrid"
+    assert (
+        _structure(tmp_path / "out").alpha == (0.25,) * 3
+        and report["structure"]["form"] == "hybrid"
+    )
 
 
 @pytest.mark.parametrize("layer", ["branch", "plain"])
@@ -73,7 +83,9 @@ def test_learned_alphas_move_and_end_as_plain_numbers(digits_vit: Path, tmp_path
     assert not [k for k in model.state_dict() if "learned" in k]
 
 
-def test_a_pull_takes_alpha_down_and_a_stronger_one_further(digits_vit: Path, tmp_path: Path) -> None:
+def test_a_pull_takes_alpha_down_and_a_stronger_one_further(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     means = []
     for name, pull in (("weak", 0.01), ("strong", 10.0)):
         convert(digits_vit, tmp_path / name, "digits", pull=pull, epochs=1, batch_size=32)
@@ -87,7 +99,9 @@ def test_a_pull_takes_alpha_down_and_a_stronger_one_further(digits_vit: Path, tm
         convert(digits_vit, tmp_path / "x", "digits", pull=0.1, learned=True, epochs=1)
 
 
-def test_matching_hidden_states_brings_them_closer_whatever_their_scale(digits_vit: Path, tmp_path: Path) -> None:
+def test_matching_hidden_states_brings_them_closer_whatever_their_scale(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     y = torch.randn(2, 3, 8)
     assert float(apart(3 * y + 1, y, None)) < 1e-6 < float(apart(torch.randn(2, 3, 8), y, None))
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
@@ -96,9 +110,21 @@ def test_matching_hidden_states_brings_them_closer_whatever_their_scale(digits_v
 
     def distances(**options: Any) -> list[float]:
         out = tmp_path / str(len(options))
-        convert(digits_vit, out, "digits", depth=2, keep="even", epochs=1, batch_size=32, lr=1e-3, **options)
+        convert(
+            digits_vit,
+            out,
+            "digits",
+            depth=2,
+            keep="even",
+            epochs=1,
+            batch_size=32,
+            lr=1e-3,
+            **options,
+        )
         teacher, student = checkpoint.load(digits_vit), checkpoint.load(out)
-        given = {"pixel_values": torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))}
+        given = {
+            "pixel_values": torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        }
         found = []
         for model in (student, teacher):
             with torch.no_grad(), stack.recording(model, architecture_of(model.config)) as prefixes:
@@ -109,7 +135,10 @@ def test_matching_hidden_states_brings_them_closer_whatever_their_scale(digits_v
 
     for matched, free in zip(distances(hidden_weight=3.0), distances(), strict=True):
         assert matched < 0.9 * free
-    with pytest.raises(ConfigError, match="hidden_weight is 1, which needs a teacher of the same width, but there is none"):
+    with pytest.raises(
+        ConfigError,
+        match="hidden_weight is 1, which needs a teacher of the same width, but there is none",
+    ):
         finetune(digits_vit, tmp_path / "x", "digits", epochs=0.1, hidden_weight=1.0)
 
 
@@ -119,16 +148,35 @@ def test_chosen_prefix_depths_are_what_is_trained(digits_vit: Path, tmp_path: Pa
         depths: list[dict[str, float]] = profile(tmp_path / name, data="digits")["depths"]
         return depths[1]["loss"]
 
-    assert loss_at_depth_1("chosen", prefix_loss=3.0, prefix_depths=(1,)) < 0.95 * loss_at_depth_1("none")
-    with pytest.raises(ConfigError, match=r"prefix_depths has 3, but the model has 3 blocks. Choose depths from 1 to 2"):
-        convert(digits_vit, tmp_path / "x", "digits", epochs=0.1, prefix_loss=1.0, prefix_depths=(3,))
-    with pytest.raises(ConfigError, match=r"prefix_depths is \(1,\), expected none while prefix_loss is 0"):
+    assert loss_at_depth_1("chosen", prefix_loss=3.0, prefix_depths=(1,)) < 0.95 * loss_at_depth_1(
+        "none"
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"prefix_depths has 3, but the model has 3 blocks. Choose depths from 1 to 2",
+    ):
+        convert(
+            digits_vit, tmp_path / "x", "digits", epochs=0.1, prefix_loss=1.0, prefix_depths=(3,)
+        )
+    with pytest.raises(
+        ConfigError, match=r"prefix_depths is \(1,\), expected none while prefix_loss is 0"
+    ):
         convert(digits_vit, tmp_path / "x", "digits", epochs=0.1, prefix_depths=(1,))
 
 
-def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(digits_vit: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        convert(digits_vit, tmp_path / name, "digits", epochs=0.3, batch_size=32, seed=seed, prefix_loss=1.0)
+        convert(
+            digits_vit,
+            tmp_path / name,
+            "digits",
+            epochs=0.3,
+            batch_size=32,
+            seed=seed,
+            prefix_loss=1.0,
+        )
     assert _hash(tmp_path / "a") == _hash(tmp_path / "b") != _hash(tmp_path / "c")
 
 
@@ -150,7 +198,9 @@ def test_interrupted_training_goes_on_to_the_same_weights(digits_vit: Path, tmp_
 
 
 @pytest.mark.parametrize("how", [{"learned": True}, {"pull": 0.5}])
-def test_interrupted_trained_alphas_go_on_too(how: dict[str, Any], digits_vit: Path, tmp_path: Path) -> None:
+def test_interrupted_trained_alphas_go_on_too(
+    how: dict[str, Any], digits_vit: Path, tmp_path: Path
+) -> None:
     job = Job("digits", Recipe(epochs=0.5, batch_size=32, lr=2e-3))
     convert(digits_vit, tmp_path / "straight", job, **how)
 
@@ -172,14 +222,24 @@ def test_resume_without_a_checkpoint_says_so(digits_vit: Path, tmp_path: Path) -
 
 
 def test_an_acn_can_be_trained_from_scratch(vit_config: Path, tmp_path: Path) -> None:
-    report = finetune(vit_config, tmp_path / "out", "digits", init="random", alpha=0.0, epochs=0.3, batch_size=32)
+    report = finetune(
+        vit_config, tmp_path / "out", "digits", init="random", alpha=0.0, epochs=0.3, batch_size=32
+    )
     assert report["structure"]["form"] == "acn" and report["source"] is None
     assert (tmp_path / "out" / "preprocessor_config.json").is_file()
     assert checkpoint.load(tmp_path / "out").config.id2label[3] == "3"
 
 
 def test_finetuning_a_cut_network_keeps_its_form(digits_acn: Path, tmp_path: Path) -> None:
-    report = finetune(digits_acn, tmp_path / "out", "digits", depth=2, teacher=digits_acn, epochs=0.2, batch_size=32)
+    report = finetune(
+        digits_acn,
+        tmp_path / "out",
+        "digits",
+        depth=2,
+        teacher=digits_acn,
+        epochs=0.2,
+        batch_size=32,
+    )
     structure = _structure(tmp_path / "out")
     assert structure.form == "acn" and structure.blocks == (0, 1) and structure.source_blocks == 3
     assert {"before", "after", "drop"} <= set(report)
@@ -207,7 +267,9 @@ def test_gradient_checkpointing_gives_the_same_weights(digits_acn: Path, tmp_pat
         ({"augment": "mixup"}, "augment 'mixup' is not known. Expected crop or flip-crop"),
     ],
 )
-def test_options_that_cannot_be_meant(digits_vit: Path, tmp_path: Path, options: dict[str, Any], text: str) -> None:
+def test_options_that_cannot_be_meant(
+    digits_vit: Path, tmp_path: Path, options: dict[str, Any], text: str
+) -> None:
     with pytest.raises((ConfigError, DataError), match=text):
         convert(digits_vit, tmp_path / "out", "digits", **options)
     assert not (tmp_path / "out").exists()

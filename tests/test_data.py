@@ -1,4 +1,5 @@
-"""Data in every shape people have it: the same examples from a parquet file, a folder of images, a csv of paths, a json table."""
+"""Data in every shape people have it: the same examples from a parquet file, a folder of images, a
+csv of paths, a json table."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def digits(count: int = 20) -> tuple[list[np.ndarray[Any, Any]], list[int]]:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    return [np.round(i * 255 / 16).astype("uint8") for i in data.images[:count]], [int(t) for t in data.target[:count]]
+    return [np.round(i * 255 / 16).astype("uint8") for i in data.images[:count]], [
+        int(t) for t in data.target[:count]
+    ]
 
 
 def png(pixels: np.ndarray[Any, Any]) -> bytes:
@@ -49,7 +52,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             (folder / split / str(label) / f"{number:02}.png").write_bytes(png(image))
         (files / f"{number:02}.png").write_bytes(png(image))
     rows = {"image": [{"bytes": png(i), "path": None} for i in images], "label": labels}
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)}
+    )
     table = datasets.Dataset.from_dict(rows, features=features)
     table.to_parquet(root / "test.parquet")
     shards = root / "shards"
@@ -57,12 +62,22 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for split in ("train", "validation"):
         table.to_parquet(shards / f"{split}-00000-of-00001.parquet")
     paths = [str(files / f"{n:02}.png") for n in range(len(labels))]
-    (root / "table.csv").write_text("image,label\n" + "".join(f"{p},{t}\n" for p, t in zip(paths, labels, strict=True)))
-    (root / "table.jsonl").write_text("".join(json.dumps({"image": p, "label": str(t)}) + "\n" for p, t in zip(paths, labels, strict=True)))
+    (root / "table.csv").write_text(
+        "image,label\n" + "".join(f"{p},{t}\n" for p, t in zip(paths, labels, strict=True))
+    )
+    (root / "table.jsonl").write_text(
+        "".join(
+            json.dumps({"image": p, "label": str(t)}) + "\n"
+            for p, t in zip(paths, labels, strict=True)
+        )
+    )
     return {
-        "parquet": str(root / "test.parquet"), "folder": f"{folder}:test", "shards": f"{shards}:validation",
-        "csv": str(root / "table.csv"), "jsonl": str(root / "table.jsonl"),
-    }  # fmt: skip
+        "parquet": str(root / "test.parquet"),
+        "folder": f"{folder}:test",
+        "shards": f"{shards}:validation",
+        "csv": str(root / "table.csv"),
+        "jsonl": str(root / "table.jsonl"),
+    }
 
 
 def prepared(spec: str, model: Any, source: Any, role: str = "eval") -> dict[str, torch.Tensor]:
@@ -71,7 +86,9 @@ def prepared(spec: str, model: Any, source: Any, role: str = "eval") -> dict[str
 
 
 @pytest.mark.parametrize("shape", ["folder", "shards", "csv", "jsonl"])
-def test_the_same_examples_come_out_of_every_shape(shape: str, places: dict[str, str], digits_vit: Path) -> None:
+def test_the_same_examples_come_out_of_every_shape(
+    shape: str, places: dict[str, str], digits_vit: Path
+) -> None:
     model, source = checkpoint.load(digits_vit), find_source(digits_vit)
     expected, found = (prepared(places[s], model, source) for s in ("parquet", shape))
 
@@ -91,7 +108,9 @@ def test_a_split_is_found_by_its_name(places: dict[str, str], digits_vit: Path) 
     assert not has_eval_split(places["parquet"]) and not has_eval_split("digits:train")
 
 
-def test_labels_are_matched_by_name_and_not_by_number(places: dict[str, str], digits_vit: Path, tmp_path: Path) -> None:
+def test_labels_are_matched_by_name_and_not_by_number(
+    places: dict[str, str], digits_vit: Path, tmp_path: Path
+) -> None:
     model, source = checkpoint.load(digits_vit), find_source(digits_vit)
     table = datasets.load_dataset("parquet", data_files=places["parquet"])["train"]
     turned = table.cast_column("label", datasets.ClassLabel(names=NAMES))
@@ -99,18 +118,36 @@ def test_labels_are_matched_by_name_and_not_by_number(places: dict[str, str], di
     features["label"] = datasets.ClassLabel(names=NAMES[::-1])
     turned = turned.map(lambda row: {"label": 9 - row["label"]}, features=features)
     turned.to_parquet(tmp_path / "turned.parquet")
-    a, b = (prepared(s, model, source) for s in (places["parquet"], str(tmp_path / "turned.parquet")))
+    a, b = (
+        prepared(s, model, source) for s in (places["parquet"], str(tmp_path / "turned.parquet"))
+    )
     assert torch.equal(a["labels"], b["labels"])
 
 
-def test_what_is_wrong_with_data_is_told(places: dict[str, str], digits_vit: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_with_data_is_told(
+    places: dict[str, str], digits_vit: Path, tmp_path: Path
+) -> None:
     table = datasets.load_dataset("parquet", data_files=places["parquet"])["train"]
     few = table.filter(lambda row: row["label"] < 3).cast_column("label", datasets.Value("int64"))
-    few.cast_column("label", datasets.ClassLabel(names=["a", "b", "c"])).to_parquet(tmp_path / "few.parquet")
-    fails("has 3 labels (a, b, c), but the model has 10 (0, 1, 2, 3, ...)", "evaluate", digits_vit, "--data", tmp_path / "few.parquet")
+    few.cast_column("label", datasets.ClassLabel(names=["a", "b", "c"])).to_parquet(
+        tmp_path / "few.parquet"
+    )
+    fails(
+        "has 3 labels (a, b, c), but the model has 10 (0, 1, 2, 3, ...)",
+        "evaluate",
+        digits_vit,
+        "--data",
+        tmp_path / "few.parquet",
+    )
     many = few.map(lambda row: {"label": row["label"] + 50})
     many.to_parquet(tmp_path / "many.parquet")
-    fails("labels run from 50 to 52, but the model has 10 classes (0 to 9)", "evaluate", digits_vit, "--data", tmp_path / "many.parquet")
+    fails(
+        "labels run from 50 to 52, but the model has 10 classes (0 to 9)",
+        "evaluate",
+        digits_vit,
+        "--data",
+        tmp_path / "many.parquet",
+    )
     table.select([]).to_parquet(tmp_path / "none.parquet")
     fails("is empty", "evaluate", digits_vit, "--data", tmp_path / "none.parquet")
     (tmp_path / "blank.csv").write_text("")
@@ -120,10 +157,24 @@ def test_what_is_wrong_with_data_is_told(places: dict[str, str], digits_vit: Pat
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really")
     fails("cannot be read", "evaluate", digits_vit, "--data", tmp_path / "bad.parquet")
     (tmp_path / "data.xlsx").write_bytes(b"PK")
-    fails("files of type '.xlsx' are not read. Expected .parquet", "evaluate", digits_vit, "--data", tmp_path / "data.xlsx")
-    broken = datasets.Dataset.from_dict({"image": [{"bytes": b"no image", "path": None}], "label": [1]})
+    fails(
+        "files of type '.xlsx' are not read. Expected .parquet",
+        "evaluate",
+        digits_vit,
+        "--data",
+        tmp_path / "data.xlsx",
+    )
+    broken = datasets.Dataset.from_dict(
+        {"image": [{"bytes": b"no image", "path": None}], "label": [1]}
+    )
     broken.cast_column("image", datasets.Image()).to_parquet(tmp_path / "broken.parquet")
-    fails("row 0 of column 'image' is not an image", "evaluate", digits_vit, "--data", tmp_path / "broken.parquet")
+    fails(
+        "row 0 of column 'image' is not an image",
+        "evaluate",
+        digits_vit,
+        "--data",
+        tmp_path / "broken.parquet",
+    )
 
 
 def test_columns_can_be_named(places: dict[str, str], digits_vit: Path, tmp_path: Path) -> None:
@@ -131,7 +182,10 @@ def test_columns_can_be_named(places: dict[str, str], digits_vit: Path, tmp_path
     table.rename_columns({"image": "scan", "label": "digit"}).to_parquet(tmp_path / "named.parquet")
     model, source = checkpoint.load(digits_vit), find_source(digits_vit)
     columns = Columns(image="scan", label="digit")
-    assert len(load_data(str(tmp_path / "named.parquet"), model, source, role="eval", columns=columns)) == 20
+    assert (
+        len(load_data(str(tmp_path / "named.parquet"), model, source, role="eval", columns=columns))
+        == 20
+    )
 
 
 def test_noise_is_what_it_says_and_the_same_for_every_model() -> None:
@@ -144,5 +198,7 @@ def test_noise_is_what_it_says_and_the_same_for_every_model() -> None:
     assert float((salted != 0.5).float().mean()) == pytest.approx(0.1, rel=0.15)
     assert set(salted.unique().tolist()) == {0.0, 0.5, 1.0}
     for text in ("gaussian", "gaussian:-1", "salt-pepper:2", "snow:0.1"):
-        with pytest.raises(DataError, match=r"is not known\. Expected gaussian:SD or salt-pepper:SHARE"):
+        with pytest.raises(
+            DataError, match=r"is not known\. Expected gaussian:SD or salt-pepper:SHARE"
+        ):
             Noise.parse(text)

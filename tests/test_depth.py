@@ -25,11 +25,20 @@ def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn
     for depth in (1, 2, 3):
         model = checkpoint.load(digits_acn)
         checkpoint.truncate_(model, depth)
-        found = summary(measure(model, load_data("digits", model, find_source(digits_acn), role="eval")), "image-classification")
+        found = summary(
+            measure(model, load_data("digits", model, find_source(digits_acn), role="eval")),
+            "image-classification",
+        )
         row = stored["depths"][depth]
-        assert (row["value"], row["low"], row["high"]) == pytest.approx((found["value"], found["low"], found["high"]), abs=1e-6)
+        assert (row["value"], row["low"], row["high"]) == pytest.approx(
+            (found["value"], found["low"], found["high"]), abs=1e-6
+        )
         assert row["loss"] == pytest.approx(found["loss"], abs=1e-5)
-    assert stored["depths"][3]["agreement"] == 1 and stored["depths"][3]["kl"] == 0 and stored["depths"][3]["drop"] == 0
+    assert (
+        stored["depths"][3]["agreement"] == 1
+        and stored["depths"][3]["kl"] == 0
+        and stored["depths"][3]["drop"] == 0
+    )
     assert stored["weights_sha256"] == find_source(digits_acn).sha256()
 
 
@@ -51,11 +60,16 @@ def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
     data = load_data("digits", model, find_source(digits_vit), role="eval")
     found = profile_model(model, data, extras=("influence", "cka", "leave-one-out", "taylor"))
     blocks, full = found["blocks"], found["full"]
-    assert blocks[-1]["cka"] == pytest.approx(1, abs=1e-6) and all(0 <= b["cka"] <= 1 + 1e-9 for b in blocks)
+    assert blocks[-1]["cka"] == pytest.approx(1, abs=1e-6) and all(
+        0 <= b["cka"] <= 1 + 1e-9 for b in blocks
+    )
     assert all(b["influence"] >= 0 and 0 <= b["angle"] <= 1 for b in blocks)
     # leaving the last block out is reading out one depth earlier
-    assert blocks[-1]["leave_one_out"] == pytest.approx(found["depths"][-2]["loss"] - full["loss"], abs=1e-5)
-    # the Taylor estimate is the slope of the loss along the gate: compare with a finite difference at the last block
+    assert blocks[-1]["leave_one_out"] == pytest.approx(
+        found["depths"][-2]["loss"] - full["loss"], abs=1e-5
+    )
+    # the Taylor estimate is the slope of the loss along the gate: compare with a finite difference
+    # at the last block
     from acn_compress.architectures import architecture_of
     from acn_compress.network import stack
 
@@ -64,8 +78,13 @@ def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
         with stack.gating(model, architecture_of(model.config)) as gates, torch.no_grad():
             gates[-1] = value
             losses.append(summary(measure(model, data), data.task)["loss"])
-    assert blocks[-1]["taylor"] == pytest.approx(-(losses[1] - losses[0]) / 0.02, rel=0.05, abs=1e-4)
-    with pytest.raises(ConfigError, match=r"'importance' is not a measure. Known: influence, cka, leave-one-out, taylor"):
+    assert blocks[-1]["taylor"] == pytest.approx(
+        -(losses[1] - losses[0]) / 0.02, rel=0.05, abs=1e-4
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"'importance' is not a measure. Known: influence, cka, leave-one-out, taylor",
+    ):
         profile_model(model, data, extras=("importance",))
 
 
@@ -81,7 +100,9 @@ def test_the_cutoff_is_decided_on_the_upper_end_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize("form", ["digits_vit", "digits_acn"])
-def test_truncating_is_exact_and_removes_the_modules(form: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_truncating_is_exact_and_removes_the_modules(
+    form: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     source: Path = request.getfixturevalue(form)
     report = truncate(source, tmp_path / "cut", depth=2)
     model, cut = checkpoint.load(source), checkpoint.load(tmp_path / "cut")
@@ -90,16 +111,22 @@ def test_truncating_is_exact_and_removes_the_modules(form: str, request: pytest.
     checkpoint.truncate_(model, 2)
     inputs = checkpoint.example_inputs(cut, batch=3, seed=5)
     assert torch.equal(model(**inputs).logits, cut(**inputs).logits)
-    assert (tmp_path / "cut" / "model.safetensors").stat().st_size < (source / "model.safetensors").stat().st_size
+    assert (tmp_path / "cut" / "model.safetensors").stat().st_size < (
+        source / "model.safetensors"
+    ).stat().st_size
     assert ("plain baseline" in report.get("note", "")) == (form == "digits_vit")
 
 
 def test_full_depth_truncation_changes_nothing(digits_acn: Path, tmp_path: Path) -> None:
     truncate(digits_acn, tmp_path / "same", depth=3)
-    assert (tmp_path / "same" / "model.safetensors").read_bytes() == (digits_acn / "model.safetensors").read_bytes()
+    assert (tmp_path / "same" / "model.safetensors").read_bytes() == (
+        digits_acn / "model.safetensors"
+    ).read_bytes()
 
 
-def test_max_drop_takes_the_profile_or_the_data_and_they_agree(digits_acn: Path, tmp_path: Path) -> None:
+def test_max_drop_takes_the_profile_or_the_data_and_they_agree(
+    digits_acn: Path, tmp_path: Path
+) -> None:
     stored = truncate(digits_acn, tmp_path / "a", max_drop=0.9)
     measured = truncate(digits_acn, tmp_path / "b", max_drop=0.9, data="digits")
     assert stored["depth"] == measured["depth"] == 1
@@ -108,10 +135,14 @@ def test_max_drop_takes_the_profile_or_the_data_and_they_agree(digits_acn: Path,
     )
 
 
-def test_a_profile_of_other_weights_is_refused(digits_acn: Path, digits_vit: Path, tmp_path: Path) -> None:
+def test_a_profile_of_other_weights_is_refused(
+    digits_acn: Path, digits_vit: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     shutil.copytree(digits_vit, other)
-    with pytest.raises(ConfigError, match=r"has no profile. Pass --data, or run: acn-compress profile"):
+    with pytest.raises(
+        ConfigError, match=r"has no profile. Pass --data, or run: acn-compress profile"
+    ):
         truncate(other, tmp_path / "out", max_drop=0.1)
     shutil.copyfile(digits_acn / "profile.json", other / "profile.json")
     with pytest.raises(ModelDirError, match="is a profile of other weights"):
@@ -121,7 +152,9 @@ def test_a_profile_of_other_weights_is_refused(digits_acn: Path, digits_vit: Pat
 
 def test_depths_that_cannot_be(digits_acn: Path, tmp_path: Path) -> None:
     for depth in (0, 4, -1):
-        with pytest.raises(ConfigError, match=rf"depth is {depth}, but .* has 3 blocks. Choose 1 to 3"):
+        with pytest.raises(
+            ConfigError, match=rf"depth is {depth}, but .* has 3 blocks. Choose 1 to 3"
+        ):
             truncate(digits_acn, tmp_path / "out", depth=depth)
     with pytest.raises(ConfigError, match="either a depth or max_drop"):
         truncate(digits_acn, tmp_path / "out", depth=1, max_drop=0.1)
@@ -132,6 +165,8 @@ def test_depths_that_cannot_be(digits_acn: Path, tmp_path: Path) -> None:
 
 def test_profiling_a_directory_that_cannot_be_written(digits_vit: Path, tmp_path: Path) -> None:
     report = profile(digits_vit, data="digits", to=tmp_path / "elsewhere", limit=64)
-    assert (tmp_path / "elsewhere" / "profile.png").stat().st_size > 10_000 and report["full"]["examples"] == 64
+    assert (tmp_path / "elsewhere" / "profile.png").stat().st_size > 10_000 and report["full"][
+        "examples"
+    ] == 64
     with pytest.raises(ConfigError, match="max_drop is -1, expected 0 or more"):
         profile(digits_vit, data="digits", max_drop=-1, to=tmp_path / "elsewhere")

@@ -1,4 +1,5 @@
-"""Early exit: it leaves where the readouts say, what lies behind does not run, and the ONNX file does the same."""
+"""Early exit: it leaves where the readouts say, what lies behind does not run, and the ONNX file
+does the same."""
 
 from __future__ import annotations
 
@@ -37,18 +38,34 @@ from acn_compress.onnx.write import inputs_for, session
 from acn_compress.steps.evaluate import evaluate
 from acn_compress.steps.export import export
 
-# every family with a classifier: pre- and post-norm, pooled, at the last token, timm's sequence of blocks, two heads
+# every family with a classifier: pre- and post-norm, pooled, at the last token, timm's sequence of
+# blocks, two heads
 CLASSIFIERS = [
-    "bert", "deit", "deit-teacher", "deit3", "dinov2", "distilbert", "electra", "gpt2-classification", "mixer", "registers", "roberta",
-    "timmvit", "timmvit-average", "vit",
-]  # fmt: skip
+    "bert",
+    "deit",
+    "deit-teacher",
+    "deit3",
+    "dinov2",
+    "distilbert",
+    "electra",
+    "gpt2-classification",
+    "mixer",
+    "registers",
+    "roberta",
+    "timmvit",
+    "timmvit-average",
+    "vit",
+]
 FORMS = [(0.0, "block"), (0.3, "block"), (1.0, "block"), (0.3, "branch"), (0.0, "plain")]
 NEVER, AT_ONCE = -1.0, 100.0
-cases = pytest.mark.parametrize(("name", "form"), [(n, FORMS[i % len(FORMS)]) for i, n in enumerate(CLASSIFIERS)])
+cases = pytest.mark.parametrize(
+    ("name", "form"), [(n, FORMS[i % len(FORMS)]) for i, n in enumerate(CLASSIFIERS)]
+)
 
 
 def spread(model: Any) -> Any:
-    """The model with a head so sharp that the entropies of its depths differ by more than rounding."""
+    """The model with a head so sharp that the entropies of its depths differ by more than
+    rounding."""
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if any(part in key for part in ("classifier", "score", "head", "fc_norm", "out_proj")):
@@ -71,7 +88,9 @@ class Count:
         blocks = stack.blocks_of(model, architecture_of(model.config))
         self.calls = [0] * len(blocks)
         for i, block in enumerate(blocks):
-            block.register_forward_hook(lambda *_, i=i: self.calls.__setitem__(i, self.calls[i] + 1))
+            block.register_forward_hook(
+                lambda *_, i=i: self.calls.__setitem__(i, self.calls[i] + 1)
+            )
 
     def taken(self) -> list[int]:
         calls, self.calls[:] = list(self.calls), [0] * len(self.calls)
@@ -79,7 +98,9 @@ class Count:
 
 
 @cases
-def test_each_example_leaves_where_its_readouts_say_and_nothing_behind_runs(name: str, form: tuple[float, str]) -> None:
+def test_each_example_leaves_where_its_readouts_say_and_nothing_behind_runs(
+    name: str, form: tuple[float, str]
+) -> None:
     model = spread(tiny(name, *form))
     run, count, seen = EarlyExit(model, NEVER), Count(model), set()
     for seed in range(3):
@@ -101,14 +122,18 @@ def test_each_example_leaves_where_its_readouts_say_and_nothing_behind_runs(name
 
 
 @cases
-def test_who_never_leaves_gets_the_whole_network_bit_for_bit(name: str, form: tuple[float, str]) -> None:
+def test_who_never_leaves_gets_the_whole_network_bit_for_bit(
+    name: str, form: tuple[float, str]
+) -> None:
     model = tiny(name, *form)
     inputs = inputs_for(model, 3, 9, 0)
     result, depth = EarlyExit(model, NEVER)(inputs)
     assert depth == 3 and torch.equal(result.logits, outputs(model, **inputs))
     result, depth = EarlyExit(model, AT_ONCE)(inputs)
     assert depth == 1 and not torch.equal(result.logits, outputs(model, **inputs))
-    assert torch.equal(outputs(model, **inputs), outputs(model, **inputs))  # nothing of it is left in the model
+    assert torch.equal(
+        outputs(model, **inputs), outputs(model, **inputs)
+    )  # nothing of it is left in the model
 
 
 def test_a_batch_leaves_when_all_of_it_is_sure() -> None:
@@ -116,7 +141,9 @@ def test_a_batch_leaves_when_all_of_it_is_sure() -> None:
     inputs = checkpoint.example_inputs(model, batch=4)
     least_sure = entropy(readouts(model, inputs)).amax(1).tolist()
     for threshold in (e + 1e-4 for e in least_sure[:2]):
-        assert EarlyExit(model, threshold)(inputs)[1] == next(k for k, e in enumerate([*least_sure[:2], NEVER], 1) if e <= threshold)
+        assert EarlyExit(model, threshold)(inputs)[1] == next(
+            k for k, e in enumerate([*least_sure[:2], NEVER], 1) if e <= threshold
+        )
 
 
 def test_a_compiled_readout_is_one_of_its_shapes_not_of_its_values() -> None:
@@ -154,12 +181,25 @@ def test_evaluate_reports_what_leaving_costs_and_saves(digits_acn: Path) -> None
     full = evaluate(digits_acn, data="digits")["result"]
     report = json.loads(json.dumps(evaluate(digits_acn, data="digits", exit_entropy=1.0, limit=40)))
     found, depths = report["exit"], [row["share"] for row in report["exit"]["depths"]]
-    assert sum(depths) == pytest.approx(1) and found["mean_depth"] == pytest.approx(np.dot(depths, [1, 2, 3]))
-    assert 1 < found["mean_depth"] < 3 and found["flops"]["speedup"] == pytest.approx(found["flops"]["full"] / found["flops"]["early"])
-    assert found["result"]["low"] <= found["result"]["value"] <= found["result"]["high"] and found["result"]["examples"] == 40
-    assert found["drop"]["drop"] == pytest.approx(report["result"]["value"] - found["result"]["value"])
+    assert sum(depths) == pytest.approx(1) and found["mean_depth"] == pytest.approx(
+        np.dot(depths, [1, 2, 3])
+    )
+    assert 1 < found["mean_depth"] < 3 and found["flops"]["speedup"] == pytest.approx(
+        found["flops"]["full"] / found["flops"]["early"]
+    )
+    assert (
+        found["result"]["low"] <= found["result"]["value"] <= found["result"]["high"]
+        and found["result"]["examples"] == 40
+    )
+    assert found["drop"]["drop"] == pytest.approx(
+        report["result"]["value"] - found["result"]["value"]
+    )
     seconds = found["seconds"]
-    assert 0 < seconds["low"] <= seconds["speedup"] <= seconds["high"] and seconds["examples"] == 40 and seconds["early"] > 0
+    assert (
+        0 < seconds["low"] <= seconds["speedup"] <= seconds["high"]
+        and seconds["examples"] == 40
+        and seconds["early"] > 0
+    )
     scores, at = measure_exits(model, data, NEVER)
     assert set(at) == {3} and scores.value == full["value"]
     assert np.array_equal(scores.loss, measure(model, data).loss)
@@ -176,7 +216,9 @@ def test_the_command_prints_it(digits_acn: Path) -> None:
     ("name", "form"),
     [
         ("mixer", (1.0, "block")),
-        pytest.param("bert", (0.3, "branch"), marks=pytest.mark.slow),  # tracing a text model takes its time
+        pytest.param(
+            "bert", (0.3, "branch"), marks=pytest.mark.slow
+        ),  # tracing a text model takes its time
         pytest.param("gpt2-classification", (0.0, "block"), marks=pytest.mark.slow),
     ],
 )
@@ -186,63 +228,109 @@ def test_the_onnx_file_leaves_where_torch_does(
     model = spread(tiny(name, *form))
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
     report = export(tmp_path / "m", tmp_path / "onnx", exit_entropy=AT_ONCE)
-    assert report["outputs"] == ["logits", "exit_depth"] and len(report["exit_depths"]) > 1 and report["exit_entropy"] == AT_ONCE
+    assert (
+        report["outputs"] == ["logits", "exit_depth"]
+        and len(report["exit_depths"]) > 1
+        and report["exit_entropy"] == AT_ONCE
+    )
     console.show(report)
     said = " ".join(capsys.readouterr().out.split())
-    assert f"next: acn-compress evaluate {tmp_path / 'm'} --data D --exit-entropy {AT_ONCE:g}" in said
+    assert (
+        f"next: acn-compress evaluate {tmp_path / 'm'} --data D --exit-entropy {AT_ONCE:g}" in said
+    )
     file = tmp_path / "onnx" / "model.onnx"
     products = per_level(file)  # what lies behind an exit is in the branch that is not taken
     assert len(products) == 3 and products[0] == products[1] == products[2] > 0
     running = session(file)
-    assert [i.name for i in running.get_inputs()] == report["inputs"]  # the threshold need not be given
+    assert [i.name for i in running.get_inputs()] == report[
+        "inputs"
+    ]  # the threshold need not be given
     run = EarlyExit(model, NEVER)
     for batch in (1, 4):
         inputs = inputs_for(model, batch, 9, 40 + batch)
         feeds = {k: v.numpy() for k, v in inputs.items()}
         assert int(running.run(["exit_depth"], feeds)[0]) == 1
-        for threshold in (NEVER, *(float(e) + 1e-3 for e in entropy(readouts(model, inputs)).amax(1))):
+        for threshold in (
+            NEVER,
+            *(float(e) + 1e-3 for e in entropy(readouts(model, inputs)).amax(1)),
+        ):
             run.threshold = threshold
             result, depth = run(inputs)
-            logits, at = running.run(None, feeds | {"exit_entropy": np.asarray(threshold, dtype="float32")})
+            logits, at = running.run(
+                None, feeds | {"exit_entropy": np.asarray(threshold, dtype="float32")}
+            )
             assert at.dtype == np.int64 and at.shape == () and int(at) == depth
             np.testing.assert_allclose(logits, result.logits.numpy(), rtol=0, atol=1e-4)
 
 
 def per_level(file: Path) -> list[int]:
-    """Matrix products in the graph of a file, in the branch that is taken when it stays, in that branch's own, and so on."""
+    """Matrix products in the graph of a file, in the branch that is taken when it stays, in that
+    branch's own, and so on."""
     graph, found = onnx.load(str(file)).graph, []
     while graph is not None:
         found.append(sum(node.op_type in {"MatMul", "Gemm"} for node in graph.node))
-        choices = [{a.name: a.g for a in node.attribute} for node in graph.node if node.op_type == "If"]
+        choices = [
+            {a.name: a.g for a in node.attribute} for node in graph.node if node.op_type == "If"
+        ]
         assert len(choices) <= 1
-        assert all({node.op_type for node in c["then_branch"].node} == {"Identity", "Constant"} for c in choices)
+        assert all(
+            {node.op_type for node in c["then_branch"].node} == {"Identity", "Constant"}
+            for c in choices
+        )
         graph = choices[0]["else_branch"] if choices else None
     return found
 
 
-def test_an_onnx_file_that_leaves_elsewhere_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnx_file_that_leaves_elsewhere_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The nesting goes wrong for real here: the first exit says that it is at depth 2."""
     source = tmp_path / "m"
-    output.write(spread(tiny("mixer", 0.3)), source, source=None, step="test", options={}, report={})
+    output.write(
+        spread(tiny("mixer", 0.3)), source, source=None, step="test", options={}, report={}
+    )
     answer = onnx_exit._answer
     monkeypatch.setattr(onnx_exit, "_answer", lambda logits, depth: answer(logits, max(depth, 2)))
-    fails("the ONNX model differs from the source: exit_depth at batch 1 by", "export", source, tmp_path / "out", "--exit-entropy", 0.7)
+    fails(
+        "the ONNX model differs from the source: exit_depth at batch 1 by",
+        "export",
+        source,
+        tmp_path / "out",
+        "--exit-entropy",
+        0.7,
+    )
     assert list(tmp_path.iterdir()) == [source]
 
 
 def test_what_cannot_leave_early_is_told_why(digits_acn: Path, tmp_path: Path) -> None:
-    for name, task in (("bert-tokens", "token-classification"), ("gpt2", "causal-lm"), ("bert-features", "features")):
+    for name, task in (
+        ("bert-tokens", "token-classification"),
+        ("gpt2", "causal-lm"),
+        ("bert-features", "features"),
+    ):
         assert name in MODELS
         source = tmp_path / name
         output.write(tiny(name), source, source=None, step="test", options={}, report={})
         text = f"exit_entropy needs a classifier of images or of texts, but {source} is for {task}. Leave the option out."
         fails(text, "export", source, tmp_path / "out", "--exit-entropy", 0.7)
         fails(text, "evaluate", source, "--data", "digits", "--exit-entropy", 0.7)
-    fails("exit_entropy is nan, expected a number of nats", "evaluate", digits_acn, "--data", "digits", "--exit-entropy", "nan")
+    fails(
+        "exit_entropy is nan, expected a number of nats",
+        "evaluate",
+        digits_acn,
+        "--data",
+        "digits",
+        "--exit-entropy",
+        "nan",
+    )
     for options in ({"format": "safetensors"}, {"quantize": "int8"}):
-        with pytest.raises(ConfigError, match="exit_entropy only works with format onnx, and not with quantize"):
+        with pytest.raises(
+            ConfigError, match="exit_entropy only works with format onnx, and not with quantize"
+        ):
             export(digits_acn, tmp_path / "out", exit_entropy=0.7, **options)  # type: ignore[arg-type]
     checkpoint.truncate_(cut := checkpoint.load(digits_acn), 1)
-    with pytest.raises(UnsupportedError, match="it has 1 blocks: an ONNX file with early exit can have 2 to 30"):
+    with pytest.raises(
+        UnsupportedError, match="it has 1 blocks: an ONNX file with early exit can have 2 to 30"
+    ):
         onnx_exit.check_depth(cut, "it")
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,5 @@
-"""The files people have: shards, loose and legacy files, wrappers, the Hub's cache, half precision, tied weights."""
+"""The files people have: shards, loose and legacy files, wrappers, the Hub's cache, half precision,
+tied weights."""
 
 from __future__ import annotations
 
@@ -57,19 +58,34 @@ def test_a_sharded_directory_is_one_model(name: str, tmp_path: Path) -> None:
     model = plain(name)
     model.save_pretrained(tmp_path / "m", max_shard_size="20KB")
     shards = sorted((tmp_path / "m").glob("model-*.safetensors"))
-    assert len(shards) > 2 and find_source(tmp_path / "m").bytes() == sum(p.stat().st_size for p in shards)
+    assert len(shards) > 2 and find_source(tmp_path / "m").bytes() == sum(
+        p.stat().st_size for p in shards
+    )
     same(checkpoint.load(tmp_path / "m"), model)
     assert inspect(tmp_path / "m")["parameters"] == checkpoint.parameters(model)
     report = truncate(tmp_path / "m", tmp_path / "out", depth=2)
-    assert report["depth"] == 2 and len(blocks_of(checkpoint.load(tmp_path / "out"), architecture_of(model.config))) == 2
+    assert (
+        report["depth"] == 2
+        and len(blocks_of(checkpoint.load(tmp_path / "out"), architecture_of(model.config))) == 2
+    )
     shards[1].unlink()
-    fails(f"lists {len(shards)} shards, missing: {shards[1].name}", "truncate", tmp_path / "m", tmp_path / "o2", "--depth", 1)
+    fails(
+        f"lists {len(shards)} shards, missing: {shards[1].name}",
+        "truncate",
+        tmp_path / "m",
+        tmp_path / "o2",
+        "--depth",
+        1,
+    )
 
 
 def test_sharded_legacy_files_are_one_model(tmp_path: Path) -> None:
     model, directory = bare("llama", tmp_path)
     state = list(model.state_dict().items())
-    parts = {"pytorch_model-00001-of-00002.bin": dict(state[:9]), "pytorch_model-00002-of-00002.bin": dict(state[9:])}
+    parts = {
+        "pytorch_model-00001-of-00002.bin": dict(state[:9]),
+        "pytorch_model-00002-of-00002.bin": dict(state[9:]),
+    }
     for file, part in parts.items():
         torch.save(part, directory / file)
     index = {"metadata": {}, "weight_map": {k: file for file, part in parts.items() for k in part}}
@@ -77,7 +93,9 @@ def test_sharded_legacy_files_are_one_model(tmp_path: Path) -> None:
     same(checkpoint.load(directory), model)
 
 
-def test_large_models_are_written_in_shards_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_are_written_in_shards_and_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint, "SHARD", "20KB")
     model = tiny("qwen2", 0.3)
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
@@ -93,15 +111,21 @@ WRAPPERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model": lambda state: {"model": state, "optimizer": {"lr": 0.1}},
     "model_state_dict": lambda state: {"model_state_dict": state, "loss": 0.5},
     "module of DataParallel": lambda state: {f"module.{k}": v for k, v in state.items()},
-    "compiled in DataParallel": lambda state: {"state_dict": {f"module._orig_mod.{k}": v for k, v in state.items()}},
-    "DataParallel, compiled": lambda state: {"model": {f"_orig_mod.module.{k}": v for k, v in state.items()}},
+    "compiled in DataParallel": lambda state: {
+        "state_dict": {f"module._orig_mod.{k}": v for k, v in state.items()}
+    },
+    "DataParallel, compiled": lambda state: {
+        "model": {f"_orig_mod.module.{k}": v for k, v in state.items()}
+    },
     "parameters": lambda state: {k: torch.nn.Parameter(v) for k, v in state.items()},
 }
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("name", ["gpt2", "llama-tied"])
-def test_a_legacy_file_is_read_under_any_common_wrapper(name: str, wrapper: str, tmp_path: Path) -> None:
+def test_a_legacy_file_is_read_under_any_common_wrapper(
+    name: str, wrapper: str, tmp_path: Path
+) -> None:
     model, directory = bare(name, tmp_path / "config")
     torch.save(WRAPPERS[wrapper](model.state_dict()), tmp_path / "old.pth")
     same(checkpoint.load(tmp_path / "old.pth", config=directory), model)
@@ -110,7 +134,11 @@ def test_a_legacy_file_is_read_under_any_common_wrapper(name: str, wrapper: str,
 @pytest.mark.parametrize("name", CAUSAL)
 def test_a_single_safetensors_file_is_read_with_its_config(name: str, tmp_path: Path) -> None:
     model, directory = bare(name, tmp_path / "config")
-    state = {k: v.contiguous() for k, v in model.state_dict().items() if not (name in TIED and k.startswith("lm_head"))}
+    state = {
+        k: v.contiguous()
+        for k, v in model.state_dict().items()
+        if not (name in TIED and k.startswith("lm_head"))
+    }
     save_file(state, tmp_path / "weights.safetensors")
     for config in (directory, directory / "config.json"):
         same(checkpoint.load(tmp_path / "weights.safetensors", config=config), model)
@@ -131,7 +159,8 @@ def test_a_file_from_before_zip_archives_is_read(tmp_path: Path) -> None:
 
 
 def test_the_hubs_own_gpt2_layout_is_read(tmp_path: Path) -> None:
-    """Names without `transformer.`, no head, and the causal masks that old versions saved as weights."""
+    """Names without `transformer.`, no head, and the causal masks that old versions saved as
+    weights."""
     model, directory = bare("gpt2", tmp_path)
     state = dict(model.transformer.state_dict())
     for i in range(3):
@@ -141,7 +170,9 @@ def test_the_hubs_own_gpt2_layout_is_read(tmp_path: Path) -> None:
     same(checkpoint.load(directory), model)
     state["h.0.attn.extra"] = torch.ones(1)
     torch.save(state, directory / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"1 tensors have no place in the model: .*h\.0\.attn\.extra"):
+    with pytest.raises(
+        CheckpointError, match=r"1 tensors have no place in the model: .*h\.0\.attn\.extra"
+    ):
         checkpoint.load(directory)
 
 
@@ -162,10 +193,21 @@ def test_old_rotary_tables_are_passed_over(tmp_path: Path) -> None:
         (lambda state: torch.nn.Linear(2, 2), "this pickle needs code to load"),
     ],
 )
-def test_a_file_that_is_no_state_dict_is_refused(content: Callable[[Any], Any], text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_state_dict_is_refused(
+    content: Callable[[Any], Any], text: str, tmp_path: Path
+) -> None:
     model, directory = bare("llama", tmp_path / "config")
     torch.save(content(dict(model.state_dict())), tmp_path / "odd.pth")
-    fails(text, "truncate", tmp_path / "odd.pth", tmp_path / "out", "--depth", 1, "--config", directory)
+    fails(
+        text,
+        "truncate",
+        tmp_path / "odd.pth",
+        tmp_path / "out",
+        "--depth",
+        1,
+        "--config",
+        directory,
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -198,7 +240,9 @@ def hub(cache: Path, name: str, commits: dict[str, Any], refs: dict[str, str]) -
         (folder / "refs" / ref).write_text(commit)
 
 
-def test_a_hub_id_is_read_from_the_offline_cache_at_the_revision_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_is_read_from_the_offline_cache_at_the_revision_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
@@ -212,15 +256,26 @@ def test_a_hub_id_is_read_from_the_offline_cache_at_the_revision_asked_for(tmp_p
     report = truncate("someone/tiny@v1", tmp_path / "out", depth=1)
     assert report["source"] == "someone/tiny@v1"
     for wrong in ("someone/tiny@v2", "someone/other"):
-        with pytest.raises(ModelDirError, match=f"{wrong.partition('@')[0]}.*as a Hugging Face Hub id it cannot be had either"):
+        with pytest.raises(
+            ModelDirError,
+            match=f"{wrong.partition('@')[0]}.*as a Hugging Face Hub id it cannot be had either",
+        ):
             find_source(wrong)
 
 
 def test_the_environment_says_where_the_cache_is(tmp_path: Path) -> None:
     hub(tmp_path, "someone/tiny", {"1" * 40: plain("gpt2")}, {"main": "1" * 40})
     code = "import acn_compress; print(type(acn_compress.load('someone/tiny')).__name__)"
-    environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": "", "PYTHONPATH": ":".join(sys.path), "HF_TOKEN": "wrong"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    environment = {
+        "HF_HUB_CACHE": str(tmp_path),
+        "HF_HUB_OFFLINE": "1",
+        "PATH": "",
+        "PYTHONPATH": ":".join(sys.path),
+        "HF_TOKEN": "wrong",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
     assert done.stdout.strip() == "AcnGPT2LMHeadModel", done.stderr
 
 
@@ -230,7 +285,9 @@ def test_the_environment_says_where_the_cache_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("stated", [True, False])
 @pytest.mark.parametrize("loose", [True, False])
-def test_half_precision_is_kept_from_any_file(dtype: torch.dtype, stated: bool, loose: bool, tmp_path: Path) -> None:
+def test_half_precision_is_kept_from_any_file(
+    dtype: torch.dtype, stated: bool, loose: bool, tmp_path: Path
+) -> None:
     model = plain("llama").to(dtype)
     model.save_pretrained(tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
@@ -267,12 +324,16 @@ def test_tied_weights_are_counted_and_stored_once(name: str, alpha: float, tmp_p
 @pytest.mark.parametrize("name", TIED)
 def test_tied_weights_are_stored_once_in_onnx(name: str, tmp_path: Path) -> None:
     model = tiny(name, 0.3)
-    model.resize_token_embeddings(1000)  # the exporter folds the transpose of a matrix as small as the tiny models' into a copy
+    model.resize_token_embeddings(
+        1000
+    )  # the exporter folds the transpose of a matrix as small as the tiny models' into a copy
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
     source, once = find_source(tmp_path / "m"), checkpoint.parameters(model)
     written = write_onnx(checkpoint.load_source(source), tmp_path / "model.onnx", source)
     stored = onnx.load(str(tmp_path / "model.onnx")).graph.initializer
-    assert written["parameters"] == once <= sum(math.prod(t.dims) for t in stored) < once + 1000 * 32
+    assert (
+        written["parameters"] == once <= sum(math.prod(t.dims) for t in stored) < once + 1000 * 32
+    )
 
 
 def test_a_head_that_is_not_tied_stays_so(tmp_path: Path) -> None:

@@ -69,13 +69,17 @@ def test_alpha_zero_is_the_sum_of_every_layers_output() -> None:
         for attention, mlp in network:
             h = block(attention, mlp, h)
             y = y + h
-        torch.testing.assert_close(_prefixes(network, x, _alphas(0.0, layer), layer)[1][-1], y, rtol=0, atol=1e-14)
+        torch.testing.assert_close(
+            _prefixes(network, x, _alphas(0.0, layer), layer)[1][-1], y, rtol=0, atol=1e-14
+        )
     h = y = x
     for attention, mlp in network:
         for branch in (attention, mlp):
             h = branch.f(h)
             y = y + h
-    torch.testing.assert_close(_prefixes(network, x, _alphas(0.0, "branch"), "branch")[1][-1], y, rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        _prefixes(network, x, _alphas(0.0, "branch"), "branch")[1][-1], y, rtol=0, atol=1e-14
+    )
 
 
 def test_alpha_zero_post_norm_is_the_papers_bert() -> None:
@@ -86,10 +90,14 @@ def test_alpha_zero_post_norm_is_the_papers_bert() -> None:
         a = attention.norm(attention.f(h))
         h = mlp.norm(mlp.f(a))
         y = y + h
-    torch.testing.assert_close(_prefixes(network, x, _alphas(0.0, "plain"), "plain")[1][-1], y, rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        _prefixes(network, x, _alphas(0.0, "plain"), "plain")[1][-1], y, rtol=0, atol=1e-14
+    )
 
 
-@pytest.mark.parametrize(("layer", "post_norm"), list(itertools.product(LAYER_KINDS, (False, True))))
+@pytest.mark.parametrize(
+    ("layer", "post_norm"), list(itertools.product(LAYER_KINDS, (False, True)))
+)
 def test_every_prefix_is_the_stream_plus_what_is_held(layer: str, post_norm: bool) -> None:
     """y_k = h_k + sum (1 - alpha_i) h_{i-1} = x_0 + sum F_i, with another alpha in every layer."""
     network, x = _network(post_norm), torch.randn(3, WIDTH, dtype=torch.double)
@@ -98,8 +106,12 @@ def test_every_prefix_is_the_stream_plus_what_is_held(layer: str, post_norm: boo
     hs, ys = _prefixes(network, x, alphas, layer)
     if n == 1:
         for k in range(DEPTH + 1):
-            written = hs[k] + sum(((1 - a[0]) * hs[i] for i, a in enumerate(alphas[:k])), torch.zeros(()))
-            contributions = x + sum((hs[i + 1] - a[0] * hs[i] for i, a in enumerate(alphas[:k])), torch.zeros(()))
+            written = hs[k] + sum(
+                ((1 - a[0]) * hs[i] for i, a in enumerate(alphas[:k])), torch.zeros(())
+            )
+            contributions = x + sum(
+                (hs[i + 1] - a[0] * hs[i] for i, a in enumerate(alphas[:k])), torch.zeros(())
+            )
             torch.testing.assert_close(ys[k], written, rtol=0, atol=1e-13)
             torch.testing.assert_close(ys[k], contributions, rtol=0, atol=1e-13)
     for k in range(1, DEPTH):  # a prefix does not know what follows it

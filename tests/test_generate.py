@@ -1,4 +1,5 @@
-"""`generate` with a key/value cache says what it says without: in every form, after cutting, pruning, saving, in padded batches."""
+"""`generate` with a key/value cache says what it says without: in every form, after cutting,
+pruning, saving, in padded batches."""
 
 from __future__ import annotations
 
@@ -24,7 +25,15 @@ from acn_compress.steps.prune import prune, prune_
 from acn_compress.steps.truncate import truncate, truncate_checked_
 
 MAKERS = [n for n in sorted(MODELS) if hasattr(plain(n), "lm_head") and plain(n).can_generate()]
-FORMS = [(1.0, "block"), (0.4, "block"), (0.0, "block"), (0.3, "branch"), (0.0, "branch"), (0.3, "plain"), (0.0, "plain")]
+FORMS = [
+    (1.0, "block"),
+    (0.4, "block"),
+    (0.0, "block"),
+    (0.3, "branch"),
+    (0.0, "branch"),
+    (0.3, "plain"),
+    (0.0, "plain"),
+]
 families = pytest.mark.parametrize("name", MAKERS)
 forms = pytest.mark.parametrize(("alpha", "layer"), FORMS)
 
@@ -37,10 +46,19 @@ def prompt(lengths: tuple[int, ...] = (7, 7), seed: int = 0) -> dict[str, torch.
     return {"input_ids": ids * mask, "attention_mask": mask}
 
 
-def generated(model: Any, inputs: dict[str, torch.Tensor], **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens of a greedy continuation ([batch, 10]) and the logits they were chosen from ([10, batch, vocabulary])."""
+def generated(
+    model: Any, inputs: dict[str, torch.Tensor], **options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens of a greedy continuation ([batch, 10]) and the logits they were chosen from ([10,
+    batch, vocabulary])."""
     found = model.generate(
-        **inputs, max_new_tokens=10, min_new_tokens=10, do_sample=False, output_logits=True, return_dict_in_generate=True, **options
+        **inputs,
+        max_new_tokens=10,
+        min_new_tokens=10,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+        **options,
     )
     return found.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(found.logits)
 
@@ -55,7 +73,9 @@ def assert_the_cache_changes_nothing(model: Any, inputs: dict[str, torch.Tensor]
     mask = torch.cat((inputs["attention_mask"], torch.ones_like(tokens)), 1)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     with torch.inference_mode():
-        read = model(input_ids=whole, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        read = model(
+            input_ids=whole, attention_mask=mask, position_ids=positions, use_cache=False
+        ).logits
     torch.testing.assert_close(read[:, -11:-1].transpose(0, 1), logits, rtol=0, atol=1e-5)
 
 
@@ -86,7 +106,9 @@ def test_alpha_one_generates_what_the_original_does(name: str) -> None:
 
 @families
 @pytest.mark.parametrize(("alpha", "layer"), [(1.0, "block"), (0.3, "branch"), (0.0, "plain")])
-def test_cut_pruned_and_loaded_again_it_still_generates(name: str, alpha: float, layer: str, tmp_path: Path) -> None:
+def test_cut_pruned_and_loaded_again_it_still_generates(
+    name: str, alpha: float, layer: str, tmp_path: Path
+) -> None:
     model = tiny(name, alpha, layer)
     prune_(model, 0.4)
     assert_the_cache_changes_nothing(model, prompt((6, 3)))
@@ -113,10 +135,14 @@ def test_depth_is_told_once_everywhere(name: str) -> None:
 
 
 def test_every_block_keeps_its_own_window() -> None:
-    """Qwen's first block sees everything, the next ones five tokens: the masks of the model's loop must reach their blocks."""
+    """Qwen's first block sees everything, the next ones five tokens: the masks of the model's loop
+    must reach their blocks."""
     far, near = prompt((20,), seed=1), prompt((20,), seed=1)
     near["input_ids"][0, 0] = 3 if near["input_ids"][0, 0] != 3 else 4
-    for name, reach in (("qwen2", True), ("mistral", False)):  # mistral: three blocks of five tokens reach back 12
+    for name, reach in (
+        ("qwen2", True),
+        ("mistral", False),
+    ):  # mistral: three blocks of five tokens reach back 12
         model = tiny(name, 0.4)
         with torch.inference_mode():
             differs = not torch.equal(model(**far).logits[0, -1], model(**near).logits[0, -1])
@@ -126,13 +152,17 @@ def test_every_block_keeps_its_own_window() -> None:
 @families
 def test_beams_and_the_auto_class_work(name: str, tmp_path: Path) -> None:
     model = tiny(name, 0.3)
-    beams = [model.generate(**prompt(), max_new_tokens=6, num_beams=3, do_sample=False, use_cache=on) for on in (True, False)]
+    beams = [
+        model.generate(**prompt(), max_new_tokens=6, num_beams=3, do_sample=False, use_cache=on)
+        for on in (True, False)
+    ]
     assert torch.equal(*beams)
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m")
     assert type(again) is type(model)
     assert torch.equal(
-        again.generate(**prompt(), max_new_tokens=6, do_sample=False), model.generate(**prompt(), max_new_tokens=6, do_sample=False)
+        again.generate(**prompt(), max_new_tokens=6, do_sample=False),
+        model.generate(**prompt(), max_new_tokens=6, do_sample=False),
     )
 
 
@@ -170,25 +200,49 @@ def words() -> Any:
 
     found = Tokenizer(models.WordLevel({f"w{i}": i for i in range(64)}, unk_token="w3"))
     found.pre_tokenizer = pre_tokenizers.Whitespace()
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=found, pad_token="w0", bos_token="w1", eos_token="w2")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=found, pad_token="w0", bos_token="w1", eos_token="w2"
+    )
 
 
 def test_the_pipeline_continues_a_text(tmp_path: Path) -> None:
     model = tiny("llama", 0.3)
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={}, processor=words())
-    found = transformers.pipeline("text-generation", str(tmp_path / "m"))("w5 w6 w7", max_new_tokens=5, do_sample=False)
+    output.write(
+        model, tmp_path / "m", source=None, step="test", options={}, report={}, processor=words()
+    )
+    found = transformers.pipeline("text-generation", str(tmp_path / "m"))(
+        "w5 w6 w7", max_new_tokens=5, do_sample=False
+    )
     ids = torch.tensor([[5, 6, 7]])
-    expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)
-    assert found[0]["generated_text"].replace(" ", "") == words().decode(expected[0]).replace(" ", "")
+    expected = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False
+    )
+    assert found[0]["generated_text"].replace(" ", "") == words().decode(expected[0]).replace(
+        " ", ""
+    )
 
 
 @pytest.mark.parametrize("name", ["gpt2", "qwen2"])
 def test_a_language_model_goes_the_whole_way(name: str, tmp_path: Path) -> None:
-    """It learns to count, is converted, profiled, cut, pruned with recovery and exported; what is left generates, cached or not."""
+    """It learns to count, is converted, profiled, cut, pruned with recovery and exported; what is
+    left generates, cached or not."""
     text = tmp_path / "counting.txt"
     text.write_text("\n".join(" ".join(f"w{4 + i}" for i in range(20)) for _ in range(20)) + "\n")
-    output.write(tiny(name), tmp_path / "start", source=None, step="test", options={}, report={}, processor=words())
-    options: dict[str, Any] = {"batch_size": 8, "lr": 1e-2, "max_length": 16, "eval_data": str(text)}
+    output.write(
+        tiny(name),
+        tmp_path / "start",
+        source=None,
+        step="test",
+        options={},
+        report={},
+        processor=words(),
+    )
+    options: dict[str, Any] = {
+        "batch_size": 8,
+        "lr": 1e-2,
+        "max_length": 16,
+        "eval_data": str(text),
+    }
     learned = finetune(tmp_path / "start", tmp_path / "trained", str(text), epochs=12, **options)
     assert learned["after"]["metric"] == "token_accuracy"
     assert learned["after"]["value"] > learned["before"]["value"] + 0.3
@@ -196,7 +250,14 @@ def test_a_language_model_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     assert converted["structure"]["form"] == "acn"
     assert len(profile(tmp_path / "acn", data=str(text), max_length=16)["depths"]) == 4
     truncate(tmp_path / "acn", tmp_path / "cut", depth=2)
-    pruned = prune(tmp_path / "cut", tmp_path / "pruned", target_sparsity=0.3, data=str(text), epochs=1, **options)
+    pruned = prune(
+        tmp_path / "cut",
+        tmp_path / "pruned",
+        target_sparsity=0.3,
+        data=str(text),
+        epochs=1,
+        **options,
+    )
     assert "drop" in pruned and pruned["achieved"] <= 0.3
     assert export(tmp_path / "pruned", tmp_path / "onnx")["agreement"] == 1.0
     assert_the_cache_changes_nothing(checkpoint.load(tmp_path / "pruned"), prompt((6, 3)))

@@ -1,4 +1,5 @@
-"""Which blocks a shallower network starts from: what is compared is what is kept, the better one is taken, and choosing is paid for."""
+"""Which blocks a shallower network starts from: what is compared is what is kept, the better one is
+taken, and choosing is paid for."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def test_blocks_left_out_are_blocks_removed(name: str) -> None:
     model = tiny(name)
     with torch.no_grad(), stack.bypassing(model, architecture_of(model.config), [1]):
         without = outputs(model)
-    checkpoint.keep_blocks_(model, (0, 2), architecture_of(model.config), checkpoint.structure_of(model))
+    checkpoint.keep_blocks_(
+        model, (0, 2), architecture_of(model.config), checkpoint.structure_of(model)
+    )
     assert torch.equal(outputs(model), without)
 
 
@@ -53,7 +56,10 @@ def test_auto_spreads_the_blocks_of_a_post_norm_network_that_is_refitted() -> No
 @pytest.mark.parametrize("name", [n for n in MODELS if n.startswith(POST_NORM)])
 def test_auto_keeps_the_first_blocks_of_a_post_norm_network(name: str) -> None:
     model = tiny(name)
-    assert cut_(model, 2, "auto", JOB, None) == 0.0 and kept_of(model) == (0, 1)  # without a look at data
+    assert cut_(model, 2, "auto", JOB, None) == 0.0 and kept_of(model) == (
+        0,
+        1,
+    )  # without a look at data
 
 
 def test_evenly_spaced_blocks_have_the_first_and_the_last_among_them() -> None:
@@ -62,7 +68,9 @@ def test_evenly_spaced_blocks_have_the_first_and_the_last_among_them() -> None:
         assert cut_(model, depth, "even", JOB, None) == 0.0 and kept_of(model) == even
 
 
-def test_best_takes_out_what_changes_the_answers_least(digits_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_takes_out_what_changes_the_answers_least(
+    digits_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(initial, "DEEP", 1.0)
     source = find_source(digits_vit)
     whole = checkpoint.load_source(source)
@@ -71,9 +79,15 @@ def test_best_takes_out_what_changes_the_answers_least(digits_vit: Path, monkeyp
 
     def loss(kept: tuple[int, ...]) -> float:
         model = checkpoint.load_source(source)
-        checkpoint.keep_blocks_(model, kept, architecture_of(model.config), checkpoint.structure_of(model))
+        checkpoint.keep_blocks_(
+            model, kept, architecture_of(model.config), checkpoint.structure_of(model)
+        )
         now = outputs(model, **features(batch)) / initial.TEMPERATURE
-        return float(torch.nn.functional.kl_div(now.log_softmax(-1), answers.softmax(-1), reduction="batchmean"))
+        return float(
+            torch.nn.functional.kl_div(
+                now.log_softmax(-1), answers.softmax(-1), reduction="batchmean"
+            )
+        )
 
     pairs = {kept: loss(kept) for kept in itertools.combinations(range(3), 2)}
     assert len(set(pairs.values())) == 3
@@ -86,8 +100,13 @@ def test_best_takes_out_what_changes_the_answers_least(digits_vit: Path, monkeyp
             assert kept_of(model) == kept and (spent > 0) == (depth < 3)
 
 
-def test_auto_chooses_only_where_that_is_cheap_beside_the_training(digits_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cut_(checkpoint.load(digits_vit), 1, "auto", replace(JOB, recipe=Recipe(epochs=100)), None) == 0.0  # a third is no deep cut
+def test_auto_chooses_only_where_that_is_cheap_beside_the_training(
+    digits_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        cut_(checkpoint.load(digits_vit), 1, "auto", replace(JOB, recipe=Recipe(epochs=100)), None)
+        == 0.0
+    )  # a third is no deep cut
     monkeypatch.setattr(initial, "DEEP", 1.0)
     source = find_source(digits_vit)
     whole = checkpoint.load_source(source)
@@ -95,7 +114,9 @@ def test_auto_chooses_only_where_that_is_cheap_beside_the_training(digits_vit: P
     epoch = len(JOB.train_split(whole, source)) * training_flops(whole, depth=1, teacher_depth=3)
     for epochs, chooses in ((10.1 * spent / epoch, True), (9.9 * spent / epoch, False)):
         model = checkpoint.load_source(source)
-        assert (cut_(model, 1, "auto", replace(JOB, recipe=Recipe(epochs=epochs)), source) > 0) == chooses
+        assert (
+            cut_(model, 1, "auto", replace(JOB, recipe=Recipe(epochs=epochs)), source) > 0
+        ) == chooses
 
 
 def test_what_a_start_takes_is_paid_for(digits_vit: Path, tmp_path: Path) -> None:
@@ -104,19 +125,38 @@ def test_what_a_start_takes_is_paid_for(digits_vit: Path, tmp_path: Path) -> Non
     job = Job("digits", Recipe(epochs=3, batch_size=64), eval_limit=50)
     budget = replace(job, recipe=Recipe(epochs=equal_epochs(whole, 3, depth=2), batch_size=64))
     spent = cut_(checkpoint.load_source(source), 2, "auto", budget, source, whole, refitted=True)
-    report = compare(digits_vit, job, depths=(2,), out=tmp_path / "c", seeds=1, routes=("drop-last", "acn-cut-first"))
+    report = compare(
+        digits_vit,
+        job,
+        depths=(2,),
+        out=tmp_path / "c",
+        seeds=1,
+        routes=("drop-last", "acn-cut-first"),
+    )
     plain, chosen = (r["epochs"] for r in report["runs"])
     examples = len(job.train_split(whole, source))
-    assert (plain - chosen) * examples * training_flops(whole, depth=2, teacher_depth=3) == pytest.approx(spent, rel=0.01)
+    assert (plain - chosen) * examples * training_flops(
+        whole, depth=2, teacher_depth=3
+    ) == pytest.approx(spent, rel=0.01)
 
 
 @pytest.mark.usefixtures("no_table")
-def test_the_baseline_of_a_run_is_given_what_choosing_took(digits_vit: Path, tmp_path: Path) -> None:
+def test_the_baseline_of_a_run_is_given_what_choosing_took(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     from acn_compress.recipe.schema import Recipe as Chain
 
     def epochs(keep: str) -> float:
         steps = [{"convert": {"depth": 2, "keep": keep, "epochs": 0.5}}]
-        chain = Chain.model_validate({"source": str(digits_vit), "data": "digits", "limit": 400, "eval_limit": 50, "steps": steps})
+        chain = Chain.model_validate(
+            {
+                "source": str(digits_vit),
+                "data": "digits",
+                "limit": 400,
+                "eval_limit": 50,
+                "steps": steps,
+            }
+        )
         found = run(chain, out=tmp_path / keep)
         provenance = read_json(Path(found["baseline"]) / "provenance.json")
         assert provenance is not None

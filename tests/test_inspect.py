@@ -44,13 +44,29 @@ def test_a_plain_checkpoint_is_described(plain: Path) -> None:
     report = inspect(plain)
     model = checkpoint.load(plain)
     expected = {
-        "step": "inspect", "source": str(plain), "family": "vit", "supported": True, "why": None, "class": "ViTForImageClassification",
+        "step": "inspect",
+        "source": str(plain),
+        "family": "vit",
+        "supported": True,
+        "why": None,
+        "class": "ViTForImageClassification",
         "task": "image-classification",
-        "form": "residual", "layer": "block", "alpha": [1.0] * 3, "blocks": [0, 1, 2], "source_blocks": 3, "sparsity": 0.0,
-        "widths": [{"heads": 4, "mlp": 64}] * 3, "full_widths": {"heads": 4, "mlp": 64}, "dtype": "float32", "labels": ["cat", "dog"],
-        "input": {"modality": "image", "channels": 1, "height": 8, "width": 8}, "history": [], "profile": None,
-        "parameters": checkpoint.parameters(model), "bytes": (plain / "model.safetensors").stat().st_size,
-    }  # fmt: skip
+        "form": "residual",
+        "layer": "block",
+        "alpha": [1.0] * 3,
+        "blocks": [0, 1, 2],
+        "source_blocks": 3,
+        "sparsity": 0.0,
+        "widths": [{"heads": 4, "mlp": 64}] * 3,
+        "full_widths": {"heads": 4, "mlp": 64},
+        "dtype": "float32",
+        "labels": ["cat", "dog"],
+        "input": {"modality": "image", "channels": 1, "height": 8, "width": 8},
+        "history": [],
+        "profile": None,
+        "parameters": checkpoint.parameters(model),
+        "bytes": (plain / "model.safetensors").stat().st_size,
+    }
     assert {k: report[k] for k in expected} == expected
     assert report.keys() - expected.keys() == {"parts"}
     json.dumps(report)
@@ -61,7 +77,8 @@ def test_the_parts_add_up(plain: Path) -> None:
     assert report["parts"] == {
         "embeddings": checkpoint.parameters(model.vit.embeddings),
         "blocks": checkpoint.parameters(model.vit.layers),
-        "head": checkpoint.parameters(model.vit.layernorm) + checkpoint.parameters(model.classifier),
+        "head": checkpoint.parameters(model.vit.layernorm)
+        + checkpoint.parameters(model.classifier),
     }
     assert sum(report["parts"].values()) == report["parameters"]
 
@@ -73,16 +90,35 @@ def test_structure_and_history_of_a_compressed_model_are_told(plain: Path, tmp_p
     checkpoint.truncate_(model, 2)
     structure = checkpoint.structure_of(model)
     checkpoint.set_structure_(model, structure.with_alpha((0.0, 0.0)))
-    output.write(model, tmp_path / "c", source=modeldir.find_source(tmp_path / "b"), step="test", options={}, report={}, seed=3)
+    output.write(
+        model,
+        tmp_path / "c",
+        source=modeldir.find_source(tmp_path / "b"),
+        step="test",
+        options={},
+        report={},
+        seed=3,
+    )
     report = inspect(tmp_path / "c")
-    assert (report["family"], report["form"], report["blocks"], report["source_blocks"]) == ("vit", "acn", [0, 1], 3)
-    assert report["widths"] == list(checkpoint.structure_of(checkpoint.load(tmp_path / "c")).widths) != [report["full_widths"]] * 2
+    assert (report["family"], report["form"], report["blocks"], report["source_blocks"]) == (
+        "vit",
+        "acn",
+        [0, 1],
+        3,
+    )
+    assert (
+        report["widths"]
+        == list(checkpoint.structure_of(checkpoint.load(tmp_path / "c")).widths)
+        != [report["full_widths"]] * 2
+    )
     assert report["full_widths"] == {"heads": 4, "mlp": 64}
     assert report["sparsity"] > 0.2
     assert report["parameters"] == checkpoint.parameters(checkpoint.load(tmp_path / "c"))
     assert [(s["step"], s["source"]["name"], s["seed"]) for s in report["history"]] == [
-        ("prune", str(plain), None), ("prune", str(tmp_path / "a"), None), ("test", str(tmp_path / "b"), 3),
-    ]  # fmt: skip
+        ("prune", str(plain), None),
+        ("prune", str(tmp_path / "a"), None),
+        ("test", str(tmp_path / "b"), 3),
+    ]
 
 
 def test_weights_are_not_loaded(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +144,11 @@ def test_a_loose_weight_file_is_described_with_its_config(plain: Path, tmp_path:
     loose = tmp_path / "weights.bin"
     torch.save(checkpoint.load(plain).state_dict(), loose)
     report = inspect(loose, config=plain)
-    assert (report["class"], report["bytes"], report["dtype"]) == ("ViTForImageClassification", loose.stat().st_size, "float32")
+    assert (report["class"], report["bytes"], report["dtype"]) == (
+        "ViTForImageClassification",
+        loose.stat().st_size,
+        "float32",
+    )
     with pytest.raises(CheckpointError, match="Pass --config"):
         inspect(loose)
 
@@ -128,11 +168,16 @@ def test_a_profile_is_told_apart_from_one_of_other_weights(plain: Path) -> None:
 
 
 def test_an_unsupported_family_says_why(tmp_path: Path) -> None:
-    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], num_labels=2)
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], num_labels=2
+    )
     transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "resnet")
     report = inspect(tmp_path / "resnet")
     assert (report["family"], report["supported"], report["dtype"]) == ("resnet", False, "float32")
-    assert "is of type 'resnet', which acn-compress has no adapter for: it has stages of different width" in report["why"]
+    assert (
+        "is of type 'resnet', which acn-compress has no adapter for: it has stages of different width"
+        in report["why"]
+    )
     assert report["bytes"] == (tmp_path / "resnet" / "model.safetensors").stat().st_size
 
 

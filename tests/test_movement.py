@@ -1,4 +1,5 @@
-"""Laws of movement pruning: what the score is, which weights go and return, exact shares, exact resume."""
+"""Laws of movement pruning: what the score is, which weights go and return, exact shares, exact
+resume."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def flat(tensors: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(32, 1), (16, 2)])
-def test_the_score_of_a_training_step_is_minus_gradient_times_weight(batch_size: int, accumulate: int) -> None:
+def test_the_score_of_a_training_step_is_minus_gradient_times_weight(
+    batch_size: int, accumulate: int
+) -> None:
     model = tiny("vit").train()
     data = load_data("digits", model, None, role="train", limit=32)
     batch = data.examples.collate([data.examples[i] for i in range(32)], train=False)
@@ -44,10 +47,26 @@ def test_the_score_of_a_training_step_is_minus_gradient_times_weight(batch_size:
     logits = model(pixel_values=batch["pixel_values"]).logits
     loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
     gradients = torch.autograd.grad(loss, list(named.values()))
-    expected = {name: -g * w.detach() for (name, w), g in zip(named.items(), gradients, strict=True)}
+    expected = {
+        name: -g * w.detach() for (name, w), g in zip(named.items(), gradients, strict=True)
+    }
     hook = Movement(model, 0.5)
-    fit(model, data, Recipe(epochs=1, batch_size=batch_size, accumulate=accumulate, task_weight=1.0, precision="fp32"), hook=hook)
-    for name, matrix in hook.matrices.items():  # before clipping: the norm of these gradients is not 1
+    fit(
+        model,
+        data,
+        Recipe(
+            epochs=1,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            task_weight=1.0,
+            precision="fp32",
+        ),
+        hook=hook,
+    )
+    for (
+        name,
+        matrix,
+    ) in hook.matrices.items():  # before clipping: the norm of these gradients is not 1
         torch.testing.assert_close(matrix.score, expected[name], rtol=1e-4, atol=1e-6)
 
 
@@ -68,10 +87,14 @@ def test_scores_sum_over_steps_with_gradients_at_the_masked_weights() -> None:
         model(**inputs).logits.logsumexp(1).sum().backward()
         hook.on_backward(step, 6)
         optimizer.step()
-        for v, g, m in zip(latent, gradients, masked, strict=True):  # a masked weight waits as it was
+        for v, g, m in zip(
+            latent, gradients, masked, strict=True
+        ):  # a masked weight waits as it was
             v -= 0.1 * torch.where(m, 0.0, g)
         hook.on_step(step, 6)
-        for matrix, weight, e, v in zip(hook.matrices.values(), weights, expected, latent, strict=True):
+        for matrix, weight, e, v in zip(
+            hook.matrices.values(), weights, expected, latent, strict=True
+        ):
             torch.testing.assert_close(matrix.score, e)
             torch.testing.assert_close(matrix.value, v)
             assert torch.equal(weight, torch.where(matrix.masked, 0.0, matrix.value))
@@ -80,7 +103,9 @@ def test_scores_sum_over_steps_with_gradients_at_the_masked_weights() -> None:
     assert scores[gone].max() <= scores[~gone].min()
 
 
-def moved(hook: Movement, weight: torch.nn.Parameter, gradient: torch.Tensor, step: int, steps: int) -> None:
+def moved(
+    hook: Movement, weight: torch.nn.Parameter, gradient: torch.Tensor, step: int, steps: int
+) -> None:
     """One step of plain descent whose gradient is known; the other matrices stand still."""
     weight.grad = gradient.clone()
     hook.on_backward(step, steps)
@@ -92,7 +117,10 @@ def moved(hook: Movement, weight: torch.nn.Parameter, gradient: torch.Tensor, st
 def test_a_small_weight_that_grows_stays_and_a_large_one_that_shrinks_goes() -> None:
     model = tiny("vit")
     name, weight = next(iter(matrices(model).items()))
-    small, large = torch.zeros_like(weight, dtype=torch.bool), torch.zeros_like(weight, dtype=torch.bool)
+    small, large = (
+        torch.zeros_like(weight, dtype=torch.bool),
+        torch.zeros_like(weight, dtype=torch.bool),
+    )
     small[:16], large[16:] = True, True
     with torch.no_grad():
         weight.copy_(torch.where(small, 1e-3, 10.0) * weight.sign())
@@ -112,28 +140,51 @@ def test_a_masked_weight_returns_with_its_value_when_others_fall_below_it() -> N
         weight.fill_(1.0)
     hook = Movement(model, 0.5, "layer")
     first, second = torch.zeros_like(weight), torch.zeros_like(weight)
-    first[:8], second[8:24] = 1.0, 10.0  # the first quarter falls first, then half of them fall further
+    first[:8], second[8:24] = (
+        1.0,
+        10.0,
+    )  # the first quarter falls first, then half of them fall further
     moved(hook, weight, first, 0, 20)  # 10 steps of schedule: after the first 1 - 0.9^3 of one half
-    assert int((weight == 0).sum()) == int((weight[:8] == 0).sum()) == round(0.5 * (1 - 0.9**3) * weight.numel())
+    assert (
+        int((weight == 0).sum())
+        == int((weight[:8] == 0).sum())
+        == round(0.5 * (1 - 0.9**3) * weight.numel())
+    )
     for step in range(1, 10):
         moved(hook, weight, second, step, 20)
-    assert torch.equal((weight == 0).all(1).nonzero().flatten(), torch.arange(8, 24)) and int((weight == 0).sum()) == 512
-    assert torch.equal(weight[:8], torch.full((8, 32), 1.0) - 0.01)  # the one step that moved them, then they waited
+    assert (
+        torch.equal((weight == 0).all(1).nonzero().flatten(), torch.arange(8, 24))
+        and int((weight == 0).sum()) == 512
+    )
+    assert torch.equal(
+        weight[:8], torch.full((8, 32), 1.0) - 0.01
+    )  # the one step that moved them, then they waited
     moved(hook, weight, -1e3 * torch.ones_like(weight), 10, 20)
-    assert torch.equal((weight == 0).all(1).nonzero().flatten(), torch.arange(8, 24))  # the schedule is over: the mask is fixed
+    assert torch.equal(
+        (weight == 0).all(1).nonzero().flatten(), torch.arange(8, 24)
+    )  # the schedule is over: the mask is fixed
 
 
 def test_zeros_follow_the_cubic_schedule_from_what_the_source_has() -> None:
     model = tiny("vit")
     prune_(model, 0.2, "magnitude")
-    gone, total, found = [w == 0 for w in matrices(model).values()], sum(w.numel() for w in matrices(model).values()), []
+    gone, total, found = (
+        [w == 0 for w in matrices(model).values()],
+        sum(w.numel() for w in matrices(model).values()),
+        [],
+    )
     hook = Movement(model, 0.8)
     for step in range(8):
         moved(hook, next(iter(matrices(model).values())), torch.ones(32, 32), step, 8)
         found.append(zeros(model))
-        assert all(bool((w == 0)[g].all()) for w, g in zip(matrices(model).values(), gone, strict=True))
+        assert all(
+            bool((w == 0)[g].all()) for w, g in zip(matrices(model).values(), gone, strict=True)
+        )
     cubic = [0.8 - 0.6 * (1 - t / 4) ** 3 for t in (1, 2, 3, 4, 4, 4, 4, 4)]
-    assert found == [pytest.approx(c * total, abs=1) for c in cubic] and found[-1] == round(0.8 * total) == hook.wanted
+    assert (
+        found == [pytest.approx(c * total, abs=1) for c in cubic]
+        and found[-1] == round(0.8 * total) == hook.wanted
+    )
 
 
 def test_the_lowest_scores_are_found_without_sorting_them() -> None:
@@ -164,7 +215,9 @@ class Random:
         self.inputs = checkpoint.example_inputs(model, batch=n)
         generator = torch.Generator().manual_seed(1)
         self.inputs["labels"] = (
-            self.inputs.get("input_ids") if task_of(model) == "causal-lm" else torch.randint(2, (n,), generator=generator)
+            self.inputs.get("input_ids")
+            if task_of(model) == "causal-lm"
+            else torch.randint(2, (n,), generator=generator)
         )
 
     def __len__(self) -> int:
@@ -177,30 +230,59 @@ class Random:
         return {k: torch.stack([row[k] for row in rows]) for k in rows[0]}
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "qwen3", "dinov2", "mixer", "timmvit"])  # gpt2: transposed weights, tied embeddings
-def test_after_training_exactly_the_share_is_zero_and_only_in_the_blocks_matrices(family: str) -> None:
+@pytest.mark.parametrize(
+    "family", ["bert", "gpt2", "qwen3", "dinov2", "mixer", "timmvit"]
+)  # gpt2: transposed weights, tied embeddings
+def test_after_training_exactly_the_share_is_zero_and_only_in_the_blocks_matrices(
+    family: str,
+) -> None:
     model = tiny(family, 0.5)
     teacher, named = copy.deepcopy(model), matrices(model)
     data = Data("random", task_of(model), Random(model, 16))
-    fit(model, data, Recipe(epochs=1, batch_size=4, lr=1e-3), teacher=teacher, hook=Movement(model, 0.6))
+    fit(
+        model,
+        data,
+        Recipe(epochs=1, batch_size=4, lr=1e-3),
+        teacher=teacher,
+        hook=Movement(model, 0.6),
+    )
     assert zeros(model) == round(0.6 * sum(w.numel() for w in named.values()))
     inside = {id(w) for w in named.values()}
     assert all(bool((p != 0).all()) for p in model.parameters() if id(p) not in inside)
     smallest = copy.deepcopy(teacher)
     prune_(smallest, 0.6, "magnitude")
-    assert any(not torch.equal(w == 0, s == 0) for w, s in zip(named.values(), matrices(smallest).values(), strict=True))
+    assert any(
+        not torch.equal(w == 0, s == 0)
+        for w, s in zip(named.values(), matrices(smallest).values(), strict=True)
+    )
 
 
 def test_by_layer_every_matrix_gets_the_share_and_the_report_says_all_of_it(tmp_path: Path) -> None:
     source = saved(tiny("vit", 0.0), tmp_path / "source")
-    report = prune(source, tmp_path / "out", target_sparsity=0.3, method="movement", scope="layer", job=job())
+    report = prune(
+        source, tmp_path / "out", target_sparsity=0.3, method="movement", scope="layer", job=job()
+    )
     trained = checkpoint.load(tmp_path / "out")
     for name, weight in matrices(trained).items():
-        assert int((weight == 0).sum()) == round(0.3 * weight.numel()) == round(report["matrices"][name] * weight.numel())
-    assert checkpoint.structure_of(trained).sparsity == report["achieved"] == report["zeros"] / report["weights"]
+        assert (
+            int((weight == 0).sum())
+            == round(0.3 * weight.numel())
+            == round(report["matrices"][name] * weight.numel())
+        )
+    assert (
+        checkpoint.structure_of(trained).sparsity
+        == report["achieved"]
+        == report["zeros"] / report["weights"]
+    )
     assert checkpoint.structure_of(trained).alpha == (0.0, 0.0, 0.0)
-    assert report["method"] == "movement" and "neither the dense file smaller nor the model faster" in report["note"]
-    assert report["gzip_bytes"] < report["bytes"] and report["parameters_before"] == report["parameters_after"]
+    assert (
+        report["method"] == "movement"
+        and "neither the dense file smaller nor the model faster" in report["note"]
+    )
+    assert (
+        report["gzip_bytes"] < report["bytes"]
+        and report["parameters_before"] == report["parameters_after"]
+    )
     assert report["training"]["steps"] == 5 and report["drop"]["drop"] == pytest.approx(
         report["before"]["value"] - report["after"]["value"]
     )
@@ -211,16 +293,29 @@ def test_a_share_of_zero_only_trains(tmp_path: Path) -> None:
     for method in ("movement", "magnitude"):
         report = prune(source, tmp_path / method, target_sparsity=0.0, method=method, job=job())  # type: ignore[arg-type]
         assert report["achieved"] == 0 == report["structure"]["sparsity"]
-    assert find_source(tmp_path / "movement").sha256() == find_source(tmp_path / "magnitude").sha256() != find_source(source).sha256()
+    assert (
+        find_source(tmp_path / "movement").sha256()
+        == find_source(tmp_path / "magnitude").sha256()
+        != find_source(source).sha256()
+    )
 
 
 def test_zeros_of_the_source_stay_and_count(tmp_path: Path) -> None:
-    prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "a", target_sparsity=0.3, method="magnitude")
-    report = prune(tmp_path / "a", tmp_path / "b", target_sparsity=0.6, method="movement", job=job())
+    prune(
+        saved(tiny("vit"), tmp_path / "source"),
+        tmp_path / "a",
+        target_sparsity=0.3,
+        method="magnitude",
+    )
+    report = prune(
+        tmp_path / "a", tmp_path / "b", target_sparsity=0.6, method="movement", job=job()
+    )
     before, after = (matrices(checkpoint.load(tmp_path / name)).values() for name in "ab")
     assert all(bool((w == 0)[b == 0].all()) for b, w in zip(before, after, strict=True))
     assert report["zeros"] == round(0.6 * report["weights"]) and "pruned before" in report["note"]
-    with pytest.raises(ConfigError, match=r"target_sparsity is 0\.4, but 0\.6\d* of the blocks are zeros already"):
+    with pytest.raises(
+        ConfigError, match=r"target_sparsity is 0\.4, but 0\.6\d* of the blocks are zeros already"
+    ):
         prune(tmp_path / "b", tmp_path / "c", target_sparsity=0.4, method="movement", job=job())
 
 
@@ -252,8 +347,14 @@ def test_a_checkpoint_of_another_target_or_method_is_refused(tmp_path: Path) -> 
     interrupted(source, tmp_path / "out", 2, target_sparsity=0.5, method="movement")
     for options, message in (
         ({"target_sparsity": 0.6, "method": "movement"}, "is of another target_sparsity or scope"),
-        ({"target_sparsity": 0.5, "method": "movement", "scope": "layer"}, "is of another target_sparsity or scope"),
-        ({"target_sparsity": 0.5, "method": "magnitude"}, "is the training checkpoint of another method"),
+        (
+            {"target_sparsity": 0.5, "method": "movement", "scope": "layer"},
+            "is of another target_sparsity or scope",
+        ),
+        (
+            {"target_sparsity": 0.5, "method": "magnitude"},
+            "is the training checkpoint of another method",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
             prune(source, tmp_path / "out", job=job(), resume=True, **options)  # type: ignore[arg-type]
@@ -263,40 +364,94 @@ def test_a_checkpoint_of_another_target_or_method_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"data": "digits"}, {"data": "digits", "epochs": 0}, {"job": Job("digits"), "recover": False}], ids=str
+    "options",
+    [
+        {},
+        {"data": "digits"},
+        {"data": "digits", "epochs": 0},
+        {"job": Job("digits"), "recover": False},
+    ],
+    ids=str,
 )
-def test_without_training_it_is_refused_before_any_work(options: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="prunes while it trains and needs data and more than 0 epochs"):
-        prune(tmp_path / "nothing there", tmp_path / "out", target_sparsity=0.5, method="movement", **options)
+def test_without_training_it_is_refused_before_any_work(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ConfigError, match="prunes while it trains and needs data and more than 0 epochs"
+    ):
+        prune(
+            tmp_path / "nothing there",
+            tmp_path / "out",
+            target_sparsity=0.5,
+            method="movement",
+            **options,
+        )
     with pytest.raises(ConfigError, match="Call prune with both"):
         prune_(tiny("vit"), 0.5, "movement")
 
 
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
-    command = ("prune", tmp_path / "nothing there", tmp_path / "out", "--method", "movement", "--target-sparsity")
+    command = (
+        "prune",
+        tmp_path / "nothing there",
+        tmp_path / "out",
+        "--method",
+        "movement",
+        "--target-sparsity",
+    )
     fails("needs data and more than 0 epochs", *command, 0.5)
     fails("needs data and more than 0 epochs", *command, 0.5, "--data", "digits")
-    fails("target_sparsity is 1.0, expected a share", *command, 1.0, "--data", "digits", "--epochs", 1)
+    fails(
+        "target_sparsity is 1.0, expected a share", *command, 1.0, "--data", "digits", "--epochs", 1
+    )
 
 
-def test_pruning_that_does_not_reach_the_share_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pruning_that_does_not_reach_the_share_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(Movement, "on_step", lambda *args: None)
     with pytest.raises(VerificationError, match=r"training left 0 zeros of 12,288"):
-        prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "out", target_sparsity=0.5, method="movement", job=job())
+        prune(
+            saved(tiny("vit"), tmp_path / "source"),
+            tmp_path / "out",
+            target_sparsity=0.5,
+            method="movement",
+            job=job(),
+        )
     assert not (tmp_path / "out").exists()
 
 
-def test_a_recipe_runs_it_and_must_say_its_epochs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_recipe_runs_it_and_must_say_its_epochs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("source: m\ndata: digits\ntraining: {epochs: 2}\nsteps:\n  - prune: {method: movement, target_sparsity: 0.5}\n")
+    path.write_text(
+        "source: m\ndata: digits\ntraining: {epochs: 2}\nsteps:\n  - prune: {method: movement, target_sparsity: 0.5}\n"
+    )
     with pytest.raises(ConfigError) as caught:
         read(path)
-    assert str(caught.value) == f"{path}:5: steps.1.prune with method movement prunes while it trains, and needs epochs of its own."
+    assert (
+        str(caught.value)
+        == f"{path}:5: steps.1.prune with method movement prunes while it trains, and needs epochs of its own."
+    )
     step = {"method": "movement", "target_sparsity": 0.5, "epochs": 1, "batch_size": 32, "lr": 1e-3}
     source = saved(tiny("vit"), tmp_path / "source")
-    chain = {"source": str(source), "data": "digits", "limit": 160, "eval_limit": 100, "steps": [{"prune": step}]}
-    for name, found in (("table", {}), ("markdown", "")):  # its own tests measure the table, which takes long
-        monkeypatch.setattr(f"acn_compress.recipe.run.report.{name}", lambda *args, found=found, **options: found)
+    chain = {
+        "source": str(source),
+        "data": "digits",
+        "limit": 160,
+        "eval_limit": 100,
+        "steps": [{"prune": step}],
+    }
+    for name, found in (
+        ("table", {}),
+        ("markdown", ""),
+    ):  # its own tests measure the table, which takes long
+        monkeypatch.setattr(
+            f"acn_compress.recipe.run.report.{name}", lambda *args, found=found, **options: found
+        )
     run(Chain.model_validate(chain), out=tmp_path / "run")
     prune(source, tmp_path / "out", target_sparsity=0.5, method="movement", job=job())
-    assert find_source(tmp_path / "run" / "1-prune").sha256() == find_source(tmp_path / "out").sha256()
+    assert (
+        find_source(tmp_path / "run" / "1-prune").sha256() == find_source(tmp_path / "out").sha256()
+    )

@@ -1,4 +1,5 @@
-"""The package from outside: what it imports, what it exports, and what transformers does with its models."""
+"""The package from outside: what it imports, what it exports, and what transformers does with its
+models."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ import acn_compress
 from acn_compress import compat
 from acn_compress.checkpoint import load as checkpoint
 
-# transformers cannot be imported at all beside a torchvision built for another torch: plain transformers gets that guard, and nothing else
+# transformers cannot be imported at all beside a torchvision built for another torch: plain
+# transformers gets that guard, and nothing else
 GUARD = f"import importlib.util as u; s = u.spec_from_file_location('guard', {compat.__file__!r}); g = u.module_from_spec(s); s.loader.exec_module(g)\n"
 
 
@@ -31,9 +33,22 @@ def test_importing_it_is_light() -> None:
 
 def test_the_public_names() -> None:
     assert set(acn_compress.__all__) == {
-        "AcnError", "Job", "Recipe", "benchmark", "compare", "convert", "evaluate", "export", "finetune", "inspect", "load", "profile",
-        "prune", "run", "truncate",
-    }  # fmt: skip
+        "AcnError",
+        "Job",
+        "Recipe",
+        "benchmark",
+        "compare",
+        "convert",
+        "evaluate",
+        "export",
+        "finetune",
+        "inspect",
+        "load",
+        "profile",
+        "prune",
+        "run",
+        "truncate",
+    }
     for name in acn_compress.__all__:
         assert getattr(acn_compress, name).__doc__, name
     with pytest.raises(AttributeError):
@@ -41,7 +56,10 @@ def test_the_public_names() -> None:
 
 
 def test_plain_transformers_refuses_a_converted_model(digits_acn: Path) -> None:
-    done = python(GUARD + f"import transformers; transformers.AutoModelForImageClassification.from_pretrained({str(digits_acn)!r})")
+    done = python(
+        GUARD
+        + f"import transformers; transformers.AutoModelForImageClassification.from_pretrained({str(digits_acn)!r})"
+    )
     assert done.returncode != 0 and "acn_vit" in done.stderr
 
 
@@ -68,7 +86,11 @@ def test_auto_classes_and_pipelines_work_after_the_import(digits_acn: Path) -> N
     assert done.returncode == 0, done.stderr
     name, label = done.stdout.split()
     assert name == "AcnViTForImageClassification"
-    pixels = torch.from_numpy(load_digits().images[7] * 255 / 16).round().expand(1, 3, 8, 8).float() / 127.5 - 1
+    pixels = (
+        torch.from_numpy(load_digits().images[7] * 255 / 16).round().expand(1, 3, 8, 8).float()
+        / 127.5
+        - 1
+    )
     assert label == str(int(checkpoint.load(digits_acn)(pixels).logits.argmax()))
 
 

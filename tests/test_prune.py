@@ -71,7 +71,12 @@ def test_global_magnitude_zeroes_the_smallest_weights_anywhere(family: str) -> N
     report = prune_(model, 0.5, "magnitude")
     assert next(iter(report["matrices"].values())) < 0.02
     kept = torch.cat([w[w != 0].abs() for w in matrices(model).values()])
-    dropped = torch.cat([b[w == 0].abs() for b, w in zip(matrices(before).values(), matrices(model).values(), strict=True)])
+    dropped = torch.cat(
+        [
+            b[w == 0].abs()
+            for b, w in zip(matrices(before).values(), matrices(model).values(), strict=True)
+        ]
+    )
     assert dropped.max() <= kept.min()
     for b, w in zip(matrices(before).values(), matrices(model).values(), strict=True):
         assert torch.equal(b[w != 0], w[w != 0])
@@ -108,11 +113,16 @@ def test_pruning_again_keeps_the_zeros() -> None:
     prune_(model, 0.3, "magnitude")
     first = [w == 0 for w in matrices(model).values()]
     report = prune_(model, 0.6, "magnitude")
-    assert all(bool((w == 0)[m].all()) for w, m in zip(matrices(model).values(), first, strict=True))
+    assert all(
+        bool((w == 0)[m].all()) for w, m in zip(matrices(model).values(), first, strict=True)
+    )
     assert report["achieved"] == pytest.approx(0.6, abs=1e-4)
     assert "pruned before" in report["note"]
     assert prune_(model, 0.0, "magnitude")["achieved"] == report["achieved"]
-    with pytest.raises(ConfigError, match=r"target_sparsity is 0\.2, but 0\.6\d* of the blocks are zeros already\. Choose more than that"):
+    with pytest.raises(
+        ConfigError,
+        match=r"target_sparsity is 0\.2, but 0\.6\d* of the blocks are zeros already\. Choose more than that",
+    ):
         prune_(model, 0.2, "magnitude")
 
 
@@ -128,11 +138,17 @@ def test_cutting_units_equals_masking_them(family: str, alpha: float, scope: Any
     report = prune_(model, 0.5, "structured", scope)
     assert report["max_difference"] <= report["tolerance"] == 1e-5
     assert report["parameters_before"] == before
-    removed, total = (int(n.replace(",", "")) for n in report["of"].split(" prunable")[0].split(" of "))
+    removed, total = (
+        int(n.replace(",", "")) for n in report["of"].split(" prunable")[0].split(" of ")
+    )
     assert before - checkpoint.parameters(model) == removed
     assert report["achieved"] == removed / total <= 0.5
     architecture = architecture_of(model.config)
-    assert report["widths"] == list(widths.counts(model, architecture)) == list(checkpoint.structure_of(model).widths)
+    assert (
+        report["widths"]
+        == list(widths.counts(model, architecture))
+        == list(checkpoint.structure_of(model).widths)
+    )
     assert report["widths"] != report["widths_before"]
 
 
@@ -159,10 +175,13 @@ def test_pruning_by_layer_removes_the_same_share_of_each_width(family: str) -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_largest_reachable_share_leaves_one_unit_everywhere_and_more_is_an_error(family: str) -> None:
+def test_the_largest_reachable_share_leaves_one_unit_everywhere_and_more_is_an_error(
+    family: str,
+) -> None:
     model = tiny(family)
     with pytest.raises(
-        ConfigError, match=r"target_sparsity is 0\.9999.*one unit of every width must stay.*largest reachable share is 0\.\d+"
+        ConfigError,
+        match=r"target_sparsity is 0\.9999.*one unit of every width must stay.*largest reachable share is 0\.\d+",
     ) as error:
         prune_(model, 0.9999)
     assert checkpoint.structure_of(model).widths is None
@@ -176,11 +195,16 @@ def test_by_layer_the_smallest_width_sets_the_largest_share() -> None:
     message = r"block 0 heads has 4 units and one must stay: the largest reachable share with scope layer is 0\.75"
     with pytest.raises(ConfigError, match=message):
         prune_(tiny("vit"), 0.8, "structured", "layer")
-    assert prune_(tiny("vit"), 0.75, "structured", "layer")["widths"] == [{"heads": 1, "mlp": 16}] * 3
+    assert (
+        prune_(tiny("vit"), 0.75, "structured", "layer")["widths"] == [{"heads": 1, "mlp": 16}] * 3
+    )
 
 
 def test_a_share_below_one_unit_is_an_error_and_not_silence() -> None:
-    with pytest.raises(ConfigError, match=r"target_sparsity is 0\.001, less than what one unit holds \(0\.0026 with scope global\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"target_sparsity is 0\.001, less than what one unit holds \(0\.0026 with scope global\)",
+    ):
         prune_(tiny("vit"), 0.001)
 
 
@@ -197,15 +221,24 @@ def test_the_scale_of_a_layer_does_not_count() -> None:
 
 
 def test_importance_is_the_group_norm_of_torch_pruning() -> None:
-    """`GroupMagnitudeImportance(p=2, group_reduction="sum", normalizer="mean", bias=True)`, a head being the sum of its features."""
+    """`GroupMagnitudeImportance(p=2, group_reduction="sum", normalizer="mean", bias=True)`, a head
+    being the sum of its features."""
     vit = plain("vit")
     block, width = vit.vit.layers[1], ARCHITECTURES["vit"].widths(vit.vit.layers[1])
-    importance = tp.importance.GroupMagnitudeImportance(p=2, group_reduction="sum", normalizer="mean", bias=True)
+    importance = tp.importance.GroupMagnitudeImportance(
+        p=2, group_reduction="sum", normalizer="mean", bias=True
+    )
     graph = dependency_graph(vit)
     for name, layer, size in (("mlp", block.mlp.fc1, 1), ("heads", block.attention.q_proj, 8)):
         ours = widths.unit_scores(block, width[name])
         theirs = (
-            importance(graph.get_pruning_group(layer, tp.prune_linear_out_channels, list(range(layer.out_features)))).view(-1, size).mean(1)
+            importance(
+                graph.get_pruning_group(
+                    layer, tp.prune_linear_out_channels, list(range(layer.out_features))
+                )
+            )
+            .view(-1, size)
+            .mean(1)
         )
         torch.testing.assert_close(ours / ours.mean(), theirs)
 
@@ -219,19 +252,27 @@ def test_torch_pruning_removes_the_same_units_to_the_same_outputs() -> None:
         theirs = vit.vit.layers[i]
         heads, features = [(i + 1) % 4], [i, 5 + i, 40]
         graph = dependency_graph(vit)
-        graph.get_pruning_group(theirs.attention.q_proj, tp.prune_linear_out_channels, [8 * h + j for h in heads for j in range(8)]).prune()
+        graph.get_pruning_group(
+            theirs.attention.q_proj,
+            tp.prune_linear_out_channels,
+            [8 * h + j for h in heads for j in range(8)],
+        ).prune()
         graph.get_pruning_group(theirs.mlp.fc1, tp.prune_linear_out_channels, features).prune()
         for name, drop in (("heads", heads), ("mlp", features)):
             width = architecture.widths(block)[name]
             widths.cut_(block, width, [u for u in range(width.units) if u not in drop])
     for ours, theirs in zip(model.parameters(), vit.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(outputs(model), checkpoint.first_output(vit(**checkpoint.example_inputs(model, batch=3))))
+    assert torch.equal(
+        outputs(model), checkpoint.first_output(vit(**checkpoint.example_inputs(model, batch=3)))
+    )
 
 
 def dependency_graph(model: Any) -> Any:
     inputs = {"pixel_values": torch.randn(2, 1, 8, 8)}
-    return tp.DependencyGraph().build_dependency(model, example_inputs=inputs, output_transform=lambda out: out.logits.sum(), verbose=False)
+    return tp.DependencyGraph().build_dependency(
+        model, example_inputs=inputs, output_transform=lambda out: out.logits.sum(), verbose=False
+    )
 
 
 def test_a_cut_that_differs_from_the_mask_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +281,9 @@ def test_a_cut_that_differs_from_the_mask_is_an_error(monkeypatch: pytest.Monkey
 
     cut = widths.cut_
     monkeypatch.setattr(step.widths, "cut_", cut_wrong_)
-    with pytest.raises(VerificationError, match=r"differs from the masked original by .*, expected at most 1e-05"):
+    with pytest.raises(
+        VerificationError, match=r"differs from the masked original by .*, expected at most 1e-05"
+    ):
         prune_(tiny("vit"), 0.5)
 
 
@@ -263,7 +306,10 @@ def test_half_precision_is_pruned_within_its_own_tolerance(dtype: torch.dtype, m
     model = tiny("vit").to(dtype)
     report = prune_(model, 0.5, method)
     assert report["achieved"] == pytest.approx(0.5, abs=2e-3)
-    assert method == "magnitude" or report["max_difference"] <= report["tolerance"] == step.TOLERANCE[dtype]
+    assert (
+        method == "magnitude"
+        or report["max_difference"] <= report["tolerance"] == step.TOLERANCE[dtype]
+    )
     assert model.dtype == dtype
 
 
@@ -297,7 +343,9 @@ def test_a_share_of_zero_changes_nothing(family: str, method: Any, scope: Any) -
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", ["magnitude", "structured"])
 @pytest.mark.parametrize("alpha", [1.0, 0.0])
-def test_pruned_saved_and_loaded_is_bit_equal(family: str, method: Any, alpha: float, tmp_path: Path) -> None:
+def test_pruned_saved_and_loaded_is_bit_equal(
+    family: str, method: Any, alpha: float, tmp_path: Path
+) -> None:
     source = saved(tiny(family, alpha), tmp_path / "source")
     report = prune(source, tmp_path / "out", target_sparsity=0.4, method=method)
     expected = checkpoint.load(source)
@@ -330,11 +378,22 @@ def test_a_pruned_directory_can_be_pruned_again(tmp_path: Path) -> None:
 
 
 def test_gzip_bytes_are_what_gzip_makes_of_the_file(tmp_path: Path) -> None:
-    report = prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "out", target_sparsity=0.9, method="magnitude")
+    report = prune(
+        saved(tiny("vit"), tmp_path / "source"),
+        tmp_path / "out",
+        target_sparsity=0.9,
+        method="magnitude",
+    )
     file = tmp_path / "out" / "model.safetensors"
-    assert report["bytes"] == file.stat().st_size == (tmp_path / "source" / "model.safetensors").stat().st_size
+    assert (
+        report["bytes"]
+        == file.stat().st_size
+        == (tmp_path / "source" / "model.safetensors").stat().st_size
+    )
     header = 8 + int.from_bytes(file.read_bytes()[:8], "little")
-    assert report["gzip_bytes"] == pytest.approx(len(gzip.compress(file.read_bytes()[header:], 6)), rel=0.02)
+    assert report["gzip_bytes"] == pytest.approx(
+        len(gzip.compress(file.read_bytes()[header:], 6)), rel=0.02
+    )
     assert report["gzip_bytes"] < report["bytes"] / 2
 
 
@@ -344,15 +403,29 @@ def test_gzip_bytes_are_what_gzip_makes_of_the_file(tmp_path: Path) -> None:
         ({"target_sparsity": 1.0}, r"target_sparsity is 1\.0, expected a share in \[0, 1\)"),
         ({"target_sparsity": -0.1}, r"target_sparsity is -0\.1, expected a share"),
         ({"target_sparsity": float("nan")}, r"target_sparsity is nan, expected a share"),
-        ({"target_sparsity": 0.5, "method": "lottery"}, "method is 'lottery', expected one of: magnitude, movement, structured"),
-        ({"target_sparsity": 0.5, "scope": "block"}, "scope is 'block', expected one of: global, layer"),
+        (
+            {"target_sparsity": 0.5, "method": "lottery"},
+            "method is 'lottery', expected one of: magnitude, movement, structured",
+        ),
+        (
+            {"target_sparsity": 0.5, "scope": "block"},
+            "scope is 'block', expected one of: global, layer",
+        ),
         ({"target_sparsity": 0.5, "epochs": 1}, "epochs is given without data"),
         ({"target_sparsity": 0.5, "lr": 0.1}, "lr is given without data"),
-        ({"target_sparsity": 0.5, "data": "digits", "epochs": 1, "job": Job("digits")}, "data and job are both given"),
-        ({"target_sparsity": 0.5, "data": "digits", "epochs": -1}, "epochs is -1, expected more than 0"),
+        (
+            {"target_sparsity": 0.5, "data": "digits", "epochs": 1, "job": Job("digits")},
+            "data and job are both given",
+        ),
+        (
+            {"target_sparsity": 0.5, "data": "digits", "epochs": -1},
+            "epochs is -1, expected more than 0",
+        ),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused_before_any_work(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_options_that_cannot_be_meant_are_refused_before_any_work(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=message):
         prune(tmp_path / "nothing there", tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
@@ -361,10 +434,14 @@ def test_options_that_cannot_be_meant_are_refused_before_any_work(options: dict[
 def test_data_without_epochs_is_measured_on(digits_vit: Path, tmp_path: Path) -> None:
     report = prune(digits_vit, tmp_path / "out", target_sparsity=0.4, data="digits")
     alone = prune(digits_vit, tmp_path / "alone", target_sparsity=0.4)
-    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (tmp_path / "alone" / "model.safetensors").read_bytes()
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        tmp_path / "alone" / "model.safetensors"
+    ).read_bytes()
     assert "training" not in report and "before" not in alone
     assert report["data"] == "digits:test" and report["before"]["examples"] == 360
-    assert report["drop"]["drop"] == pytest.approx(report["before"]["value"] - report["after"]["value"])
+    assert report["drop"]["drop"] == pytest.approx(
+        report["before"]["value"] - report["after"]["value"]
+    )
 
 
 def test_an_output_that_exists_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -387,7 +464,9 @@ def test_an_unreachable_share_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def job(**options: Any) -> Job:
-    return Job("digits", Recipe(epochs=1, batch_size=32, lr=1e-3, **options), limit=160, eval_limit=100)
+    return Job(
+        "digits", Recipe(epochs=1, batch_size=32, lr=1e-3, **options), limit=160, eval_limit=100
+    )
 
 
 @pytest.mark.parametrize("method", ["magnitude", "structured"])
@@ -398,7 +477,9 @@ def test_training_back_keeps_what_was_pruned(method: Any, tmp_path: Path) -> Non
     prune_(only_pruned, 0.5, method)
     trained = checkpoint.load(tmp_path / "out")
     assert checkpoint.structure_of(trained) == checkpoint.structure_of(only_pruned)
-    for before, after in zip(matrices(only_pruned).values(), matrices(trained).values(), strict=True):
+    for before, after in zip(
+        matrices(only_pruned).values(), matrices(trained).values(), strict=True
+    ):
         assert torch.equal(before == 0, after == 0)
         assert not torch.equal(before, after)
     assert report["training"]["steps"] == 5
@@ -417,7 +498,18 @@ def test_the_same_seed_gives_the_same_weights(method: Any, tmp_path: Path) -> No
 def test_flat_options_are_the_same_as_a_job(tmp_path: Path) -> None:
     source = saved(tiny("vit"), tmp_path / "source")
     prune(source, tmp_path / "a", target_sparsity=0.5, job=job(seed=1))
-    prune(source, tmp_path / "b", target_sparsity=0.5, data="digits", epochs=1, batch_size=32, lr=1e-3, limit=160, eval_limit=100, seed=1)
+    prune(
+        source,
+        tmp_path / "b",
+        target_sparsity=0.5,
+        data="digits",
+        epochs=1,
+        batch_size=32,
+        lr=1e-3,
+        limit=160,
+        eval_limit=100,
+        seed=1,
+    )
     assert find_source(tmp_path / "a").sha256() == find_source(tmp_path / "b").sha256()
 
 
@@ -437,7 +529,9 @@ def test_an_interrupted_recovery_goes_on_to_the_same_weights(method: Any, tmp_pa
     assert find_source(tmp_path / "out").sha256() == find_source(tmp_path / "whole").sha256()
 
 
-def test_training_that_loses_zeros_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_training_that_loses_zeros_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def forgetful(model: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         for weight in matrices(model).values():
             weight.data += 1
@@ -445,14 +539,22 @@ def test_training_that_loses_zeros_is_an_error(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr("acn_compress.training.job.run_job", forgetful)
     with pytest.raises(VerificationError, match=r"training left 0 zeros of 12,288"):
-        prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "out", target_sparsity=0.5, method="magnitude", job=job())
+        prune(
+            saved(tiny("vit"), tmp_path / "source"),
+            tmp_path / "out",
+            target_sparsity=0.5,
+            method="magnitude",
+            job=job(),
+        )
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_the_smallest_are_found_without_sorting_them(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(shape, generator=generator).to(dtype) for shape in ((7, 5), (1, 64), (30, 11))]
+    weights = [
+        torch.randn(shape, generator=generator).to(dtype) for shape in ((7, 5), (1, 64), (30, 11))
+    ]
     weights[1][0, ::3] = 0.25
     weights[2][4] = 0.0
     everything = torch.cat([w.abs().float().flatten() for w in weights])

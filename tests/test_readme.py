@@ -1,4 +1,5 @@
-"""The README does what it says: its commands run, in order, as a stranger would type them; its words and versions are right."""
+"""The README does what it says: its commands run, in order, as a stranger would type them; its
+words and versions are right."""
 
 from __future__ import annotations
 
@@ -26,12 +27,17 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith("acn-compress ")]
 
 
-def test_the_commands_run_as_they_stand(digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_run_as_they_stand(
+    digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(digits_vit, "my-vit")
     (recipe,) = blocks("yaml")
-    # the test's network has 3 blocks where the README's has 6; little data, so that it does not take minutes
-    Path("recipe.yaml").write_text(recipe.replace("depth: 4", "depth: 2") + "limit: 128\neval_limit: 60\n")
+    # the test's network has 3 blocks where the README's has 6; little data, so that it does not
+    # take minutes
+    Path("recipe.yaml").write_text(
+        recipe.replace("depth: 4", "depth: 2") + "limit: 128\neval_limit: 60\n"
+    )
     verbs = set()
     for _, verb, *rest in commands():
         arguments = ["1,2" if a == "2,4" else a for a in rest]
@@ -40,13 +46,27 @@ def test_the_commands_run_as_they_stand(digits_vit: Path, tmp_path: Path, monkey
         if verb == "compare":
             arguments += ["--seeds", "1", "--routes", "drop-last,acn-one-run"]
         if verb == "truncate":
-            arguments = ["0.9" if a == "0.02" else a for a in arguments]  # less trained, so it loses more
+            arguments = [
+                "0.9" if a == "0.02" else a for a in arguments
+            ]  # less trained, so it loses more
         if verb in {"profile", "evaluate"}:
             arguments += ["--limit", "60"]
         result = CliRunner().invoke(app, [verb, *arguments])
         assert result.exit_code == 0, f"{verb} {arguments}: {result.stderr}{result.exception!r}"
         verbs.add(verb)
-    assert verbs == {"convert", "profile", "truncate", "prune", "export", "evaluate", "benchmark", "inspect", "validate", "run", "compare"}
+    assert verbs == {
+        "convert",
+        "profile",
+        "truncate",
+        "prune",
+        "export",
+        "evaluate",
+        "benchmark",
+        "inspect",
+        "validate",
+        "run",
+        "compare",
+    }
     (code,) = blocks("python")
     exec(code, {})
 

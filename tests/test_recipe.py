@@ -1,4 +1,5 @@
-"""Recipes: every fault at once, with its line; the packaged ones are valid; options are those of the commands."""
+"""Recipes: every fault at once, with its line; the packaged ones are valid; options are those of
+the commands."""
 
 from __future__ import annotations
 
@@ -50,7 +51,11 @@ def test_packaged_recipes_are_valid(name: str) -> None:
 
 
 def test_every_fault_is_told_at_once_with_its_line(tmp_path: Path) -> None:
-    text = GOOD.replace("epochs: 2", "epochs: -2").replace("truncate", "truncat").replace("0.5}", "1.5, metod: structured}")
+    text = (
+        GOOD.replace("epochs: 2", "epochs: -2")
+        .replace("truncate", "truncat")
+        .replace("0.5}", "1.5, metod: structured}")
+    )
     assert faults(tmp_path, text) == [
         "4 faults:",
         "4: steps.1.convert.epochs is -2, expected: greater than 0.",
@@ -63,17 +68,43 @@ def test_every_fault_is_told_at_once_with_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("source: some/model\n", "", "1: recipe has no source. Name a checkpoint (source: DIRECTORY), or let the first step be finetune with a config."),
+        (
+            "source: some/model\n",
+            "",
+            "1: recipe has no source. Name a checkpoint (source: DIRECTORY), or let the first step be finetune with a config.",
+        ),
         ("data: digits\n", "", "1: data is missing."),
         ("data: digits", "data: digits\ndata: other", "3: data is given twice."),
-        ("{max_drop: 0.01}", "{max_drop: 0.01, depth: 2}", "6: steps.3.truncate needs either depth or max_drop, not both."),
-        ("data: digits", "data: digits\nnoise: lots", "3: noise is 'lots', expected gaussian:SD or salt-pepper:SHARE."),
-        ("data: digits", "data: digits\nnoise: gaussian:abc", "3: noise is 'gaussian:abc', expected gaussian:SD or salt-pepper:SHARE."),
-        ("- profile", "- profile: {bound: both}", "5: steps.2.profile.bound is 'both', expected: 'upper' or 'point'."),
-        ("- profile", "- {profile: {}, export: {}}", "5: steps.2 a step is one verb with its options; found export, profile."),
+        (
+            "{max_drop: 0.01}",
+            "{max_drop: 0.01, depth: 2}",
+            "6: steps.3.truncate needs either depth or max_drop, not both.",
+        ),
+        (
+            "data: digits",
+            "data: digits\nnoise: lots",
+            "3: noise is 'lots', expected gaussian:SD or salt-pepper:SHARE.",
+        ),
+        (
+            "data: digits",
+            "data: digits\nnoise: gaussian:abc",
+            "3: noise is 'gaussian:abc', expected gaussian:SD or salt-pepper:SHARE.",
+        ),
+        (
+            "- profile",
+            "- profile: {bound: both}",
+            "5: steps.2.profile.bound is 'both', expected: 'upper' or 'point'.",
+        ),
+        (
+            "- profile",
+            "- {profile: {}, export: {}}",
+            "5: steps.2 a step is one verb with its options; found export, profile.",
+        ),
     ],
-)  # fmt: skip
-def test_a_fault_says_what_is_wrong_and_where(tmp_path: Path, old: str, new: str, line: str) -> None:
+)
+def test_a_fault_says_what_is_wrong_and_where(
+    tmp_path: Path, old: str, new: str, line: str
+) -> None:
     assert old in GOOD
     assert faults(tmp_path, GOOD.replace(old, new)) == [line]
 
@@ -86,7 +117,9 @@ steps:
   - truncate: {depth: 3}
   - truncate: {depth: 4}
 """
-    assert faults(tmp_path, text) == ["5: steps.3.truncate.depth is 4, but the model has 3 blocks by then. Choose 1 to 3."]
+    assert faults(tmp_path, text) == [
+        "5: steps.3.truncate.depth is 4, but the model has 3 blocks by then. Choose 1 to 3."
+    ]
 
 
 def test_broken_yaml_and_unknown_names_are_told(tmp_path: Path) -> None:
@@ -116,7 +149,9 @@ def test_another_checkpoint_replaces_the_training_from_scratch() -> None:
 
 def test_a_fault_in_the_only_step_is_told_once(tmp_path: Path) -> None:
     text = "source: m\ndata: digits\nsteps:\n  - prune: {target_sparsity: 2}\n"
-    assert faults(tmp_path, text) == ["4: steps.1.prune.target_sparsity is 2, expected: less than 1."]
+    assert faults(tmp_path, text) == [
+        "4: steps.1.prune.target_sparsity is 2, expected: less than 1."
+    ]
     assert faults(tmp_path, "source: m\ndata: digits\nsteps: []\n")[0].startswith(
         "3: steps is [], expected: tuple should have at least 1 item"
     )

@@ -1,4 +1,5 @@
-"""The least-squares refit: it finds weights that were lost, leads a cut network back to the whole one, and harms nothing."""
+"""The least-squares refit: it finds weights that were lost, leads a cut network back to the whole
+one, and harms nothing."""
 
 from __future__ import annotations
 
@@ -59,11 +60,15 @@ def last_writer(model: Any) -> Any:
 
 @pytest.mark.parametrize("alpha", (1.0, 0.5))
 @pytest.mark.parametrize("name", MODELS)
-def test_a_layer_that_was_damaged_is_found_again(name: str, alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_was_damaged_is_found_again(
+    name: str, alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if alpha < 1 and name.startswith(POST_NORM):
         return  # refused: see below
     monkeypatch.setattr(refit, "_first_gap", lambda model, whole, goals: len(goals) - 1)
-    monkeypatch.setattr(refit, "ALONG_FEATURES", ("heads", "mlp") if name.startswith(POST_NORM) else ("mlp",))
+    monkeypatch.setattr(
+        refit, "ALONG_FEATURES", ("heads", "mlp") if name.startswith(POST_NORM) else ("mlp",)
+    )
     whole = tiny(name, alpha)
     model = checkpoint.twin(whole)
     layer, data = last_writer(model), Inputs(whole)
@@ -95,8 +100,12 @@ def test_what_is_right_already_stays_bit_for_bit() -> None:
     checkpoint.truncate_(model, 2)
     first = checkpoint.twin(model)
     refit.refit_(model, whole, data)  # type: ignore[arg-type]
-    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, first.state_dict()[k])}
-    assert changed and all(".1.attention.o_proj." in k or ".1.mlp.fc2." in k for k in changed)  # the first block's sum was right
+    changed = {
+        k for k, v in model.state_dict().items() if not torch.equal(v, first.state_dict()[k])
+    }
+    assert changed and all(
+        ".1.attention.o_proj." in k or ".1.mlp.fc2." in k for k in changed
+    )  # the first block's sum was right
 
 
 def test_with_one_batch_nothing_can_be_held_out_and_nothing_changes() -> None:
@@ -110,7 +119,10 @@ def test_with_one_batch_nothing_can_be_held_out_and_nothing_changes() -> None:
 
 def test_what_cannot_be_refitted_is_refused(digits_vit: Path, tmp_path: Path) -> None:
     hybrid = tiny("bert", 0.5)
-    with pytest.raises(ConfigError, match="a post-norm network is refitted in residual form; this one is in hybrid form"):
+    with pytest.raises(
+        ConfigError,
+        match="a post-norm network is refitted in residual form; this one is in hybrid form",
+    ):
         refit.refit_(checkpoint.twin(hybrid), hybrid, Inputs(hybrid))  # type: ignore[arg-type]
     whole, part = tiny("vit"), tiny("vit")
     checkpoint.truncate_(whole, 2)
@@ -119,10 +131,14 @@ def test_what_cannot_be_refitted_is_refused(digits_vit: Path, tmp_path: Path) ->
     checkpoint.set_structure_(part, checkpoint.structure_of(part).changed(sparsity=0.5))
     with pytest.raises(ConfigError, match="would fill the zeros of a pruned model"):
         cut_(part, 2, "first", Job("digits"), None, refitted=True)
-    assert cut_(part, 2, "first", Job("digits"), None, refitted=None) == 0.0  # where it cannot be done it is left out
+    assert (
+        cut_(part, 2, "first", Job("digits"), None, refitted=None) == 0.0
+    )  # where it cannot be done it is left out
 
 
-def test_a_trained_network_is_better_for_it_and_loads_again(digits_vit: Path, tmp_path: Path) -> None:
+def test_a_trained_network_is_better_for_it_and_loads_again(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     plain = truncate(digits_vit, tmp_path / "plain", depth=1, data="digits")
     fitted = truncate(digits_vit, tmp_path / "fitted", depth=1, data="digits", refit="digits")
     assert fitted["after"]["value"] > plain["after"]["value"] + 0.05
@@ -133,17 +149,25 @@ def test_a_trained_network_is_better_for_it_and_loads_again(digits_vit: Path, tm
     assert test is not None and measure(model, test).value == fitted["after"]["value"]
 
 
-def test_a_refit_before_training_is_paid_for_and_takes_no_more_than_its_share(digits_vit: Path, tmp_path: Path) -> None:
+def test_a_refit_before_training_is_paid_for_and_takes_no_more_than_its_share(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     source = modeldir.find_source(digits_vit)
     whole = checkpoint.load_source(source)
     job = Job("digits", Recipe(epochs=2.0))
     model = checkpoint.load_source(source)
     spent = cut_(model, 1, "first", job, source, refitted=True)
-    training = 2.0 * len(job.train_split(whole, source)) * training_flops(whole, depth=1, teacher_depth=3)
+    training = (
+        2.0 * len(job.train_split(whole, source)) * training_flops(whole, depth=1, teacher_depth=3)
+    )
     assert 0 < spent < 1.5 * SHARE * training  # solving comes on top of the share
     tiny_budget = replace(job, recipe=Recipe(epochs=0.01))
-    assert cut_(checkpoint.load_source(source), 1, "first", tiny_budget, source, refitted=True) == 0.0
+    assert (
+        cut_(checkpoint.load_source(source), 1, "first", tiny_budget, source, refitted=True) == 0.0
+    )
     report = convert(digits_vit, tmp_path / "c", job, depth=1, keep="first", alpha_end=0.5)
     assert report["choosing_flops"] == pytest.approx(spent)
-    report = convert(digits_vit, tmp_path / "d", job, depth=1, keep="first", alpha_end=0.5, refit=False)
+    report = convert(
+        digits_vit, tmp_path / "d", job, depth=1, keep="first", alpha_end=0.5, refit=False
+    )
     assert report["choosing_flops"] == 0.0

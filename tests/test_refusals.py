@@ -1,4 +1,5 @@
-"""What is not supported is told apart: the reason, from the config of the real family, and the list of what is known."""
+"""What is not supported is told apart: the reason, from the config of the real family, and the list
+of what is known."""
 
 from __future__ import annotations
 
@@ -31,7 +32,10 @@ def test_a_refused_family_is_told_why_and_what_is_known(family: str, tmp_path: P
     (source / "pytorch_model.bin").touch()
     report = inspect(source)
     assert report["family"] == family and not report["supported"]
-    assert f"is of type '{family}', which acn-compress has no adapter for" in report["why"] and REASONS[family] in report["why"]
+    assert (
+        f"is of type '{family}', which acn-compress has no adapter for" in report["why"]
+        and REASONS[family] in report["why"]
+    )
     assert report["why"].endswith(f"Known: {', '.join(sorted(ARCHITECTURES))}.")
     fails(REASONS[family], "truncate", source, tmp_path / "out", "--depth", 1)
     assert not (tmp_path / "out").exists()
@@ -39,9 +43,14 @@ def test_a_refused_family_is_told_why_and_what_is_known(family: str, tmp_path: P
 
 @pytest.mark.parametrize(
     ("fields", "why"),
-    [({"add_cross_attention": True}, "cross-attention"), ({"scale_attn_by_inverse_layer_idx": True}, "position of the block")],
+    [
+        ({"add_cross_attention": True}, "cross-attention"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "position of the block"),
+    ],
 )
-def test_a_variant_of_a_known_family_is_refused_too(fields: dict[str, bool], why: str, tmp_path: Path) -> None:
+def test_a_variant_of_a_known_family_is_refused_too(
+    fields: dict[str, bool], why: str, tmp_path: Path
+) -> None:
     source = tmp_path / "source"
     hf.GPT2Config(**fields).save_pretrained(source)
     (source / "pytorch_model.bin").touch()

@@ -1,4 +1,5 @@
-"""Running a recipe is running its commands; what is finished is reused only while nothing it depends on changed."""
+"""Running a recipe is running its commands; what is finished is reused only while nothing it
+depends on changed."""
 
 from __future__ import annotations
 
@@ -30,17 +31,30 @@ STEPS: list[Any] = [
 
 
 def recipe(source: Path, **changes: Any) -> Recipe:
-    common = {"name": "tiny", "source": str(source), "data": "digits", "limit": 320, "eval_limit": 120, "noise": "gaussian:0.2"}
-    return Recipe.model_validate({**common, "training": {"batch_size": 32}, "steps": STEPS, **changes})
+    common = {
+        "name": "tiny",
+        "source": str(source),
+        "data": "digits",
+        "limit": 320,
+        "eval_limit": 120,
+        "noise": "gaussian:0.2",
+    }
+    return Recipe.model_validate(
+        {**common, "training": {"batch_size": 32}, "steps": STEPS, **changes}
+    )
 
 
 @pytest.fixture(scope="module")
-def finished(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def finished(
+    digits_vit: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("runs") / "tiny"
     return out, run(recipe(digits_vit), out=out)
 
 
-def test_a_recipe_is_its_commands(finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path) -> None:
+def test_a_recipe_is_its_commands(
+    finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path
+) -> None:
     out, _ = finished
 
     def job(**own: Any) -> Job:
@@ -58,9 +72,13 @@ def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
 ) -> None:
     out, report = finished
     whole = load(digits_vit)
-    epochs = json.loads((out / "baseline-1-finetune" / "provenance.json").read_text())["steps"][-1]["options"]["job"]["recipe"]["epochs"]
+    epochs = json.loads((out / "baseline-1-finetune" / "provenance.json").read_text())["steps"][-1][
+        "options"
+    ]["job"]["recipe"]["epochs"]
     spent = training_flops(whole, teacher_depth=3, prefixes=1)
-    assert epochs * training_flops(whole, depth=2, teacher_depth=3) == pytest.approx(spent, rel=1e-3)
+    assert epochs * training_flops(whole, depth=2, teacher_depth=3) == pytest.approx(
+        spent, rel=1e-3
+    )
     assert epochs > equal_epochs(whole, 1, depth=2)  # prefix readouts cost something too
     same = Job("digits", TrainingRecipe(batch_size=32, epochs=epochs), limit=320, eval_limit=120)
     finetune(digits_vit, tmp_path / "b", same, depth=2, teacher=digits_vit)
@@ -68,13 +86,27 @@ def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
     assert Path(report["baseline"]).name == "baseline-2-prune"
 
 
-def test_the_table_has_every_model_the_onnx_file_and_the_baseline(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_the_table_has_every_model_the_onnx_file_and_the_baseline(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
     out, report = finished
     names = [r["name"] for r in report["rows"]]
-    assert names == ["original", "1-convert", "3-truncate", "4-prune", "5-export", "baseline: drop to 2", "baseline: prune"]
+    assert names == [
+        "original",
+        "1-convert",
+        "3-truncate",
+        "4-prune",
+        "5-export",
+        "baseline: drop to 2",
+        "baseline: prune",
+    ]
     rows = {r["name"]: r for r in report["rows"]}
     assert rows["5-export"]["value"] == rows["4-prune"]["value"]
-    assert "drop" not in rows["original"] and set(rows["4-prune"]["drop"]) == {"drop", "low", "high"}
+    assert "drop" not in rows["original"] and set(rows["4-prune"]["drop"]) == {
+        "drop",
+        "low",
+        "high",
+    }
     assert rows["original"]["bytes"] > rows["3-truncate"]["bytes"] > rows["4-prune"]["bytes"]
     assert all(r["onnx"]["median"] > 0 and 0 <= r["noisy"] <= 1 for r in report["rows"])
     head, body = cells(report)
@@ -87,14 +119,20 @@ def test_the_table_has_every_model_the_onnx_file_and_the_baseline(finished: tupl
 
 def test_a_lost_comparison_is_called_one() -> None:
     report = {
-        "metric": "accuracy", "noise": None, "final": "a", "baseline": "b", "gain": {"gain": -0.03, "low": -0.05, "high": -0.01},
+        "metric": "accuracy",
+        "noise": None,
+        "final": "a",
+        "baseline": "b",
+        "gain": {"gain": -0.03, "low": -0.05, "high": -0.01},
         "rows": [{"name": "mine", "path": "a"}, {"name": "baseline: drop to 2", "path": "b"}],
-    }  # fmt: skip
+    }
     assert verdict(report).endswith("-0.0300 [-0.0500, -0.0100] (paired, 95 %), behind.")
 
 
 @pytest.mark.usefixtures("no_table")
-def test_finished_steps_are_reused_until_something_changes(finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path) -> None:
+def test_finished_steps_are_reused_until_something_changes(
+    finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
     source = tmp_path / "source"
@@ -103,7 +141,11 @@ def test_finished_steps_are_reused_until_something_changes(finished: tuple[Path,
 
     def ran(**changes: Any) -> set[str]:
         seen.clear()
-        run(recipe(source, baseline=False, **changes), out=out, on_step=lambda n, total, name, reused: seen.__setitem__(name, reused))
+        run(
+            recipe(source, baseline=False, **changes),
+            out=out,
+            on_step=lambda n, total, name, reused: seen.__setitem__(name, reused),
+        )
         return {name for name, reused in seen.items() if not reused and name != "table"}
 
     assert ran() == set()
@@ -114,7 +156,12 @@ def test_finished_steps_are_reused_until_something_changes(finished: tuple[Path,
     again = recipe(source, baseline=False, steps=[{"truncate": {"depth": 1}}])
     folders: list[bool] = []
     for overwrite in (False, False, True):
-        run(again, out=tmp_path / "short", overwrite=overwrite, on_step=lambda n, total, name, reused: folders.append(reused))
+        run(
+            again,
+            out=tmp_path / "short",
+            overwrite=overwrite,
+            on_step=lambda n, total, name, reused: folders.append(reused),
+        )
     assert folders[::2] == [False, True, False]
 
 
@@ -133,12 +180,18 @@ def test_an_interrupted_step_goes_on(digits_vit: Path, tmp_path: Path) -> None:
         run(recipe(digits_vit, steps=steps), out=out, progress=stop)
     assert not (out / "1-convert").exists()
     steps_seen: list[int] = []
-    run(recipe(digits_vit, steps=steps), out=out, progress=lambda info: steps_seen.append(info["step"]))
+    run(
+        recipe(digits_vit, steps=steps),
+        out=out,
+        progress=lambda info: steps_seen.append(info["step"]),
+    )
     assert steps_seen[0] > 10
     assert find_source(out / "1-convert").sha256() == find_source(whole / "1-convert").sha256()
 
 
-def test_what_cannot_run_is_refused_before_anything_is_written(digits_vit: Path, tmp_path: Path) -> None:
+def test_what_cannot_run_is_refused_before_anything_is_written(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     full = tmp_path / "mine"
     full.mkdir()
     (full / "thesis.txt").write_text("years")
@@ -154,23 +207,35 @@ def test_what_cannot_run_is_refused_before_anything_is_written(digits_vit: Path,
     assert not (tmp_path / "new").exists()
 
 
-def test_a_teacher_called_original_needs_a_compression_before(digits_vit: Path, tmp_path: Path) -> None:
+def test_a_teacher_called_original_needs_a_compression_before(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     steps = [{"finetune": {"teacher": "original", "epochs": 1}}, "profile"]
     with pytest.raises(ConfigError, match="own teacher"):
         run(recipe(digits_vit, steps=steps), out=tmp_path / "new")
 
 
 @pytest.mark.usefixtures("no_table")
-def test_a_recipe_can_close_with_every_route_at_its_own_depth_and_budget(digits_vit: Path, tmp_path: Path) -> None:
+def test_a_recipe_can_close_with_every_route_at_its_own_depth_and_budget(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     steps: list[Any] = [{"convert": {"epochs": 0.5, "depth": 2, "alpha_end": 0.5}}]
     chain = recipe(digits_vit, steps=steps, compare={"routes": ["drop-last", "acn-cut-first"]})
     report = run(chain, out=tmp_path / "r")
     compared = report["compare"]
-    assert {(r["route"], r["depth"]) for r in compared["table"]} == {("drop-last", 2), ("acn-cut-first", 2)}
+    assert {(r["route"], r["depth"]) for r in compared["table"]} == {
+        ("drop-last", 2),
+        ("acn-cut-first", 2),
+    }
     provenance = json.loads((Path(report["baseline"]) / "provenance.json").read_text())
     trained = provenance["steps"][-1]["options"]["job"]["recipe"]["epochs"]
-    assert compared["budget"]["epochs_at_depth"]["2"] == pytest.approx(trained, rel=1e-2)  # the baseline's budget
-    assert compared["alpha_end"] == 0.5 and "| acn-cut-first |" in (tmp_path / "r" / "compare" / "README.md").read_text()
+    assert compared["budget"]["epochs_at_depth"]["2"] == pytest.approx(
+        trained, rel=1e-2
+    )  # the baseline's budget
+    assert (
+        compared["alpha_end"] == 0.5
+        and "| acn-cut-first |" in (tmp_path / "r" / "compare" / "README.md").read_text()
+    )
     with pytest.raises(ConfigError, match="compare needs a convert step and a depth"):
         read_text(tmp_path, "source: x\ndata: digits\ncompare: {}\nsteps: [finetune]\n")
 

@@ -1,4 +1,5 @@
-"""Text: tiny BERTs with a real WordPiece tokenizer, on small files of every kind a user may bring."""
+"""Text: tiny BERTs with a real WordPiece tokenizer, on small files of every kind a user may
+bring."""
 
 from __future__ import annotations
 
@@ -44,9 +45,28 @@ from acn_compress.training.fit import Recipe
 from acn_compress.training.job import Job
 
 GOOD, BAD = ("good", "lovely", "brilliant", "charming"), ("bad", "dull", "awful", "boring")
-FILLER = ("the", "film", "was", "a", "story", "of", "people", "and", "music", "it", "felt", "rather")
+FILLER = (
+    "the",
+    "film",
+    "was",
+    "a",
+    "story",
+    "of",
+    "people",
+    "and",
+    "music",
+    "it",
+    "felt",
+    "rather",
+)
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-BERT = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 48}
+BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 48,
+}
 
 
 def sentence(rng: random.Random, mood: tuple[str, ...]) -> str:
@@ -69,11 +89,20 @@ def tokenizer_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator([t for t, _ in sentences(400, 0)], trainers.WordPieceTrainer(vocab_size=150, special_tokens=SPECIAL))
+    tokenizer.train_from_iterator(
+        [t for t, _ in sentences(400, 0)],
+        trainers.WordPieceTrainer(vocab_size=150, special_tokens=SPECIAL),
+    )
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+    names = dict(
+        zip(
+            ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True
+        )
+    )
     directory = tmp_path_factory.mktemp("tokenizer")
-    hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=48, **names).save_pretrained(directory)
+    hf.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=48, **names
+    ).save_pretrained(directory)
     return directory
 
 
@@ -94,7 +123,9 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("reviews")
     for split, n, seed in (("train", 480, 1), ("validation", 100, 2)):
         rows = [(t, ("negative", "positive")[y]) for t, y in sentences(n, seed)]
-        pandas.DataFrame(rows, columns=["text", "label"]).to_csv(directory / f"{split}.csv", index=False)
+        pandas.DataFrame(rows, columns=["text", "label"]).to_csv(
+            directory / f"{split}.csv", index=False
+        )
     return directory
 
 
@@ -102,9 +133,18 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classifier(bert: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The encoder with a new head, trained far above chance."""
     out = tmp_path_factory.mktemp("models") / "classifier"
-    report = finetune(bert, out, str(reviews), task="text-classification", epochs=8, batch_size=16, lr=3e-3)
-    assert report["after"]["value"] > 0.9 and report["after"]["mcc"] > 0.8 and report["after"]["f1_macro"] > 0.9
-    assert "The checkpoint has no such head: 2 tensors began at random (classifier.bias, classifier.weight)." in report["note"]
+    report = finetune(
+        bert, out, str(reviews), task="text-classification", epochs=8, batch_size=16, lr=3e-3
+    )
+    assert (
+        report["after"]["value"] > 0.9
+        and report["after"]["mcc"] > 0.8
+        and report["after"]["f1_macro"] > 0.9
+    )
+    assert (
+        "The checkpoint has no such head: 2 tensors began at random (classifier.bias, classifier.weight)."
+        in report["note"]
+    )
     return out
 
 
@@ -129,54 +169,105 @@ def read(spec: str, model: Any, bert: Path, **options: Any) -> Data:
 # --- the chain
 
 
-def test_every_command_works_on_a_sentence_classifier(classifier: Path, reviews: Path, tmp_path: Path) -> None:
+def test_every_command_works_on_a_sentence_classifier(
+    classifier: Path, reviews: Path, tmp_path: Path
+) -> None:
     data = str(reviews)
-    converted = convert(classifier, tmp_path / "acn", data, epochs=6, batch_size=16, lr=3e-3, prefix_loss=1.0)
+    converted = convert(
+        classifier, tmp_path / "acn", data, epochs=6, batch_size=16, lr=3e-3, prefix_loss=1.0
+    )
     assert converted["structure"]["form"] == "acn" and converted["after"]["value"] > 0.9
-    found = profile(tmp_path / "acn", data=data, measures=("influence", "cka", "leave-one-out", "taylor"))
+    found = profile(
+        tmp_path / "acn", data=data, measures=("influence", "cka", "leave-one-out", "taylor")
+    )
     assert found["depths"][3]["agreement"] == 1.0 and found["blocks"][3]["cka"] == pytest.approx(1)
     cut = truncate(tmp_path / "acn", tmp_path / "cut", depth=2, data=data)
     assert cut["after"]["value"] == pytest.approx(found["depths"][2]["value"])
-    pruned = prune(tmp_path / "cut", tmp_path / "pruned", target_sparsity=0.3, data=data, epochs=2, batch_size=16)
+    pruned = prune(
+        tmp_path / "cut",
+        tmp_path / "pruned",
+        target_sparsity=0.3,
+        data=data,
+        epochs=2,
+        batch_size=16,
+    )
     assert pruned["after"]["value"] > 0.8 and pruned["achieved"] <= 0.3
     exported = export(tmp_path / "pruned", tmp_path / "onnx")
-    assert exported["inputs"] == ["input_ids", "attention_mask", "token_type_ids"] and (tmp_path / "onnx" / "tokenizer.json").is_file()
+    assert (
+        exported["inputs"] == ["input_ids", "attention_mask", "token_type_ids"]
+        and (tmp_path / "onnx" / "tokenizer.json").is_file()
+    )
     against = evaluate(tmp_path / "pruned", data=data, against=classifier)
     assert against["result"]["value"] == pytest.approx(pruned["after"]["value"])
     assert inspect(tmp_path / "pruned")["labels"] == ["negative", "positive"]
     answer = hf.pipeline("text-classification", str(tmp_path / "pruned"))
-    assert [a["label"] for a in answer(["it was a lovely film", "a dull story"])] == ["positive", "negative"]
+    assert [a["label"] for a in answer(["it was a lovely film", "a dull story"])] == [
+        "positive",
+        "negative",
+    ]
 
 
-def test_an_encoder_is_distilled_on_text_without_labels(bert: Path, reviews: Path, tmp_path: Path) -> None:
+def test_an_encoder_is_distilled_on_text_without_labels(
+    bert: Path, reviews: Path, tmp_path: Path
+) -> None:
     for split in ("train", "validation"):
         texts = pandas.read_csv(reviews / f"{split}.csv")["text"]
-        (tmp_path / f"{split}.txt").write_text("\n".join(texts) + "\n\n")  # an empty line is no text
+        (tmp_path / f"{split}.txt").write_text(
+            "\n".join(texts) + "\n\n"
+        )  # an empty line is no text
     report = convert(bert, tmp_path / "acn", str(tmp_path), epochs=4, batch_size=16, lr=2e-3)
     assert report["examples"] == 480 and report["before"]["value"] == pytest.approx(1)
     assert report["after"]["metric"] == "cosine" and report["after"]["value"] > 0.6
     own = evaluate(tmp_path / "acn", data=str(tmp_path))["result"]
     assert own["value"] == pytest.approx(1)  # its own reference
     against = evaluate(tmp_path / "acn", data=str(tmp_path), against=bert)
-    assert against["result"]["value"] == pytest.approx(report["after"]["value"], abs=1e-5) and against["other"]["value"] == pytest.approx(1)
+    assert against["result"]["value"] == pytest.approx(
+        report["after"]["value"], abs=1e-5
+    ) and against["other"]["value"] == pytest.approx(1)
     found = profile(tmp_path / "acn", data=str(tmp_path))
-    assert found["depths"][3]["value"] == pytest.approx(1) and found["depths"][3]["mse"] == 0 and found["depths"][1]["mse"] > 0
+    assert (
+        found["depths"][3]["value"] == pytest.approx(1)
+        and found["depths"][3]["mse"] == 0
+        and found["depths"][1]["mse"] > 0
+    )
     with pytest.raises(ConfigError, match="features has no labels: it needs a teacher"):
         finetune(bert, tmp_path / "out", str(tmp_path), epochs=1)
-    finetune(bert, tmp_path / "out", str(tmp_path), depth=2, teacher=bert, epochs=0.2, batch_size=16)
+    finetune(
+        bert, tmp_path / "out", str(tmp_path), depth=2, teacher=bert, epochs=0.2, batch_size=16
+    )
 
 
-def test_a_network_is_trained_from_a_config_with_a_tokenizer_beside(tokenizer_directory: Path, reviews: Path, tmp_path: Path) -> None:
-    config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], **BERT, "vocab_size": 150}
+def test_a_network_is_trained_from_a_config_with_a_tokenizer_beside(
+    tokenizer_directory: Path, reviews: Path, tmp_path: Path
+) -> None:
+    config = {
+        "model_type": "bert",
+        "architectures": ["BertForSequenceClassification"],
+        **BERT,
+        "vocab_size": 150,
+    }
     shutil.copytree(tokenizer_directory, tmp_path / "new")
     (tmp_path / "new" / "config.json").write_text(json.dumps(config))
-    finetune(tmp_path / "new", tmp_path / "out", str(reviews), init="random", alpha=0.0, epochs=0.2, batch_size=16)
+    finetune(
+        tmp_path / "new",
+        tmp_path / "out",
+        str(reviews),
+        init="random",
+        alpha=0.0,
+        epochs=0.2,
+        batch_size=16,
+    )
     model = checkpoint.load(tmp_path / "out")
-    assert checkpoint.structure_of(model).form == "acn" and model.config.id2label == {0: "negative", 1: "positive"}
+    assert checkpoint.structure_of(model).form == "acn" and model.config.id2label == {
+        0: "negative",
+        1: "positive",
+    }
     assert evaluate(tmp_path / "out", data=str(reviews))["result"]["examples"] == 100
 
 
-def test_interrupted_training_on_text_goes_on_to_the_same_weights(bert: Path, reviews: Path, tmp_path: Path) -> None:
+def test_interrupted_training_on_text_goes_on_to_the_same_weights(
+    bert: Path, reviews: Path, tmp_path: Path
+) -> None:
     job = Job(str(reviews), Recipe(epochs=1.5, batch_size=16))
     finetune(bert, tmp_path / "straight", job, task="masked-lm")
 
@@ -199,15 +290,21 @@ def test_padding_changes_nothing(name: str) -> None:
     model = tiny(name, 0.3)
     rows = [torch.randint(5, 100, (n,)) for n in (4, 9, 17)]
     mask = torch.tensor([[1] * len(r) + [0] * (17 - len(r)) for r in rows])
-    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id)
+    padded = torch.nn.utils.rnn.pad_sequence(
+        rows, batch_first=True, padding_value=model.config.pad_token_id
+    )
     with torch.inference_mode():
         together = checkpoint.first_output(model(input_ids=padded, attention_mask=mask))
         for row, found in zip(rows, together, strict=True):
             alone = checkpoint.first_output(model(input_ids=row[None]))[0]
-            torch.testing.assert_close(found[: len(row)] if name == "bert-tokens" else found, alone, rtol=0, atol=1e-5)
+            torch.testing.assert_close(
+                found[: len(row)] if name == "bert-tokens" else found, alone, rtol=0, atol=1e-5
+            )
 
 
-def test_scores_do_not_depend_on_batches_and_stand_in_the_same_order(classifier: Path, reviews: Path) -> None:
+def test_scores_do_not_depend_on_batches_and_stand_in_the_same_order(
+    classifier: Path, reviews: Path
+) -> None:
     model = checkpoint.load(classifier)
     data = read(str(reviews), model, classifier)
     one, many = measure(model, data, batch_size=1), measure(model, data, batch_size=64)
@@ -215,7 +312,9 @@ def test_scores_do_not_depend_on_batches_and_stand_in_the_same_order(classifier:
     assert (one.target == many.target).all() and len(set(one.target[:20])) == 2
     longest = [int(b["attention_mask"].sum(1).max()) for b in data.batches(10)]
     assert longest == sorted(longest) and longest[0] < longest[-1]
-    assert [b["input_ids"].shape[1] for b in data.batches(10)] == longest  # no more padding than needed
+    assert [
+        b["input_ids"].shape[1] for b in data.batches(10)
+    ] == longest  # no more padding than needed
 
 
 def test_training_batches_hold_texts_of_similar_length() -> None:
@@ -235,7 +334,9 @@ def test_the_longest_text_is_what_the_user_or_the_model_says(bert: Path, tmp_pat
     data = write(tmp_path / "d.parquet", {"sentence": ["the film " * 60, "dull"], "label": [0, 1]})
     for wanted, found in ((None, 48), (10, 10)):
         batch = next(read(data, model, bert, max_length=wanted).batches(2))
-        assert batch["input_ids"].shape == (2, found) and batch["attention_mask"].sum(1).tolist() == [3, found]
+        assert batch["input_ids"].shape == (2, found) and batch["attention_mask"].sum(
+            1
+        ).tolist() == [3, found]
     with pytest.raises(DataError, match="max_length is 49, but the model takes at most 48 tokens"):
         read(data, model, bert, max_length=49)
 
@@ -250,20 +351,35 @@ def decode(bert: Path, ids: Any) -> str:
 @pytest.mark.parametrize(
     ("columns", "option"),
     [
-        (("sentence1", "sentence2"), None), (("premise", "hypothesis"), None), (("question", "sentence"), None), (("left", "right"), "left, right"),
+        (("sentence1", "sentence2"), None),
+        (("premise", "hypothesis"), None),
+        (("question", "sentence"), None),
+        (("left", "right"), "left, right"),
     ],
-)  # fmt: skip
-def test_pairs_are_read_as_pairs(bert: Path, tmp_path: Path, columns: tuple[str, str], option: str | None) -> None:
+)
+def test_pairs_are_read_as_pairs(
+    bert: Path, tmp_path: Path, columns: tuple[str, str], option: str | None
+) -> None:
     model = with_head(bert, "text-classification", num_labels=2)
     table = {columns[0]: ["a good film"], columns[1]: ["it was bad"], "idx": [7], "label": [1]}
-    batch = next(read(write(tmp_path / "d.json", table), model, bert, columns=Columns(text=option)).batches(1))
+    batch = next(
+        read(write(tmp_path / "d.json", table), model, bert, columns=Columns(text=option)).batches(
+            1
+        )
+    )
     assert decode(bert, batch["input_ids"][0]) == "[CLS] a good film [SEP] it was bad [SEP]"
-    assert batch["token_type_ids"][0].tolist() == [0] * 5 + [1] * 4 and batch["labels"].tolist() == [1]
+    assert batch["token_type_ids"][0].tolist() == [0] * 5 + [1] * 4 and batch[
+        "labels"
+    ].tolist() == [1]
 
 
 def test_the_only_column_of_text_is_found_whatever_its_name(bert: Path, tmp_path: Path) -> None:
     model = with_head(bert, "text-classification", num_labels=2)
-    data = read(write(tmp_path / "d.parquet", {"headline": ["good", "bad"], "id": [1, 2], "label": [1, 0]}), model, bert)
+    data = read(
+        write(tmp_path / "d.parquet", {"headline": ["good", "bad"], "id": [1, 2], "label": [1, 0]}),
+        model,
+        bert,
+    )
     assert len(data) == 2
 
 
@@ -272,12 +388,16 @@ def test_labels_are_matched_by_name(bert: Path, tmp_path: Path) -> None:
     data = write(tmp_path / "d.json", {"text": ["good", "bad"], "label": ["positive", "negative"]})
     assert [int(read(data, model, bert).examples[i]["labels"]) for i in (0, 1)] == [0, 1]
     one = write(tmp_path / "one.json", {"text": ["bad"], "label": ["Negative"]})
-    assert int(read(one, model, bert).examples[0]["labels"]) == 1  # a split need not have every label
+    assert (
+        int(read(one, model, bert).examples[0]["labels"]) == 1
+    )  # a split need not have every label
     stars = with_head(bert, "text-classification", labels=["1", "2", "3"])
     data = write(tmp_path / "stars.json", {"text": ["good", "bad"], "label": [3, 1]})
     assert [int(read(data, stars, bert).examples[i]["labels"]) for i in (0, 1)] == [2, 0]
     other = write(tmp_path / "o.json", {"text": ["good", "bad"], "label": ["for", "against"]})
-    with pytest.raises(DataError, match="has the labels against, for, but the model knows positive, negative"):
+    with pytest.raises(
+        DataError, match="has the labels against, for, but the model knows positive, negative"
+    ):
         read(other, model, bert)
 
 
@@ -287,15 +407,33 @@ def test_tags_stand_at_the_first_token_of_their_word(bert: Path, tmp_path: Path)
     model = with_head(bert, "token-classification", labels=["B-X", "O"])
     batch = next(read(data, model, bert).batches(2))
     tokenizer = hf.AutoTokenizer.from_pretrained(bert)
-    for row, labels, tags in zip(batch["input_ids"], batch["labels"], (["B-X"], ["O", "B-X", "O"]), strict=True):
+    for row, labels, tags in zip(
+        batch["input_ids"], batch["labels"], (["B-X"], ["O", "B-X", "O"]), strict=True
+    ):
         pieces = tokenizer.convert_ids_to_tokens(row)
         assert [model.config.id2label[int(y)] for y in labels if y != IGNORED] == tags
         begins = [(p not in SPECIAL and not p.startswith("##")) or p == "[UNK]" for p in pieces]
         assert [y != IGNORED for y in labels.tolist()] == begins
-    report = finetune(bert, tmp_path / "out", data, task="token-classification", epochs=1, batch_size=2, eval_data=data)
-    assert report["after"]["metric"] == "token_accuracy" and report["structure"]["form"] == "residual"
+    report = finetune(
+        bert,
+        tmp_path / "out",
+        data,
+        task="token-classification",
+        epochs=1,
+        batch_size=2,
+        eval_data=data,
+    )
+    assert (
+        report["after"]["metric"] == "token_accuracy" and report["structure"]["form"] == "residual"
+    )
     with pytest.raises(DataError, match="row 1 has 2 words and 1 tags"):
-        read(write(tmp_path / "bad.json", {"tokens": [["a"], ["a", "b"]], "ner_tags": [["O"], ["B-X"]]}), model, bert)
+        read(
+            write(
+                tmp_path / "bad.json", {"tokens": [["a"], ["a", "b"]], "ner_tags": [["O"], ["B-X"]]}
+            ),
+            model,
+            bert,
+        )
     with pytest.raises(DataError, match="column 'ner_tags' holds no lists"):
         read(write(tmp_path / "flat.json", {"tokens": [["a"]], "ner_tags": ["O"]}), model, bert)
 
@@ -303,53 +441,90 @@ def test_tags_stand_at_the_first_token_of_their_word(bert: Path, tmp_path: Path)
 def test_answers_become_their_first_and_last_token(bert: Path, tmp_path: Path) -> None:
     context = "the film was a lovely story of people"
     answers = [
-        {"text": ["lovely story"], "answer_start": [context.index("lovely")]}, {"text": [], "answer_start": []},
+        {"text": ["lovely story"], "answer_start": [context.index("lovely")]},
+        {"text": [], "answer_start": []},
         {"text": ["people"], "answer_start": [context.index("people")]},
-    ]  # fmt: skip
-    data = write(tmp_path / "d.json", {"question": ["it was"] * 3, "context": [context] * 3, "answers": answers})
+    ]
+    data = write(
+        tmp_path / "d.json",
+        {"question": ["it was"] * 3, "context": [context] * 3, "answers": answers},
+    )
     model = with_head(bert, "question-answering")
     batch = next(read(data, model, bert).batches(3))
-    spans = [decode(bert, ids[s : e + 1]) for ids, (s, e) in zip(batch["input_ids"], batch["labels"].tolist(), strict=True)]
+    spans = [
+        decode(bert, ids[s : e + 1])
+        for ids, (s, e) in zip(batch["input_ids"], batch["labels"].tolist(), strict=True)
+    ]
     assert spans == ["lovely story", "[CLS]", "people"]
-    assert next(read(data, model, bert, max_length=12).batches(3))["labels"][2].tolist() == [0, 0]  # cut off
-    perfect = {"start_logits": torch.zeros(3, batch["input_ids"].shape[1]), "end_logits": torch.zeros(3, batch["input_ids"].shape[1])}
+    assert next(read(data, model, bert, max_length=12).batches(3))["labels"][2].tolist() == [
+        0,
+        0,
+    ]  # cut off
+    perfect = {
+        "start_logits": torch.zeros(3, batch["input_ids"].shape[1]),
+        "end_logits": torch.zeros(3, batch["input_ids"].shape[1]),
+    }
     for key, column in (("start_logits", 0), ("end_logits", 1)):
         perfect[key][torch.arange(3), batch["labels"][:, column]] = 9.0
     perfect["end_logits"][0] = perfect["end_logits"][0].roll(1)  # one token too long
-    found = summary(Scores.gather([score("question-answering", type("Output", (), perfect)(), batch)]), "question-answering")
+    found = summary(
+        Scores.gather([score("question-answering", type("Output", (), perfect)(), batch)]),
+        "question-answering",
+    )
     assert found["metric"] == "exact_match" and found["value"] == pytest.approx(2 / 3)
     assert found["token_f1"] == pytest.approx((2 * 2 / 5 + 2) / 3)
     finetune(bert, tmp_path / "out", data, task="question-answering", epochs=1, batch_size=2)
     assert evaluate(tmp_path / "out", data=data)["result"]["examples"] == 3
     with pytest.raises(DataError, match="row 0 has no answer as SQuAD writes it"):
-        read(write(tmp_path / "bad.json", {"question": ["it"], "context": [context], "answers": ["people"]}), model, bert)
+        read(
+            write(
+                tmp_path / "bad.json",
+                {"question": ["it"], "context": [context], "answers": ["people"]},
+            ),
+            model,
+            bert,
+        )
 
 
-def test_hidden_words_are_the_same_in_every_evaluation_and_new_in_training(bert: Path, reviews: Path) -> None:
+def test_hidden_words_are_the_same_in_every_evaluation_and_new_in_training(
+    bert: Path, reviews: Path
+) -> None:
     model = with_head(bert, "masked-lm")
     data = load_data(f"{reviews}:train", model, find_source(bert), role="eval")
     examples = data.examples
     rows = [examples[i] for i in range(200)]
     together, alone = examples.collate(rows), examples.collate(rows[3:4])
     n = alone["input_ids"].shape[1]
-    assert torch.equal(together["input_ids"][3, :n], alone["input_ids"][0]) and torch.equal(together["labels"][3, :n], alone["labels"][0])
+    assert torch.equal(together["input_ids"][3, :n], alone["input_ids"][0]) and torch.equal(
+        together["labels"][3, :n], alone["labels"][0]
+    )
     hidden = together["labels"] != IGNORED
     real = sum(len(r["input_ids"]) - 2 for r in rows)
-    assert 0.13 < hidden.sum() / real < 0.22 and bool(hidden.any(1).all())  # short texts hide at least one word
+    assert 0.13 < hidden.sum() / real < 0.22 and bool(
+        hidden.any(1).all()
+    )  # short texts hide at least one word
     masked = together["input_ids"][hidden] == 4
     kept = together["input_ids"][hidden] == together["labels"][hidden]
     assert 0.7 < masked.float().mean() < 0.9 and 0.03 < kept.float().mean() < 0.2
     assert not torch.isin(together["labels"], torch.tensor([0, 2, 3])).any()
     torch.manual_seed(0)
-    assert not torch.equal(examples.collate(rows, train=True)["labels"], examples.collate(rows, train=True)["labels"])
+    assert not torch.equal(
+        examples.collate(rows, train=True)["labels"], examples.collate(rows, train=True)["labels"]
+    )
     found = summary(measure(model, data), "masked-lm")
-    assert found["metric"] == "token_accuracy" and found["perplexity"] == pytest.approx(np.exp(found["loss"]))
+    assert found["metric"] == "token_accuracy" and found["perplexity"] == pytest.approx(
+        np.exp(found["loss"])
+    )
 
 
 def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
     lines = [t for t, _ in sentences(40, 3)]
     (tmp_path / "a.txt").write_text("\n".join(lines) + "\n")
-    gpt = hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=150, n_embd=32, n_layer=2, n_head=2, n_positions=48, eos_token_id=3)).eval()
+    gpt = hf.GPT2LMHeadModel(
+        hf.GPT2Config(
+            vocab_size=150, n_embd=32, n_layer=2, n_head=2, n_positions=48, eos_token_id=3
+        )
+    ).eval()
     from acn_compress.data.load import open_table
     from acn_compress.data.text import TextExamples
 
@@ -366,19 +541,37 @@ def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
         theirs = float(gpt(**features(batch), labels=batch["labels"]).loss)
         scores = Scores.gather([score("causal-lm", gpt(**features(batch)), batch)])
     found = summary(scores, "causal-lm")
-    assert found["loss"] == pytest.approx(theirs, abs=1e-5) and found["perplexity"] == pytest.approx(np.exp(theirs), rel=1e-4)
+    assert found["loss"] == pytest.approx(theirs, abs=1e-5) and found[
+        "perplexity"
+    ] == pytest.approx(np.exp(theirs), rel=1e-4)
 
 
-def test_a_decoder_learns_to_classify_though_it_has_no_padding_token(bert: Path, reviews: Path, tmp_path: Path) -> None:
-    gpt = hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=150, n_embd=32, n_layer=3, n_head=4, n_positions=48, bos_token_id=2, eos_token_id=3))
+def test_a_decoder_learns_to_classify_though_it_has_no_padding_token(
+    bert: Path, reviews: Path, tmp_path: Path
+) -> None:
+    gpt = hf.GPT2LMHeadModel(
+        hf.GPT2Config(
+            vocab_size=150,
+            n_embd=32,
+            n_layer=3,
+            n_head=4,
+            n_positions=48,
+            bos_token_id=2,
+            eos_token_id=3,
+        )
+    )
     gpt.save_pretrained(tmp_path / "gpt")
     for file in bert.glob("tokenizer*"):
         shutil.copyfile(file, tmp_path / "gpt" / file.name)
     options: dict[str, Any] = {"epochs": 4, "batch_size": 16, "lr": 3e-3}
-    report = finetune(tmp_path / "gpt", tmp_path / "out", str(reviews), task="text-classification", **options)
+    report = finetune(
+        tmp_path / "gpt", tmp_path / "out", str(reviews), task="text-classification", **options
+    )
     assert report["after"]["value"] > 0.9 and "score.weight" in report["note"]
     model = checkpoint.load(tmp_path / "out")
-    one, many = (measure(model, read(str(reviews), model, tmp_path / "out"), batch_size=n) for n in (1, 50))
+    one, many = (
+        measure(model, read(str(reviews), model, tmp_path / "out"), batch_size=n) for n in (1, 50)
+    )
     np.testing.assert_allclose(one.loss, many.loss, atol=1e-4)
     written = finetune(tmp_path / "gpt", tmp_path / "lm", str(reviews), epochs=1, batch_size=16)
     assert written["after"]["perplexity"] < written["before"]["perplexity"]
@@ -386,21 +579,36 @@ def test_a_decoder_learns_to_classify_though_it_has_no_padding_token(bert: Path,
 
 @pytest.mark.parametrize(
     ("name", "task"),
-    [("bert", "text-classification"), ("bert-tokens", "token-classification"), ("bert-answers", "question-answering"), ("bert-masked", "masked-lm")],
-)  # fmt: skip
+    [
+        ("bert", "text-classification"),
+        ("bert-tokens", "token-classification"),
+        ("bert-answers", "question-answering"),
+        ("bert-masked", "masked-lm"),
+    ],
+)
 def test_our_loss_is_the_familys_own(name: str, task: str) -> None:
     model = tiny(name)
     inputs = checkpoint.example_inputs(model, batch=4)
     classes = model.config.vocab_size if task == "masked-lm" else model.config.num_labels
     generator = torch.Generator().manual_seed(1)
-    labels = torch.randint(classes, (4,) if name == "bert" else (4, 2) if name == "bert-answers" else (4, 12), generator=generator)
+    labels = torch.randint(
+        classes,
+        (4,) if name == "bert" else (4, 2) if name == "bert-answers" else (4, 12),
+        generator=generator,
+    )
     if task in {"token-classification", "masked-lm"}:
         labels[torch.rand(labels.shape, generator=generator) < 0.4] = IGNORED
-    theirs = {"start_positions": labels[:, 0], "end_positions": labels[:, 1]} if name == "bert-answers" else {"labels": labels}
+    theirs = (
+        {"start_positions": labels[:, 0], "end_positions": labels[:, 1]}
+        if name == "bert-answers"
+        else {"labels": labels}
+    )
     with torch.inference_mode():
         found = score(task, model(**inputs), inputs | {"labels": labels})
         expected = model(**inputs, **theirs).loss
-    torch.testing.assert_close((found.loss * found.weight).sum() / found.weight.sum(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        (found.loss * found.weight).sum() / found.weight.sum(), expected, rtol=1e-5, atol=1e-6
+    )
     assert len(found.logits) == len(found.target) == len(found.prediction)
 
 
@@ -408,15 +616,37 @@ def test_a_regression_is_measured_in_its_own_units(bert: Path, tmp_path: Path) -
     texts = [t for t, _ in sentences(120, 4)]
     numbers = [2.0 * any(w in t for w in GOOD) + len(t.split()) / 20 for t in texts]
     data = write(tmp_path / "d.parquet", {"sentence1": texts, "sentence2": texts, "score": numbers})
-    report = finetune(bert, tmp_path / "out", data, task="text-regression", epochs=8, batch_size=8, lr=3e-3, eval_data=data)
+    report = finetune(
+        bert,
+        tmp_path / "out",
+        data,
+        task="text-regression",
+        epochs=8,
+        batch_size=8,
+        lr=3e-3,
+        eval_data=data,
+    )
     after = report["after"]
     assert after["metric"] == "negative_mae" and report["before"]["value"] < after["value"] < 0
-    assert after["pearson"] > 0.8 and after["spearman"] > 0.8 and after["low"] <= after["value"] <= after["high"]
+    assert (
+        after["pearson"] > 0.8
+        and after["spearman"] > 0.8
+        and after["low"] <= after["value"] <= after["high"]
+    )
     model = checkpoint.load(tmp_path / "out")
     scores = measure(model, read(data, model, tmp_path / "out"))
-    assert after["value"] == pytest.approx(-np.abs(scores.prediction - scores.target).mean(), abs=1e-5)
-    assert after["pearson"] == pytest.approx(np.corrcoef(scores.prediction, scores.target)[0, 1], abs=1e-4)
-    assert convert(tmp_path / "out", tmp_path / "acn", data, epochs=1, batch_size=8)["structure"]["form"] == "acn"
+    assert after["value"] == pytest.approx(
+        -np.abs(scores.prediction - scores.target).mean(), abs=1e-5
+    )
+    assert after["pearson"] == pytest.approx(
+        np.corrcoef(scores.prediction, scores.target)[0, 1], abs=1e-4
+    )
+    assert (
+        convert(tmp_path / "out", tmp_path / "acn", data, epochs=1, batch_size=8)["structure"][
+            "form"
+        ]
+        == "acn"
+    )
     with pytest.raises(DataError, match="column 'score' does not hold a number in every row"):
         read(write(tmp_path / "bad.json", {"text": ["good"], "score": ["high"]}), model, bert)
 
@@ -434,39 +664,79 @@ def test_the_profile_of_padded_text_counts_no_padding(classifier: Path, reviews:
 # --- heads
 
 
-def test_a_head_of_another_size_is_refused_or_made_anew(classifier: Path, reviews: Path, tmp_path: Path) -> None:
-    data = write(tmp_path / "d.json", {"text": ["good", "bad", "it was"] * 4, "label": ["yes", "no", "maybe"] * 4})
-    with pytest.raises(DataError, match=r"has 3 labels .* but the model has 2 .* --task text-classification"):
+def test_a_head_of_another_size_is_refused_or_made_anew(
+    classifier: Path, reviews: Path, tmp_path: Path
+) -> None:
+    data = write(
+        tmp_path / "d.json",
+        {"text": ["good", "bad", "it was"] * 4, "label": ["yes", "no", "maybe"] * 4},
+    )
+    with pytest.raises(
+        DataError, match=r"has 3 labels .* but the model has 2 .* --task text-classification"
+    ):
         evaluate(classifier, data=data)
-    report = finetune(classifier, tmp_path / "out", data, task="text-classification", epochs=1, batch_size=4)
+    report = finetune(
+        classifier, tmp_path / "out", data, task="text-classification", epochs=1, batch_size=4
+    )
     assert "2 tensors began at random (classifier.bias, classifier.weight)" in report["note"]
     assert checkpoint.load(tmp_path / "out").config.num_labels == 3
-    again = finetune(classifier, tmp_path / "again", str(reviews), task="text-classification", epochs=0.1, batch_size=16)
+    again = finetune(
+        classifier,
+        tmp_path / "again",
+        str(reviews),
+        task="text-classification",
+        epochs=0.1,
+        batch_size=16,
+    )
     assert "note" not in again and again["before"]["value"] > 0.9  # it fits: nothing is made anew
 
 
 def test_a_config_that_contradicts_the_weights_is_refused(classifier: Path, tmp_path: Path) -> None:
     shutil.copytree(classifier, tmp_path / "wrong")
     config = json.loads((tmp_path / "wrong" / "config.json").read_text())
-    config |= {"id2label": {str(i): str(i) for i in range(5)}, "label2id": {str(i): i for i in range(5)}}
+    config |= {
+        "id2label": {str(i): str(i) for i in range(5)},
+        "label2id": {str(i): i for i in range(5)},
+    }
     (tmp_path / "wrong" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"classifier.bias is \(2,\) in the file, but \(5,\) by config.json"):
+    with pytest.raises(
+        CheckpointError, match=r"classifier.bias is \(2,\) in the file, but \(5,\) by config.json"
+    ):
         checkpoint.load(tmp_path / "wrong")
     config |= {"intermediate_size": 128}
     (tmp_path / "wrong" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"intermediate.dense.bias is \(64,\) in the file, but \(128,\)"):
-        checkpoint.load(tmp_path / "wrong", task="text-classification", num_labels=2)  # a new head excuses only the head
+    with pytest.raises(
+        CheckpointError, match=r"intermediate.dense.bias is \(64,\) in the file, but \(128,\)"
+    ):
+        checkpoint.load(
+            tmp_path / "wrong", task="text-classification", num_labels=2
+        )  # a new head excuses only the head
 
 
-def test_what_cannot_be_converted_says_why(bert: Path, classifier: Path, reviews: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no such head.* It has nothing to teach: train it first with acn-compress finetune --task"):
+def test_what_cannot_be_converted_says_why(
+    bert: Path, classifier: Path, reviews: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"no such head.* It has nothing to teach: train it first with acn-compress finetune --task",
+    ):
         convert(bert, tmp_path / "out", str(reviews), task="text-classification")
-    with pytest.raises(UnsupportedError, match=r"'bert' reads both ways, so it cannot be a causal-lm. Choose masked-lm"):
+    with pytest.raises(
+        UnsupportedError,
+        match=r"'bert' reads both ways, so it cannot be a causal-lm. Choose masked-lm",
+    ):
         finetune(bert, tmp_path / "out", str(reviews), task="causal-lm")
-    with pytest.raises(ConfigError, match=r"task 'sentiment' is not known. Known: image-classification"):
+    with pytest.raises(
+        ConfigError, match=r"task 'sentiment' is not known. Known: image-classification"
+    ):
         finetune(bert, tmp_path / "out", str(reviews), task="sentiment")
-    features_only = convert(classifier, tmp_path / "features", str(reviews), task="features", epochs=0.2, batch_size=16)
-    assert features_only["after"]["metric"] == "cosine" and checkpoint.load(tmp_path / "features").__class__.__name__ == "AcnBertModel"
+    features_only = convert(
+        classifier, tmp_path / "features", str(reviews), task="features", epochs=0.2, batch_size=16
+    )
+    assert (
+        features_only["after"]["metric"] == "cosine"
+        and checkpoint.load(tmp_path / "features").__class__.__name__ == "AcnBertModel"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -476,10 +746,15 @@ def test_what_cannot_be_converted_says_why(bert: Path, classifier: Path, reviews
         ({"is_decoder": True}, "it is a decoder"),
         ({"is_decoder": True, "add_cross_attention": True}, "it is a decoder"),
         ({"chunk_size_feed_forward": 8}, "chunk_size_feed_forward is set"),
-        ({"architectures": ["BertForMultipleChoice"]}, "the head BertForMultipleChoice is not supported"),
+        (
+            {"architectures": ["BertForMultipleChoice"]},
+            "the head BertForMultipleChoice is not supported",
+        ),
     ],
 )
-def test_decoders_and_other_heads_are_refused(bert: Path, tmp_path: Path, options: dict[str, Any], text: str) -> None:
+def test_decoders_and_other_heads_are_refused(
+    bert: Path, tmp_path: Path, options: dict[str, Any], text: str
+) -> None:
     shutil.copytree(bert, tmp_path / "m")
     config = json.loads((bert / "config.json").read_text()) | options
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
@@ -501,29 +776,66 @@ def test_recipes_know_every_task() -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "text"),
     [
-        ({"x": [1], "y": [2]}, {}, "no column holds the text. Present: x, y. Name it with --text-column"),
-        ({"text": ["good"], "z": [1]}, {}, "no column holds the labels. Present: text, z. Name it with --label-column"),
-        ({"text": ["good"], "label": [0]}, {"text": "body"}, "has no column 'body'. Present: text, label. Set --text-column"),
-        ({"text": ["good"], "label": [0]}, {"text": "text,text,text"}, "--text-column names 3 columns. Expected one, or two"),
-        ({"text": ["good", " "], "label": [0, 1]}, {}, "row 1 of column 'text' is empty. Remove the row"),
+        (
+            {"x": [1], "y": [2]},
+            {},
+            "no column holds the text. Present: x, y. Name it with --text-column",
+        ),
+        (
+            {"text": ["good"], "z": [1]},
+            {},
+            "no column holds the labels. Present: text, z. Name it with --label-column",
+        ),
+        (
+            {"text": ["good"], "label": [0]},
+            {"text": "body"},
+            "has no column 'body'. Present: text, label. Set --text-column",
+        ),
+        (
+            {"text": ["good"], "label": [0]},
+            {"text": "text,text,text"},
+            "--text-column names 3 columns. Expected one, or two",
+        ),
+        (
+            {"text": ["good", " "], "label": [0, 1]},
+            {},
+            "row 1 of column 'text' is empty. Remove the row",
+        ),
         ({"text": ["good", None], "label": [0, 1]}, {}, "row 1 of column 'text' is empty"),
-        ({"text": [3, 4], "label": [0, 1]}, {}, "row 0 of column 'text' holds no text \\(found 3\\)"),
-        ({"text": ["good"], "label": [7]}, {}, "labels run from 7 to 7, but the model has 2 classes"),
+        (
+            {"text": [3, 4], "label": [0, 1]},
+            {},
+            "row 0 of column 'text' holds no text \\(found 3\\)",
+        ),
+        (
+            {"text": ["good"], "label": [7]},
+            {},
+            "labels run from 7 to 7, but the model has 2 classes",
+        ),
         ({"text": ["good", "bad"], "label": ["a", None]}, {}, "column 'label' has empty labels"),
     ],
 )
-def test_bad_data_says_what_is_there(bert: Path, tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], text: str) -> None:
+def test_bad_data_says_what_is_there(
+    bert: Path, tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], text: str
+) -> None:
     model = with_head(bert, "text-classification", num_labels=2)
     with pytest.raises(DataError, match=text):
         read(write(tmp_path / "d.parquet", columns), model, bert, columns=Columns(**options))
 
 
-def test_text_without_any_text_or_a_tokenizer_that_fits(bert: Path, reviews: Path, tmp_path: Path) -> None:
+def test_text_without_any_text_or_a_tokenizer_that_fits(
+    bert: Path, reviews: Path, tmp_path: Path
+) -> None:
     (tmp_path / "blank.txt").write_text("\n\n \n")
     with pytest.raises(DataError, match=r"blank.txt:train has no text in it"):
         read(str(tmp_path / "blank.txt"), checkpoint.load(bert), bert)
-    shutil.copytree(bert, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "special*"))
-    with pytest.raises(DataError, match=r"bare has no tokenizer. Expected tokenizer.json \(or vocab.txt, ...\) beside config.json"):
+    shutil.copytree(
+        bert, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "special*")
+    )
+    with pytest.raises(
+        DataError,
+        match=r"bare has no tokenizer. Expected tokenizer.json \(or vocab.txt, ...\) beside config.json",
+    ):
         finetune(tmp_path / "bare", tmp_path / "out", str(reviews), task="text-classification")
     shutil.copytree(bert, tmp_path / "other")
     small = hf.BertModel(hf.BertConfig(**BERT, vocab_size=20))

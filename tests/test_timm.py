@@ -1,4 +1,5 @@
-"""What is special about timm: its names, files, directories and processors, and what would bypass the long sum."""
+"""What is special about timm: its names, files, directories and processors, and what would bypass
+the long sum."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def own() -> Any:
 
 @pytest.fixture(scope="module")
 def pixels(own: Any) -> torch.Tensor:
-    return torch.randn(2, *own.pretrained_cfg["input_size"], generator=torch.Generator().manual_seed(1))
+    return torch.randn(
+        2, *own.pretrained_cfg["input_size"], generator=torch.Generator().manual_seed(1)
+    )
 
 
 def config_file(directory: Path, **fields: Any) -> Path:
@@ -59,20 +62,32 @@ def says(model: Any, pixels: torch.Tensor) -> torch.Tensor:
         return checkpoint.first_output(model(pixel_values=pixels))
 
 
-def test_timms_own_directory_loads_and_says_the_same(own: Any, pixels: torch.Tensor, tmp_path: Path) -> None:
-    timm.models.save_for_hf(own, tmp_path / "m", model_config={"label_names": list("abcdefg")}, safe_serialization=True)
+def test_timms_own_directory_loads_and_says_the_same(
+    own: Any, pixels: torch.Tensor, tmp_path: Path
+) -> None:
+    timm.models.save_for_hf(
+        own, tmp_path / "m", model_config={"label_names": list("abcdefg")}, safe_serialization=True
+    )
     assert "model_type" not in json.loads((tmp_path / "m" / "config.json").read_text())
     model = checkpoint.load(tmp_path / "m")
     with torch.inference_mode():
         assert torch.equal(says(model, pixels), own(pixels))
     assert list(model.config.id2label.values()) == list("abcdefg")
     report = inspect(tmp_path / "m")
-    assert report["supported"] and report["family"] == "timm_wrapper" and len(report["blocks"]) == len(own.blocks)
+    assert (
+        report["supported"]
+        and report["family"] == "timm_wrapper"
+        and len(report["blocks"]) == len(own.blocks)
+    )
     assert report["input"] == {"modality": "image", "channels": 3, "height": 160, "width": 160}
 
 
-def test_what_the_wrapper_saves_loads_and_says_the_same(own: Any, pixels: torch.Tensor, tmp_path: Path) -> None:
-    wrapper = transformers.TimmWrapperForImageClassification(transformers.TimmWrapperConfig(architecture="test_vit", num_labels=7))
+def test_what_the_wrapper_saves_loads_and_says_the_same(
+    own: Any, pixels: torch.Tensor, tmp_path: Path
+) -> None:
+    wrapper = transformers.TimmWrapperForImageClassification(
+        transformers.TimmWrapperConfig(architecture="test_vit", num_labels=7)
+    )
     wrapper.timm_model.load_state_dict(own.state_dict())
     wrapper.save_pretrained(tmp_path / "m")
     with torch.inference_mode():
@@ -80,63 +95,111 @@ def test_what_the_wrapper_saves_loads_and_says_the_same(own: Any, pixels: torch.
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "wrapped.pth"])
-def test_a_weight_file_with_the_name_of_its_architecture(kind: str, own: Any, pixels: torch.Tensor, tmp_path: Path) -> None:
+def test_a_weight_file_with_the_name_of_its_architecture(
+    kind: str, own: Any, pixels: torch.Tensor, tmp_path: Path
+) -> None:
     path = tmp_path / f"weights.{kind}"
     if kind == "safetensors":
         save_file(own.state_dict(), path)
     else:
-        torch.save({"state_dict": own.state_dict(), "epoch": 3} if kind == "wrapped.pth" else own.state_dict(), path)
+        torch.save(
+            {"state_dict": own.state_dict(), "epoch": 3}
+            if kind == "wrapped.pth"
+            else own.state_dict(),
+            path,
+        )
     model = checkpoint.load(path, config="test_vit")
     with torch.inference_mode():
         assert torch.equal(says(model, pixels), own(pixels))
     assert model.config.num_labels == 7
-    assert inspect(path, config="test_vit")["parameters"] == sum(p.numel() for p in own.parameters())
+    assert inspect(path, config="test_vit")["parameters"] == sum(
+        p.numel() for p in own.parameters()
+    )
 
 
 def test_the_architecture_option_of_a_command(own: Any, tmp_path: Path) -> None:
     save_file(own.state_dict(), tmp_path / "weights.safetensors")
     (tmp_path / "vocab.txt").write_text("not this model's")
-    call = ["truncate", str(tmp_path / "weights.safetensors"), str(tmp_path / "out"), "--depth", "2", "--architecture"]
+    call = [
+        "truncate",
+        str(tmp_path / "weights.safetensors"),
+        str(tmp_path / "out"),
+        "--depth",
+        "2",
+        "--architecture",
+    ]
     result = CliRunner().invoke(app, [*call, "test_vit"])
     assert result.exit_code == 0, result.output
     assert len(checkpoint.structure_of(checkpoint.load(tmp_path / "out")).blocks) == 2
     assert not (tmp_path / "out" / "vocab.txt").exists()
     result = CliRunner().invoke(app, [*call[:2], str(tmp_path / "no"), *call[3:], "test_vitt"])
-    assert result.exit_code == 1 and "has no model 'test_vitt'. Did you mean test_vit" in result.stderr
+    assert (
+        result.exit_code == 1 and "has no model 'test_vitt'. Did you mean test_vit" in result.stderr
+    )
 
 
-def test_a_backbone_without_a_head_gives_features_and_takes_a_new_head(own: Any, pixels: torch.Tensor, tmp_path: Path) -> None:
-    save_file({k: v for k, v in own.state_dict().items() if not k.startswith("head")}, tmp_path / "w.safetensors")
+def test_a_backbone_without_a_head_gives_features_and_takes_a_new_head(
+    own: Any, pixels: torch.Tensor, tmp_path: Path
+) -> None:
+    save_file(
+        {k: v for k, v in own.state_dict().items() if not k.startswith("head")},
+        tmp_path / "w.safetensors",
+    )
     model = checkpoint.load(tmp_path / "w.safetensors", config="test_vit")
     with torch.inference_mode():
         assert torch.equal(says(model, pixels), own.forward_features(pixels))
-    model = checkpoint.load(tmp_path / "w.safetensors", config="test_vit", task="image-classification", labels=list("abc"))
+    model = checkpoint.load(
+        tmp_path / "w.safetensors",
+        config="test_vit",
+        task="image-classification",
+        labels=list("abc"),
+    )
     assert says(model, pixels).shape == (2, 3)
     assert "head.bias, timm_model.head.weight" in str(checkpoint.fresh_of(model))
     save_file(own.state_dict(), tmp_path / "seven.safetensors")
-    model = checkpoint.load(tmp_path / "seven.safetensors", config="test_vit", task="image-classification", labels=list("abc"))
-    assert says(model, pixels).shape == (2, 3) and torch.equal(model.timm_model.norm.weight, own.norm.weight)
+    model = checkpoint.load(
+        tmp_path / "seven.safetensors",
+        config="test_vit",
+        task="image-classification",
+        labels=list("abc"),
+    )
+    assert says(model, pixels).shape == (2, 3) and torch.equal(
+        model.timm_model.norm.weight, own.norm.weight
+    )
 
 
 def test_a_mixer_of_your_own_size_trains_from_scratch(tmp_path: Path) -> None:
     report = finetune(
-        config_file(tmp_path / "c"), tmp_path / "m", "digits", init="random", epochs=4, batch_size=32, lr=4e-3, task_weight=1.0
+        config_file(tmp_path / "c"),
+        tmp_path / "m",
+        "digits",
+        init="random",
+        epochs=4,
+        batch_size=32,
+        lr=4e-3,
+        task_weight=1.0,
     )
     assert report["after"]["value"] > 0.6
     model = checkpoint.load(tmp_path / "m")
     assert model.config.model_args == SIZES and len(model.config.id2label) == 10
-    assert not (tmp_path / "m" / "preprocessor_config.json").exists()  # timm's processor lives in config.json
+    assert not (
+        tmp_path / "m" / "preprocessor_config.json"
+    ).exists()  # timm's processor lives in config.json
 
 
 def test_random_weights_are_timms_own(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = checkpoint.from_config(config_file(tmp_path))
     assert not model.timm_model.head.weight.any()  # timm starts with a head of zeros
-    assert float(model.timm_model.blocks[0].mlp_channels.fc1.weight.detach().std()) > 0.08  # Xavier; the wrapper draws with 0.02
+    assert (
+        float(model.timm_model.blocks[0].mlp_channels.fc1.weight.detach().std()) > 0.08
+    )  # Xavier; the wrapper draws with 0.02
 
 
 @pytest.mark.parametrize("base", ["mixer_s32_224", "gmixer_12_224"])
-def test_cutting_and_pruning_a_mixer_that_timm_builds_in_one_size_only(base: str, tmp_path: Path) -> None:
+def test_cutting_and_pruning_a_mixer_that_timm_builds_in_one_size_only(
+    base: str, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     config = {"architecture": base, "model_args": {"img_size": 64}, "num_classes": 3}
     model = checkpoint.from_config(config_file(tmp_path / "c", **config))
@@ -155,7 +218,9 @@ def test_cutting_and_pruning_a_mixer_that_timm_builds_in_one_size_only(base: str
 
 
 def test_timm_itself_refuses_a_compressed_model(tmp_path: Path) -> None:
-    output.write(tiny.tiny("timmvit", 0.0), tmp_path / "m", source=None, step="test", options={}, report={})
+    output.write(
+        tiny.tiny("timmvit", 0.0), tmp_path / "m", source=None, step="test", options={}, report={}
+    )
     with pytest.raises(RuntimeError, match="Missing key"):
         timm.create_model(f"local-dir:{tmp_path / 'm'}", pretrained=True)
 
@@ -166,7 +231,11 @@ def test_the_processor_and_pipeline_of_a_written_model(alpha: float, tmp_path: P
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.1)
-    model.config.pretrained_cfg |= {"crop_pct": 0.8, "mean": [0.3, 0.4, 0.5], "std": [0.2, 0.3, 0.4]}
+    model.config.pretrained_cfg |= {
+        "crop_pct": 0.8,
+        "mean": [0.3, 0.4, 0.5],
+        "std": [0.2, 0.3, 0.4],
+    }
     checkpoint.adopt_(model.eval())
     checkpoint.set_structure_(model, checkpoint.structure_of(model).with_alpha((alpha,) * 3))
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
@@ -175,9 +244,13 @@ def test_the_processor_and_pipeline_of_a_written_model(alpha: float, tmp_path: P
     assert type(processor).__name__ == "TimmWrapperImageProcessor"
     expected = processor(picture)["pixel_values"][0]
     prepare = Preparation.of(model, None)
-    ours = (torch.from_numpy(prepare.pixels(picture)).float() / 255 - prepare.mean[:, None, None]) / prepare.std[:, None, None]
+    ours = (
+        torch.from_numpy(prepare.pixels(picture)).float() / 255 - prepare.mean[:, None, None]
+    ) / prepare.std[:, None, None]
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
-    found = transformers.pipeline("image-classification", model=str(tmp_path / "m"), top_k=10)(picture)
+    found = transformers.pipeline("image-classification", model=str(tmp_path / "m"), top_k=10)(
+        picture
+    )
     scores = says(model, expected[None]).softmax(-1)[0]
     assert {f["label"]: pytest.approx(f["score"], abs=1e-5) for f in found} == {
         model.config.id2label[i]: float(s) for i, s in enumerate(scores)
@@ -185,7 +258,13 @@ def test_the_processor_and_pipeline_of_a_written_model(alpha: float, tmp_path: P
 
 
 def test_images_are_cropped_as_timm_crops_them() -> None:
-    cfg = {"input_size": (3, 16, 16), "interpolation": "bicubic", "crop_pct": 0.5, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    cfg = {
+        "input_size": (3, 16, 16),
+        "interpolation": "bicubic",
+        "crop_pct": 0.5,
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+    }
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype="uint8"))
     assert fit(cfg)(picture).tobytes() == picture.crop((8, 8, 24, 24)).tobytes()
 
@@ -203,23 +282,47 @@ def test_what_bypasses_the_long_sum_is_refused(tmp_path: Path) -> None:
     model.timm_model.set_grad_checkpointing(False)
     assert tiny.outputs(model).isfinite().all()
     with pytest.raises(ConfigError, match="checkpointing does not work with timm models"):
-        finetune(config_file(tmp_path / "c"), tmp_path / "m", "digits", init="random", epochs=1, checkpointing=True)
+        finetune(
+            config_file(tmp_path / "c"),
+            tmp_path / "m",
+            "digits",
+            init="random",
+            epochs=1,
+            checkpointing=True,
+        )
     assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"architecture": "resnet18", "model_args": {}}, "timm's 'resnet18' is none of the families with an adapter. Known: MLP-Mixer"),
-        ({"architecture": "gmlp_s16_224", "model_args": {}}, "block 0 is a SpatialGatingBlock, expected MixerBlock or Block"),
-        ({"architecture": "vit_relpos_small_patch16_224", "model_args": {}}, "none of the families"),
-        ({"architecture": "mixr_b16_224"}, "has no model 'mixr_b16_224'. Did you mean mixer_b16_224"),
-        ({"architecture": "mixer_b16_224"}, "timm's mixer_b16_224 does not take patch_size in model_args. Set architecture to mlp_mixer."),
+        (
+            {"architecture": "resnet18", "model_args": {}},
+            "timm's 'resnet18' is none of the families with an adapter. Known: MLP-Mixer",
+        ),
+        (
+            {"architecture": "gmlp_s16_224", "model_args": {}},
+            "block 0 is a SpatialGatingBlock, expected MixerBlock or Block",
+        ),
+        (
+            {"architecture": "vit_relpos_small_patch16_224", "model_args": {}},
+            "none of the families",
+        ),
+        (
+            {"architecture": "mixr_b16_224"},
+            "has no model 'mixr_b16_224'. Did you mean mixer_b16_224",
+        ),
+        (
+            {"architecture": "mixer_b16_224"},
+            "timm's mixer_b16_224 does not take patch_size in model_args. Set architecture to mlp_mixer.",
+        ),
         ({"model_args": {**SIZES, "patch": 2}}, "unexpected keyword argument 'patch'"),
         ({"model_args": [8]}, "model_args and pretrained_cfg must be objects"),
     ],
 )
-def test_a_config_that_cannot_be_is_refused_in_one_line(fields: dict[str, Any], text: str, tmp_path: Path) -> None:
+def test_a_config_that_cannot_be_is_refused_in_one_line(
+    fields: dict[str, Any], text: str, tmp_path: Path
+) -> None:
     with pytest.raises(AcnError) as error:
         checkpoint.from_config(config_file(tmp_path, **fields))
     assert text in str(error.value) and "\n" not in str(error.value)
@@ -232,8 +335,12 @@ def test_weights_of_another_model_are_refused(own: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["timm", "torchvision"])
-def test_without_timm_it_says_what_to_install_and_everything_else_works(missing: str, vit_config: Path, tmp_path: Path) -> None:
-    output.write(tiny.tiny("mixer"), tmp_path / "m", source=None, step="test", options={}, report={})
+def test_without_timm_it_says_what_to_install_and_everything_else_works(
+    missing: str, vit_config: Path, tmp_path: Path
+) -> None:
+    output.write(
+        tiny.tiny("mixer"), tmp_path / "m", source=None, step="test", options={}, report={}
+    )
     code = f"""
 import sys
 sys.modules[{missing!r}] = None
@@ -245,16 +352,33 @@ try:
 except errors.MissingDependencyError as error:
     print(error)
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
-    assert result.stdout == f"3\ntimm models need the timm extra ({missing} is not installed): pip install 'acn-compress[timm]'\n"
+    assert (
+        result.stdout
+        == f"3\ntimm models need the timm extra ({missing} is not installed): pip install 'acn-compress[timm]'\n"
+    )
 
 
-def test_a_torchvision_that_breaks_is_named_with_what_to_install(vit_config: Path, tmp_path: Path) -> None:
+def test_a_torchvision_that_breaks_is_named_with_what_to_install(
+    vit_config: Path, tmp_path: Path
+) -> None:
     (tmp_path / "torchvision").mkdir()
-    (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (tmp_path / "torchvision" / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
     for config in (vit_config, config_file(tmp_path / "c")):
-        call = ["finetune", str(config), str(tmp_path / "m"), "--init", "random", "--data", "digits"]
+        call = [
+            "finetune",
+            str(config),
+            str(tmp_path / "m"),
+            "--init",
+            "random",
+            "--data",
+            "digits",
+        ]
         result = subprocess.run(
             [sys.executable, "-m", "acn_compress", *call],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
@@ -263,5 +387,8 @@ def test_a_torchvision_that_breaks_is_named_with_what_to_install(vit_config: Pat
             check=False,
         )
         assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
-        assert "torchvision cannot be imported (operator torchvision::nms does not exist)" in result.stderr
+        assert (
+            "torchvision cannot be imported (operator torchvision::nms does not exist)"
+            in result.stderr
+        )
         assert f"'torchvision==0.{int(torch.__version__.split('.')[1]) + 15}.*'" in result.stderr

@@ -1,6 +1,8 @@
-"""One tiny real model per model class this package supports. Every law of `test_contract.py` runs over all of them.
+"""One tiny real model per model class this package supports. Every law of `test_contract.py` runs
+over all of them.
 
-To add your architecture: write its adapter (`acn_compress/architectures/`), add a maker here, run `pytest tests/test_contract.py -k NAME`.
+To add your architecture: write its adapter (`acn_compress/architectures/`), add a maker here, run
+    `pytest tests/test_contract.py -k NAME`.
 """
 
 from __future__ import annotations
@@ -14,8 +16,19 @@ import transformers as hf
 from acn_compress.architectures.timm import complete
 from acn_compress.checkpoint import load as checkpoint
 
-SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-TOKENS = {"vocab_size": 64, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+TOKENS = {
+    "vocab_size": 64,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 GROUPED = {**SHAPE, **TOKENS, "num_key_value_heads": 2}  # two query heads share one key/value head
 WINDOWS = {
     "use_sliding_window": True,
@@ -32,57 +45,105 @@ def gpt2(**fields: Any) -> Any:
     return hf.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_inner=64, **TOKENS, **fields)
 
 
-# name -> the model as its own library makes it; a name begins with the family, what follows is the head or a variant
+# name -> the model as its own library makes it; a name begins with the family, what follows is the
+# head or a variant
 MODELS: dict[str, Callable[[], Any]] = {
     "bert": lambda: hf.BertForSequenceClassification(hf.BertConfig(**SHAPE, **TEXT, num_labels=3)),
-    "bert-tokens": lambda: hf.BertForTokenClassification(hf.BertConfig(**SHAPE, **TEXT, num_labels=5)),
+    "bert-tokens": lambda: hf.BertForTokenClassification(
+        hf.BertConfig(**SHAPE, **TEXT, num_labels=5)
+    ),
     "bert-answers": lambda: hf.BertForQuestionAnswering(hf.BertConfig(**SHAPE, **TEXT)),
     "bert-masked": lambda: hf.BertForMaskedLM(hf.BertConfig(**SHAPE, **TEXT)),
     "bert-features": lambda: hf.BertModel(hf.BertConfig(**SHAPE, **TEXT)),
-    "distilbert": lambda: hf.DistilBertForSequenceClassification(hf.DistilBertConfig(**DISTILBERT, **TEXT)),
-    "distilbert-answers": lambda: hf.DistilBertForQuestionAnswering(hf.DistilBertConfig(**DISTILBERT, **TEXT)),
-    "electra": lambda: hf.ElectraForSequenceClassification(hf.ElectraConfig(**SHAPE, **TEXT, embedding_size=16)),
-    "electra-tokens": lambda: hf.ElectraForTokenClassification(hf.ElectraConfig(**SHAPE, **TEXT, embedding_size=16)),
-    "roberta": lambda: hf.RobertaForSequenceClassification(hf.RobertaConfig(**SHAPE, **TEXT, type_vocab_size=1)),
-    "roberta-masked": lambda: hf.RobertaForMaskedLM(hf.RobertaConfig(**SHAPE, **TEXT, type_vocab_size=1)),
+    "distilbert": lambda: hf.DistilBertForSequenceClassification(
+        hf.DistilBertConfig(**DISTILBERT, **TEXT)
+    ),
+    "distilbert-answers": lambda: hf.DistilBertForQuestionAnswering(
+        hf.DistilBertConfig(**DISTILBERT, **TEXT)
+    ),
+    "electra": lambda: hf.ElectraForSequenceClassification(
+        hf.ElectraConfig(**SHAPE, **TEXT, embedding_size=16)
+    ),
+    "electra-tokens": lambda: hf.ElectraForTokenClassification(
+        hf.ElectraConfig(**SHAPE, **TEXT, embedding_size=16)
+    ),
+    "roberta": lambda: hf.RobertaForSequenceClassification(
+        hf.RobertaConfig(**SHAPE, **TEXT, type_vocab_size=1)
+    ),
+    "roberta-masked": lambda: hf.RobertaForMaskedLM(
+        hf.RobertaConfig(**SHAPE, **TEXT, type_vocab_size=1)
+    ),
     "gpt2": lambda: hf.GPT2LMHeadModel(gpt2()),
     "gpt2-classification": lambda: hf.GPT2ForSequenceClassification(gpt2(num_labels=3)),
     "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**GROUPED)),
     "llama-features": lambda: hf.LlamaModel(hf.LlamaConfig(**GROUPED)),
-    "llama-tied": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**GROUPED, tie_word_embeddings=True, attention_bias=True, mlp_bias=True)),
+    "llama-tied": lambda: hf.LlamaForCausalLM(
+        hf.LlamaConfig(**GROUPED, tie_word_embeddings=True, attention_bias=True, mlp_bias=True)
+    ),
     "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**GROUPED, sliding_window=5)),
-    "mistral-tokens": lambda: hf.MistralForTokenClassification(hf.MistralConfig(**GROUPED, num_labels=3)),
-    "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**GROUPED, **WINDOWS, tie_word_embeddings=True)),
+    "mistral-tokens": lambda: hf.MistralForTokenClassification(
+        hf.MistralConfig(**GROUPED, num_labels=3)
+    ),
+    "qwen2": lambda: hf.Qwen2ForCausalLM(
+        hf.Qwen2Config(**GROUPED, **WINDOWS, tie_word_embeddings=True)
+    ),
     "qwen2-questions": lambda: hf.Qwen2ForQuestionAnswering(hf.Qwen2Config(**GROUPED)),
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**GROUPED, **WINDOWS, head_dim=16)),
     "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SHAPE, **IMAGE, num_labels=10)),
     "deit": lambda: hf.DeiTForImageClassification(hf.DeiTConfig(**SHAPE, **IMAGE, num_labels=10)),
-    "deit-teacher": lambda: hf.DeiTForImageClassificationWithTeacher(hf.DeiTConfig(**SHAPE, **IMAGE, num_labels=10)),
-    "dinov2": lambda: hf.Dinov2ForImageClassification(hf.Dinov2Config(**DINO, **IMAGE, num_labels=10)),
-    "dinov2-swiglu": lambda: hf.Dinov2ForImageClassification(hf.Dinov2Config(**DINO, **IMAGE, num_labels=10, use_swiglu_ffn=True)),
-    "registers": lambda: hf.Dinov2WithRegistersForImageClassification(hf.Dinov2WithRegistersConfig(**DINO, **IMAGE, num_labels=10)),
-    "registers-swiglu": lambda: hf.Dinov2WithRegistersModel(hf.Dinov2WithRegistersConfig(**DINO, **IMAGE, use_swiglu_ffn=True)),
+    "deit-teacher": lambda: hf.DeiTForImageClassificationWithTeacher(
+        hf.DeiTConfig(**SHAPE, **IMAGE, num_labels=10)
+    ),
+    "dinov2": lambda: hf.Dinov2ForImageClassification(
+        hf.Dinov2Config(**DINO, **IMAGE, num_labels=10)
+    ),
+    "dinov2-swiglu": lambda: hf.Dinov2ForImageClassification(
+        hf.Dinov2Config(**DINO, **IMAGE, num_labels=10, use_swiglu_ffn=True)
+    ),
+    "registers": lambda: hf.Dinov2WithRegistersForImageClassification(
+        hf.Dinov2WithRegistersConfig(**DINO, **IMAGE, num_labels=10)
+    ),
+    "registers-swiglu": lambda: hf.Dinov2WithRegistersModel(
+        hf.Dinov2WithRegistersConfig(**DINO, **IMAGE, use_swiglu_ffn=True)
+    ),
     "mixer": lambda: timm("mlp_mixer", num_blocks=3),
     "timmvit": lambda: timm("vit_tiny_patch16_224", depth=3, num_heads=4),
-    "timmvit-average": lambda: timm("vit_tiny_patch16_224", depth=3, num_heads=4, class_token=False, global_pool="avg", qk_norm=True),
-    "timmvit-features": lambda: timm("vit_tiny_patch16_224", features=True, depth=3, num_heads=4, reg_tokens=2, qkv_bias=False),
+    "timmvit-average": lambda: timm(
+        "vit_tiny_patch16_224",
+        depth=3,
+        num_heads=4,
+        class_token=False,
+        global_pool="avg",
+        qk_norm=True,
+    ),
+    "timmvit-features": lambda: timm(
+        "vit_tiny_patch16_224", features=True, depth=3, num_heads=4, reg_tokens=2, qkv_bias=False
+    ),
     "timmvit-glu": lambda: timm("vit_giant_patch14_dinov2", depth=3, num_heads=4),
     "timmvit-swiglu": lambda: timm("aimv2_large_patch14_224", depth=3, num_heads=4),
     "deit3": lambda: timm("deit3_small_patch16_224", depth=3, num_heads=4),
-    "timmvit-distilled": lambda: timm("deit_tiny_distilled_patch16_224", depth=3, num_heads=4, global_pool="token"),
+    "timmvit-distilled": lambda: timm(
+        "deit_tiny_distilled_patch16_224", depth=3, num_heads=4, global_pool="token"
+    ),
 }
 
 
 def timm(architecture: str, features: bool = False, **model_args: Any) -> Any:
     """A timm model in transformers' wrapper, with the config that every load completes it to."""
     args = {"embed_dim": 32, "img_size": 8, "patch_size": 4, "in_chans": 1, **model_args}
-    config = complete({"architecture": architecture, "model_args": args, "num_classes": 0 if features else 10}, "tiny")
+    config = complete(
+        {"architecture": architecture, "model_args": args, "num_classes": 0 if features else 10},
+        "tiny",
+    )
     cls = hf.TimmWrapperModel if features else hf.TimmWrapperForImageClassification
-    return cls(hf.TimmWrapperConfig.from_dict({k: v for k, v in config.items() if k != "architectures"}))
+    return cls(
+        hf.TimmWrapperConfig.from_dict({k: v for k, v in config.items() if k != "architectures"})
+    )
 
 
 def plain(name: str) -> Any:
-    """The untouched model, every parameter random: libraries start biases, heads and scales at 0 or 1, which hides mistakes."""
+    """The untouched model, every parameter random: libraries start biases, heads and scales at 0 or
+    1, which hides mistakes."""
     torch.manual_seed(0)
     model = MODELS[name]()
     with torch.no_grad():
@@ -104,4 +165,6 @@ def tiny(name: str, alpha: float = 1.0, layer: Any = "block") -> Any:
 def outputs(model: Any, **inputs: Any) -> torch.Tensor:
     """What the model says to random inputs (or to `inputs`)."""
     with torch.inference_mode():
-        return checkpoint.first_output(model(**(inputs or checkpoint.example_inputs(model, batch=3))))
+        return checkpoint.first_output(
+            model(**(inputs or checkpoint.example_inputs(model, batch=3)))
+        )

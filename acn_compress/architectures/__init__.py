@@ -1,4 +1,5 @@
-"""The families this package knows, by `config.model_type`. Adding one: a file beside this one, and a line in the dict."""
+"""The families this package knows, by `config.model_type`. Adding one: a file beside this one, and
+a line in the dict."""
 
 from __future__ import annotations
 
@@ -28,17 +29,45 @@ __all__ = ["ARCHITECTURES", "Architecture", "Cut", "Width", "architecture_of", "
 
 ARCHITECTURES: dict[str, Architecture] = {
     family.ARCHITECTURE.model_type: family.ARCHITECTURE
-    for family in (bert, deit, dinov2, dinov2_with_registers, distilbert, electra, gpt2, llama, mistral, qwen2, qwen3, roberta, timm, vit)
+    for family in (
+        bert,
+        deit,
+        dinov2,
+        dinov2_with_registers,
+        distilbert,
+        electra,
+        gpt2,
+        llama,
+        mistral,
+        qwen2,
+        qwen3,
+        roberta,
+        timm,
+        vit,
+    )
 }
 
 PREFIX = "acn_"  # of the model type of a compressed model
 
 
-# why some families cannot have an adapter as they are, told by what their configs say: (field, what it is if so, reason)
+# why some families cannot have an adapter as they are, told by what their configs say: (field, what
+# it is if so, reason)
 REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("num_hidden_groups", lambda n: True, "its blocks share their weights, so no block can be cut, trained or pruned by itself"),
-    ("is_encoder_decoder", lambda yes: yes is True, "it is an encoder-decoder: two stacks, of which one reads the other's output"),
-    ("depths", lambda n: isinstance(n, (list, tuple)), "it has stages of different width, whose outputs cannot be summed"),
+    (
+        "num_hidden_groups",
+        lambda n: True,
+        "its blocks share their weights, so no block can be cut, trained or pruned by itself",
+    ),
+    (
+        "is_encoder_decoder",
+        lambda yes: yes is True,
+        "it is an encoder-decoder: two stacks, of which one reads the other's output",
+    ),
+    (
+        "depths",
+        lambda n: isinstance(n, (list, tuple)),
+        "it has stages of different width, whose outputs cannot be summed",
+    ),
     *(
         (
             field,
@@ -64,7 +93,10 @@ def architecture_of(config: Any, where: str = "this model") -> Architecture:
     name = base_type(config.model_type)
     if name not in ARCHITECTURES:
         values = ((getattr(config, field, None), test, reason) for field, test, reason in REFUSED)
-        reason = next((f": {reason}" for value, test, reason in values if value is not None and test(value)), "")
+        reason = next(
+            (f": {reason}" for value, test, reason in values if value is not None and test(value)),
+            "",
+        )
         raise UnsupportedError(
             f"{where} is of type '{name}', which acn-compress has no adapter for{reason}. Known: {', '.join(sorted(ARCHITECTURES))}."
         )

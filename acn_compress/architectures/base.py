@@ -1,5 +1,6 @@
-"""What this package must know about a model family: where its blocks are, what their residual branches compute, and which
-inner widths can be made smaller. One frozen object per family, in a file of its own; importing it imports no torch.
+"""What this package must know about a model family: where its blocks are, what their residual
+branches compute, and which inner widths can be made smaller. One frozen object per family, in a
+file of its own; importing it imports no torch.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ class Cut:
     Args:
         path: the linear layer inside the block.
         size: features of this layer that belong to one unit (head_dim, or 1 for an MLP).
-        parts: equal parts of the layer's features that each hold all units (3 for a fused query-key-value layer).
-        scale: of a layer that writes into the stream: the block's parameter that multiplies what it writes (LayerScale).
+        parts: equal parts of the layer's features that each hold all units (3 for a fused
+            query-key-value layer).
+        scale: of a layer that writes into the stream: the block's parameter that multiplies what it
+            writes (LayerScale).
     """
 
     path: str
@@ -33,7 +36,8 @@ class Cut:
 
 @dataclass(frozen=True)
 class Width:
-    """A prunable inner width: `outputs` produce its features, `inputs` consume them. Unit u is removed from all of them."""
+    """A prunable inner width: `outputs` produce its features, `inputs` consume them. Unit u is
+    removed from all of them."""
 
     units: int
     outputs: tuple[Cut, ...]
@@ -64,16 +68,21 @@ class Architecture:
         model_type: transformers' `config.model_type`.
         block: class name (or names) of a block; anything else in the list is refused.
         blocks: attribute path from the base model to the block list.
-        branches: (block, *args, **kwargs as the model's loop passes them) -> the residual branches in order.
-        widths: block -> its prunable widths by name; "heads" (in groups that share keys and values) and "mlp".
+        branches: (block, *args, **kwargs as the model's loop passes them) -> the residual branches
+            in order.
+        widths: block -> its prunable widths by name; "heads" (in groups that share keys and values)
+            and "mlp".
         modality: "image" or "text".
         base: the module `blocks` starts from.
         fix_widths_: repairs attributes of a block that repeat a width, after its weights were cut.
         depth_fields: config fields that count blocks; list-valued ones hold one entry per block.
-        leftovers: ends of the names of constants that old versions of the library saved with the weights; they are passed over.
+        leftovers: ends of the names of constants that old versions of the library saved with the
+            weights; they are passed over.
         record_depth_: (config, depth), where the number of blocks is written elsewhere.
-        init_: gives a model (not wrapped) the random weights of its family, where its constructor does not.
-        checkpointing: gradient checkpointing works: a block is a layer that transformers knows to recompute.
+        init_: gives a model (not wrapped) the random weights of its family, where its constructor
+            does not.
+        checkpointing: gradient checkpointing works: a block is a layer that transformers knows to
+            recompute.
         refuse: config -> why a model of this family is not supported, or None.
     """
 

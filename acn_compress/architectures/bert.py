@@ -1,7 +1,8 @@
-"""BERT (arXiv 1810.04805), post-norm: a = LN(h + attn(h)), then LN(a + mlp(a)). RoBERTa and ELECTRA are copies of its block.
+"""BERT (arXiv 1810.04805), post-norm: a = LN(h + attn(h)), then LN(a + mlp(a)). RoBERTa and ELECTRA
+are copies of its block.
 
-The family's own output modules hold the addition and the norm; here they are taken apart into what a branch adds and the norm
-after it. The stream leaves the stack as it is: BERT has no final norm.
+The family's own output modules hold the addition and the norm; here they are taken apart into what
+a branch adds and the norm after it. The stream leaves the stack as it is: BERT has no final norm.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from acn_compress.form import Branch
 
 
 def branches(
-    block: Any, attention_mask: Any = None, encoder_hidden_states: Any = None, encoder_attention_mask: Any = None, **kwargs: Any
+    block: Any,
+    attention_mask: Any = None,
+    encoder_hidden_states: Any = None,
+    encoder_attention_mask: Any = None,
+    **kwargs: Any,
 ) -> tuple[Branch, ...]:
     attention, output = block.attention, block.output
 
@@ -32,10 +37,16 @@ def widths(block: Any) -> dict[str, Width]:
     return {
         "heads": Width(
             units=block.attention.self.query.out_features // size,
-            outputs=tuple(Cut(f"attention.self.{name}", size) for name in ("query", "key", "value")),
+            outputs=tuple(
+                Cut(f"attention.self.{name}", size) for name in ("query", "key", "value")
+            ),
             inputs=(Cut("attention.output.dense", size),),
         ),
-        "mlp": Width(units=block.intermediate.dense.out_features, outputs=(Cut("intermediate.dense"),), inputs=(Cut("output.dense"),)),
+        "mlp": Width(
+            units=block.intermediate.dense.out_features,
+            outputs=(Cut("intermediate.dense"),),
+            inputs=(Cut("output.dense"),),
+        ),
     }
 
 
@@ -54,7 +65,13 @@ def refuse(config: Any) -> str | None:
 def family(model_type: str, block: str) -> Architecture:
     """The adapter of a family whose block is BERT's."""
     return Architecture(
-        model_type=model_type, block=block, blocks="encoder.layer", branches=branches, widths=widths, modality="text", refuse=refuse
+        model_type=model_type,
+        block=block,
+        blocks="encoder.layer",
+        branches=branches,
+        widths=widths,
+        modality="text",
+        refuse=refuse,
     )
 
 

@@ -1,4 +1,5 @@
-"""DeiT (arXiv 2012.12877): ViT's blocks, with or without the distillation token, which is one more token to them."""
+"""DeiT (arXiv 2012.12877): ViT's blocks, with or without the distillation token, which is one more
+token to them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,13 @@ SCALES = ("layer_scale1.lambda1", "layer_scale2.lambda1")  # of attention and ML
 
 def branches(block: Any, attention_mask: Any = None, **kwargs: Any) -> tuple[Branch, ...]:
     return (
-        Branch(lambda h: block.drop_path(block.layer_scale1(block.attention(block.norm1(h), attention_mask=attention_mask, **kwargs)[0]))),
+        Branch(
+            lambda h: block.drop_path(
+                block.layer_scale1(
+                    block.attention(block.norm1(h), attention_mask=attention_mask, **kwargs)[0]
+                )
+            )
+        ),
         Branch(lambda h: block.drop_path(block.layer_scale2(block.mlp(block.norm2(h))))),
     )
 
@@ -23,7 +29,10 @@ def widths(block: Any) -> dict[str, Width]:
         return vit.widths(block, SCALES)
     gated = (Cut("mlp.gate_proj"), Cut("mlp.up_proj"))
     written = (Cut("mlp.down_proj", scale=SCALES[1]),)
-    return {"heads": vit.heads(block, SCALES[0]), "mlp": Width(block.mlp.down_proj.in_features, outputs=gated, inputs=written)}
+    return {
+        "heads": vit.heads(block, SCALES[0]),
+        "mlp": Width(block.mlp.down_proj.in_features, outputs=gated, inputs=written),
+    }
 
 
 def record_depth_(config: Any, depth: int) -> None:
@@ -33,6 +42,11 @@ def record_depth_(config: Any, depth: int) -> None:
 
 
 ARCHITECTURE = Architecture(
-    model_type="dinov2", block="Dinov2Layer", blocks="encoder.layer", branches=branches, widths=widths, modality="image",
+    model_type="dinov2",
+    block="Dinov2Layer",
+    blocks="encoder.layer",
+    branches=branches,
+    widths=widths,
+    modality="image",
     record_depth_=record_depth_,
-)  # fmt: skip
+)

@@ -1,4 +1,5 @@
-"""DistilBERT (arXiv 1910.01108), post-norm as BERT, with names of its own and no token types or pooler."""
+"""DistilBERT (arXiv 1910.01108), post-norm as BERT, with names of its own and no token types or
+pooler."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ from acn_compress.form import Branch
 
 def branches(block: Any, attention_mask: Any = None, **kwargs: Any) -> tuple[Branch, ...]:
     return (
-        Branch(lambda h: block.attention(h, attention_mask=attention_mask, **kwargs)[0], block.sa_layer_norm),
+        Branch(
+            lambda h: block.attention(h, attention_mask=attention_mask, **kwargs)[0],
+            block.sa_layer_norm,
+        ),
         Branch(block.ffn, block.output_layer_norm),
     )
 
@@ -24,7 +28,9 @@ def widths(block: Any) -> dict[str, Width]:
             outputs=tuple(Cut(f"attention.{name}_lin", size) for name in "qkv"),
             inputs=(Cut("attention.out_lin", size),),
         ),
-        "mlp": Width(units=block.ffn.lin1.out_features, outputs=(Cut("ffn.lin1"),), inputs=(Cut("ffn.lin2"),)),
+        "mlp": Width(
+            units=block.ffn.lin1.out_features, outputs=(Cut("ffn.lin1"),), inputs=(Cut("ffn.lin2"),)
+        ),
     }
 
 

@@ -1,4 +1,5 @@
-"""GPT-2 (Radford et al., 2019), pre-norm: h + attn(ln_1(h)), then + mlp(ln_2(.)). Its linear layers are transposed (Conv1D)."""
+"""GPT-2 (Radford et al., 2019), pre-norm: h + attn(ln_1(h)), then + mlp(ln_2(.)). Its linear layers
+are transposed (Conv1D)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,14 @@ def branches(
 ) -> tuple[Branch, ...]:
     """The encoder's arguments are always None: models with cross-attention are refused."""
     return (
-        Branch(lambda h: block.attn(block.ln_1(h), past_key_values=past_key_values, attention_mask=attention_mask, **kwargs)[0]),
+        Branch(
+            lambda h: block.attn(
+                block.ln_1(h),
+                past_key_values=past_key_values,
+                attention_mask=attention_mask,
+                **kwargs,
+            )[0]
+        ),
         Branch(lambda h: block.mlp(block.ln_2(h))),
     )
 
@@ -27,9 +35,13 @@ def widths(block: Any) -> dict[str, Width]:
     size = block.attn.head_dim
     return {
         "heads": Width(
-            units=block.attn.c_proj.nx // size, outputs=(Cut("attn.c_attn", size, parts=3),), inputs=(Cut("attn.c_proj", size),)
+            units=block.attn.c_proj.nx // size,
+            outputs=(Cut("attn.c_attn", size, parts=3),),
+            inputs=(Cut("attn.c_proj", size),),
         ),
-        "mlp": Width(units=block.mlp.c_fc.nf, outputs=(Cut("mlp.c_fc"),), inputs=(Cut("mlp.c_proj"),)),
+        "mlp": Width(
+            units=block.mlp.c_fc.nf, outputs=(Cut("mlp.c_fc"),), inputs=(Cut("mlp.c_proj"),)
+        ),
     }
 
 

@@ -1,6 +1,8 @@
-"""Llama (arXiv 2302.13971), pre-norm with RMS norms: h + attn(norm(h)), then + mlp(norm(.)); SwiGLU, rotary positions.
+"""Llama (arXiv 2302.13971), pre-norm with RMS norms: h + attn(norm(h)), then + mlp(norm(.));
+SwiGLU, rotary positions.
 
-Query heads share keys and values in groups (arXiv 2305.13245): the unit of "heads" is one key/value head with its query heads.
+Query heads share keys and values in groups (arXiv 2305.13245): the unit of "heads" is one key/value
+head with its query heads.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ DEPTH_FIELDS = ("num_hidden_layers", "layer_types")
 
 
 def branches(block: Any, **kwargs: Any) -> tuple[Branch, ...]:
-    """Also Qwen2's, Qwen3's and Mistral's: mask, positions and cache come by name and only concern the attention."""
+    """Also Qwen2's, Qwen3's and Mistral's: mask, positions and cache come by name and only concern
+    the attention."""
     return (
         Branch(lambda h: block.self_attn(hidden_states=block.input_layernorm(h), **kwargs)[0]),
         Branch(lambda h: block.mlp(block.post_attention_layernorm(h))),
@@ -22,16 +25,25 @@ def branches(block: Any, **kwargs: Any) -> tuple[Branch, ...]:
 
 
 def widths(block: Any) -> dict[str, Width]:
-    """Also Qwen2's, Qwen3's and Mistral's. The norms of Qwen3's queries and keys are one per head_dim: they stay."""
+    """Also Qwen2's, Qwen3's and Mistral's. The norms of Qwen3's queries and keys are one per
+    head_dim: they stay."""
     attention, mlp = block.self_attn, block.mlp
     size, queries = attention.head_dim, attention.head_dim * attention.num_key_value_groups
     return {
         "heads": Width(
             units=attention.k_proj.out_features // size,
-            outputs=(Cut("self_attn.q_proj", queries), Cut("self_attn.k_proj", size), Cut("self_attn.v_proj", size)),
+            outputs=(
+                Cut("self_attn.q_proj", queries),
+                Cut("self_attn.k_proj", size),
+                Cut("self_attn.v_proj", size),
+            ),
             inputs=(Cut("self_attn.o_proj", queries),),
         ),
-        "mlp": Width(units=mlp.down_proj.in_features, outputs=(Cut("mlp.gate_proj"), Cut("mlp.up_proj")), inputs=(Cut("mlp.down_proj"),)),
+        "mlp": Width(
+            units=mlp.down_proj.in_features,
+            outputs=(Cut("mlp.gate_proj"), Cut("mlp.up_proj")),
+            inputs=(Cut("mlp.down_proj"),),
+        ),
     }
 
 

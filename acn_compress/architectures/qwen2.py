@@ -1,4 +1,5 @@
-"""Qwen2 (arXiv 2407.10671): Llama's block with biases on queries, keys and values; layers may have a sliding window each."""
+"""Qwen2 (arXiv 2407.10671): Llama's block with biases on queries, keys and values; layers may have
+a sliding window each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Qwen3 (arXiv 2505.09388): Llama's block with normed queries and keys; layers may have a sliding window each."""
+"""Qwen3 (arXiv 2505.09388): Llama's block with normed queries and keys; layers may have a sliding
+window each."""
 
 from __future__ import annotations
 

@@ -1,9 +1,12 @@
-"""timm's models, through transformers' own `TimmWrapper` (model type "timm_wrapper"): MLP-Mixer (arXiv 2105.01601), ViT and
-DeiT3 (arXiv 2204.07118). Both are pre-norm; a Mixer block mixes tokens where a ViT block attends, and LayerScale belongs to
-the branch. The wrapper's config names the timm model (`architecture`) and how it departs from its defaults (`model_args`).
+"""timm's models, through transformers' own `TimmWrapper` (model type "timm_wrapper"): MLP-Mixer
+(arXiv 2105.01601), ViT and DeiT3 (arXiv 2204.07118). Both are pre-norm; a Mixer block mixes tokens
+where a ViT block attends, and LayerScale belongs to the branch. The wrapper's config names the timm
+model (`architecture`) and how it departs from its defaults (`model_args`).
 
-timm's own Mixers fix their size (`mixer_b16_224` takes no number of blocks), so a cut one, or one of your own size, is registered
-with timm as `mlp_mixer`: its model_args are patch_size, num_blocks, embed_dim and the rest, or `base` and num_blocks.
+timm's own Mixers fix their size (`mixer_b16_224` takes no number of blocks), so a cut one, or one
+of your own size, is registered
+with timm as `mlp_mixer`: its model_args are patch_size, num_blocks, embed_dim and the rest, or
+    `base` and num_blocks.
 """
 
 from __future__ import annotations
@@ -21,7 +24,11 @@ from acn_compress.form import Branch
 MODEL_TYPE = "timm_wrapper"
 OWN_MIXER = "mlp_mixer"
 FIXED = ("patch_size", "num_blocks", "embed_dim")  # of timm's own Mixers
-MODULES = ("mlp_mixer", "vision_transformer", "deit")  # of timm.models: where the blocks below are used
+MODULES = (
+    "mlp_mixer",
+    "vision_transformer",
+    "deit",
+)  # of timm.models: where the blocks below are used
 
 
 @wrapt.when_imported("timm.models.mlp_mixer")
@@ -29,10 +36,23 @@ def _register(module: Any) -> None:
     from timm.models._builder import build_model_with_cfg
     from timm.models._registry import register_model
 
-    def mlp_mixer(pretrained: bool = False, base: str | None = None, num_blocks: int = 8, **kwargs: Any) -> Any:
+    def mlp_mixer(
+        pretrained: bool = False, base: str | None = None, num_blocks: int = 8, **kwargs: Any
+    ) -> Any:
         if base is None:
-            cfg = kwargs.pop("pretrained_cfg", None) or {"input_size": (3, 224, 224), "mean": (0.5,) * 3, "std": (0.5,) * 3}
-            return build_model_with_cfg(module.MlpMixer, OWN_MIXER, False, pretrained_cfg=cfg, num_blocks=num_blocks, **kwargs)
+            cfg = kwargs.pop("pretrained_cfg", None) or {
+                "input_size": (3, 224, 224),
+                "mean": (0.5,) * 3,
+                "std": (0.5,) * 3,
+            }
+            return build_model_with_cfg(
+                module.MlpMixer,
+                OWN_MIXER,
+                False,
+                pretrained_cfg=cfg,
+                num_blocks=num_blocks,
+                **kwargs,
+            )
         model = getattr(module, base)(**kwargs)
         model.blocks = model.blocks[:num_blocks]
         return model
@@ -53,13 +73,18 @@ def library() -> Any:
             f"timm models need the timm extra ({str(error.name).partition('.')[0]} is not installed): pip install 'acn-compress[timm]'"
         ) from None
     except (ImportError, RuntimeError, OSError) as error:
-        raise (broken_torchvision(error) or MissingDependencyError(f"timm cannot be imported: {str(error)[:120]}")) from None
+        raise (
+            broken_torchvision(error)
+            or MissingDependencyError(f"timm cannot be imported: {str(error)[:120]}")
+        ) from None
     return timm
 
 
 def is_name(text: str) -> bool:
     """Whether `text` could be the name of a timm model rather than a path."""
-    return text.replace("_", "").replace(".", "").replace("-", "").isalnum() and not text.endswith(".json")
+    return text.replace("_", "").replace(".", "").replace("-", "").isalnum() and not text.endswith(
+        ".json"
+    )
 
 
 def check_name(name: Any, where: str) -> None:
@@ -74,15 +99,18 @@ def check_name(name: Any, where: str) -> None:
 
         near = difflib.get_close_matches(str(name), timm.list_models(), n=3)
         raise ConfigError(
-            f"{where}: timm {timm.__version__} has no model '{name}'." + (f" Did you mean {', '.join(near)}?" if near else "")
+            f"{where}: timm {timm.__version__} has no model '{name}'."
+            + (f" Did you mean {', '.join(near)}?" if near else "")
         )
 
 
 def complete(data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A config as the wrapper needs it, from any that means a timm model; every other config is returned as it is.
+    """A config as the wrapper needs it, from any that means a timm model; every other config is
+    returned as it is.
 
-    timm's own directories name neither model type nor class, and a config written by hand need not repeat what timm knows: the
-    size of the input, the normalisation, the classes. `model_args` wins over timm's defaults.
+    timm's own directories name neither model type nor class, and a config written by hand need not
+    repeat what timm knows: the size of the input, the normalisation, the classes. `model_args` wins
+        over timm's defaults.
 
     Raises:
         CheckpointError, ConfigError, MissingDependencyError: if there is no such model.
@@ -100,20 +128,29 @@ def complete(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     channels, *size = cfg.get("input_size", (3, 224, 224))
     channels, size = args.get("in_chans", channels), args.get("img_size", size)
     cfg["input_size"] = [channels, *(size if isinstance(size, (list, tuple)) else (size, size))]
-    if (fixed := [k for k in FIXED if k in args]) and full["architecture"] != OWN_MIXER and _is_mixer(full["architecture"]):
+    if (
+        (fixed := [k for k in FIXED if k in args])
+        and full["architecture"] != OWN_MIXER
+        and _is_mixer(full["architecture"])
+    ):
         raise ConfigError(
             f"{where}: timm's {full['architecture']} does not take {fixed[0]} in model_args. Set architecture to {OWN_MIXER}."
         )
     if not stored:
         cfg |= {"mean": list(cfg["mean"])[:channels], "std": list(cfg["std"])[:channels]}
-        if "img_size" in args:  # images come at this size; a border was cropped from those timm was trained on
+        if (
+            "img_size" in args
+        ):  # images come at this size; a border was cropped from those timm was trained on
             cfg["crop_pct"] = 1.0
     full["pretrained_cfg"] = cfg
     classes = full.get("num_classes", args.get("num_classes", cfg.get("num_classes", 1000)))
     full["model_args"] = {k: v for k, v in args.items() if k != "num_classes"}
     if "id2label" not in full:
         full["num_classes"] = classes
-    full.setdefault("architectures", ["TimmWrapperModel" if classes == 0 else "TimmWrapperForImageClassification"])
+    full.setdefault(
+        "architectures",
+        ["TimmWrapperModel" if classes == 0 else "TimmWrapperForImageClassification"],
+    )
     full["image_processor_type"] = "TimmWrapperImageProcessor"
     return full
 
@@ -122,14 +159,23 @@ def _default_cfg(name: str) -> dict[str, Any]:
     """What timm knows about the input of a model without a checkpoint."""
     cfg = library().get_pretrained_cfg("mixer_b16_224" if name == OWN_MIXER else name)
     keys = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in cfg.to_dict().items() if k in keys}
+    return {
+        k: list(v) if isinstance(v, tuple) else v for k, v in cfg.to_dict().items() if k in keys
+    }
 
 
 def fit(cfg: Mapping[str, Any]) -> Any:
-    """timm's own resizing and cropping for evaluation, PIL image to PIL image; what follows it makes tensors and normalises."""
+    """timm's own resizing and cropping for evaluation, PIL image to PIL image; what follows it
+    makes tensors and normalises."""
     data = library().data
-    steps = data.create_transform(**data.resolve_data_config(dict(cfg), verbose=False), is_training=False).transforms
-    pictures = [step for step in steps if type(step).__name__ not in {"ToTensor", "MaybeToTensor", "Normalize"}]
+    steps = data.create_transform(
+        **data.resolve_data_config(dict(cfg), verbose=False), is_training=False
+    ).transforms
+    pictures = [
+        step
+        for step in steps
+        if type(step).__name__ not in {"ToTensor", "MaybeToTensor", "Normalize"}
+    ]
 
     def apply(picture: Any) -> Any:
         for step in pictures:
@@ -148,9 +194,9 @@ def refuse(config: Any) -> str | None:
 
 
 def init_(model: Any) -> None:
-    """timm's own random weights, in place of the normal distribution that the wrapper draws all linear layers from. In a short
-    trial on CIFAR-10 (6,000 images, 3 epochs, one seed) Mixer and ViT ended 1.6 points higher on average, in 5 of 6 runs. They start
-    with a head of zeros."""
+    """timm's own random weights, in place of the normal distribution that the wrapper draws all
+    linear layers from. In a short trial on CIFAR-10 (6,000 images, 3 epochs, one seed) Mixer and
+    ViT ended 1.6 points higher on average, in 5 of 6 runs. They start with a head of zeros."""
     model.timm_model.init_weights()
 
 
@@ -172,7 +218,11 @@ def _is_mixer(name: str) -> bool:
 def branches(block: Any, *args: Any, **kwargs: Any) -> tuple[Branch, ...]:
     if hasattr(block, "mlp_tokens"):
         return (
-            Branch(lambda h: block.drop_path(block.mlp_tokens(block.norm1(h).transpose(1, 2)).transpose(1, 2))),
+            Branch(
+                lambda h: block.drop_path(
+                    block.mlp_tokens(block.norm1(h).transpose(1, 2)).transpose(1, 2)
+                )
+            ),
             Branch(lambda h: block.drop_path(block.mlp_channels(block.norm2(h)))),
         )
     return (
@@ -184,7 +234,10 @@ def branches(block: Any, *args: Any, **kwargs: Any) -> tuple[Branch, ...]:
 def widths(block: Any) -> dict[str, Width]:
     if hasattr(block, "mlp_tokens"):
         return {**_mlp(block, "mlp_tokens", "tokens"), **_mlp(block, "mlp_channels", "mlp")}
-    return {**_heads(block.attn, _scale(block, "ls1")), **_mlp(block, "mlp", "mlp", _scale(block, "ls2"))}
+    return {
+        **_heads(block.attn, _scale(block, "ls1")),
+        **_mlp(block, "mlp", "mlp", _scale(block, "ls2")),
+    }
 
 
 def _scale(block: Any, name: str) -> str | None:
@@ -199,17 +252,28 @@ def _heads(attn: Any, scale: str | None) -> dict[str, Width]:
     gate = () if attn.gate is None else (Cut("attn.gate", attn.head_dim),)
     qkv = Cut("attn.qkv", attn.head_dim, parts=3)
     units = attn.proj.in_features // attn.head_dim
-    return {"heads": Width(units, outputs=(qkv, *gate), inputs=(Cut("attn.proj", attn.head_dim, scale=scale),))}
+    return {
+        "heads": Width(
+            units, outputs=(qkv, *gate), inputs=(Cut("attn.proj", attn.head_dim, scale=scale),)
+        )
+    }
 
 
 def _mlp(block: Any, path: str, name: str, scale: str | None = None) -> dict[str, Width]:
-    """Features between the two layers of an MLP, plain or gated; none where something normalises across them."""
+    """Features between the two layers of an MLP, plain or gated; none where something normalises
+    across them."""
     mlp = block.get_submodule(path)
-    first = {"Mlp": (Cut(f"{path}.fc1"),), "GluMlp": (Cut(f"{path}.fc1", parts=2),), "SwiGLU": (Cut(f"{path}.fc1_g"), Cut(f"{path}.fc1_x"))}
+    first = {
+        "Mlp": (Cut(f"{path}.fc1"),),
+        "GluMlp": (Cut(f"{path}.fc1", parts=2),),
+        "SwiGLU": (Cut(f"{path}.fc1_g"), Cut(f"{path}.fc1_x")),
+    }
     outputs = first.get(type(mlp).__name__)
     if outputs is None or not _is_identity(mlp.norm):
         return {}
-    return {name: Width(mlp.fc2.in_features, outputs=outputs, inputs=(Cut(f"{path}.fc2", scale=scale),))}
+    return {
+        name: Width(mlp.fc2.in_features, outputs=outputs, inputs=(Cut(f"{path}.fc2", scale=scale),))
+    }
 
 
 def _is_identity(module: Any) -> bool:
@@ -224,6 +288,16 @@ def fix_widths_(block: Any) -> None:
 
 
 ARCHITECTURE = Architecture(
-    model_type=MODEL_TYPE, block=("MixerBlock", "Block"), blocks="blocks", branches=branches, widths=widths, modality="image",
-    fix_widths_=fix_widths_, depth_fields=(), record_depth_=record_depth_, init_=init_, checkpointing=False, refuse=refuse,
-)  # fmt: skip
+    model_type=MODEL_TYPE,
+    block=("MixerBlock", "Block"),
+    blocks="blocks",
+    branches=branches,
+    widths=widths,
+    modality="image",
+    fix_widths_=fix_widths_,
+    depth_fields=(),
+    record_depth_=record_depth_,
+    init_=init_,
+    checkpointing=False,
+    refuse=refuse,
+)

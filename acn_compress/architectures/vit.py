@@ -10,7 +10,11 @@ from acn_compress.form import Branch
 
 def branches(block: Any, attention_mask: Any = None, **kwargs: Any) -> tuple[Branch, ...]:
     return (
-        Branch(lambda h: block.dropout(block.attention(block.layernorm_before(h), attention_mask, **kwargs)[0])),
+        Branch(
+            lambda h: block.dropout(
+                block.attention(block.layernorm_before(h), attention_mask, **kwargs)[0]
+            )
+        ),
         Branch(lambda h: block.dropout(block.mlp(block.layernorm_after(h)))),
     )
 
@@ -28,8 +32,19 @@ def widths(block: Any, scales: tuple[str | None, str | None] = (None, None)) -> 
     """`scales`: the LayerScale of DINOv2's two branches."""
     return {
         "heads": heads(block, scales[0]),
-        "mlp": Width(units=block.mlp.fc1.out_features, outputs=(Cut("mlp.fc1"),), inputs=(Cut("mlp.fc2", scale=scales[1]),)),
+        "mlp": Width(
+            units=block.mlp.fc1.out_features,
+            outputs=(Cut("mlp.fc1"),),
+            inputs=(Cut("mlp.fc2", scale=scales[1]),),
+        ),
     }
 
 
-ARCHITECTURE = Architecture(model_type="vit", block="ViTLayer", blocks="layers", branches=branches, widths=widths, modality="image")
+ARCHITECTURE = Architecture(
+    model_type="vit",
+    block="ViTLayer",
+    blocks="layers",
+    branches=branches,
+    widths=widths,
+    modality="image",
+)

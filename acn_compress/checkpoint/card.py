@@ -1,4 +1,5 @@
-"""The model card (README.md) of a model directory, written from its report and provenance; one could publish it."""
+"""The model card (README.md) of a model directory, written from its report and provenance; one
+could publish it."""
 
 from __future__ import annotations
 
@@ -7,8 +8,14 @@ from typing import Any
 from acn_compress.architectures import base_type
 from acn_compress.network.registration import plain_class
 
-TAGS = {"ImageClassification": "image-classification", "SequenceClassification": "text-classification", "TokenClassification": "token-classification",
-        "QuestionAnswering": "question-answering", "MaskedLM": "fill-mask", "CausalLM": "text-generation"}  # fmt: skip
+TAGS = {
+    "ImageClassification": "image-classification",
+    "SequenceClassification": "text-classification",
+    "TokenClassification": "token-classification",
+    "QuestionAnswering": "question-answering",
+    "MaskedLM": "fill-mask",
+    "CausalLM": "text-generation",
+}
 
 
 def render(model: Any, report: dict[str, Any], provenance: dict[str, Any]) -> str:
@@ -16,12 +23,32 @@ def render(model: Any, report: dict[str, Any], provenance: dict[str, Any]) -> st
     name = plain_class(type(model)).__name__
     family, task = (
         base_type(model.config.model_type),
-        next((t for k, t in TAGS.items() if k in name or (k == "ImageClassification" and "Image" in name)), "feature-extraction"),
+        next(
+            (
+                t
+                for k, t in TAGS.items()
+                if k in name or (k == "ImageClassification" and "Image" in name)
+            ),
+            "feature-extraction",
+        ),
     )
     s = report["structure"]
-    lines = ["---", "library_name: transformers", f"pipeline_tag: {task}", "tags: [acn-compress, model-compression]", "---", ""]
-    lines += [f"# {family} · {s['form']} form · {len(s['blocks'])} of {s['source_blocks']} blocks", ""]
-    lines += [f"Made with acn-compress by `{report['step']}` from `{report['source'] or 'random weights'}`.", ""]
+    lines = [
+        "---",
+        "library_name: transformers",
+        f"pipeline_tag: {task}",
+        "tags: [acn-compress, model-compression]",
+        "---",
+        "",
+    ]
+    lines += [
+        f"# {family} · {s['form']} form · {len(s['blocks'])} of {s['source_blocks']} blocks",
+        "",
+    ]
+    lines += [
+        f"Made with acn-compress by `{report['step']}` from `{report['source'] or 'random weights'}`.",
+        "",
+    ]
     lines += [
         "| | |",
         "|---|---|",
@@ -29,22 +56,43 @@ def render(model: Any, report: dict[str, Any], provenance: dict[str, Any]) -> st
         f"| form | {s['form']} (layer: {s['layer']}) |",
         f"| blocks kept | {', '.join(map(str, s['blocks']))} |",
     ]
-    lines += [f"| parameters | {report['parameters']:,} |", f"| bytes of weights | {report['bytes']:,} |"]
+    lines += [
+        f"| parameters | {report['parameters']:,} |",
+        f"| bytes of weights | {report['bytes']:,} |",
+    ]
     if s["sparsity"]:
         lines += [f"| zeros among the blocks' weight matrices | {s['sparsity']:.1%} |"]
     if s["widths"]:
-        lines += ["| widths per block | " + "; ".join(", ".join(f"{k} {v}" for k, v in w.items()) for w in s["widths"]) + " |"]
-    quality = [(k, report[k]) for k in ("before", "after") if isinstance(report.get(k), dict) and "metric" in report[k]]
+        lines += [
+            "| widths per block | "
+            + "; ".join(", ".join(f"{k} {v}" for k, v in w.items()) for w in s["widths"])
+            + " |"
+        ]
+    quality = [
+        (k, report[k])
+        for k in ("before", "after")
+        if isinstance(report.get(k), dict) and "metric" in report[k]
+    ]
     lines += [
         f"| {q['metric']} {k} this step | {q['value']:.4f} (95 % interval {q['low']:.4f} to {q['high']:.4f}, n = {q['examples']}) |"
         for k, q in quality
     ]
     lines += ["", "## Use", "", "```python"]
     if s["form"] == "residual" and s["widths"] is None:
-        lines += [f"from transformers import {name}", "", f'model = {name}.from_pretrained("{report["out"]}")', "```"]
+        lines += [
+            f"from transformers import {name}",
+            "",
+            f'model = {name}.from_pretrained("{report["out"]}")',
+            "```",
+        ]
         lines += ["", "Residual form: a plain transformers checkpoint."]
     else:
-        lines += ["import acn_compress", "", f'model = acn_compress.load("{report["out"]}")  # a {name}', "```"]
+        lines += [
+            "import acn_compress",
+            "",
+            f'model = acn_compress.load("{report["out"]}")  # a {name}',
+            "```",
+        ]
         lines += [
             "",
             "Plain transformers refuses this model type; after `import acn_compress`, `AutoModelFor...from_pretrained` and `pipeline` load it.",
@@ -58,6 +106,12 @@ def render(model: Any, report: dict[str, Any], provenance: dict[str, Any]) -> st
     ]
     for entry in provenance["steps"]:
         src = entry["source"] or {"name": "random weights", "weights_sha256": ""}
-        lines.append(f"| {entry['step']} | {src['name']} | {src['weights_sha256'][:16]} | {entry['seed']} | {entry['finished']} |")
-    lines += ["", "Figures hold for the data they were measured on (see `report.json`); licence and limits of the source model apply.", ""]
+        lines.append(
+            f"| {entry['step']} | {src['name']} | {src['weights_sha256'][:16]} | {entry['seed']} | {entry['finished']} |"
+        )
+    lines += [
+        "",
+        "Figures hold for the data they were measured on (see `report.json`); licence and limits of the source model apply.",
+        "",
+    ]
     return "\n".join(lines)

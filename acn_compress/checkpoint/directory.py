@@ -1,9 +1,11 @@
-"""The model directory: what the steps share. It is read whole or not at all, and written atomically (a sibling temporary
-directory, then a rename), never into its own source.
+"""The model directory: what the steps share. It is read whole or not at all, and written atomically
+(a sibling temporary directory, then a rename), never into its own source.
 
-    config.json, model.safetensors, tokenizer and image-processor files    as transformers users know them; structure in config.json
-    report.json          what the step that wrote the directory found
-    provenance.json      every step so far: options, seed, package versions, SHA-256 of the source's weights
+    config.json, model.safetensors, tokenizer and image-processor files    as transformers users
+    know them; structure in config.json report.json          what the step that wrote the directory
+    found
+    provenance.json      every step so far: options, seed, package versions, SHA-256 of the source's
+        weights
     README.md            a model card written from them
     profile.json, .png   added by `profile`
 """
@@ -29,10 +31,30 @@ from acn_compress.architectures import timm
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, ModelDirError
 
 PROCESSOR_FILES = (
-    "preprocessor_config.json", "processor_config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "*.model", "chat_template*", "generation_config.json", "sentence_bert_config.json", "1_Pooling", "modules.json",
-)  # fmt: skip
-PACKAGES = ("acn-compress", "torch", "transformers", "safetensors", "torch-pruning", "onnx", "onnxruntime", "timm")
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "chat_template*",
+    "generation_config.json",
+    "sentence_bert_config.json",
+    "1_Pooling",
+    "modules.json",
+)
+PACKAGES = (
+    "acn-compress",
+    "torch",
+    "transformers",
+    "safetensors",
+    "torch-pruning",
+    "onnx",
+    "onnxruntime",
+    "timm",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +66,8 @@ class Source:
         directory: where config and processor files lie.
         weights: the weight files, in order.
         loose: the weights are a file the user named, not part of a `save_pretrained` directory.
-        architecture: the timm model that a loose file holds, where the user named one instead of a config.
+        architecture: the timm model that a loose file holds, where the user named one instead of a
+            config.
     """
 
     name: str
@@ -100,8 +123,11 @@ def write_json(path: Path, data: Any) -> None:
     temporary.replace(path)
 
 
-def find_source(src: str | Path, *, config: str | Path | None = None, revision: str | None = None) -> Source:
-    """Find a checkpoint: a directory, a weight file (with `config`, unless config.json lies beside it), or a Hub id.
+def find_source(
+    src: str | Path, *, config: str | Path | None = None, revision: str | None = None
+) -> Source:
+    """Find a checkpoint: a directory, a weight file (with `config`, unless config.json lies beside
+    it), or a Hub id.
 
     A Hub id may end in "@" and a branch, tag or commit, which is the same as `revision`.
 
@@ -114,10 +140,17 @@ def find_source(src: str | Path, *, config: str | Path | None = None, revision: 
     if path.is_dir():
         if not (path / "config.json").is_file():
             found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
-            raise ModelDirError(f"{src}: not a model directory: no config.json (found: {found}). Expected what save_pretrained writes.")
+            raise ModelDirError(
+                f"{src}: not a model directory: no config.json (found: {found}). Expected what save_pretrained writes."
+            )
         return Source(str(src), path, _weight_files(path, str(src)))
     text = str(src)
-    if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1 or path.suffix in {".safetensors", ".bin", ".pth", ".pt"}:
+    if (
+        path.is_absolute()
+        or text.startswith((".", "~"))
+        or text.count("/") > 1
+        or path.suffix in {".safetensors", ".bin", ".pth", ".pt"}
+    ):
         raise ModelDirError(f"{src}: no such file or directory.{_near(path)}")
     name, _, at = text.partition("@")
     directory = _download(name, revision or at or None)
@@ -150,18 +183,29 @@ def _loose_source(path: Path, config: str | Path | None) -> Source:
 
 
 def _weight_files(directory: Path, name: str) -> tuple[Path, ...]:
-    for single, index in (("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")):
+    for single, index in (
+        ("model.safetensors", "model.safetensors.index.json"),
+        ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+    ):
         if (directory / single).is_file():
             return (directory / single,)
         if (listed := read_json(directory / index)) is not None:
             files = tuple(directory / f for f in sorted(set(listed.get("weight_map", {}).values())))
             missing = [f.name for f in files if not f.is_file()]
             if missing:
-                raise CheckpointError(f"{name}: {index} lists {len(files)} shards, missing: {', '.join(missing[:3])}.")
+                raise CheckpointError(
+                    f"{name}: {index} lists {len(files)} shards, missing: {', '.join(missing[:3])}."
+                )
             return files
-    others = sorted(p.name for p in directory.iterdir() if p.suffix in {".safetensors", ".bin", ".pth", ".pt", ".ckpt"})
+    others = sorted(
+        p.name
+        for p in directory.iterdir()
+        if p.suffix in {".safetensors", ".bin", ".pth", ".pt", ".ckpt"}
+    )
     hint = f" Found {', '.join(others[:3])}: name the file itself as SRC." if others else ""
-    raise CheckpointError(f"{name}: no weights: expected model.safetensors (or its shards) or pytorch_model.bin.{hint}")
+    raise CheckpointError(
+        f"{name}: no weights: expected model.safetensors (or its shards) or pytorch_model.bin.{hint}"
+    )
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -177,9 +221,13 @@ def _download(name: str, revision: str | None) -> Path:
     try:
         try:
             files = list_repo_files(name, revision=revision)
-            safe = {"model.safetensors", "model.safetensors.index.json"} & set(files)  # and no second copy under another name
+            safe = {"model.safetensors", "model.safetensors.index.json"} & set(
+                files
+            )  # and no second copy under another name
             weights = "model*.safetensors" if safe else "pytorch_model*.bin"
-            return Path(snapshot_download(name, revision=revision, allow_patterns=[*small, weights]))
+            return Path(
+                snapshot_download(name, revision=revision, allow_patterns=[*small, weights])
+            )
         except (OfflineModeIsEnabled, OSError):
             return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -190,7 +238,8 @@ def _download(name: str, revision: str | None) -> Path:
 
 
 def check_out(out: str | Path, *, source: Source | None = None, overwrite: bool = False) -> Path:
-    """Refuse an output directory that would be lost or would damage its source, before any work is done.
+    """Refuse an output directory that would be lost or would damage its source, before any work is
+    done.
 
     Raises:
         ModelDirError: saying which.
@@ -201,11 +250,15 @@ def check_out(out: str | Path, *, source: Source | None = None, overwrite: bool 
         own = source.directory.resolve()
         inside = own in resolved.parents and not source.loose  # beside a weight file is not in it
         if resolved == own or inside or resolved in own.parents:
-            raise ModelDirError(f"OUT {out} and SRC {source.name} overlap. A step never writes into its source: choose another OUT.")
+            raise ModelDirError(
+                f"OUT {out} and SRC {source.name} overlap. A step never writes into its source: choose another OUT."
+            )
     if path.exists() and not path.is_dir():
         raise ModelDirError(f"OUT {out} is a file, expected a directory to create.")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise ModelDirError(f"OUT {out} exists and is not empty. Choose another, or pass --overwrite to replace it.")
+        raise ModelDirError(
+            f"OUT {out} exists and is not empty. Choose another, or pass --overwrite to replace it."
+        )
     parent = path.parent
     while not parent.exists():
         parent = parent.parent
@@ -215,8 +268,11 @@ def check_out(out: str | Path, *, source: Source | None = None, overwrite: bool 
 
 
 @contextmanager
-def new_directory(out: str | Path, *, source: Source | None = None, overwrite: bool = False) -> Iterator[Path]:
-    """A directory to fill; it appears at `out` when the context ends well, and leaves nothing behind when it does not.
+def new_directory(
+    out: str | Path, *, source: Source | None = None, overwrite: bool = False
+) -> Iterator[Path]:
+    """A directory to fill; it appears at `out` when the context ends well, and leaves nothing
+    behind when it does not.
 
     Raises:
         ModelDirError: as `check_out`, or if the disk is full or not writable.
@@ -258,7 +314,8 @@ def _swap(temporary: Path, path: Path) -> None:
 
 
 def _disk_reason(error: Exception) -> str | None:
-    """What the user can mend about a failed write; safetensors raises its own class with the system's text."""
+    """What the user can mend about a failed write; safetensors raises its own class with the
+    system's text."""
     number = getattr(error, "errno", None)
     text = str(error)
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "os error 28" in text:
@@ -316,16 +373,25 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def provenance(source: Source | None, step: str, options: dict[str, Any], seed: int | None) -> dict[str, Any]:
+def provenance(
+    source: Source | None, step: str, options: dict[str, Any], seed: int | None
+) -> dict[str, Any]:
     """The source's provenance with this step added."""
-    before = (source.read("provenance.json") if source is not None else None) or {"version": 1, "steps": []}
+    before = (source.read("provenance.json") if source is not None else None) or {
+        "version": 1,
+        "steps": [],
+    }
     if before.get("version") != 1 or not isinstance(before.get("steps"), list):
-        raise ModelDirError(f"{source.name if source else ''}: provenance.json is not one that this version writes (version 1).")
+        raise ModelDirError(
+            f"{source.name if source else ''}: provenance.json is not one that this version writes (version 1)."
+        )
     entry = {
         "step": step,
         "options": options,
         "seed": seed,
-        "source": None if source is None else {"name": source.name, "weights_sha256": source.sha256()},
+        "source": None
+        if source is None
+        else {"name": source.name, "weights_sha256": source.sha256()},
         "packages": packages(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -1,6 +1,8 @@
-"""Reading a checkpoint into a transformers model whose stack runs the equation, and writing one back.
+"""Reading a checkpoint into a transformers model whose stack runs the equation, and writing one
+back.
 
-Every load proves, on the checkpoint itself, that alpha = 1 gives the family's own forward bit for bit, before anything else.
+Every load proves, on the checkpoint itself, that alpha = 1 gives the family's own forward bit for
+bit, before anything else.
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ def load(
     Args:
         src: model directory, Hub id, or weight file.
         config: for a weight file: config.json (or its directory), or the name of a timm model.
-        task: one of TASKS, to read the network under another head than the checkpoint names. What the checkpoint lacks of it, or has in
-            another size, is random; `fresh_of` says what.
+        task: one of TASKS, to read the network under another head than the checkpoint names. What
+            the checkpoint lacks of it, or has in another size, is random; `fresh_of` says what.
         num_labels: labels of that head.
         labels: their names.
         revision: of a Hub id.
@@ -69,7 +71,12 @@ def load(
         CheckpointError, ModelDirError, UnsupportedError, VerificationError: in one line each.
     """
     return load_source(
-        find_source(src, config=config, revision=revision), task=task, num_labels=num_labels, labels=labels, device=device, verify=verify
+        find_source(src, config=config, revision=revision),
+        task=task,
+        num_labels=num_labels,
+        labels=labels,
+        device=device,
+        verify=verify,
     )
 
 
@@ -84,7 +91,12 @@ def load_source(
 ) -> PreTrainedModel:
     """`load` for a source that has been found already."""
     _, cls, hf_config = describe(source, task)
-    _set_head(hf_config, cls, task, labels or (None if num_labels is None else [f"LABEL_{i}" for i in range(num_labels)]))
+    _set_head(
+        hf_config,
+        cls,
+        task,
+        labels or (None if num_labels is None else [f"LABEL_{i}" for i in range(num_labels)]),
+    )
     with _quiet():
         model, info = weights.read(source, cls, hf_config, new_head=task is not None)
     fresh = weights.check_keys(source, model, info, new_head=task is not None)
@@ -97,7 +109,8 @@ def load_source(
 
 
 def fresh_of(model: Any) -> str | None:
-    """One sentence about the tensors of a head that were not in the checkpoint, or None if it had them all."""
+    """One sentence about the tensors of a head that were not in the checkpoint, or None if it had
+    them all."""
     names: tuple[str, ...] = getattr(model, "acn_fresh", ())
     if not names:
         return None
@@ -106,33 +119,52 @@ def fresh_of(model: Any) -> str | None:
 
 
 def _set_head(hf_config: Any, cls: Any, task: str | None, labels: list[str] | None) -> None:
-    """Give a config what its head is built for: its classes, and the token by which a decoder finds the end of a padded text."""
+    """Give a config what its head is built for: its classes, and the token by which a decoder finds
+    the end of a padded text."""
     if labels is not None:
-        hf_config.id2label, hf_config.label2id = dict(enumerate(labels)), {n: i for i, n in enumerate(labels)}
+        hf_config.id2label, hf_config.label2id = (
+            dict(enumerate(labels)),
+            {n: i for i, n in enumerate(labels)},
+        )
     elif task == "text-regression":
         hf_config.num_labels, hf_config.problem_type = 1, "regression"
     elif task == "question-answering":
         hf_config.num_labels = 2  # start and end
-    if cls.__name__.endswith("ForSequenceClassification") and getattr(hf_config, "pad_token_id", None) is None:
-        end = getattr(hf_config, "eos_token_id", None)  # GPT-2 has no other; texts do not end with it
+    if (
+        cls.__name__.endswith("ForSequenceClassification")
+        and getattr(hf_config, "pad_token_id", None) is None
+    ):
+        end = getattr(
+            hf_config, "eos_token_id", None
+        )  # GPT-2 has no other; texts do not end with it
         hf_config.pad_token_id = end[0] if isinstance(end, list) else end
 
 
-def from_config(path: str | Path, *, labels: list[str] | None = None, task: str | None = None) -> PreTrainedModel:
-    """A model with random weights from a transformers config file (or its directory), wrapped in residual form."""
+def from_config(
+    path: str | Path, *, labels: list[str] | None = None, task: str | None = None
+) -> PreTrainedModel:
+    """A model with random weights from a transformers config file (or its directory), wrapped in
+    residual form."""
     source, file = config_source(path)
     architecture, cls, hf_config = describe(source, task, file)
     _set_head(hf_config, cls, task, labels)
     try:
         model = cls(hf_config)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # sizes that do not fit each other
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AssertionError,
+    ) as error:  # sizes that do not fit each other
         raise ConfigError(
             f"{path}: no {cls.__name__} can be made of this config: {(str(error).splitlines() or [repr(error)])[0]}"
         ) from None
     adopt_(model)
     verify_alpha_one(model, str(path))
     stack.unwrap_(model, architecture)
-    architecture.init_(model)  # only now: a head that starts at zero would have made the proof say nothing
+    architecture.init_(
+        model
+    )  # only now: a head that starts at zero would have made the proof say nothing
     stack.wrap_(model, architecture)
     return cast("PreTrainedModel", model)
 
@@ -146,29 +178,43 @@ def config_source(path: str | Path) -> tuple[Source, Path]:
     return Source(str(path), file.parent, ()), file
 
 
-def describe(source: Source, task: str | None, file: Path | None = None) -> tuple[Architecture, Any, Any]:
+def describe(
+    source: Source, task: str | None, file: Path | None = None
+) -> tuple[Architecture, Any, Any]:
     """Family, model class and config of a checkpoint."""
     import transformers
 
     data = config_of(source, file)
     if not isinstance(data.get("model_type"), str):
-        raise CheckpointError(f"{source.name}: config.json has no model_type. Expected a transformers config.")
+        raise CheckpointError(
+            f"{source.name}: config.json has no model_type. Expected a transformers config."
+        )
     name = base_type(data["model_type"])
-    architecture = architecture_of(type("Config", (), {**data, "__getattr__": lambda self, key: None})(), source.name)
+    architecture = architecture_of(
+        type("Config", (), {**data, "__getattr__": lambda self, key: None})(), source.name
+    )
     base = transformers.AutoConfig.for_model(name).__class__
     compressed = data["model_type"] != name
-    fields = {k: v for k, v in data.items() if k not in {"model_type", "architectures", "transformers_version"}}
+    fields = {
+        k: v
+        for k, v in data.items()
+        if k not in {"model_type", "architectures", "transformers_version"}
+    }
     if compressed:
         Structure.read(data.get("acn"), f"{source.name}: config.json")
     try:
         hf_config = (config_class(base) if compressed else base).from_dict(fields)
     except Exception as error:  # transformers' own validation raises its own classes
-        raise CheckpointError(f"{source.name}: config.json is not a valid {name} config: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(
+            f"{source.name}: config.json is not a valid {name} config: {str(error).splitlines()[0]}"
+        ) from None
     if task is not None:
         if task not in TASKS:
             raise ConfigError(f"task '{task}' is not known. Known: {', '.join(TASKS)}.")
         if task == "causal-lm" and base in transformers.AutoModelForMaskedLM._model_mapping:
-            raise UnsupportedError(f"{source.name}: '{name}' reads both ways, so it cannot be a causal-lm. Choose masked-lm.")
+            raise UnsupportedError(
+                f"{source.name}: '{name}' reads both ways, so it cannot be a causal-lm. Choose masked-lm."
+            )
         auto = getattr(transformers, TASKS[task])
         if base not in auto._model_mapping:
             raise UnsupportedError(f"{source.name}: transformers has no {task} head for '{name}'.")
@@ -176,30 +222,45 @@ def describe(source: Source, task: str | None, file: Path | None = None) -> tupl
         cls = found[0] if isinstance(found, tuple) else found
     else:
         names = data.get("architectures") or []
-        wanted = names[0].removeprefix("Acn") if names else transformers.AutoModel._model_mapping[base].__name__
+        wanted = (
+            names[0].removeprefix("Acn")
+            if names
+            else transformers.AutoModel._model_mapping[base].__name__
+        )
         cls = getattr(transformers, wanted, None)
         if cls is None or not hasattr(cls, "from_pretrained"):
-            raise UnsupportedError(f"{source.name}: architectures names '{wanted}', which this transformers does not have.")
+            raise UnsupportedError(
+                f"{source.name}: architectures names '{wanted}', which this transformers does not have."
+            )
         if cls.config_class is not base:
-            raise CheckpointError(f"{source.name}: config.json says model_type '{name}' but architectures '{wanted}'.")
+            raise CheckpointError(
+                f"{source.name}: config.json says model_type '{name}' but architectures '{wanted}'."
+            )
     return architecture, (model_class(cls) if compressed else cls), hf_config
 
 
 def config_of(source: Source, file: Path | None = None) -> dict[str, Any]:
-    """The config of a checkpoint (or of `file`), completed where timm leaves out what transformers needs."""
+    """The config of a checkpoint (or of `file`), completed where timm leaves out what transformers
+    needs."""
     data = source.config if file is None else modeldir.read_json(file) or {}
     if source.architecture is not None:
-        data = {"architecture": source.architecture, "num_classes": len(weights.plain_state(source).get("head.weight", ()))}
+        data = {
+            "architecture": source.architecture,
+            "num_classes": len(weights.plain_state(source).get("head.weight", ())),
+        }
     return timm.complete(data, source.name)
 
 
 def adopt_(model: Any) -> None:
-    """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its config says otherwise."""
+    """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its config
+    says otherwise."""
     architecture = architecture_of(model.config)
     check_blocks(model, architecture)
     current = getattr(model.config, "acn", None)
     depth = len(stack.blocks_of(model, architecture))
-    structure = Structure.residual(depth) if current is None else Structure.read(current, "config.json")
+    structure = (
+        Structure.residual(depth) if current is None else Structure.read(current, "config.json")
+    )
     if plain_class(type(model)) is type(model):
         twin = config_class(cast(Any, type(model.config)))
         for module in model.modules():  # sub-models may hold a copy of the config
@@ -219,7 +280,9 @@ def check_blocks(model: Any, architecture: Architecture) -> None:
     known = (architecture.block,) if isinstance(architecture.block, str) else architecture.block
     for i, block in enumerate(stack.blocks_of(model, architecture)):
         if (found := type(block).__name__.removeprefix("Acn")) not in known:
-            raise UnsupportedError(f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does not know it.")
+            raise UnsupportedError(
+                f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does not know it."
+            )
 
 
 def structure_of(model: Any) -> Structure:
@@ -228,7 +291,8 @@ def structure_of(model: Any) -> Structure:
 
 
 def set_structure_(model: Any, structure: Structure) -> None:
-    """Give the model the alphas of `structure` and record it in its config; the depth must match."""
+    """Give the model the alphas of `structure` and record it in its config; the depth must
+    match."""
     architecture = architecture_of(model.config)
     assert len(stack.blocks_of(model, architecture)) == len(structure.blocks)
     stack.set_alphas_(model, architecture, structure.alpha, structure.layer)
@@ -271,16 +335,22 @@ def verify_alpha_one(model: Any, where: str = "this model") -> None:
 
 
 def first_output(output: Any) -> Tensor:
-    """The tensor a model is about: its logits, or start/end logits joined, or the last hidden state."""
+    """The tensor a model is about: its logits, or start/end logits joined, or the last hidden
+    state."""
     if getattr(output, "logits", None) is not None:
         return cast(Tensor, output.logits)
     if getattr(output, "start_logits", None) is not None:
         return torch.stack((output.start_logits, output.end_logits), -1)
-    return cast(Tensor, output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0])
+    return cast(
+        Tensor, output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0]
+    )
 
 
-def example_inputs(model: Any, batch: int = 2, length: int = 12, seed: int = 0) -> dict[str, Tensor]:
-    """Random inputs that the model accepts: [batch, channels, height, width] pixels, or [batch, length] tokens with a mask."""
+def example_inputs(
+    model: Any, batch: int = 2, length: int = 12, seed: int = 0
+) -> dict[str, Tensor]:
+    """Random inputs that the model accepts: [batch, channels, height, width] pixels, or [batch,
+    length] tokens with a mask."""
     config, device = model.config, next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     if architecture_of(config).modality == "image":
@@ -288,24 +358,33 @@ def example_inputs(model: Any, batch: int = 2, length: int = 12, seed: int = 0) 
         pixels = torch.randn(batch, channels(config), height, width, generator=generator)
         return {"pixel_values": pixels.to(device, next(model.parameters()).dtype)}
     shape = (batch, min(length, longest_text(config)))
-    ids = torch.randint(5 if config.vocab_size > 16 else 0, config.vocab_size, shape, generator=generator)
+    ids = torch.randint(
+        5 if config.vocab_size > 16 else 0, config.vocab_size, shape, generator=generator
+    )
     return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
 
 
 def longest_text(config: Any) -> int:
-    """Tokens every family can take, whatever it counts its positions from; 2^31 where positions do not end."""
+    """Tokens every family can take, whatever it counts its positions from; 2^31 where positions do
+    not end."""
     return int(getattr(config, "max_position_embeddings", None) or 1 << 31) - 2
 
 
 def image_size(config: Any) -> tuple[int, int]:
     """Height and width the model expects."""
-    size = getattr(config, "image_size", None) or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[1:]
+    size = (
+        getattr(config, "image_size", None)
+        or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[1:]
+    )
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def channels(config: Any) -> int:
     """Colour channels the model expects."""
-    return int(getattr(config, "num_channels", None) or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3,))[0])
+    return int(
+        getattr(config, "num_channels", None)
+        or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3,))[0]
+    )
 
 
 def twin(model: Any) -> Any:
@@ -314,13 +393,17 @@ def twin(model: Any) -> Any:
 
 
 def truncate_(model: Any, depth: int) -> None:
-    """Cut the model to its first `depth` blocks, physically, and fix every config field that counts blocks."""
+    """Cut the model to its first `depth` blocks, physically, and fix every config field that counts
+    blocks."""
     architecture, structure = architecture_of(model.config), structure_of(model)
     keep_blocks_(model, tuple(range(depth)), architecture, structure)
 
 
-def keep_blocks_(model: Any, positions: tuple[int, ...], architecture: Architecture, structure: Structure) -> None:
-    """Keep the blocks at `positions`; only a prefix is exact, anything else makes another model (the plain baseline)."""
+def keep_blocks_(
+    model: Any, positions: tuple[int, ...], architecture: Architecture, structure: Structure
+) -> None:
+    """Keep the blocks at `positions`; only a prefix is exact, anything else makes another model
+    (the plain baseline)."""
     stack.keep_blocks_(model, architecture, positions)
     configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
     for config in configs.values():
@@ -342,7 +425,9 @@ def check_depth(model: Any, depth: int, where: str) -> None:
     """
     blocks = len(structure_of(model).blocks)
     if not 1 <= depth <= blocks:
-        raise ConfigError(f"depth is {depth}, but {where} has {blocks} blocks. Choose 1 to {blocks}.")
+        raise ConfigError(
+            f"depth is {depth}, but {where} has {blocks} blocks. Choose 1 to {blocks}."
+        )
 
 
 def seed_everything(seed: int) -> None:
@@ -353,8 +438,9 @@ def seed_everything(seed: int) -> None:
 
 
 def new_processor(model: Any, source: Source) -> Any:
-    """What prepares the input of a model that was made from a config: a plain image processor, or the tokenizer beside the config;
-    None for timm, whose config holds the settings of its processor."""
+    """What prepares the input of a model that was made from a config: a plain image processor, or
+    the tokenizer beside the config; None for timm, whose config holds the settings of its
+    processor."""
     if architecture_of(model.config).modality == "text":
         from transformers import AutoTokenizer
 
@@ -364,7 +450,9 @@ def new_processor(model: Any, source: Source) -> Any:
     from transformers import ViTImageProcessor
 
     (height, width), n = image_size(model.config), channels(model.config)
-    return ViTImageProcessor(size={"height": height, "width": width}, image_mean=[0.5] * n, image_std=[0.5] * n)
+    return ViTImageProcessor(
+        size={"height": height, "width": width}, image_mean=[0.5] * n, image_std=[0.5] * n
+    )
 
 
 def parameters(model: nn.Module) -> int:
@@ -373,10 +461,11 @@ def parameters(model: nn.Module) -> int:
 
 
 def save(model: Any, out: Path) -> None:
-    """Write config.json and safetensors into an existing directory, and compare what was written with the model.
+    """Write config.json and safetensors into an existing directory, and compare what was written
+    with the model.
 
-    A residual model of full widths is a plain transformers checkpoint and is written as one; any other gets a model type that
-    plain transformers refuses.
+    A residual model of full widths is a plain transformers checkpoint and is written as one; any
+    other gets a model type that plain transformers refuses.
 
     Raises:
         VerificationError: if the file does not hold the model's tensors.
@@ -386,7 +475,10 @@ def save(model: Any, out: Path) -> None:
         model.save_pretrained(out, save_original_format=False, max_shard_size=SHARD)
     if structure.form == "residual" and structure.widths is None:
         data = modeldir.read_json(out / "config.json") or {}
-        data |= {"model_type": base_type(data["model_type"]), "architectures": [plain_class(type(model)).__name__]}
+        data |= {
+            "model_type": base_type(data["model_type"]),
+            "architectures": [plain_class(type(model)).__name__],
+        }
         modeldir.write_json(out / "config.json", data)
     _verify_saved(model, out)
 
@@ -400,8 +492,12 @@ def _verify_saved(model: nn.Module, out: Path) -> None:
         # read, not mapped: a mapped file's pages would count as a second copy of the model
         with safe_open(file, framework="pt", backend="pread") as tensors:
             for key in tensors.keys():  # noqa: SIM118  (not a dict)
-                if key not in state or not torch.equal(tensors.get_tensor(key), state[key].detach().cpu()):
-                    raise VerificationError(f"{file.name}: '{key}' is not what the model holds. The disk or the file system is at fault.")
+                if key not in state or not torch.equal(
+                    tensors.get_tensor(key), state[key].detach().cpu()
+                ):
+                    raise VerificationError(
+                        f"{file.name}: '{key}' is not what the model holds. The disk or the file system is at fault."
+                    )
                 seen.add(state[key].data_ptr())
     lost = [k for k, v in state.items() if v.data_ptr() not in seen and v.numel()]
     if lost:

@@ -1,4 +1,5 @@
-"""Writing what a step made: weights, processors, report, provenance and model card, in one atomic directory."""
+"""Writing what a step made: weights, processors, report, provenance and model card, in one atomic
+directory."""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""Movement pruning (Sanh et al., arXiv 2005.07683): zeros where training moves weights towards zero, found while it trains.
+"""Movement pruning (Sanh et al., arXiv 2005.07683): zeros where training moves weights towards
+zero, found while it trains.
 
     S = - sum over steps of dL/dW' * W        W' = W * mask, mask = all but the lowest S
 
-A weight that grows away from zero has a high score, however small it is. The gradient is taken at the masked weights W' and counts for
-every weight (straight-through), so one that is masked keeps its value and its score, and returns when others fall below it. The share of
-zeros rises from what the source has to the target over the first `SHARE` of the steps, v(t) = target + (start - target) (1 - t)^3; then the
-mask is fixed and what is left trains on. Scores are sums of plain gradients, before clipping; the paper's optimiser for them is left out.
+A weight that grows away from zero has a high score, however small it is. The gradient is taken at
+the masked weights W' and counts for every weight (straight-through), so one that is masked keeps
+its value and its score, and returns when others fall below it. The share of zeros rises from what
+the source has to the target over the first `SHARE` of the steps, v(t) = target + (start - target)
+(1 - t)^3; then the mask is fixed and what is left trains on. Scores are sums of plain gradients,
+before clipping; the paper's optimiser for them is left out.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ class _Group:
 
 
 class Movement:
-    """Prunes a model while `training.fit` trains it (a `training.Hook`); between two steps the model is the masked one.
+    """Prunes a model while `training.fit` trains it (a `training.Hook`); between two steps the
+    model is the masked one.
 
     Args:
         model: pruned in place; the zeros it has stay.
@@ -73,11 +77,14 @@ class Movement:
         for where, names in zeros.groups(model, scope).items():
             members = [weights[name] for name in names]
             end = zeros.wanted(members, target, where)
-            self._groups.append(_Group([self.matrices[name] for name in names], zeros.count(members), end))
+            self._groups.append(
+                _Group([self.matrices[name] for name in names], zeros.count(members), end)
+            )
         self.wanted = sum(group.end for group in self._groups)
 
     def on_backward(self, step: int, steps: int) -> None:
-        """Scores from the gradients of `step` (from 0), which are then only those of the weights that are there."""
+        """Scores from the gradients of `step` (from 0), which are then only those of the weights
+        that are there."""
         for m in self.matrices.values():
             if m.weight.grad is None:
                 continue
@@ -87,7 +94,8 @@ class Movement:
 
     @torch.no_grad()
     def on_step(self, step: int, steps: int) -> None:
-        """Take over what the optimizer did to the weights that are there; mask anew while the schedule runs."""
+        """Take over what the optimizer did to the weights that are there; mask anew while the
+        schedule runs."""
         for m in self.matrices.values():
             m.value.copy_(torch.where(m.masked, m.value, m.weight))
         if step < SHARE * steps:
@@ -98,7 +106,11 @@ class Movement:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything a resumed run needs; a copy is not made."""
-        named = {f"{name}.{part}": getattr(m, part) for name, m in self.matrices.items() for part in ("value", "score", "masked")}
+        named = {
+            f"{name}.{part}": getattr(m, part)
+            for name, m in self.matrices.items()
+            for part in ("value", "score", "masked")
+        }
         return named | {"zeros": torch.tensor([group.end for group in self._groups])}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -109,15 +121,23 @@ class Movement:
         """
         mine = self.state_dict()
         if state.keys() != mine.keys() or not torch.equal(state["zeros"], mine["zeros"]):
-            raise ConfigError("the training checkpoint is of another target_sparsity or scope. Give the same ones, or leave out --resume.")
+            raise ConfigError(
+                "the training checkpoint is of another target_sparsity or scope. Give the same ones, or leave out --resume."
+            )
         for name, tensor in mine.items():
             tensor.copy_(state[name])
 
 
 def _matrix(weight: Tensor) -> _Matrix:
     value, gone = weight.detach().clone(), weight.detach() == 0
-    # a weight that is zero has no movement (its score would stay 0, above those that fall): it must never rank above another
-    return _Matrix(weight, value, torch.zeros_like(value, dtype=torch.float32).masked_fill_(gone, -torch.inf), gone)
+    # a weight that is zero has no movement (its score would stay 0, above those that fall): it must
+    # never rank above another
+    return _Matrix(
+        weight,
+        value,
+        torch.zeros_like(value, dtype=torch.float32).masked_fill_(gone, -torch.inf),
+        gone,
+    )
 
 
 def _mask_(matrices: list[_Matrix], number: int) -> None:

@@ -1,16 +1,21 @@
-"""Least-squares refit: without training, a network that lost blocks is led back to what the whole one computed.
+"""Least-squares refit: without training, a network that lost blocks is led back to what the whole
+one computed.
 
-y_k is linear in the output layers of block k (what attention and MLP write into the stream), so each of them is solved for in closed form, block after
-block, on a few examples:
+y_k is linear in the output layers of block k (what attention and MLP write into the stream), so
+each of them is solved for in closed form, block after block, on a few examples:
 
     minimise over W, b   sum over tokens  w * |y_k - t_k|^2  +  ridge * |W - W_0|^2
 
-t_k is the whole network's y before the block that follows k among the kept ones, and behind the last block for the last. There, tokens weigh
-as much as the answer depends on them: a head that reads one token needs that one. The ridge is what does best on a quarter of the examples held out; a
-layer that cannot be bettered there stays. In a post-norm network t_k is brought through the inverse of the norm behind the block, whose weights become
-those of the norm behind t_k; only the MLP is solved for. Nothing is added: the refitted layers have the shapes they had.
+t_k is the whole network's y before the block that follows k among the kept ones, and behind the
+last block for the last. There, tokens weigh
+as much as the answer depends on them: a head that reads one token needs that one. The ridge is what
+    does best on a quarter of the examples held out; a
+layer that cannot be bettered there stays. In a post-norm network t_k is brought through the inverse
+of the norm behind the block, whose weights become those of the norm behind t_k; only the MLP is
+solved for. Nothing is added: the refitted layers have the shapes they had.
 
-Reconstruction by least squares after pruning: He et al., arXiv 1707.06168; in place of removed blocks: Shopkhoev et al., arXiv 2505.02819.
+Reconstruction by least squares after pruning: He et al., arXiv 1707.06168; in place of removed
+blocks: Shopkhoev et al., arXiv 2505.02819.
 """
 
 from __future__ import annotations
@@ -38,20 +43,27 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # as shares of the mean square of the la
 ENOUGH = 32  # rows for every feature that is solved for
 BATCH, FEWEST = 32, 8  # examples of a batch, and the fewest batches
 HELD_OUT = 4  # every 4th batch
-ALONG_FEATURES = ("heads", "mlp")  # widths whose layers write features of a token; a Mixer's "tokens" write along the other axis
+ALONG_FEATURES = (
+    "heads",
+    "mlp",
+)  # widths whose layers write features of a token; a Mixer's "tokens" write along the other axis
 
 
 def refit_(model: Any, whole: Any, data: Data) -> float:
-    """Solve the output layers of `model`'s blocks so that its prefix sums follow `whole`'s, in place. Blocks in front of the first gap stay as they are.
+    """Solve the output layers of `model`'s blocks so that its prefix sums follow `whole`'s, in
+    place. Blocks in front of the first gap stay as they are.
 
     Args:
-        model: some of `whole`'s blocks, in any form (post-norm families: residual); both in evaluation mode.
-        whole: the network it was cut from; it may share the parameters of `model`, which are replaced, not written to.
+        model: some of `whole`'s blocks, in any form (post-norm families: residual); both in
+            evaluation mode.
+        whole: the network it was cut from; it may share the parameters of `model`, which are
+            replaced, not written to.
         data: unlabelled as far as this is concerned.
     Returns:
         The floating-point operations it took.
     Raises:
-        ConfigError: if `model` was not cut from `whole`, has zeros to keep, or is a hybrid of a post-norm family.
+        ConfigError: if `model` was not cut from `whole`, has zeros to keep, or is a hybrid of a
+            post-norm family.
     """
     if (why := refused(model)) is not None:
         raise ConfigError(why)
@@ -74,18 +86,23 @@ def refused(model: Any) -> str | None:
     own = structure_of(model)
     if own.sparsity > 0:
         return "a refit would fill the zeros of a pruned model. Refit first, prune then."
-    if own.form != "residual" and stack.norm_behind(model, architecture_of(model.config), 0) is not None:
+    if (
+        own.form != "residual"
+        and stack.norm_behind(model, architecture_of(model.config), 0) is not None
+    ):
         return f"a post-norm network is refitted in residual form; this one is in {own.form} form. Refit first, convert then."
     return None
 
 
 def price(model: Any, whole: Any) -> float:
-    """Floating-point operations per example of running both networks for a refit, at most; solving comes on top. 0 where there is nothing to refit."""
+    """Floating-point operations per example of running both networks for a refit, at most; solving
+    comes on top. 0 where there is nothing to refit."""
     return sum(flops for *_, flops in _plan(model, whole))
 
 
 def _plan(model: Any, whole: Any) -> list[tuple[int, int, Cut, float]]:
-    """What a refit solves, in order: block of `model`, blocks of `whole` that its prefix sum stands for, layer, operations per example."""
+    """What a refit solves, in order: block of `model`, blocks of `whole` that its prefix sum stands
+    for, layer, operations per example."""
     architecture, goals = architecture_of(model.config), _goals(model, whole)
     outside, block = forward_flops(whole)
     return [
@@ -115,19 +132,27 @@ def _first_gap(model: Any, whole: Any, goals: tuple[int, ...]) -> int:
 
 def _adopt_norm_(norm: nn.Module, other: nn.Module) -> None:
     for name, parameter in other.named_parameters():
-        norm.register_parameter(name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+        norm.register_parameter(
+            name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+        )
 
 
 def _writers(model: Any, architecture: Architecture, k: int) -> list[Cut]:
-    """The layers of block k that write into the stream, in order; only what stands right before its norm in a post-norm block."""
+    """The layers of block k that write into the stream, in order; only what stands right before its
+    norm in a post-norm block."""
     widths = architecture.widths(stack.blocks_of(model, architecture)[k])
-    names = ALONG_FEATURES if stack.norm_behind(model, architecture, k) is None else ALONG_FEATURES[1:]
+    names = (
+        ALONG_FEATURES if stack.norm_behind(model, architecture, k) is None else ALONG_FEATURES[1:]
+    )
     return [cut for name in names if name in widths for cut in widths[name].inputs]
 
 
-def _rows(model: Any, whole: Any, data: Data, k: int, goal: int, cut: Cut) -> Iterator[tuple[int, tuple[Tensor, Tensor, Tensor]]]:
-    """Per batch its examples and: inputs of a layer of block k [rows, features], what its output lacks for y_k to be the goal [rows, width],
-    weights [rows]. Where every example gives many rows, batches are passed over, evenly."""
+def _rows(
+    model: Any, whole: Any, data: Data, k: int, goal: int, cut: Cut
+) -> Iterator[tuple[int, tuple[Tensor, Tensor, Tensor]]]:
+    """Per batch its examples and: inputs of a layer of block k [rows, features], what its output
+    lacks for y_k to be the goal [rows, width], weights [rows]. Where every example gives many rows,
+    batches are passed over, evenly."""
     architecture = architecture_of(model.config)
     block = stack.blocks_of(model, architecture)[k]
     norm, last = stack.norm_behind(model, architecture, k), goal == len(structure_of(whole).blocks)
@@ -150,10 +175,16 @@ def _rows(model: Any, whole: Any, data: Data, k: int, goal: int, cut: Cut) -> It
                 missing = target.float() - y.float()
             else:  # the input of the norm that comes out at the target, as large as the one there is
                 z, standard = seen["z"].float(), (target.float() - norm.bias) / norm.weight
-                missing = z.std(-1, correction=0, keepdim=True) * standard + z.mean(-1, keepdim=True) - z
+                missing = (
+                    z.std(-1, correction=0, keepdim=True) * standard + z.mean(-1, keepdim=True) - z
+                )
             if scale is not None:
                 missing = missing / scale
-        weight = _attention_to(whole, given, target) if last else torch.ones(y.shape[:-1], device=y.device)
+        weight = (
+            _attention_to(whole, given, target)
+            if last
+            else torch.ones(y.shape[:-1], device=y.device)
+        )
         if (mask := given.get("attention_mask")) is not None and mask.shape == weight.shape:
             weight = weight * mask
         counts = weight > 1e-6 * weight.max()
@@ -166,7 +197,10 @@ def _rows(model: Any, whole: Any, data: Data, k: int, goal: int, cut: Cut) -> It
 def _prefix(model: Any, given: dict[str, Tensor], depth: int) -> Tensor:
     """y_depth, [batch, ..., width]; no block behind it runs."""
     architecture = architecture_of(model.config)
-    with stack.leaving(model, architecture, lambda k, y: k == depth), stack.recording(model, architecture) as prefixes:
+    with (
+        stack.leaving(model, architecture, lambda k, y: k == depth),
+        stack.recording(model, architecture) as prefixes,
+    ):
         model(**given)
     return prefixes[depth]
 
@@ -179,11 +213,14 @@ def _catch(hooks: ExitStack, module: nn.Module, seen: dict[str, Tensor], name: s
 
 
 def _attention_to(whole: Any, given: dict[str, Tensor], y: Tensor) -> Tensor:
-    """How much the answer moves with each token of y_L: the squared gradient of a fixed mixture of its numbers, [batch, ...]."""
+    """How much the answer moves with each token of y_L: the squared gradient of a fixed mixture of
+    its numbers, [batch, ...]."""
     y = y.detach().requires_grad_()
     with torch.enable_grad(), stack.injecting(whole, architecture_of(whole.config), y):
         answer = first_output(whole(**given)).float()
-        (gradient,) = torch.autograd.grad((answer * torch.linspace(1, 2, answer.shape[-1], device=y.device)).sum(), y)
+        (gradient,) = torch.autograd.grad(
+            (answer * torch.linspace(1, 2, answer.shape[-1], device=y.device)).sum(), y
+        )
     return gradient.float().square().sum(-1)
 
 
@@ -202,7 +239,12 @@ class _Normal:
         """The change [features + 1, width]; its last row is that of the bias."""
         gram, cross = torch.as_tensor(self.gram), torch.as_tensor(self.cross)
         n = len(gram) - (0 if bias else 1)
-        penalty = torch.full((n,), ridge * float(gram.diagonal()[:-1].mean()) + 1e-12, dtype=gram.dtype, device=gram.device)
+        penalty = torch.full(
+            (n,),
+            ridge * float(gram.diagonal()[:-1].mean()) + 1e-12,
+            dtype=gram.dtype,
+            device=gram.device,
+        )
         if bias:
             penalty[-1] = 1e-9 * float(gram[-1, -1])
         found = torch.zeros_like(cross)
@@ -228,7 +270,9 @@ class _Solver:
         self.batches += 1
         x = torch.cat([x, x.new_ones(len(x), 1)], 1)
         weighted = weight[:, None] * missing
-        part = _Normal((weight[:, None] * x).T @ x, x.T @ weighted, float((weighted * missing).sum()))
+        part = _Normal(
+            (weight[:, None] * x).T @ x, x.T @ weighted, float((weighted * missing).sum())
+        )
         self.flops += 2.0 * len(x) * x.shape[1] * (x.shape[1] + missing.shape[1])
         if self.batches % HELD_OUT == 0:
             self.held += part
@@ -236,20 +280,29 @@ class _Solver:
             self.fitted += part
 
     def best(self, bias: bool) -> Tensor | None:
-        """The change with the ridge that leaves least on the rows held out, from all rows; None if it is no better there than none."""
+        """The change with the ridge that leaves least on the rows held out, from all rows; None if
+        it is no better there than none."""
         if isinstance(self.held.gram, float):  # one batch: nothing to decide on
             return None
         left = {ridge: self.held.error(self.fitted.solve(ridge, bias)) for ridge in RIDGES}
         ridge = min(left, key=left.__getitem__)
-        return (self.fitted + self.held).solve(ridge, bias) if left[ridge] < self.held.square else None
+        return (
+            (self.fitted + self.held).solve(ridge, bias) if left[ridge] < self.held.square else None
+        )
 
 
 def _write_(layer: Any, solver: _Solver) -> None:
-    """Give a linear layer (nn.Linear, or transformers' Conv1D, which stores [in, out]) its new weights."""
+    """Give a linear layer (nn.Linear, or transformers' Conv1D, which stores [in, out]) its new
+    weights."""
     change = solver.best(layer.bias is not None)
     if change is None:
         return
     weight = change[:-1] if dim(layer, output=True) == 1 else change[:-1].T
-    layer.weight = nn.Parameter((layer.weight.detach().double() + weight).to(layer.weight.dtype), layer.weight.requires_grad)
+    layer.weight = nn.Parameter(
+        (layer.weight.detach().double() + weight).to(layer.weight.dtype), layer.weight.requires_grad
+    )
     if layer.bias is not None:
-        layer.bias = nn.Parameter((layer.bias.detach().double() + change[-1]).to(layer.bias.dtype), layer.bias.requires_grad)
+        layer.bias = nn.Parameter(
+            (layer.bias.detach().double() + change[-1]).to(layer.bias.dtype),
+            layer.bias.requires_grad,
+        )

@@ -1,8 +1,10 @@
-"""What a shallower network starts from, before it is trained: some blocks of a trained one, refitted to do the work of all.
+"""What a shallower network starts from, before it is trained: some blocks of a trained one,
+refitted to do the work of all.
 
-The first blocks are what `truncate` keeps, and a cut there is exact. What is trained afterwards may start from others. In a pre-norm network
-all blocks add to one stream, so one that adds little can be left out wherever it lies. In a post-norm network every block replaces what
-it read; there the blocks are spread, and the last one stays, which the head knows. docs/method.md has the figures.
+The first blocks are what `truncate` keeps, and a cut there is exact. What is trained afterwards may
+start from others. In a pre-norm network all blocks add to one stream, so one that adds little can
+be left out wherever it lies. In a post-norm network every block replaces what it read; there the
+blocks are spread, and the last one stays, which the head knows. docs/method.md has the figures.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from acn_compress.training.job import Job
 
 Keep = Literal["first", "even", "best", "auto"]
 EXAMPLES = 64  # on which blocks are chosen
-DEEP = 0.25  # share of the blocks up to which choosing them was worth what it costs (docs/method.md)
+DEEP = (
+    0.25  # share of the blocks up to which choosing them was worth what it costs (docs/method.md)
+)
 TEMPERATURE = 2.0  # of the answers that choosing compares
 CHEAP = 0.1  # of the training that follows: what "auto" lets choosing cost
 SHARE = 0.25  # of the training that follows: about what a refit may cost
@@ -46,14 +50,18 @@ def cut_(
     """Cut the model to `depth` of its blocks, physically, in place.
 
     Args:
-        keep: "first"; "even", spaced evenly, the first and the last among them; "best", what is left when the block without which the
-            answers change least is taken out again and again; or "auto": in a pre-norm network "best" for a cut to a quarter of the blocks or
-            less whose training by `job` costs at least ten times what choosing does, in a post-norm one "even" if it is refitted,
-            otherwise "first".
-        job, source, reference: what will be trained on, as in `job.run_job`; "best" and the refit look at a few examples of it.
-        refitted: solve the kept blocks' output layers so that they follow the whole network (`refit.refit_`), on as many examples as cost a
-            quarter of the training, at most 2048; with fewer than 64 they stay. None does it where it can be done.
-        examples: how many there are to train on, where that is known; "auto" reads them to count them otherwise.
+        keep: "first"; "even", spaced evenly, the first and the last among them; "best", what is
+            left when the block without which the answers change least is taken out again and again;
+            or "auto": in a pre-norm network "best" for a cut to a quarter of the blocks or less
+            whose training by `job` costs at least ten times what choosing does, in a post-norm one
+            "even" if it is refitted, otherwise "first".
+        job, source, reference: what will be trained on, as in `job.run_job`; "best" and the refit
+            look at a few examples of it.
+        refitted: solve the kept blocks' output layers so that they follow the whole network
+            (`refit.refit_`), on as many examples as cost a quarter of the training, at most 2048;
+            with fewer than 64 they stay. None does it where it can be done.
+        examples: how many there are to train on, where that is known; "auto" reads them to count
+            them otherwise.
     Returns:
         The floating-point operations that this took.
     Raises:
@@ -67,11 +75,17 @@ def cut_(
     spread = stack.norm_behind(model, architecture, 0) is not None
     if refitted or (keep == "auto" and not spread):
         examples = examples or len(job.train_split(model, source, reference))
-        training = job.recipe.epochs * examples * training_flops(model, depth=depth, teacher_depth=blocks)
+        training = (
+            job.recipe.epochs * examples * training_flops(model, depth=depth, teacher_depth=blocks)
+        )
     if keep == "auto" and spread:
         keep = "even" if refitted else "first"
     elif keep == "auto":
-        keep = "best" if depth <= DEEP * blocks and EXAMPLES * _search(model, depth) <= CHEAP * training else "first"
+        keep = (
+            "best"
+            if depth <= DEEP * blocks and EXAMPLES * _search(model, depth) <= CHEAP * training
+            else "first"
+        )
     kept = tuple(range(depth))
     if keep == "even" and depth > 1:
         kept = tuple(int(i) for i in np.linspace(0, blocks - 1, depth).round())
@@ -93,7 +107,11 @@ def _search(model: Any, depth: int) -> float:
     """Operations per example of taking blocks out one after the other until `depth` are left."""
     outside, block = forward_flops(model)
     whole = len(checkpoint.structure_of(model).blocks)
-    return outside + whole * block + sum(n * (outside + (n - 1) * block) for n in range(depth + 1, whole + 1))
+    return (
+        outside
+        + whole * block
+        + sum(n * (outside + (n - 1) * block) for n in range(depth + 1, whole + 1))
+    )
 
 
 def _best(model: Any, depth: int, data: Data) -> tuple[int, ...]:
@@ -108,9 +126,12 @@ def _best(model: Any, depth: int, data: Data) -> tuple[int, ...]:
 
 
 def _change_without(model: Any, gone: list[int], data: Data, answers: list[Scored]) -> float:
-    """How far the answers are from what they were while the blocks at `gone` add nothing, which is a network without them. Labels would
-    need four times the examples to choose as well."""
+    """How far the answers are from what they were while the blocks at `gone` add nothing, which is
+    a network without them. Labels would need four times the examples to choose as well."""
     with stack.bypassing(model, architecture_of(model.config), gone):
         now = [score(data.task, output, batch) for output, batch in outputs(model, data)]
-    changed = [float(distillation(mine, was, TEMPERATURE)) * len(was.logits) for mine, was in zip(now, answers, strict=True)]
+    changed = [
+        float(distillation(mine, was, TEMPERATURE)) * len(was.logits)
+        for mine, was in zip(now, answers, strict=True)
+    ]
     return sum(changed) / sum(len(was.logits) for was in answers)

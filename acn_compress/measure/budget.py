@@ -1,7 +1,9 @@
-"""Equal training budgets: floating-point operations of training, so that routes of different depth can be compared.
+"""Equal training budgets: floating-point operations of training, so that routes of different depth
+can be compared.
 
-A training step costs three forward passes of the student (one forward, two for the backward pass), one of the teacher if there
-is one, and three readouts more for every prefix readout. Optimizer and data loading are not counted; seconds are reported beside it.
+A training step costs three forward passes of the student (one forward, two for the backward pass),
+one of the teacher if there is one, and three readouts more for every prefix readout. Optimizer and
+data loading are not counted; seconds are reported beside it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def forward_flops(model: Any) -> tuple[float, float]:
     return outside, (whole - outside) / blocks
 
 
-def training_flops(model: Any, *, depth: int | None = None, teacher_depth: int | None = None, prefixes: int = 0) -> float:
+def training_flops(
+    model: Any, *, depth: int | None = None, teacher_depth: int | None = None, prefixes: int = 0
+) -> float:
     """Of one training example.
 
     Args:
@@ -47,17 +51,30 @@ def training_flops(model: Any, *, depth: int | None = None, teacher_depth: int |
     return student + (0.0 if teacher_depth is None else outside + teacher_depth * block)
 
 
-def equal_epochs(model: Any, epochs: float, *, depth: int, teacher: bool = True, prefixes: int = 0, spent: float = 0.0) -> float:
-    """Epochs that a network cut to `depth` may train for the price of `epochs` of the whole one, `model` (both with the same teacher), less
-    what is `spent` already (operations per training example)."""
+def equal_epochs(
+    model: Any,
+    epochs: float,
+    *,
+    depth: int,
+    teacher: bool = True,
+    prefixes: int = 0,
+    spent: float = 0.0,
+) -> float:
+    """Epochs that a network cut to `depth` may train for the price of `epochs` of the whole one,
+    `model` (both with the same teacher), less what is `spent` already (operations per training
+    example)."""
     whole = len(structure_of(model).blocks)
     price = training_flops(model, teacher_depth=whole if teacher else None)
-    return (epochs * price - spent) / training_flops(model, depth=depth, teacher_depth=whole if teacher else None, prefixes=prefixes)
+    return (epochs * price - spent) / training_flops(
+        model, depth=depth, teacher_depth=whole if teacher else None, prefixes=prefixes
+    )
 
 
 def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:
     """Multiply-adds times two of one forward pass, per example."""
-    return flops(lambda: first_output(model(**features(example)))) / len(next(iter(example.values())))
+    return flops(lambda: first_output(model(**features(example)))) / len(
+        next(iter(example.values()))
+    )
 
 
 def flops(call: Callable[[], object]) -> float:
@@ -65,7 +82,8 @@ def flops(call: Callable[[], object]) -> float:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    # fused attention kernels of the CPU are invisible to the counter; the plain one is made of products it sees
+    # fused attention kernels of the CPU are invisible to the counter; the plain one is made of
+    # products it sees
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call()
     return float(counter.get_total_flops())

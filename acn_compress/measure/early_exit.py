@@ -1,8 +1,12 @@
-"""Early exit: an example leaves the network at the first depth whose own readout is sure enough (arXiv 2506.09714, section on early exit).
+"""Early exit: an example leaves the network at the first depth whose own readout is sure enough
+(arXiv 2506.09714, section on early exit).
 
-Sure enough: the softmax of y_k's logits, read through the model's own norm, pooling and head, has an entropy of at most a threshold, in
-nats (natural logarithm): 0 is certainty, log(classes) is indifference, and a negative threshold is never met. What has left nowhere is
-answered by the whole network. A batch leaves when all of its examples are sure. `onnx_exit.py` builds the same into an ONNX file.
+Sure enough: the softmax of y_k's logits, read through the model's own norm, pooling and head, has
+    an entropy of at most a threshold, in
+nats (natural logarithm): 0 is certainty, log(classes) is indifference, and a negative threshold is
+    never met. What has left nowhere is
+answered by the whole network. A batch leaves when all of its examples are sure. `onnx_exit.py`
+builds the same into an ONNX file.
 """
 
 from __future__ import annotations
@@ -53,31 +57,43 @@ def check_exit(model: Any, threshold: float, name: str) -> None:
         ConfigError, UnsupportedError: in one line.
     """
     if not math.isfinite(threshold):
-        raise ConfigError(f"exit_entropy is {threshold}, expected a number of nats, for example 0.7 (0 is certainty).")
+        raise ConfigError(
+            f"exit_entropy is {threshold}, expected a number of nats, for example 0.7 (0 is certainty)."
+        )
     if (task := task_of(model)) not in {"image-classification", "text-classification"}:
-        raise UnsupportedError(f"exit_entropy needs a classifier of images or of texts, but {name} is for {task}. Leave the option out.")
+        raise UnsupportedError(
+            f"exit_entropy needs a classifier of images or of texts, but {name} is for {task}. Leave the option out."
+        )
 
 
 class EarlyExit:
-    """A classifier (in evaluation mode) that stops as soon as it is sure: the blocks behind the exit do not run.
+    """A classifier (in evaluation mode) that stops as soon as it is sure: the blocks behind the
+    exit do not run.
 
     Args:
         model: in any form.
-        threshold: nats; the largest entropy with which an example leaves. A batch leaves when all of its examples do.
+        threshold: nats; the largest entropy with which an example leaves. A batch leaves when all
+            of its examples do.
     """
 
     def __init__(self, model: Any, threshold: float) -> None:
         self.model, self.threshold = model, threshold
-        self._architecture, self._depth = architecture_of(model.config), len(structure_of(model).blocks)
+        self._architecture, self._depth = (
+            architecture_of(model.config),
+            len(structure_of(model).blocks),
+        )
         self._readouts: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
 
     def __call__(self, inputs: dict[str, Tensor]) -> tuple[Any, int]:
-        """The model's output for `inputs` (what it is called with, without labels), and the depth (1 to L) it was read at."""
+        """The model's output for `inputs` (what it is called with, without labels), and the depth
+        (1 to L) it was read at."""
         asked: list[int] = []
 
         def leave(k: int, y: Tensor) -> bool:
             asked.append(k)
-            return k < self._depth and bool((entropy(self._read(y, inputs)) <= self.threshold).all())
+            return k < self._depth and bool(
+                (entropy(self._read(y, inputs)) <= self.threshold).all()
+            )
 
         with torch.inference_mode(), stack.leaving(self.model, self._architecture, leave):
             output = self.model(**inputs)
@@ -91,21 +107,25 @@ class EarlyExit:
 
 
 def exits(entropies: Tensor, threshold: float) -> Tensor:
-    """Where each example leaves, as an index from 0: [L, batch] (of y_1 to y_L, nats) to [batch]."""
+    """Where each example leaves, as an index from 0: [L, batch] (of y_1 to y_L, nats) to
+    [batch]."""
     sure = entropies <= threshold
     sure[-1] = True
     return sure.int().argmax(0)
 
 
 def first_sure(readouts: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Each example's logits where it leaves, and the depth: [L, batch, classes] (y_1 to y_L) to [batch, classes] and [batch], from 1."""
+    """Each example's logits where it leaves, and the depth: [L, batch, classes] (y_1 to y_L) to
+    [batch, classes] and [batch], from 1."""
     index = exits(entropy(readouts), threshold)
     return readouts[index, torch.arange(len(index), device=index.device)], index + 1
 
 
-def measure_exits(model: Any, data: Data, threshold: float, *, batch_size: int = 256, noise: Noise | None = None) -> tuple[Scores, Array]:
-    """Score every example where it leaves on its own, in the order of `quality.measure`, and its depth ([examples]): one pass in which
-    the prefixes are recorded and read out."""
+def measure_exits(
+    model: Any, data: Data, threshold: float, *, batch_size: int = 256, noise: Noise | None = None
+) -> tuple[Scores, Array]:
+    """Score every example where it leaves on its own, in the order of `quality.measure`, and its
+    depth ([examples]): one pass in which the prefixes are recorded and read out."""
     architecture = architecture_of(model.config)
     scored: list[Scored] = []
     depths: list[Tensor] = []
@@ -121,15 +141,19 @@ def measure_exits(model: Any, data: Data, threshold: float, *, batch_size: int =
 
 
 def exit_flops(model: Any, batch: dict[str, Tensor]) -> tuple[Array, float]:
-    """Of one example as `EarlyExit` runs it, by the depth it leaves at ([L], depth 1 first), and of the plain forward pass.
+    """Of one example as `EarlyExit` runs it, by the depth it leaves at ([L], depth 1 first), and of
+    the plain forward pass.
 
-    Every depth tried costs a readout, and the one that answers is the model's own: leaving at k < L is k readouts and one more.
+    Every depth tried costs a readout, and the one that answers is the model's own: leaving at k < L
+    is k readouts and one more.
     """
     architecture, depth = architecture_of(model.config), len(structure_of(model).blocks)
     given, found = features(batch), []
     with torch.no_grad(), stack.recording(model, architecture) as prefixes:
         model(**given)
-        head = flops(partial(compiled_readout(model, architecture, prefixes[-1], given), prefixes[-1], given))
+        head = flops(
+            partial(compiled_readout(model, architecture, prefixes[-1], given), prefixes[-1], given)
+        )
     for k in range(1, depth + 1):
         with stack.leaving(model, architecture, lambda at, y, k=k: at == k):  # type: ignore[misc]
             found.append(flops_per_example(model, given))
@@ -137,12 +161,15 @@ def exit_flops(model: Any, batch: dict[str, Tensor]) -> tuple[Array, float]:
     return np.asarray(found) + tried * head / len(prefixes[-1]), found[-1]
 
 
-def time_exits(model: Any, data: Data, threshold: float, *, noise: Noise | None = None, seed: int = 0) -> dict[str, Any]:
-    """Seconds per example at batch size 1, stopping for real, against the plain forward pass: side by side on the same examples.
+def time_exits(
+    model: Any, data: Data, threshold: float, *, noise: Noise | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Seconds per example at batch size 1, stopping for real, against the plain forward pass: side
+    by side on the same examples.
 
     Returns:
-        full, early (mean over examples of each one's median of `ROUNDS`), speedup (their ratio) with low and high (95 %, bootstrap over
-        examples), examples, threads.
+        full, early (mean over examples of each one's median of `ROUNDS`), speedup (their ratio)
+        with low and high (95 %, bootstrap over examples), examples, threads.
     """
     run, device = EarlyExit(model, threshold), next(model.parameters()).device
     batches = [features(batch) for batch in data.sample(TIMED, device=device, noise=noise)]
@@ -160,12 +187,25 @@ def time_exits(model: Any, data: Data, threshold: float, *, noise: Noise | None 
         threads = torch.get_num_threads()
     full, early = np.median(seconds, 1)
     low, high = interval(full, early, seed=seed)
-    found = {"full": float(full.mean()), "early": float(early.mean()), "speedup": float(full.sum() / early.sum()), "low": low, "high": high}
+    found = {
+        "full": float(full.mean()),
+        "early": float(early.mean()),
+        "speedup": float(full.sum() / early.sum()),
+        "low": low,
+        "high": high,
+    }
     return found | {"examples": len(batches), "threads": threads}
 
 
 def evaluate_exits(
-    model: Any, data: Data, threshold: float, full: Scores, *, batch_size: int = 256, noise: Noise | None = None, seed: int = 0
+    model: Any,
+    data: Data,
+    threshold: float,
+    full: Scores,
+    *,
+    batch_size: int = 256,
+    noise: Noise | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """What early exit costs and saves.
 
@@ -175,13 +215,16 @@ def evaluate_exits(
         full: the whole network's scores on the same examples.
         seed: of the bootstraps.
     Returns:
-        entropy (the threshold), result (a `summary`), drop (`paired`, to the full depth), mean_depth, depths (depth and share of the
-        examples that leave there, from 1 to L), flops (full, early: per example; speedup), seconds (see `time_exits`).
+        entropy (the threshold), result (a `summary`), drop (`paired`, to the full depth),
+        mean_depth, depths (depth and share of the examples that leave there, from 1 to L), flops
+        (full, early: per example; speedup), seconds (see `time_exits`).
     """
     scores, depths = measure_exits(model, data, threshold, batch_size=batch_size, noise=noise)
     shares = np.bincount(depths, minlength=len(structure_of(model).blocks) + 1)[1:] / len(depths)
     batches = list(data.sample(TIMED, device=next(model.parameters()).device))
-    cost, plain = exit_flops(model, batches[len(batches) // 2])  # of a middle length, where texts differ
+    cost, plain = exit_flops(
+        model, batches[len(batches) // 2]
+    )  # of a middle length, where texts differ
     early = float(cost @ shares)
     return {
         "entropy": threshold,

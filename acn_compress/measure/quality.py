@@ -1,4 +1,5 @@
-"""Quality on data: accuracy, loss and F1 with a bootstrap 95 % interval, alone or paired against another model."""
+"""Quality on data: accuracy, loss and F1 with a bootstrap 95 % interval, alone or paired against
+another model."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Scores:
-    """Every example of a data set, scored: arrays of [examples], and per row of logits prediction and target [rows]."""
+    """Every example of a data set, scored: arrays of [examples], and per row of logits prediction
+    and target [rows]."""
 
     loss: Array
     score: Array
@@ -38,9 +40,12 @@ class Scores:
 
         targets = [b.target for b in batches if b.target is not None]
         return cls(
-            join([b.loss for b in batches]), join([b.score for b in batches]), join([b.weight for b in batches]),
-            join([b.prediction for b in batches]), join(targets) if targets else np.zeros(0),
-        )  # fmt: skip
+            join([b.loss for b in batches]),
+            join([b.score for b in batches]),
+            join([b.weight for b in batches]),
+            join([b.prediction for b in batches]),
+            join(targets) if targets else np.zeros(0),
+        )
 
     @property
     def value(self) -> float:
@@ -55,10 +60,17 @@ class Scores:
 
 def measure(model: Any, data: Data, *, batch_size: int = 256, noise: Noise | None = None) -> Scores:
     """Score every example, in order."""
-    return Scores.gather([score(data.task, output, batch) for output, batch in outputs(model, data, batch_size=batch_size, noise=noise)])
+    return Scores.gather(
+        [
+            score(data.task, output, batch)
+            for output, batch in outputs(model, data, batch_size=batch_size, noise=noise)
+        ]
+    )
 
 
-def outputs(model: Any, data: Data, *, batch_size: int = 256, noise: Noise | None = None) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+def outputs(
+    model: Any, data: Data, *, batch_size: int = 256, noise: Noise | None = None
+) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
     """The model's output on every batch, in evaluation mode, with the batch."""
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
@@ -74,7 +86,8 @@ def outputs(model: Any, data: Data, *, batch_size: int = 256, noise: Noise | Non
 
 @contextlib.contextmanager
 def threads_for(model: Any) -> Iterator[None]:
-    """One thread for a narrow model: its operators are too short to share, and on a busy machine sharing them costs 4 to 30 times."""
+    """One thread for a narrow model: its operators are too short to share, and on a busy machine
+    sharing them costs 4 to 30 times."""
     before = torch.get_num_threads()
     if next(model.parameters()).device.type == "cpu" and width(model) < NARROW:
         torch.set_num_threads(1)
@@ -87,11 +100,15 @@ def threads_for(model: Any) -> Iterator[None]:
 def width(model: Any) -> int:
     """Features of the stream, as the config calls them."""
     names = ("hidden_size", "n_embd", "dim", "num_features")
-    found = [getattr(model.config, name, None) for name in names] + [getattr(model.base_model, "num_features", None)]  # timm's own
+    found = [getattr(model.config, name, None) for name in names] + [
+        getattr(model.base_model, "num_features", None)
+    ]  # timm's own
     return next((int(n) for n in found if n), 0)
 
 
-def intervals(numerators: Array, denominator: Array, *, seed: int = 0, resamples: int = RESAMPLES) -> Array:
+def intervals(
+    numerators: Array, denominator: Array, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Array:
     """Percentile bootstrap 95 % intervals of sum(numerator) / sum(denominator) over examples.
 
     Args:
@@ -121,7 +138,14 @@ def summary(scores: Scores, task: str, *, seed: int = 0) -> dict[str, Any]:
     """metric, value, low, high (95 %), loss, further metrics of the task, examples."""
     low, high = interval(scores.score * scores.weight, scores.weight, seed=seed)
     loss = scores.mean_loss
-    result = {"metric": METRICS[task], "value": scores.value, "low": low, "high": high, "loss": loss, "examples": len(scores.score)}
+    result = {
+        "metric": METRICS[task],
+        "value": scores.value,
+        "low": low,
+        "high": high,
+        "loss": loss,
+        "examples": len(scores.score),
+    }
     return result | _EXTRA.get(task, _none)(scores, loss)
 
 
@@ -132,14 +156,20 @@ def _none(scores: Scores, loss: float) -> dict[str, Any]:
 def _classification(scores: Scores, loss: float) -> dict[str, Any]:
     from sklearn.metrics import f1_score, matthews_corrcoef
 
-    found = {"f1_macro": float(f1_score(scores.target, scores.prediction, average="macro", zero_division=0))}
+    found = {
+        "f1_macro": float(
+            f1_score(scores.target, scores.prediction, average="macro", zero_division=0)
+        )
+    }
     return found | {"mcc": float(matthews_corrcoef(scores.target, scores.prediction))}
 
 
 def _regression(scores: Scores, loss: float) -> dict[str, Any]:
     from scipy.stats import pearsonr, spearmanr
 
-    if np.ptp(scores.target) == 0 or np.ptp(scores.prediction) == 0:  # a constant correlates with nothing
+    if (
+        np.ptp(scores.target) == 0 or np.ptp(scores.prediction) == 0
+    ):  # a constant correlates with nothing
         return {"pearson": 0.0, "spearman": 0.0}
     return {
         "pearson": float(pearsonr(scores.prediction, scores.target).statistic),
@@ -171,9 +201,12 @@ _EXTRA: dict[str, Callable[[Scores, float], dict[str, Any]]] = {
 
 
 def paired(scores: Scores, other: Scores, *, seed: int = 0) -> dict[str, Any]:
-    """How far `scores` lies below `other` on the same examples: drop, low, high (95 %, paired bootstrap)."""
+    """How far `scores` lies below `other` on the same examples: drop, low, high (95 %, paired
+    bootstrap)."""
     if len(scores.score) != len(other.score):
-        raise DataError(f"paired comparison needs the same examples: found {len(scores.score)} and {len(other.score)}.")
+        raise DataError(
+            f"paired comparison needs the same examples: found {len(scores.score)} and {len(other.score)}."
+        )
     difference = (other.score - scores.score) * scores.weight
     low, high = interval(difference, scores.weight, seed=seed)
     return {"drop": other.value - scores.value, "low": low, "high": high}
@@ -181,4 +214,8 @@ def paired(scores: Scores, other: Scores, *, seed: int = 0) -> dict[str, Any]:
 
 def change(before: Scores, after: Scores, task: str) -> dict[str, Any]:
     """before, after (a `summary` each) and drop (`paired`) of two models on the same examples."""
-    return {"before": summary(before, task), "after": summary(after, task), "drop": paired(after, before)}
+    return {
+        "before": summary(before, task),
+        "after": summary(after, task),
+        "drop": paired(after, before),
+    }

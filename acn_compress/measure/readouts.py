@@ -1,7 +1,9 @@
 """What every depth is worth and what every block adds, from ONE pass over the data.
 
-The stack's prefix sums y_0 .. y_L are recorded while the model runs, and each y_k is then read through the model's own norm,
-pooling and head: one forward pass and L cheap readouts per batch. Further measures are options; those that need more passes
+The stack's prefix sums y_0 .. y_L are recorded while the model runs, and each y_k is then read
+through the model's own norm,
+pooling and head: one forward pass and L cheap readouts per batch. Further measures are options;
+    those that need more passes
 say so.
 """
 
@@ -30,22 +32,30 @@ EXTRAS = ("influence", "cka", "leave-one-out", "taylor")
 def readout(model: Any, architecture: Architecture, y: Tensor, batch: dict[str, Tensor]) -> Any:
     """The model's output for y_k ([batch, ..., width]), through its own norm, pooling and head."""
     given = features(batch)
-    if architecture.modality == "image":  # what follows the stack does not look at the pixels: embed one image, not all
+    if (
+        architecture.modality == "image"
+    ):  # what follows the stack does not look at the pixels: embed one image, not all
         given["pixel_values"] = given["pixel_values"][:1]
     with stack.injecting(model, architecture, y):
         return model(**given)
 
 
-def compiled_readout(model: Any, architecture: Architecture, y: Tensor, batch: dict[str, Tensor]) -> Callable[..., Tensor]:
-    """The logits of `readout` as a function of (y, batch) for tensors of these shapes: a graph of only what follows the stack, so that
-    neither the embedding nor the model's own code runs again."""
+def compiled_readout(
+    model: Any, architecture: Architecture, y: Tensor, batch: dict[str, Tensor]
+) -> Callable[..., Tensor]:
+    """The logits of `readout` as a function of (y, batch) for tensors of these shapes: a graph of
+    only what follows the stack, so that neither the embedding nor the model's own code runs
+    again."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def read(y: Tensor, batch: dict[str, Tensor]) -> Tensor:
         logits: Tensor = readout(model, architecture, y, batch).logits
         return logits
 
-    with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode cannot be traced, their copies can
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):  # tensors of inference mode cannot be traced, their copies can
         given = y.clone(), {k: v.clone() for k, v in features(batch).items()}
         graph = make_fx(read, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
     graph.graph.eliminate_dead_code()
@@ -53,14 +63,17 @@ def compiled_readout(model: Any, architecture: Architecture, y: Tensor, batch: d
     return graph
 
 
-def profile_model(model: Any, data: Data, *, extras: tuple[str, ...] = (), batch_size: int = 256, seed: int = 0) -> dict[str, Any]:
+def profile_model(
+    model: Any, data: Data, *, extras: tuple[str, ...] = (), batch_size: int = 256, seed: int = 0
+) -> dict[str, Any]:
     """Quality at every depth and contribution of every block.
 
     Args:
         model: in any form.
         data: to measure on.
-        extras: any of EXTRAS: "influence" (block influence, arXiv 2403.03853, and angular distance, arXiv 2403.17887), "cka"
-            (linear CKA of y_k with y_L), "leave-one-out" (one more pass per block), "taylor" (one more pass, with gradients).
+        extras: any of EXTRAS: "influence" (block influence, arXiv 2403.03853, and angular distance,
+            arXiv 2403.17887), "cka" (linear CKA of y_k with y_L), "leave-one-out" (one more pass
+            per block), "taylor" (one more pass, with gradients).
         seed: of the bootstrap.
     Returns:
         full (a summary), depths (0..L: value, interval, loss, paired drop with interval, agreement
@@ -81,12 +94,18 @@ def profile_model(model: Any, data: Data, *, extras: tuple[str, ...] = (), batch
             with stack.recording(model, architecture) as prefixes:
                 full = score(data.task, model(**features(batch)), batch)
             for k in range(depths):
-                read = full if k == depths - 1 else score(data.task, readout(model, architecture, prefixes[k], batch), batch)
+                read = (
+                    full
+                    if k == depths - 1
+                    else score(data.task, readout(model, architecture, prefixes[k], batch), batch)
+                )
                 scored[k].append(read)
                 sums.add_readout(k, read, full)
             sums.add_prefixes(prefixes, batch.get("attention_mask"))
     result = _summarise([Scores.gather(s) for s in scored], sums, data, seed)
-    for name, values in _extra_measures(model, architecture, data, extras, sums, batch_size, result["full"]["loss"]).items():
+    for name, values in _extra_measures(
+        model, architecture, data, extras, sums, batch_size, result["full"]["loss"]
+    ).items():
         for row, value in zip(result["blocks"], values, strict=True):
             row[name] = value
     model.train(was_training)
@@ -115,7 +134,8 @@ class _Sums:
         self.apart[depth] += float(divergence(read, full).sum())
 
     def add_prefixes(self, prefixes: list[Tensor], mask: Tensor | None) -> None:
-        """y_0 .. y_L, each [batch, ..., width]; of text only the tokens that `mask` ([batch, length]) keeps."""
+        """y_0 .. y_L, each [batch, ..., width]; of text only the tokens that `mask` ([batch,
+        length]) keeps."""
         if self.similarity:
             for k, y in enumerate(prefixes):
                 self.pooled[k].append(_pooled(y, mask))
@@ -136,7 +156,8 @@ class _Sums:
             before = now
 
     def answers(self, depth: int) -> dict[str, float]:
-        """How the answers at a depth compare with the whole network's: agreement and KL of classes, or the squared error of numbers."""
+        """How the answers at a depth compare with the whole network's: agreement and KL of classes,
+        or the squared error of numbers."""
         if self.numbers:
             return {"mse": self.apart[depth] / self.rows}
         return {"agreement": self.agree[depth] / self.rows, "kl": self.apart[depth] / self.rows}
@@ -146,7 +167,10 @@ class _Sums:
         centred = [torch.cat(p) - torch.cat(p).mean(0) for p in self.pooled]
         last = centred[-1]
         own = [(c.T @ c).norm() for c in centred]
-        return [float((c.T @ last).norm() ** 2 / (own[k] * own[-1]).clamp(min=1e-30)) for k, c in enumerate(centred)]
+        return [
+            float((c.T @ last).norm() ** 2 / (own[k] * own[-1]).clamp(min=1e-30))
+            for k, c in enumerate(centred)
+        ]
 
 
 def _pooled(y: Tensor, mask: Tensor | None) -> Tensor:
@@ -163,23 +187,45 @@ def _summarise(scores: list[Scores], sums: _Sums, data: Data, seed: int) -> dict
     drop_low, drop_high = intervals(values[:, -1:] - values, full.weight, seed=seed)
     depths = [
         {
-            "depth": k, "value": s.value, "low": low[k], "high": high[k], "loss": s.mean_loss,
-            "drop": full.value - s.value, "drop_low": drop_low[k], "drop_high": drop_high[k],
+            "depth": k,
+            "value": s.value,
+            "low": low[k],
+            "high": high[k],
+            "loss": s.mean_loss,
+            "drop": full.value - s.value,
+            "drop_low": drop_low[k],
+            "drop_high": drop_high[k],
             **sums.answers(k),
         }
         for k, s in enumerate(scores)
-    ]  # fmt: skip
+    ]
     share = sums.norm / sums.norm.sum()
-    blocks = [{"block": k, "share": share[k], "cosine": sums.cosine[k] / sums.tokens} for k in range(len(scores))]
-    return {"full": summary(full, data.task, seed=seed), "depths": _plain(depths), "blocks": _plain(blocks), "resamples": RESAMPLES}
+    blocks = [
+        {"block": k, "share": share[k], "cosine": sums.cosine[k] / sums.tokens}
+        for k in range(len(scores))
+    ]
+    return {
+        "full": summary(full, data.task, seed=seed),
+        "depths": _plain(depths),
+        "blocks": _plain(blocks),
+        "resamples": RESAMPLES,
+    }
 
 
 def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v if isinstance(v, int) else round(float(v), 6) for k, v in row.items()} for row in rows]
+    return [
+        {k: v if isinstance(v, int) else round(float(v), 6) for k, v in row.items()} for row in rows
+    ]
 
 
 def _extra_measures(
-    model: Any, architecture: Architecture, data: Data, extras: tuple[str, ...], sums: _Sums, batch_size: int, loss: float
+    model: Any,
+    architecture: Architecture,
+    data: Data,
+    extras: tuple[str, ...],
+    sums: _Sums,
+    batch_size: int,
+    loss: float,
 ) -> dict[str, list[float]]:
     """Each measure with one value per row of `blocks`; the embedding's is 0 where it has none."""
     found: dict[str, list[float]] = {}
@@ -205,8 +251,13 @@ def _mean_loss(model: Any, data: Data, batch_size: int) -> float:
 
 
 def _taylor(model: Any, architecture: Architecture, data: Data, batch_size: int) -> list[float]:
-    """First-order estimate of the loss added when a block's contribution to y is removed: -d loss / d gate."""
-    total, weight, device = np.zeros(len(structure_of(model).blocks)), 0.0, next(model.parameters()).device
+    """First-order estimate of the loss added when a block's contribution to y is removed: -d loss /
+    d gate."""
+    total, weight, device = (
+        np.zeros(len(structure_of(model).blocks)),
+        0.0,
+        next(model.parameters()).device,
+    )
     for batch in data.batches(batch_size, device=device):
         with stack.gating(model, architecture) as gates:
             read = score(data.task, model(**features(batch)), batch)
@@ -217,10 +268,12 @@ def _taylor(model: Any, architecture: Architecture, data: Data, batch_size: int)
 
 
 def cutoff(depths: list[dict[str, Any]], max_drop: float, bound: str = "upper") -> int | None:
-    """The smallest depth (at least 1) whose drop is at most `max_drop`; None if there is none below the full depth.
+    """The smallest depth (at least 1) whose drop is at most `max_drop`; None if there is none below
+    the full depth.
 
     Args:
-        bound: "upper": the upper end of the paired 95 % interval must pass; "point": the measured drop itself.
+        bound: "upper": the upper end of the paired 95 % interval must pass; "point": the measured
+            drop itself.
     """
     if bound not in {"upper", "point"}:
         raise ConfigError(f"bound '{bound}' is not known. Expected upper or point.")

@@ -1,5 +1,5 @@
-"""Timing that other work on the machine cannot turn into a claim: calls are interleaved round by round, and a difference that is not
-larger than its own noise is not called one."""
+"""Timing that other work on the machine cannot turn into a claim: calls are interleaved round by
+round, and a difference that is not larger than its own noise is not called one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ import numpy as np
 import torch
 
 SAMPLE = 0.005  # seconds a sample takes at least: shorter calls are repeated within it
-SMALLEST = 0.05  # a ratio closer to 1 than this is not called a difference, however narrow its interval
+SMALLEST = (
+    0.05  # a ratio closer to 1 than this is not called a difference, however narrow its interval
+)
 NO_DIFFERENCE = "no difference beyond noise"
 UNCLEAR = "unclear: the machine was busy"
 BUSY = 2.0  # a median above this many times its fastest sample means that something else used the processor
 
 
 def interleave(
-    calls: Sequence[Callable[[], Any]], repeats: int, warmup: int = 3, clock: Callable[[], float] = time.perf_counter
+    calls: Sequence[Callable[[], Any]],
+    repeats: int,
+    warmup: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
     """Seconds of every call, [calls][repeats]: round by round, so that what disturbs the machine
     disturbs all; order rotated; a sample is the mean of as many calls as fill `SAMPLE` seconds."""
@@ -44,23 +49,40 @@ def interleave(
 def spread(seconds: Sequence[float]) -> dict[str, float]:
     """median, q1, q3 and min of the samples of one call, in seconds."""
     q1, median, q3 = np.quantile(seconds, (0.25, 0.5, 0.75))
-    return {"median": float(median), "q1": float(q1), "q3": float(q3), "min": float(np.min(seconds))}
+    return {
+        "median": float(median),
+        "q1": float(q1),
+        "q3": float(q3),
+        "min": float(np.min(seconds)),
+    }
 
 
-def judge(seconds: Sequence[float], first: Sequence[float], is_first: bool = False) -> dict[str, Any]:
-    """The ratio of medians (first / this: above 1 is faster), its bootstrap 95 % interval over rounds, and a verdict.
+def judge(
+    seconds: Sequence[float], first: Sequence[float], is_first: bool = False
+) -> dict[str, Any]:
+    """The ratio of medians (first / this: above 1 is faster), its bootstrap 95 % interval over
+    rounds, and a verdict.
 
-    Samples whose median is above `BUSY` times the fastest are not judged. A difference is called one only if the interval excludes 1,
-    the ratio is not within `SMALLEST` of 1, and the fastest samples say the same: other work on the machine only ever adds time, so a
-    gain that the fastest samples do not show is that work's.
+    Samples whose median is above `BUSY` times the fastest are not judged. A difference is called
+    one only if the interval excludes 1, the ratio is not within `SMALLEST` of 1, and the fastest
+    samples say the same: other work on the machine only ever adds time, so a gain that the fastest
+        samples do not show is that work's.
     """
     if is_first:
-        return {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "verdict": "the measure of the others"}
+        return {
+            "ratio": 1.0,
+            "ratio_low": 1.0,
+            "ratio_high": 1.0,
+            "verdict": "the measure of the others",
+        }
     mine, theirs = np.asarray(seconds), np.asarray(first)
     rng = np.random.default_rng(0)
     rounds = rng.integers(0, len(mine), (2000, len(mine)))
     ratios = np.median(theirs[rounds], 1) / np.median(mine[rounds], 1)
-    ratio, (low, high) = float(np.median(theirs) / np.median(mine)), np.quantile(ratios, (0.025, 0.975))
+    ratio, (low, high) = (
+        float(np.median(theirs) / np.median(mine)),
+        np.quantile(ratios, (0.025, 0.975)),
+    )
     fastest = float(np.min(theirs) / np.min(mine))
     if max(np.median(s) / np.min(s) for s in (mine, theirs)) > BUSY:
         verdict = UNCLEAR

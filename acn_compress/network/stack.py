@@ -1,9 +1,11 @@
-"""Puts the equation into a torch model: the classes of the blocks and of their list are swapped in place.
+"""Puts the equation into a torch model: the classes of the blocks and of their list are swapped in
+place.
 
-No parameter, module or hook is added and no state-dict key changes. A block becomes a subclass of its own class whose forward
-is `form.run_block` over the branches its architecture names; the model's own loop over the block list runs one block per turn,
-with the arguments it means for that block, and gets y_L from the last. The swap is undone by `unwrap_`, which is how every load
-proves alpha = 1 bit-equal.
+No parameter, module or hook is added and no state-dict key changes. A block becomes a subclass of
+its own class whose forward is `form.run_block` over the branches its architecture names; the
+model's own loop over the block list runs one block per turn, with the arguments it means for that
+block, and gets y_L from the last. The swap is undone by `unwrap_`, which is how every load proves
+alpha = 1 bit-equal.
 """
 
 from __future__ import annotations
@@ -31,13 +33,16 @@ BYPASSED = (
 
 
 class AcnBlock(nn.Module):
-    """Mixin in front of a family's block class. Takes the held part as second argument and returns (h, held)."""
+    """Mixin in front of a family's block class. Takes the held part as second argument and returns
+    (h, held)."""
 
     acn_architecture: Architecture
     acn_alphas: tuple[float, ...]
     acn_layer: LayerKind
 
-    def forward(self, h: Tensor, held: Any = BYPASSED, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, h: Tensor, held: Any = BYPASSED, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
         if isinstance(held, str):
             raise UnsupportedError(held)
         branches = self.acn_architecture.branches(self, *args, **kwargs)
@@ -45,10 +50,11 @@ class AcnBlock(nn.Module):
 
 
 class Stack(nn.Module):
-    """Mixin in front of the block list. Iterating yields one callable per block; the last returns y_L instead of the stream.
+    """Mixin in front of the block list. Iterating yields one callable per block; the last returns
+    y_L instead of the stream.
 
-    What is held beside the stream belongs to one pass, so passes do not know each other. The attributes are probes, set through the
-    context managers below and never saved.
+    What is held beside the stream belongs to one pass, so passes do not know each other. The
+    attributes are probes, set through the context managers below and never saved.
     """
 
     acn_record: list[Tensor] | None = None
@@ -64,7 +70,12 @@ class Stack(nn.Module):
         return iter(self.acn_steps())
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice) and not index.start and index.step in (None, 1) and (index.stop or len(self)) >= len(self):
+        if (
+            isinstance(index, slice)
+            and not index.start
+            and index.step in (None, 1)
+            and (index.stop or len(self)) >= len(self)
+        ):
             return self  # `layers[: config.num_hidden_layers]` keeps its probes
         return super().__getitem__(index)  # type: ignore[misc]
 
@@ -100,11 +111,13 @@ class _Pass:
         self.left = False
 
     def steps(self) -> list[Callable[..., Tensor]]:
-        """One per block. They hold the pass, never it them: a cycle would keep its tensors until the collector comes."""
+        """One per block. They hold the pass, never it them: a cycle would keep its tensors until
+        the collector comes."""
         return [partial(self.step, i) for i in range(len(self.stack))]
 
     def step(self, i: int, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Block i on the stream; the further arguments are what the model's loop passes to that block."""
+        """Block i on the stream; the further arguments are what the model's loop passes to that
+        block."""
         stack = self.stack
         if self.left:
             return h
@@ -126,13 +139,16 @@ class StackList(Stack, nn.ModuleList):
 
 
 class StackSequential(Stack, nn.Sequential):  # type: ignore[misc]  # a wider forward
-    """The stack of a timm model, which calls its blocks as one module; what loops over them would end up with y_L for each."""
+    """The stack of a timm model, which calls its blocks as one module; what loops over them would
+    end up with y_L for each."""
 
     def __iter__(self) -> Iterator[Any]:
         raise UnsupportedError(BYPASSED)
 
 
-def _gate(gate: Tensor, before: tuple[Tensor, Tensor | None], after: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+def _gate(
+    gate: Tensor, before: tuple[Tensor, Tensor | None], after: tuple[Tensor, Tensor | None]
+) -> tuple[Tensor, Tensor | None]:
     """Scale what a block adds to y by `gate` (at 1 nothing changes); its stream is left alone."""
     added = total(*after) - total(*before)
     held = (gate - 1) * added
@@ -142,12 +158,18 @@ def _gate(gate: Tensor, before: tuple[Tensor, Tensor | None], after: tuple[Tenso
 def current_alphas(block: Any) -> tuple[Alpha, ...]:
     """The alphas of a wrapped block's layers: numbers, or tensors while they are trained."""
     learned = block._parameters.get("acn_learned")  # [layers of this block] while alpha is trained
-    return cast(AcnBlock, block).acn_alphas if learned is None else tuple(learned.clamp(0, 1).unbind())
+    return (
+        cast(AcnBlock, block).acn_alphas if learned is None else tuple(learned.clamp(0, 1).unbind())
+    )
 
 
 @cache
 def _block_class(cls: type[nn.Module], architecture: Architecture) -> type[nn.Module]:
-    return type(f"Acn{cls.__name__}", (AcnBlock, cls), {"acn_architecture": architecture, "__module__": __name__})
+    return type(
+        f"Acn{cls.__name__}",
+        (AcnBlock, cls),
+        {"acn_architecture": architecture, "__module__": __name__},
+    )
 
 
 def stack_of(model: nn.Module, architecture: Architecture) -> nn.Module:
@@ -182,11 +204,16 @@ def unwrap_(model: nn.Module, architecture: Architecture) -> None:
         return
     for block in blocks_of(model, architecture):
         block.__class__ = type(block).__mro__[2]  # Acn<Block>, AcnBlock, <Block>
-    stack.__class__ = cast(Any, nn.Sequential if isinstance(stack, nn.Sequential) else nn.ModuleList)
+    stack.__class__ = cast(
+        Any, nn.Sequential if isinstance(stack, nn.Sequential) else nn.ModuleList
+    )
 
 
-def set_alphas_(model: nn.Module, architecture: Architecture, alphas: Sequence[float], layer: LayerKind) -> None:
-    """Give every layer its alpha. `alphas` has one value per layer: per block, or per branch with layer "branch"."""
+def set_alphas_(
+    model: nn.Module, architecture: Architecture, alphas: Sequence[float], layer: LayerKind
+) -> None:
+    """Give every layer its alpha. `alphas` has one value per layer: per block, or per branch with
+    layer "branch"."""
     blocks = blocks_of(model, architecture)
     n = len(alphas) // len(blocks)
     for i, block in enumerate(cast("list[AcnBlock]", blocks)):
@@ -210,12 +237,18 @@ def keep_blocks_(model: nn.Module, architecture: Architecture, positions: Sequen
 
 
 def learned_alphas(model: nn.Module, architecture: Architecture) -> list[Tensor]:
-    """The alphas that are trained, one parameter per block ([layers of the block]); none unless `learn_alphas_` made them."""
-    return [cast(Tensor, b.acn_learned) for b in blocks_of(model, architecture) if "acn_learned" in b._parameters]
+    """The alphas that are trained, one parameter per block ([layers of the block]); none unless
+    `learn_alphas_` made them."""
+    return [
+        cast(Tensor, b.acn_learned)
+        for b in blocks_of(model, architecture)
+        if "acn_learned" in b._parameters
+    ]
 
 
 def clamp_learned_(model: nn.Module, architecture: Architecture) -> None:
-    """Bring trained alphas back into [0, 1]; beyond it a clamp would stop their gradient for good."""
+    """Bring trained alphas back into [0, 1]; beyond it a clamp would stop their gradient for
+    good."""
     for alphas in learned_alphas(model, architecture):
         alphas.clamp_(0, 1)
 
@@ -240,39 +273,57 @@ def recording(model: nn.Module, architecture: Architecture) -> Iterator[list[Ten
         yield record
 
 
-def injecting(model: nn.Module, architecture: Architecture, y: Tensor) -> AbstractContextManager[None]:
-    """Inside, the stack returns `y` without running a block: the model's own norm, pooling and head read it out."""
+def injecting(
+    model: nn.Module, architecture: Architecture, y: Tensor
+) -> AbstractContextManager[None]:
+    """Inside, the stack returns `y` without running a block: the model's own norm, pooling and head
+    read it out."""
     return _probe(model, architecture, "acn_inject", y)
 
 
-def leaving(model: nn.Module, architecture: Architecture, leave: Callable[[int, Tensor], bool]) -> AbstractContextManager[None]:
-    """Inside, `leave(k, y_k)` is asked after block k (y_k [batch, ..., width]); once it says yes, no later block runs in that pass and
+def leaving(
+    model: nn.Module, architecture: Architecture, leave: Callable[[int, Tensor], bool]
+) -> AbstractContextManager[None]:
+    """Inside, `leave(k, y_k)` is asked after block k (y_k [batch, ..., width]); once it says yes,
+    no later block runs in that pass and
     the stack returns y_k: the model's own norm, pooling and head read it out."""
     return _probe(model, architecture, "acn_leave", leave)
 
 
-def bypassing(model: nn.Module, architecture: Architecture, positions: Sequence[int]) -> AbstractContextManager[None]:
+def bypassing(
+    model: nn.Module, architecture: Architecture, positions: Sequence[int]
+) -> AbstractContextManager[None]:
     """Inside, the blocks at `positions` add nothing and pass their input on."""
     return _probe(model, architecture, "acn_bypass", frozenset(positions))
 
 
 @contextmanager
 def gating(model: nn.Module, architecture: Architecture) -> Iterator[Tensor]:
-    """Inside, block i's contribution to y is multiplied by gate i; the gates ([L], ones) carry gradients."""
-    gates = torch.ones(len(cast(Stack, stack_of(model, architecture))), requires_grad=True, device=next(model.parameters()).device)
+    """Inside, block i's contribution to y is multiplied by gate i; the gates ([L], ones) carry
+    gradients."""
+    gates = torch.ones(
+        len(cast(Stack, stack_of(model, architecture))),
+        requires_grad=True,
+        device=next(model.parameters()).device,
+    )
     with _probe(model, architecture, "acn_gates", gates):
         yield gates
 
 
 def learn_alphas_(model: nn.Module, architecture: Architecture, learn: bool) -> tuple[float, ...]:
-    """Turn every alpha into a trained parameter (learn=True), or back into the number it has become. Returns the alphas."""
+    """Turn every alpha into a trained parameter (learn=True), or back into the number it has
+    become. Returns the alphas."""
     alphas: list[float] = []
     for block in cast("list[AcnBlock]", blocks_of(model, architecture)):
         if learn:
             device = next(block.parameters()).device
-            block.register_parameter("acn_learned", nn.Parameter(torch.tensor(block.acn_alphas, device=device)))
+            block.register_parameter(
+                "acn_learned", nn.Parameter(torch.tensor(block.acn_alphas, device=device))
+            )
         elif "acn_learned" in block._parameters:
-            block.acn_alphas = tuple(round(float(a), 6) for a in cast(Tensor, block.acn_learned).detach().clamp(0, 1))
+            block.acn_alphas = tuple(
+                round(float(a), 6) for a in cast(Tensor, block.acn_learned).detach().clamp(0, 1)
+            )
             del block.acn_learned
         alphas += block.acn_alphas
     return tuple(alphas)

@@ -1,4 +1,5 @@
-"""Inner widths of a block (attention heads, MLP features): counting, cutting and zeroing them in place."""
+"""Inner widths of a block (attention heads, MLP features): counting, cutting and zeroing them in
+place."""
 
 from __future__ import annotations
 
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
 
 def counts(model: nn.Module, architecture: Architecture) -> tuple[dict[str, int], ...]:
     """Units of every prunable width, per block."""
-    return tuple({name: w.units for name, w in architecture.widths(b).items()} for b in blocks_of(model, architecture))
+    return tuple(
+        {name: w.units for name, w in architecture.widths(b).items()}
+        for b in blocks_of(model, architecture)
+    )
 
 
 def _features(cut: Cut, units: int, keep: Sequence[int], device: torch.device) -> Tensor:
     """Feature indices of the kept units in one layer: [parts * len(keep) * size]."""
-    all_features = torch.arange(cut.parts * units * cut.size, device=device).view(cut.parts, units, cut.size)
+    all_features = torch.arange(cut.parts * units * cut.size, device=device).view(
+        cut.parts, units, cut.size
+    )
     return all_features[:, list(keep)].reshape(-1)
 
 
@@ -31,7 +37,8 @@ def _layer(block: nn.Module, cut: Cut) -> Any:
 
 
 def dim(layer: nn.Module, output: bool) -> int:
-    """The weight dimension that holds the layer's outputs (or inputs); transformers' Conv1D stores [in, out]."""
+    """The weight dimension that holds the layer's outputs (or inputs); transformers' Conv1D stores
+    [in, out]."""
     transposed = type(layer).__name__ == "Conv1D"
     return int(output == transposed)
 
@@ -48,16 +55,26 @@ def cut_(block: nn.Module, width: Width, keep: Sequence[int], fix: Any = None) -
 
 
 def _remove_(layer: Any, features: list[int], output: bool) -> None:
-    """Remove output (or input) features of one layer. Torch-Pruning does nothing to transformers' Conv1D, so that is ours."""
+    """Remove output (or input) features of one layer. Torch-Pruning does nothing to transformers'
+    Conv1D, so that is ours."""
     import torch_pruning
 
     if isinstance(layer, nn.Linear):
-        remove = torch_pruning.prune_linear_out_channels if output else torch_pruning.prune_linear_in_channels
+        remove = (
+            torch_pruning.prune_linear_out_channels
+            if output
+            else torch_pruning.prune_linear_in_channels
+        )
         remove(layer, features)
         return
     gone = set(features)
-    index = torch.tensor([i for i in range(layer.weight.shape[dim(layer, output)]) if i not in gone], device=layer.weight.device)
-    layer.weight = nn.Parameter(layer.weight.detach().index_select(dim(layer, output), index), layer.weight.requires_grad)
+    index = torch.tensor(
+        [i for i in range(layer.weight.shape[dim(layer, output)]) if i not in gone],
+        device=layer.weight.device,
+    )
+    layer.weight = nn.Parameter(
+        layer.weight.detach().index_select(dim(layer, output), index), layer.weight.requires_grad
+    )
     if output:
         layer.bias = nn.Parameter(layer.bias.detach()[index], layer.bias.requires_grad)
         layer.nf = len(index)
@@ -66,7 +83,8 @@ def _remove_(layer: Any, features: list[int], output: bool) -> None:
 
 
 def zero_(block: nn.Module, width: Width, drop: Sequence[int]) -> None:
-    """Zero the units `drop` of one width, leaving every shape as it is: the masked original of `cut_`."""
+    """Zero the units `drop` of one width, leaving every shape as it is: the masked original of
+    `cut_`."""
     with torch.no_grad():
         for cuts, output in ((width.outputs, True), (width.inputs, False)):
             for cut in cuts:
@@ -101,8 +119,11 @@ def unit_parameters(block: nn.Module, width: Width) -> int:
     return total
 
 
-def resize_(model: nn.Module, architecture: Architecture, sizes: Sequence[Mapping[str, int]]) -> None:
-    """Give every block the widths in `sizes` (keeping the first units): the shapes a saved model is read into."""
+def resize_(
+    model: nn.Module, architecture: Architecture, sizes: Sequence[Mapping[str, int]]
+) -> None:
+    """Give every block the widths in `sizes` (keeping the first units): the shapes a saved model is
+    read into."""
     for block, wanted in zip(blocks_of(model, architecture), sizes, strict=True):
         for name, n in wanted.items():
             width = architecture.widths(block)[name]

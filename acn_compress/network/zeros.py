@@ -1,4 +1,5 @@
-"""Zeros among the weights of the blocks: which matrices may have them, how many make a share, and exactly the lowest so many of a ranking."""
+"""Zeros among the weights of the blocks: which matrices may have them, how many make a share, and
+exactly the lowest so many of a ranking."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ HALF = 1 << 15  # shifts the signed upper half of a key to 0 and more
 
 
 def matrices(model: Any) -> dict[str, nn.Parameter]:
-    """The weight matrices that get zeros, by "block.layer": the 2-D weights of the blocks' linear layers."""
+    """The weight matrices that get zeros, by "block.layer": the 2-D weights of the blocks' linear
+    layers."""
     return {
         f"{i}.{name}": cast(nn.Parameter, module.weight)
         for i, block in enumerate(blocks_of(model, architecture_of(model.config)))
@@ -47,7 +49,8 @@ def count(weights: Sequence[Tensor]) -> int:
 
 
 def wanted(weights: Sequence[Tensor], target: float, where: str) -> int:
-    """Zeros that make the share, to the nearest weight; one weight always stays, and zeros that are there are never undone.
+    """Zeros that make the share, to the nearest weight; one weight always stays, and zeros that are
+    there are never undone.
 
     Raises:
         ConfigError: if more than `target` of `where` are zeros already.
@@ -56,17 +59,21 @@ def wanted(weights: Sequence[Tensor], target: float, where: str) -> int:
     found = min(round(target * total), total - 1)
     if target > 0 and present > found:
         share = present / total
-        raise ConfigError(f"target_sparsity is {target}, but {share:.4f} of {where} are zeros already. Choose more than that, or 0.")
+        raise ConfigError(
+            f"target_sparsity is {target}, but {share:.4f} of {where} are zeros already. Choose more than that, or 0."
+        )
     return found if target > 0 else present
 
 
 def by_magnitude(weight: Tensor) -> Tensor:
-    """The bits of every magnitude as float32, flat: as integers they are ordered as the magnitudes are, and NaN comes last."""
+    """The bits of every magnitude as float32, flat: as integers they are ordered as the magnitudes
+    are, and NaN comes last."""
     return weight.detach().abs().float().flatten().view(torch.int32)
 
 
 def by_value(values: Tensor) -> Tensor:
-    """Flat integers that are ordered as the float32 `values` are: those of negative numbers have every bit but the sign turned."""
+    """Flat integers that are ordered as the float32 `values` are: those of negative numbers have
+    every bit but the sign turned."""
     bits = (values.detach().float() + 0.0).flatten().view(torch.int32)  # + 0.0: minus zero is zero
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
@@ -85,12 +92,16 @@ def threshold(tensors: Sequence[Tensor], number: int, key: Key) -> tuple[int, in
             seen += torch.bincount(part, minlength=1 << 16).cpu()
         upto = seen.cumsum(0)
         place = int(torch.searchsorted(upto, left))
-        found, left = (place - HALF) << 16 if shift else found | place, left - int(upto[place] - seen[place])
+        found, left = (
+            (place - HALF) << 16 if shift else found | place,
+            left - int(upto[place] - seen[place]),
+        )
     return found, left
 
 
 def lowest(tensors: Sequence[Tensor], bound: tuple[int, int], key: Key) -> Iterator[Tensor]:
-    """Where the lowest are (bool, of each tensor's shape), given `threshold`; of equal ones the first in order."""
+    """Where the lowest are (bool, of each tensor's shape), given `threshold`; of equal ones the
+    first in order."""
     at, equal = bound
     for tensor in tensors:
         bits = key(tensor)

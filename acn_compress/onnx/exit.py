@@ -1,8 +1,10 @@
-"""Early exit inside an ONNX file: nested `If` nodes, so that ONNX Runtime does not run what lies behind the exit.
+"""Early exit inside an ONNX file: nested `If` nodes, so that ONNX Runtime does not run what lies
+behind the exit.
 
-The model is traced flat, with the readout of every depth and whether it is sure as outputs. What a depth needs beyond the depths before
-it is then a set of nodes, found by walking back from its readout, and goes into the else-branch of the depth before. Branches see the
-values of the graphs around them, so nothing needs to be passed in, whatever the architecture.
+The model is traced flat, with the readout of every depth and whether it is sure as outputs. What a
+depth needs beyond the depths before it is then a set of nodes, found by walking back from its
+readout, and goes into the else-branch of the depth before. Branches see the values of the graphs
+around them, so nothing needs to be passed in, whatever the architecture.
 """
 
 from __future__ import annotations
@@ -38,12 +40,16 @@ def check_depth(model: Any, name: str) -> None:
         UnsupportedError: in one line.
     """
     if not 2 <= (depth := len(structure_of(model).blocks)) <= DEEPEST:
-        raise UnsupportedError(f"{name} has {depth} blocks: an ONNX file with early exit can have 2 to {DEEPEST}. Leave exit_entropy out.")
+        raise UnsupportedError(
+            f"{name} has {depth} blocks: an ONNX file with early exit can have 2 to {DEEPEST}. Leave exit_entropy out."
+        )
 
 
 def flat_outputs(depth: int) -> list[str]:
     """Names of what `flat` gives for a model of so many blocks."""
-    return [f"{name}_{k}" for k in range(1, depth) for name in ("logits", "sure")] + [f"logits_{depth}"]
+    return [f"{name}_{k}" for k in range(1, depth) for name in ("logits", "sure")] + [
+        f"logits_{depth}"
+    ]
 
 
 def flat(model: Any, inputs: dict[str, Any], threshold: Tensor) -> tuple[Tensor, ...]:
@@ -58,7 +64,8 @@ def flat(model: Any, inputs: dict[str, Any], threshold: Tensor) -> tuple[Tensor,
 
 
 def nest_(graph: ir.Graph, threshold: float) -> None:
-    """Turn the graph of `flat`, whose last input is the threshold, into one that stops: outputs `OUTPUTS`, the threshold with a default."""
+    """Turn the graph of `flat`, whose last input is the threshold, into one that stops: outputs
+    `OUTPUTS`, the threshold with a default."""
     from onnxscript import ir
 
     logits, sure = list(graph.outputs)[0::2], list(graph.outputs)[1::2]
@@ -72,12 +79,24 @@ def nest_(graph: ir.Graph, threshold: float) -> None:
     for k in range(len(sure), 0, -1):
         left = _answer(logits[k - 1], k)
         branches = {
-            "then_branch": ir.Graph([], [node.outputs[0] for node in left], nodes=left, name=f"leave_{k}"),
-            "else_branch": ir.Graph([], found, nodes=nodes, initializers=_take_weights(graph, parts[k]), name=f"after_{k}"),
+            "then_branch": ir.Graph(
+                [], [node.outputs[0] for node in left], nodes=left, name=f"leave_{k}"
+            ),
+            "else_branch": ir.Graph(
+                [],
+                found,
+                nodes=nodes,
+                initializers=_take_weights(graph, parts[k]),
+                name=f"after_{k}",
+            ),
         }
         choice = ir.node("If", [sure[k - 1]], attributes=branches, num_outputs=2)
         for value, name, like in zip(choice.outputs, OUTPUTS, found, strict=True):
-            value.name, value.type, value.shape = name if k == 1 else f"{name}_after_{k - 1}", like.type, like.shape
+            value.name, value.type, value.shape = (
+                name if k == 1 else f"{name}_after_{k - 1}",
+                like.type,
+                like.shape,
+            )
         nodes, found = [*parts[k - 1], choice], list(choice.outputs)
     graph.extend(nodes)
     graph.outputs.extend(found)
@@ -105,18 +124,27 @@ def _parts(graph: ir.Graph, logits: list[ir.Value], sure: list[ir.Value]) -> lis
 
 
 def _take_weights(graph: ir.Graph, part: list[ir.Node]) -> list[ir.Value]:
-    """Take the weights that only `part` uses out of the graph: ONNX Runtime hands what lies outside a branch to it one by one, every time."""
+    """Take the weights that only `part` uses out of the graph: ONNX Runtime hands what lies outside
+    a branch to it one by one, every time."""
     own = set(part)
-    names = {v.name for node in part for v in node.inputs if v is not None and v.is_initializer() and {n for n, _ in v.uses()} <= own}
+    names = {
+        v.name
+        for node in part
+        for v in node.inputs
+        if v is not None and v.is_initializer() and {n for n, _ in v.uses()} <= own
+    }
     return [graph.initializers.pop(str(name)) for name in sorted(map(str, names))]
 
 
 def _answer(logits: ir.Value, depth: int) -> list[ir.Node]:
-    """What a branch returns: its logits, and the depth they were read at. A branch must make its own outputs, hence the identity."""
+    """What a branch returns: its logits, and the depth they were read at. A branch must make its
+    own outputs, hence the identity."""
     from onnxscript import ir
 
     same = ir.node("Identity", [logits])
-    number = ir.node("Constant", [], attributes={"value": ir.tensor(np.asarray(depth, dtype="int64"))})
+    number = ir.node(
+        "Constant", [], attributes={"value": ir.tensor(np.asarray(depth, dtype="int64"))}
+    )
     for node, name, type_, shape in (
         (same, "logits", logits.type, logits.shape),
         (number, "exit_depth", ir.TensorType(ir.DataType.INT64), ir.Shape([])),
@@ -126,13 +154,18 @@ def _answer(logits: ir.Value, depth: int) -> list[ir.Node]:
     return [same, number]
 
 
-def expected(model: Any, inputs: dict[str, Tensor], threshold: float) -> Iterator[tuple[float, list[Any]]]:
-    """Torch's answers (`OUTPUTS`), really stopping, at the threshold and at one for every other depth at which these inputs can leave."""
+def expected(
+    model: Any, inputs: dict[str, Tensor], threshold: float
+) -> Iterator[tuple[float, list[Any]]]:
+    """Torch's answers (`OUTPUTS`), really stopping, at the threshold and at one for every other
+    depth at which these inputs can leave."""
     depth = len(structure_of(model).blocks)
     with torch.inference_mode():
         sure_at = flat(model, inputs, torch.tensor(0.0))[0::2][: depth - 1]
         values = [float(entropy(logits).max()) for logits in sure_at]
-    lowest = sorted(set(np.minimum.accumulate(values)))  # only a depth that is surer than all before it can be an exit
+    lowest = sorted(
+        set(np.minimum.accumulate(values))
+    )  # only a depth that is surer than all before it can be an exit
     edges = [lowest[0] - 1, *lowest, lowest[-1] + 1]
     run = EarlyExit(model, threshold)
     for t in (threshold, *((a + b) / 2 for a, b in itertools.pairwise(edges))):

@@ -1,4 +1,5 @@
-"""The final table of a run: every model directory and ONNX file on the same examples, paired with the original, timed side by side."""
+"""The final table of a run: every model directory and ONNX file on the same examples, paired with
+the original, timed side by side."""
 
 from __future__ import annotations
 
@@ -43,8 +44,10 @@ def table(
         job: names the data to measure on.
         noise: also measured under it.
     Returns:
-        metric, eval_data, examples, machine, busy (see `benchmark`), gain (of final over baseline, paired: gain, low, high; or None),
-        and rows: name, path, format, value, low, high, drop (paired: drop, low, high), noisy (value), parameters, bytes, torch and onnx
+        metric, eval_data, examples, machine, busy (see `benchmark`), gain (of final over baseline,
+        paired: gain, low, high; or None),
+        and rows: name, path, format, value, low, high, drop (paired: drop, low, high), noisy
+            (value), parameters, bytes, torch and onnx
         (seconds per example: median, and speed-up against the original).
     """
     corrupt = None if noise is None else Noise.parse(noise)
@@ -61,7 +64,11 @@ def table(
         assert data is not None
         scores[path] = measure(model, data)
         row = _row(name, path, scores[path], scores[original], data)
-        row |= {"format": "torch", "parameters": checkpoint.parameters(model), "bytes": source.bytes()}
+        row |= {
+            "format": "torch",
+            "parameters": checkpoint.parameters(model),
+            "bytes": source.bytes(),
+        }
         if corrupt is not None:
             row["noisy"] = measure(model, data, noise=corrupt).value
         rows.append(row)
@@ -73,11 +80,15 @@ def table(
         if corrupt is not None:
             row["noisy"] = _onnx_scores(file, data, corrupt).value
         rows.append(row)
-    rows.sort(key=lambda row: row["name"].startswith(BASELINE))  # the chain with its exports, then the baseline
+    rows.sort(
+        key=lambda row: row["name"].startswith(BASELINE)
+    )  # the chain with its exports, then the baseline
     timed = benchmark([row["path"] for row in rows])
     for row in rows:
         for t in (t for t in timed["rows"] if t["source"] == row["path"]):
-            row[t["backend"]] = {k: t[k] for k in ("median", "ratio", "ratio_low", "ratio_high", "verdict")}
+            row[t["backend"]] = {
+                k: t[k] for k in ("median", "ratio", "ratio_low", "ratio_high", "verdict")
+            }
     before = summary(scores[original], data.task)
     gain = None if baseline is None else paired(scores[baseline], scores[final])
     return {
@@ -86,14 +97,20 @@ def table(
         "examples": before["examples"],
         "machine": timed["machine"],
         "busy": timed["busy"],
-        "gain": None if gain is None else {"gain": gain["drop"], "low": gain["low"], "high": gain["high"]},
+        "gain": None
+        if gain is None
+        else {"gain": gain["drop"], "low": gain["low"], "high": gain["high"]},
         "rows": rows,
     }
 
 
 def _row(name: str, path: str, found: Scores, original: Scores, data: Data) -> dict[str, Any]:
     quality = summary(found, data.task)
-    row: dict[str, Any] = {"name": name, "path": path, **{k: quality[k] for k in ("value", "low", "high")}}
+    row: dict[str, Any] = {
+        "name": name,
+        "path": path,
+        **{k: quality[k] for k in ("value", "low", "high")},
+    }
     return row | ({} if found is original else {"drop": paired(found, original)})
 
 
@@ -104,7 +121,9 @@ def _onnx_scores(file: Path, data: Data, noise: Noise | None) -> Scores:
     batches = []
     for batch in data.batches(64, noise=noise):
         found = running.run(names, {k: np.ascontiguousarray(batch[k].numpy()) for k in wanted})
-        batches.append(score(data.task, _Output(zip(names, map(torch.from_numpy, found), strict=True)), batch))
+        batches.append(
+            score(data.task, _Output(zip(names, map(torch.from_numpy, found), strict=True)), batch)
+        )
     return Scores.gather(batches)
 
 
@@ -121,15 +140,25 @@ class _Output(dict[str, torch.Tensor]):
 def cells(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table as text."""
     noisy = report["noise"]
-    head = ["model", f"{report['metric']} [95 %]", "drop [95 %, paired]", *([f"under {noisy}"] if noisy else [])]
+    head = [
+        "model",
+        f"{report['metric']} [95 %]",
+        "drop [95 %, paired]",
+        *([f"under {noisy}"] if noisy else []),
+    ]
     head += ["parameters", "bytes", "torch ms", "ONNX ms", "speed-up"]
     body = []
     for r in report["rows"]:
         drop = r.get("drop")
         line = [r["name"], f"{r['value']:.4f} [{r['low']:.4f}, {r['high']:.4f}]"]
-        line += ["" if drop is None else f"{drop['drop']:+.4f} [{drop['low']:+.4f}, {drop['high']:+.4f}]"]
+        line += [
+            "" if drop is None else f"{drop['drop']:+.4f} [{drop['low']:+.4f}, {drop['high']:+.4f}]"
+        ]
         line += [f"{r['noisy']:.4f}"] if noisy else []
-        line += ["" if r["parameters"] is None else f"{r['parameters']:,}", modeldir.size(r["bytes"])]
+        line += [
+            "" if r["parameters"] is None else f"{r['parameters']:,}",
+            modeldir.size(r["bytes"]),
+        ]
         line += [f"{1000 * r[b]['median']:.2f}" if b in r else "" for b in ("torch", "onnx")]
         body.append([*line, _speed(r)])
     return head, body
@@ -154,9 +183,7 @@ def busy_note(busy: float) -> str:
     """A warning if other work disturbed the timing, else nothing."""
     if busy <= BUSY:
         return ""
-    return (
-        f" The machine was busy (a median is {busy:.1f} times its fastest sample): time again with acn-compress benchmark when it is quiet."
-    )
+    return f" The machine was busy (a median is {busy:.1f} times its fastest sample): time again with acn-compress benchmark when it is quiet."
 
 
 def verdict(report: dict[str, Any]) -> str:
@@ -177,7 +204,11 @@ def verdict(report: dict[str, Any]) -> str:
 def markdown(report: dict[str, Any]) -> str:
     """The table as Markdown, with where everything lies."""
     head, body = cells(report)
-    lines = [f"# {report['recipe']}", "", f"Measured on {report['eval_data']}, n = {report['examples']:,}; speed with batch 1, one thread."]
+    lines = [
+        f"# {report['recipe']}",
+        "",
+        f"Measured on {report['eval_data']}, n = {report['examples']:,}; speed with batch 1, one thread.",
+    ]
     lines += ["", "| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     lines += ["| " + " | ".join(line) + " |" for line in body]
     lines += ["", verdict(report), "", speed_note(report), ""]

@@ -20,9 +20,18 @@ def _figure(path: Path, columns: int, size: tuple[float, float]) -> Iterator[Any
     import matplotlib.pyplot as plt
 
     style: Any = {
-        "font.size": 11, "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e7eb", "axes.axisbelow": True,
-    }  # fmt: skip
+        "font.size": 11,
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e4e7eb",
+        "axes.axisbelow": True,
+    }
     with matplotlib.rc_context(style):
         figure, axes = plt.subplots(1, columns, figsize=size, layout="constrained", squeeze=False)
         try:
@@ -39,24 +48,66 @@ def profile(report: dict[str, Any], path: Path) -> None:
     depths, blocks, metric = report["depths"], report["blocks"], report["full"]["metric"]
     with _figure(path, 2, (11.5, 4.4)) as (figure, (left, right)):
         x = [d["depth"] for d in depths]
-        left.fill_between(x, [d["low"] for d in depths], [d["high"] for d in depths], color=ACCENT, alpha=0.18, linewidth=0)
-        left.plot(x, [d["value"] for d in depths], color=ACCENT, marker="o", markersize=5, label=f"{metric}, 95 % interval")
+        left.fill_between(
+            x,
+            [d["low"] for d in depths],
+            [d["high"] for d in depths],
+            color=ACCENT,
+            alpha=0.18,
+            linewidth=0,
+        )
+        left.plot(
+            x,
+            [d["value"] for d in depths],
+            color=ACCENT,
+            marker="o",
+            markersize=5,
+            label=f"{metric}, 95 % interval",
+        )
         floor = report["full"]["value"] - report["max_drop"]
-        left.axhline(floor, color=MUTED, linestyle="--", linewidth=1, label=f"full model less {report['max_drop']:g}")
+        left.axhline(
+            floor,
+            color=MUTED,
+            linestyle="--",
+            linewidth=1,
+            label=f"full model less {report['max_drop']:g}",
+        )
         if report["cutoff"] is not None:
-            left.axvline(report["cutoff"], color="#c92a2a", linewidth=1.5, label=f"cutoff: {report['cutoff']} of {x[-1]} blocks")
-        left.set(xlabel="blocks kept", ylabel=metric, title=f"Quality at every depth ({report['structure']['form']} form)")
+            left.axvline(
+                report["cutoff"],
+                color="#c92a2a",
+                linewidth=1.5,
+                label=f"cutoff: {report['cutoff']} of {x[-1]} blocks",
+            )
+        left.set(
+            xlabel="blocks kept",
+            ylabel=metric,
+            title=f"Quality at every depth ({report['structure']['form']} form)",
+        )
         left.set_xticks(x if len(x) <= 16 else x[:: len(x) // 12])
-        left.legend(frameon=True, facecolor="white", framealpha=1, edgecolor="none", loc="lower right")
+        left.legend(
+            frameon=True, facecolor="white", framealpha=1, edgecolor="none", loc="lower right"
+        )
         names = ["embed", *(str(b["block"]) for b in blocks[1:])]
-        right.bar(names, [100 * b["share"] for b in blocks], color=[MUTED, *[BAR] * (len(blocks) - 1)])
-        right.set(xlabel="block", ylabel="share of contributed norm, %", title="What every block adds to the output")
+        right.bar(
+            names, [100 * b["share"] for b in blocks], color=[MUTED, *[BAR] * (len(blocks) - 1)]
+        )
+        right.set(
+            xlabel="block",
+            ylabel="share of contributed norm, %",
+            title="What every block adds to the output",
+        )
         right.grid(axis="x", visible=False)
-        figure.suptitle(f"{report['source']} on {report['data']} (n = {report['full']['examples']:,})", fontsize=10, color=MUTED)
+        figure.suptitle(
+            f"{report['source']} on {report['data']} (n = {report['full']['examples']:,})",
+            fontsize=10,
+            color=MUTED,
+        )
 
 
 def comparison(report: dict[str, Any], path: Path) -> None:
-    """Quality over latency for every route, the depth at each point, and the same under noise if it was measured."""
+    """Quality over latency for every route, the depth at each point, and the same under noise if it
+    was measured."""
     kinds = ["clean"] + (["noisy"] if report["noise"] else [])
     routes = list(dict.fromkeys(r["route"] for r in report["table"]))
     depths = sorted({r["depth"] for r in report["table"]})
@@ -64,14 +115,41 @@ def comparison(report: dict[str, Any], path: Path) -> None:
     with _figure(path, len(kinds), (5.9 * len(kinds), 4.4)) as (figure, axes):
         for axis, kind in zip(axes, kinds, strict=True):
             for route, colour in zip(routes, itertools.cycle(colours), strict=False):
-                rows = sorted((r for r in report["table"] if r["route"] == route), key=lambda r: r["depth"])
+                rows = sorted(
+                    (r for r in report["table"] if r["route"] == route), key=lambda r: r["depth"]
+                )
                 style = "--" if not route.startswith("acn") else "-"
-                axis.plot(list(map(_ms, rows)), [r[kind] for r in rows], style, marker="o", markersize=5, color=colour, label=route)
-            best = {d: max((r for r in report["table"] if r["depth"] == d), key=itemgetter(kind)) for d in depths}
+                axis.plot(
+                    list(map(_ms, rows)),
+                    [r[kind] for r in rows],
+                    style,
+                    marker="o",
+                    markersize=5,
+                    color=colour,
+                    label=route,
+                )
+            best = {
+                d: max((r for r in report["table"] if r["depth"] == d), key=itemgetter(kind))
+                for d in depths
+            }
             for depth, row in best.items():
-                axis.annotate(str(depth), (_ms(row), row[kind]), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+                axis.annotate(
+                    str(depth),
+                    (_ms(row), row[kind]),
+                    (0, 7),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=9,
+                )
             whole = report["whole"]["value" if kind == "clean" else "noisy"]
-            axis.plot(_ms(report["whole"]), whole, "s", color=MUTED, markersize=7, label="whole network, untouched")
+            axis.plot(
+                _ms(report["whole"]),
+                whole,
+                "s",
+                color=MUTED,
+                markersize=7,
+                label="whole network, untouched",
+            )
             axis.margins(x=0.12, y=0.12)
             axis.set(
                 xlabel="ms per example (torch, one thread); the numbers are blocks kept",

@@ -48,11 +48,13 @@ def benchmark(
         threads: of torch and of ONNX Runtime.
         repeats: rounds; in each, every variant runs once, in a new order.
         length: tokens per text, or fewer where the model takes no more.
-        backends: "torch" and "onnx"; a model directory is exported for "onnx", an .onnx file has no "torch" row.
+        backends: "torch" and "onnx"; a model directory is exported for "onnx", an .onnx file has no
+            "torch" row.
     Returns:
-        rows: source, backend, median, q1, q3, min (seconds per call), ratio to the first source with the same backend and its
-        95 % interval, verdict, parameters, flops (per example), bytes; the machine; and busy: the largest median over its fastest
-        sample, which tells how far other work disturbed the timing.
+        rows: source, backend, median, q1, q3, min (seconds per call), ratio to the first source
+            with the same backend and its
+        95 % interval, verdict, parameters, flops (per example), bytes; the machine; and busy: the
+        largest median over its fastest sample, which tells how far other work disturbed the timing.
     Raises:
         AcnError: in one line.
     """
@@ -64,7 +66,9 @@ def benchmark(
     with tempfile.TemporaryDirectory() as scratch, fixed_threads(threads):
         variants: list[Variant] = []
         for number, src in enumerate(sources):
-            variants += _variants(str(src), backends, batch_size, threads, length, Path(scratch) / f"{number}.onnx")
+            variants += _variants(
+                str(src), backends, batch_size, threads, length, Path(scratch) / f"{number}.onnx"
+            )
         seconds = interleave([v.call for v in variants], repeats, warmup)
     rows = []
     for i, variant in enumerate(variants):
@@ -89,16 +93,24 @@ def benchmark(
     }
 
 
-def _variants(src: str, backends: tuple[str, ...], batch: int, threads: int, length: int, scratch: Path) -> list[Variant]:
+def _variants(
+    src: str, backends: tuple[str, ...], batch: int, threads: int, length: int, scratch: Path
+) -> list[Variant]:
     onnx_file = _onnx_file(Path(src).expanduser())
     if onnx_file is not None:
         if "onnx" not in backends:
-            raise ConfigError(f"{src} is an ONNX model, and backend onnx is not among those asked for.")
+            raise ConfigError(
+                f"{src} is an ONNX model, and backend onnx is not among those asked for."
+            )
         return [_onnx_variant(src, onnx_file, batch, threads, length, {})]
     source = modeldir.find_source(src)
     model = checkpoint.load_source(source)
     inputs = inputs_for(model, batch, length, 0)
-    facts = {"parameters": checkpoint.parameters(model), "flops": flops_per_example(model, inputs), "bytes": source.bytes()}
+    facts = {
+        "parameters": checkpoint.parameters(model),
+        "flops": flops_per_example(model, inputs),
+        "bytes": source.bytes(),
+    }
     found = []
     if "torch" in backends:
 
@@ -119,15 +131,22 @@ def _onnx_file(path: Path) -> Path | None:
     return path / "model.onnx" if (path / "model.onnx").is_file() else None
 
 
-def _onnx_variant(src: str, path: Path, batch: int, threads: int, length: int, facts: dict[str, Any]) -> Variant:
+def _onnx_variant(
+    src: str, path: Path, batch: int, threads: int, length: int, facts: dict[str, Any]
+) -> Variant:
     running = session(path, threads)
     rng = np.random.default_rng(0)
     length = min(length, int(running.get_modelmeta().custom_metadata_map.get("max_length", length)))
     feeds: dict[str, Any] = {}
     for spec in running.get_inputs():
-        shape = [batch if i == 0 else d if isinstance(d, int) else length for i, d in enumerate(spec.shape)]
+        shape = [
+            batch if i == 0 else d if isinstance(d, int) else length
+            for i, d in enumerate(spec.shape)
+        ]
         if spec.type == "tensor(int64)":
             feeds[spec.name] = np.ones(shape, dtype="int64")
         else:
             feeds[spec.name] = rng.standard_normal(shape).astype("float32")
-    return Variant(src, "onnx", lambda: running.run(None, feeds), facts | {"bytes": file_bytes(path)})
+    return Variant(
+        src, "onnx", lambda: running.run(None, feeds), facts | {"bytes": file_bytes(path)}
+    )

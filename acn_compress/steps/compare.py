@@ -1,16 +1,19 @@
-"""compare: every way to a smaller depth, each at the same training budget, on the same examples, with what people do without us.
+"""compare: every way to a smaller depth, each at the same training budget, on the same examples,
+with what people do without us.
 
-    drop-last        the first K blocks, residual, distilled from the whole network: the plain baseline
-    evenly-spaced    K blocks spread over the depth, residual, distilled
-    best-blocks      the K blocks that acn-cut-first starts from, refitted alike, residual, distilled
-    residual-prefix  ONE residual run of the whole network with prefix readouts at the depths (LayerSkip-like), read at each
-    acn-cut-first    K blocks (`initial.py`, "auto") refitted to follow the whole network, alpha walked down while distilling
-    acn-one-run      ONE conversion of the whole network with the same prefix readouts, read at each depth
-    acn-then-cut     half of the budget on that conversion, then cut to K and train on
+    drop-last        the first K blocks, residual, distilled from the whole network: the plain
+    baseline evenly-spaced    K blocks spread over the depth, residual, distilled
+    best-blocks      the K blocks that acn-cut-first starts from, refitted alike, residual,
+    distilled residual-prefix  ONE residual run of the whole network with prefix readouts at the
+    depths (LayerSkip-like), read at each acn-cut-first    K blocks (`initial.py`, "auto") refitted
+    to follow the whole network, alpha walked down while distilling acn-one-run      ONE conversion
+    of the whole network with the same prefix readouts, read at each depth acn-then-cut     half of
+    the budget on that conversion, then cut to K and train on
 
-The budget is what `epochs` of the whole network with its teacher cost in floating-point operations (`budget.py`); seconds are
-reported beside it. What the networks cost to run is timed side by side; it depends on depth and form only. Finished runs are kept in
-OUT/runs and reused when source, options and seed match.
+The budget is what `epochs` of the whole network with its teacher cost in floating-point operations
+(`budget.py`); seconds are reported beside it. What the networks cost to run is timed side by side;
+it depends on depth and form only. Finished runs are kept in OUT/runs and reused when source,
+options and seed match.
 """
 
 from __future__ import annotations
@@ -43,7 +46,15 @@ from acn_compress.reports import plots
 from acn_compress.training.fit import Progress, Walk, fit
 from acn_compress.training.job import Job
 
-ROUTES = ("drop-last", "evenly-spaced", "best-blocks", "residual-prefix", "acn-cut-first", "acn-one-run", "acn-then-cut")
+ROUTES = (
+    "drop-last",
+    "evenly-spaced",
+    "best-blocks",
+    "residual-prefix",
+    "acn-cut-first",
+    "acn-one-run",
+    "acn-then-cut",
+)
 ONE_RUN = ("residual-prefix", "acn-one-run")
 BASELINE = "drop-last"
 REFITTED = ("best-blocks", "acn-cut-first")
@@ -88,15 +99,17 @@ def compare(
         src: the trained checkpoint, in residual form.
         job: data and recipe; its epochs are the budget, its seed the first of `seeds`.
         depths: blocks to keep.
-        out: directory for compare.json, compare.png (quality over latency), README.md and the finished runs.
+        out: directory for compare.json, compare.png (quality over latency), README.md and the
+            finished runs.
         routes: any of ROUTES; None is all.
         noise: measured besides clean data, "gaussian:SD" or "salt-pepper:SHARE".
         alpha_end: alpha at the end of the ACN routes; None lets it find its own way down.
         pull: with which it does, as in `convert`; 0.1 did best in short budgets (docs/method.md).
         overwrite: run again what is finished.
     Returns:
-        whole (the untouched network's quality and latency), runs (one row per route, depth, seed), table (mean over seeds with the
-        paired difference to drop-last and its 95 % interval, and latency: seconds per example, the fastest of 20 rounds), budget.
+        whole (the untouched network's quality and latency), runs (one row per route, depth, seed),
+        table (mean over seeds with the paired difference to drop-last and its 95 % interval, and
+        latency: seconds per example, the fastest of 20 rounds), budget.
     Raises:
         AcnError: in one line.
     """
@@ -107,13 +120,28 @@ def compare(
     source = modeldir.find_source(src, config=config)
     teacher = checkpoint.load_source(source, device=device)
     if checkpoint.structure_of(teacher).form != "residual":
-        raise ConfigError(f"{source.name} is in {checkpoint.structure_of(teacher).form} form; compare starts from a residual checkpoint.")
+        raise ConfigError(
+            f"{source.name} is in {checkpoint.structure_of(teacher).form} form; compare starts from a residual checkpoint."
+        )
     for depth in depths:
         checkpoint.check_depth(teacher, depth, source.name)
     data, eval_data = job.train_split(teacher, source), job.eval_split(teacher, source)
     if eval_data is None:
-        raise DataError(f"data {job.data} has one split only, and compare must measure on another: pass --eval-data.")
-    setting = _Setting(source, job, end, pull, device, data, eval_data, None if noise is None else Noise.parse(noise), teacher, progress)
+        raise DataError(
+            f"data {job.data} has one split only, and compare must measure on another: pass --eval-data."
+        )
+    setting = _Setting(
+        source,
+        job,
+        end,
+        pull,
+        device,
+        data,
+        eval_data,
+        None if noise is None else Noise.parse(noise),
+        teacher,
+        progress,
+    )
     directory = Path(out).expanduser()
     (directory / "runs").mkdir(parents=True, exist_ok=True)
     runs, scores = _all_runs(setting, chosen, depths, seeds, directory / "runs", overwrite)
@@ -131,10 +159,17 @@ def compare(
         "options": modeldir.options_of(**asdict(job)),
         "budget": _budget(teacher, job, depths),
         "whole": summary(clean, data.task)
-        | ({"noisy": measure(teacher, eval_data, noise=setting.noise).value} if setting.noise else {})
+        | (
+            {"noisy": measure(teacher, eval_data, noise=setting.noise).value}
+            if setting.noise
+            else {}
+        )
         | {"latency": seconds[len(checkpoint.structure_of(teacher).blocks), False]},
         "runs": runs,
-        "table": [row | {"latency": seconds[row["depth"], row["route"].startswith("acn")]} for row in _table(runs, scores)],
+        "table": [
+            row | {"latency": seconds[row["depth"], row["route"].startswith("acn")]}
+            for row in _table(runs, scores)
+        ],
         "machine": modeldir.machine(),
         "out": str(directory),
     }
@@ -151,14 +186,21 @@ def _budget(model: Any, job: Job, depths: tuple[int, ...]) -> dict[str, Any]:
         "epochs_of_whole": epochs,
         "flops_per_example": training_flops(model, teacher_depth=whole),
         "epochs_at_depth": {str(k): round(equal_epochs(model, epochs, depth=k), 3) for k in depths},
-        "epochs_with_prefix": round(equal_epochs(model, epochs, depth=whole, prefixes=len(_prefixes(depths, whole))), 3),
+        "epochs_with_prefix": round(
+            equal_epochs(model, epochs, depth=whole, prefixes=len(_prefixes(depths, whole))), 3
+        ),
     }
 
 
-def _latency(model: Any, depths: tuple[int, ...], alpha_end: float) -> dict[tuple[int, bool], float]:
-    """Seconds per example at every depth and of the whole, as (depth, in the form of the ACN routes): torch, batch 1, one thread."""
+def _latency(
+    model: Any, depths: tuple[int, ...], alpha_end: float
+) -> dict[tuple[int, bool], float]:
+    """Seconds per example at every depth and of the whole, as (depth, in the form of the ACN
+    routes): torch, batch 1, one thread."""
     architecture, whole = architecture_of(model.config), len(checkpoint.structure_of(model).blocks)
-    inputs = {k: v.to(next(model.parameters()).device) for k, v in inputs_for(model, 1, LENGTH, 0).items()}
+    inputs = {
+        k: v.to(next(model.parameters()).device) for k, v in inputs_for(model, 1, LENGTH, 0).items()
+    }
     calls: dict[tuple[int, bool], Callable[[], Any]] = {}
     for depth in {*depths, whole}:
         for converted in (False, True):
@@ -169,7 +211,9 @@ def _latency(model: Any, depths: tuple[int, ...], alpha_end: float) -> dict[tupl
             calls[depth, converted] = partial(_answer, network, inputs)
     with fixed_threads(1), torch.inference_mode():
         samples = interleave(list(calls.values()), repeats=20)
-    return {key: spread(found)["min"] for key, found in zip(calls, samples, strict=True)}  # other work on the machine only adds time
+    return {
+        key: spread(found)["min"] for key, found in zip(calls, samples, strict=True)
+    }  # other work on the machine only adds time
 
 
 def _answer(network: Any, inputs: dict[str, torch.Tensor]) -> float:
@@ -178,7 +222,12 @@ def _answer(network: Any, inputs: dict[str, torch.Tensor]) -> float:
 
 
 def _all_runs(
-    setting: _Setting, routes: tuple[str, ...], depths: tuple[int, ...], seeds: int, directory: Path, overwrite: bool
+    setting: _Setting,
+    routes: tuple[str, ...],
+    depths: tuple[int, ...],
+    seeds: int,
+    directory: Path,
+    overwrite: bool,
 ) -> tuple[list[dict[str, Any]], dict[tuple[str, int, int, str], Scores]]:
     runs: list[dict[str, Any]] = []
     scores: dict[tuple[str, int, int, str], Scores] = {}
@@ -194,7 +243,12 @@ def _all_runs(
 
 
 def _one(
-    setting: _Setting, route: str, depths: tuple[int, ...], seed: int, directory: Path, overwrite: bool
+    setting: _Setting,
+    route: str,
+    depths: tuple[int, ...],
+    seed: int,
+    directory: Path,
+    overwrite: bool,
 ) -> Iterator[tuple[dict[str, Any], Scores, Scores | None]]:
     """One training run, measured at its depths; read from disk if it is there."""
     mark = _fingerprint(setting, route, depths, seed)
@@ -209,7 +263,9 @@ def _one(
     with np.load(directory / f"{stem}.npz") as arrays:
         for row in stored["rows"]:
             found = {
-                kind: _scores(arrays, f"{row['depth']}-{kind}") for kind in ("clean", "noisy") if f"{row['depth']}-{kind}-score" in arrays
+                kind: _scores(arrays, f"{row['depth']}-{kind}")
+                for kind in ("clean", "noisy")
+                if f"{row['depth']}-{kind}-score" in arrays
             }
             yield row, found["clean"], found.get("noisy")
 
@@ -235,16 +291,26 @@ def _fingerprint(setting: _Setting, route: str, depths: tuple[int, ...], seed: i
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _train_and_measure(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _train_and_measure(
+    setting: _Setting, route: str, depths: tuple[int, ...], seed: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     started = time.perf_counter()
     model, epochs = _train(setting, route, depths, seed)
     seconds = time.perf_counter() - started
     rows: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
-    for depth in sorted(depths, reverse=True):  # one run is cut from the deepest on: every depth is a prefix of the last
+    for depth in sorted(
+        depths, reverse=True
+    ):  # one run is cut from the deepest on: every depth is a prefix of the last
         if depth < len(checkpoint.structure_of(model).blocks):
             checkpoint.truncate_(model, depth)
-        row: dict[str, Any] = {"route": route, "depth": depth, "seed": seed, "epochs": round(epochs, 3), "seconds": round(seconds, 1)}
+        row: dict[str, Any] = {
+            "route": route,
+            "depth": depth,
+            "seed": seed,
+            "epochs": round(epochs, 3),
+            "seconds": round(seconds, 1),
+        }
         structure = checkpoint.structure_of(model)
         row |= {
             "blocks": list(structure.blocks),
@@ -255,13 +321,17 @@ def _train_and_measure(setting: _Setting, route: str, depths: tuple[int, ...], s
             if kind == "clean" or noise is not None:
                 scores = measure(model, setting.eval_data, noise=noise)
                 row[kind] = scores.value
-                arrays |= {f"{depth}-{kind}-score": scores.score, f"{depth}-{kind}-weight": scores.weight}
+                arrays |= {
+                    f"{depth}-{kind}-score": scores.score,
+                    f"{depth}-{kind}-weight": scores.weight,
+                }
         rows.append(row)
     return rows, arrays
 
 
 def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) -> tuple[Any, float]:
-    """Train one route in memory. Returns the model and the epochs its budget bought (of the last stage)."""
+    """Train one route in memory. Returns the model and the epochs its budget bought (of the last
+    stage)."""
     model = checkpoint.load_source(setting.source, device=setting.device, verify=False)
     recipe = replace(setting.job.recipe, seed=seed)
     whole = len(checkpoint.structure_of(model).blocks)
@@ -269,12 +339,18 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
 
     def train(epochs: float, *, acn: bool = False, prefix: tuple[int, ...] = ()) -> None:
         n = len(checkpoint.structure_of(model).blocks)
-        walk = Walk((1.0,) * n, (setting.alpha_end,) * n, 0.5, "block", pull=setting.pull) if acn else None
+        walk = (
+            Walk((1.0,) * n, (setting.alpha_end,) * n, 0.5, "block", pull=setting.pull)
+            if acn
+            else None
+        )
         data = setting.data
         fit(
             model,
             data,
-            replace(recipe, epochs=epochs, prefix_loss=1.0 if prefix else 0.0, prefix_depths=prefix),
+            replace(
+                recipe, epochs=epochs, prefix_loss=1.0 if prefix else 0.0, prefix_depths=prefix
+            ),
             walk=walk,
             teacher=setting.teacher,
             progress=setting.progress,
@@ -287,15 +363,32 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
     (depth,) = depths
     if route == "acn-then-cut":
         epochs = equal_epochs(model, recipe.epochs / 2, depth=depth)
-        train(equal_epochs(model, recipe.epochs / 2, depth=whole, prefixes=len(prefix)), acn=True, prefix=prefix)
+        train(
+            equal_epochs(model, recipe.epochs / 2, depth=whole, prefixes=len(prefix)),
+            acn=True,
+            prefix=prefix,
+        )
         checkpoint.truncate_(model, depth)
         train(epochs)
         return model, epochs
-    job = replace(setting.job, recipe=replace(recipe, epochs=equal_epochs(model, recipe.epochs, depth=depth)))
+    job = replace(
+        setting.job, recipe=replace(recipe, epochs=equal_epochs(model, recipe.epochs, depth=depth))
+    )
     examples = len(setting.data)
     start = KEEP.get(route, "first")
-    spent = cut_(model, depth, start, job, setting.source, setting.teacher, refitted=route in REFITTED, examples=examples)
-    epochs = equal_epochs(setting.teacher, recipe.epochs, depth=depth, spent=spent / examples)  # not free
+    spent = cut_(
+        model,
+        depth,
+        start,
+        job,
+        setting.source,
+        setting.teacher,
+        refitted=route in REFITTED,
+        examples=examples,
+    )
+    epochs = equal_epochs(
+        setting.teacher, recipe.epochs, depth=depth, spent=spent / examples
+    )  # not free
     train(epochs, acn=route == "acn-cut-first")
     return model, epochs
 
@@ -305,8 +398,11 @@ def _prefixes(depths: tuple[int, ...], whole: int) -> tuple[int, ...]:
     return tuple(d for d in depths if d < whole)
 
 
-def _table(runs: list[dict[str, Any]], scores: dict[tuple[str, int, int, str], Scores]) -> list[dict[str, Any]]:
-    """Mean over seeds per route and depth, and the paired difference to the baseline over all seeds' examples."""
+def _table(
+    runs: list[dict[str, Any]], scores: dict[tuple[str, int, int, str], Scores]
+) -> list[dict[str, Any]]:
+    """Mean over seeds per route and depth, and the paired difference to the baseline over all
+    seeds' examples."""
     rows = []
     for route, depth in dict.fromkeys((r["route"], r["depth"]) for r in runs):
         mine = [r for r in runs if r["route"] == route and r["depth"] == depth]
@@ -320,23 +416,35 @@ def _table(runs: list[dict[str, Any]], scores: dict[tuple[str, int, int, str], S
         for kind in ("clean", "noisy"):
             if kind in mine[0]:
                 values = [r[kind] for r in mine]
-                row |= {kind: float(np.mean(values)), f"{kind}_spread": float(np.max(values) - np.min(values))}
+                row |= {
+                    kind: float(np.mean(values)),
+                    f"{kind}_spread": float(np.max(values) - np.min(values)),
+                }
                 row |= _against_baseline(scores, route, depth, [r["seed"] for r in mine], kind)
         rows.append(row)
     return sorted(rows, key=lambda r: (-r["depth"], ROUTES.index(r["route"])))
 
 
 def _against_baseline(
-    scores: dict[tuple[str, int, int, str], Scores], route: str, depth: int, seeds: list[int], kind: str
+    scores: dict[tuple[str, int, int, str], Scores],
+    route: str,
+    depth: int,
+    seeds: list[int],
+    kind: str,
 ) -> dict[str, Any]:
-    """gain: how far above drop-last at the same depth, averaged over seeds per example, so that examples stay independent."""
+    """gain: how far above drop-last at the same depth, averaged over seeds per example, so that
+    examples stay independent."""
     pairs = [(scores[route, depth, s, kind], scores.get((BASELINE, depth, s, kind))) for s in seeds]
     if route == BASELINE or any(b is None for _, b in pairs):
         return {}
     weight = pairs[0][0].weight
     difference = np.mean([(a.score - b.score) * weight for a, b in pairs if b is not None], axis=0)
     low, high = interval(difference, weight)
-    return {f"{kind}_gain": float(difference.sum() / weight.sum()), f"{kind}_gain_low": low, f"{kind}_gain_high": high}
+    return {
+        f"{kind}_gain": float(difference.sum() / weight.sum()),
+        f"{kind}_gain_low": low,
+        f"{kind}_gain_high": high,
+    }
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -352,7 +460,16 @@ def markdown(report: dict[str, Any]) -> str:
         f"Budget: {report['budget']['epochs_of_whole']:g} epochs of the whole network. Gain: above drop-last at the same depth, paired, 95 % interval.",
         "",
     ]
-    head = ["depth", "route", whole["metric"], "gain", *([f"under {noisy}", "gain"] if noisy else []), "ms", "seeds", "training seconds"]
+    head = [
+        "depth",
+        "route",
+        whole["metric"],
+        "gain",
+        *([f"under {noisy}", "gain"] if noisy else []),
+        "ms",
+        "seeds",
+        "training seconds",
+    ]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in report["table"]:
         cells = [
@@ -362,10 +479,16 @@ def markdown(report: dict[str, Any]) -> str:
             gain(r, "clean"),
             *([f"{r['noisy']:.4f}", gain(r, "noisy")] if noisy else []),
         ]
-        lines.append("| " + " | ".join([*cells, milliseconds(r), str(r["seeds"]), f"{r['seconds']:.0f}"]) + " |")
+        lines.append(
+            "| "
+            + " | ".join([*cells, milliseconds(r), str(r["seeds"]), f"{r['seconds']:.0f}"])
+            + " |"
+        )
     lines += [
         "",
-        "ms: one example in torch on one thread, the fastest of 20 interleaved rounds; the whole network: " + milliseconds(whole) + ".",
+        "ms: one example in torch on one thread, the fastest of 20 interleaved rounds; the whole network: "
+        + milliseconds(whole)
+        + ".",
     ]
     return "\n".join([*lines, "", "![quality over latency](compare.png)", ""])
 

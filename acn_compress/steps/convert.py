@@ -46,14 +46,19 @@ def convert(
         data: to train on: a data spec with `training` as options, or a `Job` that says it all.
         alpha_end: alpha at the end of the walk; 0 is the ACN, between 0 and 1 a hybrid.
         layer: what one layer is: block, branch or plain.
-        learned: after the walk, train alpha per layer from `alpha_end` on, and store what was learned (the hybrid ACN).
-        pull: let alpha find its own way down instead: from the source's on, alpha is trained per layer with pull * mean alpha added to the
-            loss, so that it goes as far as that costs nothing more; `alpha_end` and `learned` do not count then.
+        learned: after the walk, train alpha per layer from `alpha_end` on, and store what was
+            learned (the hybrid ACN).
+        pull: let alpha find its own way down instead: from the source's on, alpha is trained per
+            layer with pull * mean alpha added to the loss, so that it goes as far as that costs
+            nothing more; `alpha_end` and `learned` do not count then.
         anneal: share of the steps that the walk takes.
-        depth: cut to `depth` blocks before training ("cut first", the cheapest way to one known depth).
+        depth: cut to `depth` blocks before training ("cut first", the cheapest way to one known
+            depth).
         keep: with depth: which blocks, "first", "even", "best" or "auto" (`initial.cut_`).
-        refit: with depth: solve the kept blocks' output layers before training (`refit.refit_`); None does it where it can be done.
-        task: read source and teacher under the head of this task, for example features; its head must be there.
+        refit: with depth: solve the kept blocks' output layers before training (`refit.refit_`);
+            None does it where it can be done.
+        task: read source and teacher under the head of this task, for example features; its head
+            must be there.
         teacher: distilled from; None is the source itself.
     Returns:
         The report: before (the source), after, paired drop, alpha, training.
@@ -65,21 +70,33 @@ def convert(
     if not 0 <= anneal <= 1:
         raise ConfigError(f"anneal is {anneal}, expected a share of the steps in [0, 1].")
     if pull < 0:
-        raise ConfigError(f"pull is {pull}, expected 0 (a fixed walk to alpha_end) or more, for example 0.1.")
+        raise ConfigError(
+            f"pull is {pull}, expected 0 (a fixed walk to alpha_end) or more, for example 0.1."
+        )
     if pull and learned:
-        raise ConfigError("pull and learned are both given. A pull trains alpha from the start; learned trains it after a fixed walk.")
+        raise ConfigError(
+            "pull and learned are both given. A pull trains alpha from the start; learned trains it after a fixed walk."
+        )
     if layer not in LAYER_KINDS:
         raise ConfigError(f"layer '{layer}' is not known. Expected {', '.join(LAYER_KINDS)}.")
     job = as_job(data, training)
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite or resume)
     model = checkpoint.load_source(source, task=task, device=device)
-    distilled = checkpoint.load_source(modeldir.find_source(teacher or src, config=None if teacher else config), task=task, device=device)
+    distilled = checkpoint.load_source(
+        modeldir.find_source(teacher or src, config=None if teacher else config),
+        task=task,
+        device=device,
+    )
     if task != "features" and (note := checkpoint.fresh_of(distilled)):  # features read no head
-        raise ConfigError(f"{note} It has nothing to teach: train it first with acn-compress finetune --task {task}, then convert.")
+        raise ConfigError(
+            f"{note} It has nothing to teach: train it first with acn-compress finetune --task {task}, then convert."
+        )
     structure = checkpoint.structure_of(model)
     if structure.layer != layer and structure.form != "residual":
-        raise ConfigError(f"{source.name} is in {structure.form} form with layer '{structure.layer}'; it cannot become layer '{layer}'.")
+        raise ConfigError(
+            f"{source.name} is in {structure.form} form with layer '{structure.layer}'; it cannot become layer '{layer}'."
+        )
     chosen = 0.0
     if depth is not None:
         checkpoint.check_depth(model, depth, source.name)
@@ -87,7 +104,15 @@ def convert(
         structure = checkpoint.structure_of(model)
     walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned, pull)
     report = run_job(
-        model, source, job, teacher=distilled, reference=distilled, walk=walk, state=state_directory(out), resume=resume, progress=progress
+        model,
+        source,
+        job,
+        teacher=distilled,
+        reference=distilled,
+        walk=walk,
+        state=state_directory(out),
+        resume=resume,
+        progress=progress,
     )
     options = {
         "job": asdict(job),
@@ -105,11 +130,26 @@ def convert(
     report["choosing_flops"] = chosen
     report["alpha"] = list(checkpoint.structure_of(model).alpha)
     return output.write(
-        model, out, source=source, step="convert", options=options, seed=job.recipe.seed, report=report, overwrite=overwrite or resume
+        model,
+        out,
+        source=source,
+        step="convert",
+        options=options,
+        seed=job.recipe.seed,
+        report=report,
+        overwrite=overwrite or resume,
     )
 
 
-def _walk(start: tuple[float, ...], blocks: int, end: float, share: float, layer: LayerKind, learned: bool, pull: float) -> Walk:
+def _walk(
+    start: tuple[float, ...],
+    blocks: int,
+    end: float,
+    share: float,
+    layer: LayerKind,
+    learned: bool,
+    pull: float,
+) -> Walk:
     n = 2 * blocks if layer == "branch" else blocks
     if len(start) != n:
         start = (start[0],) * n  # residual: every alpha is 1

@@ -1,4 +1,5 @@
-"""evaluate: quality on data with a 95 % interval; if wanted under noise, paired against another model, and with early exit."""
+"""evaluate: quality on data with a 95 % interval; if wanted under noise, paired against another
+model, and with early exit."""
 
 from __future__ import annotations
 
@@ -32,14 +33,17 @@ def evaluate(
     Args:
         src: the checkpoint.
         data: the data set; its validation or test split unless one is named.
-        against: another model, measured on the same examples; `drop` is how far SRC lies below it, paired. For the task features it is
-            also the reference; without it a model is its own, and its cosine 1.
-        noise: "gaussian:SD" or "salt-pepper:SHARE" on images in [0, 1]; the same noise for every model.
-        exit_entropy: also measure early exit: an example leaves at the first depth whose readout has at most this entropy (nats).
+        against: another model, measured on the same examples; `drop` is how far SRC lies below it,
+            paired. For the task features it is also the reference; without it a model is its own,
+            and its cosine 1.
+        noise: "gaussian:SD" or "salt-pepper:SHARE" on images in [0, 1]; the same noise for every
+            model.
+        exit_entropy: also measure early exit: an example leaves at the first depth whose readout
+            has at most this entropy (nats).
         seed: of the bootstrap.
     Returns:
-        data, noise, result (metric, value, low, high, loss, ..., examples), with `against`: other, drop, and with `exit_entropy`: exit
-        (see `early_exit.evaluate_exits`).
+        data, noise, result (metric, value, low, high, loss, ..., examples), with `against`: other,
+        drop, and with `exit_entropy`: exit (see `early_exit.evaluate_exits`).
     Raises:
         AcnError: in one line.
     """
@@ -52,14 +56,30 @@ def evaluate(
     other = None if other_source is None else checkpoint.load_source(other_source, device=device)
 
     def read(which: Any, where: Any) -> Data:
-        return load_data(data, which, where, role="eval", columns=columns, limit=limit, max_length=max_length, reference=other)
+        return load_data(
+            data,
+            which,
+            where,
+            role="eval",
+            columns=columns,
+            limit=limit,
+            max_length=max_length,
+            reference=other,
+        )
 
     examples = read(model, source)
     scores = measure(model, examples, batch_size=batch_size, noise=corrupt)
-    report: dict[str, Any] = {"step": "evaluate", "source": source.name, "data": examples.name, "noise": noise}
+    report: dict[str, Any] = {
+        "step": "evaluate",
+        "source": source.name,
+        "data": examples.name,
+        "noise": noise,
+    }
     report["result"] = summary(scores, examples.task, seed=seed)
     if exit_entropy is not None:
-        report["exit"] = evaluate_exits(model, examples, exit_entropy, scores, batch_size=batch_size, noise=corrupt, seed=seed)
+        report["exit"] = evaluate_exits(
+            model, examples, exit_entropy, scores, batch_size=batch_size, noise=corrupt, seed=seed
+        )
     if other_source is not None:
         theirs = measure(other, read(other, other_source), batch_size=batch_size, noise=corrupt)
         report |= {

@@ -1,4 +1,5 @@
-"""export: ONNX compared with the source in ONNX Runtime before it is let through, or the compact model directory itself."""
+"""export: ONNX compared with the source in ONNX Runtime before it is let through, or the compact
+model directory itself."""
 
 from __future__ import annotations
 
@@ -33,18 +34,22 @@ def export(
 
     Args:
         src: the checkpoint.
-        out: the directory to write: model.onnx with config and processor files, or a model directory.
+        out: the directory to write: model.onnx with config and processor files, or a model
+            directory.
         format: "onnx" or "safetensors".
         opset: ONNX operator set.
         tolerance: largest difference to torch, over max(1, largest output), that is let through.
-        quantize: "int8": dynamic quantisation per channel; judged by the cosine of its outputs with the source's (at least
-            0.98), never by `tolerance`.
-        exit_entropy: the ONNX model leaves by itself at the first depth whose readout has at most this entropy (nats) in every example
-            of the batch, and says so: outputs logits [batch, classes] and exit_depth (int64, 1 to L). The threshold is an input with
+        quantize: "int8": dynamic quantisation per channel; judged by the cosine of its outputs with
+            the source's (at least 0.98), never by `tolerance`.
+        exit_entropy: the ONNX model leaves by itself at the first depth whose readout has at most
+            this entropy (nats) in every example
+            of the batch, and says so: outputs logits [batch, classes] and exit_depth (int64, 1 to
+                L). The threshold is an input with
             this default.
         seed: of the inputs that are compared.
     Returns:
-        The report: file, bytes, max_difference, agreement, inputs, outputs, compared, seconds; with `exit_entropy` also exit_depths, at
+        The report: file, bytes, max_difference, agreement, inputs, outputs, compared, seconds; with
+            `exit_entropy` also exit_depths, at
         which the compared inputs left.
     Raises:
         VerificationError: if the exported model is not the source; nothing is left behind.
@@ -72,9 +77,15 @@ def export(
     started = time.perf_counter()
     with modeldir.new_directory(out, source=source, overwrite=overwrite) as directory:
         report = write_onnx(
-            model, directory / "model.onnx", source, opset=opset, tolerance=tolerance, quantize=quantize, exit_entropy=exit_entropy,
+            model,
+            directory / "model.onnx",
+            source,
+            opset=opset,
+            tolerance=tolerance,
+            quantize=quantize,
+            exit_entropy=exit_entropy,
             seed=seed,
-        )  # fmt: skip
+        )
         model.config.save_pretrained(directory)
         modeldir.copy_processors(source, directory)
         report |= {
@@ -84,16 +95,34 @@ def export(
             "format": format,
             "seconds": round(time.perf_counter() - started, 2),
         }
-        options = modeldir.options_of(format=format, opset=opset, tolerance=tolerance, quantize=quantize, exit_entropy=exit_entropy)
+        options = modeldir.options_of(
+            format=format,
+            opset=opset,
+            tolerance=tolerance,
+            quantize=quantize,
+            exit_entropy=exit_entropy,
+        )
         modeldir.write_json(directory / "report.json", report)
-        modeldir.write_json(directory / "provenance.json", modeldir.provenance(source, "export", options, seed))
+        modeldir.write_json(
+            directory / "provenance.json", modeldir.provenance(source, "export", options, seed)
+        )
         (directory / "README.md").write_text(_card(report), encoding="utf-8")
     return report
 
 
-def _export_safetensors(model: Any, source: Source, out: str | Path, overwrite: bool) -> dict[str, Any]:
+def _export_safetensors(
+    model: Any, source: Source, out: str | Path, overwrite: bool
+) -> dict[str, Any]:
     report = {"format": "safetensors", "max_difference": 0.0}
-    return output.write(model, out, source=source, step="export", options={"format": "safetensors"}, report=report, overwrite=overwrite)
+    return output.write(
+        model,
+        out,
+        source=source,
+        step="export",
+        options={"format": "safetensors"},
+        report=report,
+        overwrite=overwrite,
+    )
 
 
 def _card(report: dict[str, Any]) -> str:
@@ -106,14 +135,33 @@ def _card(report: dict[str, Any]) -> str:
         f"# {Path(report['out']).name}: ONNX export",
         "",
     ]
-    lines += [f"Made with acn-compress from `{report['source']}`, opset {report['opset']}.", "", "| | |", "|---|---|"]
-    lines += [f"| inputs | {', '.join(report['inputs'])} (dynamic batch) |", f"| outputs | {', '.join(report['outputs'])} |"]
+    lines += [
+        f"Made with acn-compress from `{report['source']}`, opset {report['opset']}.",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
+    lines += [
+        f"| inputs | {', '.join(report['inputs'])} (dynamic batch) |",
+        f"| outputs | {', '.join(report['outputs'])} |",
+    ]
     lines += [f"| bytes | {report['bytes']:,} (parameters: {report['parameter_bytes']:,}) |"]
-    lines += [f"| largest difference to torch | {report['max_difference']:.1e} over {', '.join(report['compared'])} |"]
+    lines += [
+        f"| largest difference to torch | {report['max_difference']:.1e} over {', '.join(report['compared'])} |"
+    ]
     if "exit_entropy" in report:
         lines += [
             f"| early exit | at an entropy of at most {report['exit_entropy']:g} nats (input `exit_entropy`); a batch leaves when all of it is sure |"
         ]
     if "cosine" in report:
-        lines += [f"| int8 | mean cosine with the source {report['cosine']:.4f}, same answer in {report['agreement']:.1%} |"]
-    return "\n".join([*lines, "", "Labels and the network's structure are in the file's metadata (`id2label`, `acn_structure`).", ""])
+        lines += [
+            f"| int8 | mean cosine with the source {report['cosine']:.4f}, same answer in {report['agreement']:.1%} |"
+        ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Labels and the network's structure are in the file's metadata (`id2label`, `acn_structure`).",
+            "",
+        ]
+    )

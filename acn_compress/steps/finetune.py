@@ -1,4 +1,5 @@
-"""finetune: the training engine with alpha left as it is; from a checkpoint, or from a config with random weights."""
+"""finetune: the training engine with alpha left as it is; from a checkpoint, or from a config with
+random weights."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def finetune(
         init: "source" (its weights) or "random" (its config only).
         alpha: with init "random": the form to train from scratch, 0 = ACN; None = residual.
         layer: with alpha: what one layer is.
-        task: read under the head of this task, with the data's labels; what the checkpoint lacks of it is trained from random weights.
+        task: read under the head of this task, with the data's labels; what the checkpoint lacks of
+            it is trained from random weights.
         depth: cut to `depth` blocks before training (the plain baseline).
         keep: with depth: which ones, as in `convert`.
         refit: with depth: as in `convert`.
@@ -60,7 +62,9 @@ def finetune(
     if init not in {"source", "random"}:
         raise ConfigError(f"init '{init}' is not known. Expected source or random.")
     if alpha is not None and init != "random":
-        raise ConfigError("alpha can only be set with init random; to change the form of a trained model use convert.")
+        raise ConfigError(
+            "alpha can only be set with init random; to change the form of a trained model use convert."
+        )
     job = as_job(data, training)
     source = None if init == "random" else modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite or resume)
@@ -69,13 +73,19 @@ def finetune(
     if source is None:
         beside, file = checkpoint.config_source(src)
         architecture, cls, hf_config = checkpoint.describe(beside, task, file)
-        names = label_names(job.data, job.columns, task or task_named(plain_class(cls).__name__, hf_config))
+        names = label_names(
+            job.data, job.columns, task or task_named(plain_class(cls).__name__, hf_config)
+        )
         model = checkpoint.from_config(src, labels=names, task=task).to(device)
         near = beside if architecture.modality == "text" else None
     else:
         names = None if task is None else label_names(job.data, job.columns, task)
         model = checkpoint.load_source(source, task=task, labels=names, device=device)
-    taught = None if teacher is None else checkpoint.load_source(modeldir.find_source(teacher), device=device)
+    taught = (
+        None
+        if teacher is None
+        else checkpoint.load_source(modeldir.find_source(teacher), device=device)
+    )
     if depth is not None:
         checkpoint.check_depth(model, depth, str(src))
         cut_(model, depth, keep, job, near, taught, refitted=refit)
@@ -85,7 +95,15 @@ def finetune(
         walk = Walk((alpha,) * n, (alpha,) * n, 0.0, layer)
     report = {"note": note} if (note := checkpoint.fresh_of(model)) else {}
     report |= run_job(
-        model, near, job, teacher=taught, reference=taught, walk=walk, state=state_directory(out), resume=resume, progress=progress
+        model,
+        near,
+        job,
+        teacher=taught,
+        reference=taught,
+        walk=walk,
+        state=state_directory(out),
+        resume=resume,
+        progress=progress,
     )
     options = {
         "job": asdict(job),

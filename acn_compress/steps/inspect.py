@@ -1,4 +1,5 @@
-"""inspect: what a checkpoint is, how big, where from. Reads config and headers; the model is built without memory for weights."""
+"""inspect: what a checkpoint is, how big, where from. Reads config and headers; the model is built
+without memory for weights."""
 
 from __future__ import annotations
 
@@ -19,7 +20,12 @@ from acn_compress.network.registration import plain_class
 from acn_compress.network.structure import Structure
 from acn_compress.tasks import task_of
 
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # of safetensors
+DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+}  # of safetensors
 
 
 def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, Any]:
@@ -29,10 +35,12 @@ def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, A
         src: model directory, Hub id, or weight file.
         config: for a weight file: config.json (or its directory), or the name of a timm model.
     Returns:
-        source, family, supported (and why not), bytes of the weight files, dtype (of most of the weights), history (the steps so far),
-        profile (None, or whether it was made from these weights); if the family is supported also class, task, parameters, parts
-        (parameters before, in and after the blocks: embeddings, blocks, head), input, labels, form, layer, alpha, blocks (kept, of
-        source_blocks), widths per block, full_widths (of an unpruned block) and sparsity.
+        source, family, supported (and why not), bytes of the weight files, dtype (of most of the
+        weights), history (the steps so far), profile (None, or whether it was made from these
+        weights); if the family is supported also class, task, parameters, parts (parameters before,
+        in and after the blocks: embeddings, blocks, head), input, labels, form, layer, alpha,
+            blocks (kept, of source_blocks), widths per block, full_widths (of an unpruned block)
+            and sparsity.
     Raises:
         CheckpointError, ModelDirError: if there is no readable checkpoint.
     """
@@ -66,7 +74,11 @@ def _describe(source: Source) -> dict[str, Any]:
     checkpoint.check_blocks(model, architecture)
     depth = len(stack.blocks_of(model, architecture))
     stored = source.config.get("acn")
-    structure = Structure.residual(depth) if stored is None else Structure.read(stored, f"{source.name}: config.json")
+    structure = (
+        Structure.residual(depth)
+        if stored is None
+        else Structure.read(stored, f"{source.name}: config.json")
+    )
     task = _task(model)
     return {
         "class": plain_class(cls).__name__,
@@ -74,7 +86,9 @@ def _describe(source: Source) -> dict[str, Any]:
         "parameters": checkpoint.parameters(model),
         "parts": _parts(model, architecture),
         "input": _input(hf_config, architecture),
-        "labels": [] if task is None or not task.endswith("classification") else [name for _, name in sorted(hf_config.id2label.items())],
+        "labels": []
+        if task is None or not task.endswith("classification")
+        else [name for _, name in sorted(hf_config.id2label.items())],
         "form": structure.form,
         "layer": structure.layer,
         "alpha": list(structure.alpha),
@@ -94,7 +108,8 @@ def _task(model: Any) -> str | None:
 
 
 def _parts(model: nn.Module, architecture: Architecture) -> dict[str, int]:
-    """Parameters before, in and after the blocks, in the order the model registers them; tied ones count where they come first."""
+    """Parameters before, in and after the blocks, in the order the model registers them; tied ones
+    count where they come first."""
     inside = {id(p) for p in stack.stack_of(model, architecture).parameters()}
     parts, where = {"embeddings": 0, "blocks": 0, "head": 0}, "embeddings"
     for parameter in model.parameters():
@@ -109,8 +124,17 @@ def _parts(model: nn.Module, architecture: Architecture) -> dict[str, int]:
 def _input(config: Any, architecture: Architecture) -> dict[str, Any]:
     if architecture.modality == "image":
         height, width = checkpoint.image_size(config)
-        return {"modality": "image", "channels": checkpoint.channels(config), "height": height, "width": width}
-    return {"modality": "text", "vocabulary": config.vocab_size, "max_length": getattr(config, "max_position_embeddings", None)}
+        return {
+            "modality": "image",
+            "channels": checkpoint.channels(config),
+            "height": height,
+            "width": width,
+        }
+    return {
+        "modality": "text",
+        "vocabulary": config.vocab_size,
+        "max_length": getattr(config, "max_position_embeddings", None),
+    }
 
 
 def _full_widths(cls: Any, config: Any, architecture: Architecture) -> dict[str, int]:
@@ -120,7 +144,8 @@ def _full_widths(cls: Any, config: Any, architecture: Architecture) -> dict[str,
 
 
 def _dtype(source: Source) -> str | None:
-    """The dtype most weights are stored in, from the safetensors headers; of other files, what the config says."""
+    """The dtype most weights are stored in, from the safetensors headers; of other files, what the
+    config says."""
     if any(path.suffix != ".safetensors" for path in source.weights):
         stated = source.config.get("dtype") or source.config.get("torch_dtype")
         return str(stated) if stated else None
@@ -134,12 +159,15 @@ def _dtype(source: Source) -> str | None:
                     tensor = file.get_slice(key)
                     elements[tensor.get_dtype()] += torch.Size(tensor.get_shape()).numel()
     except SafetensorError as error:
-        raise CheckpointError(f"{source.name}: the safetensors file is damaged or cut short ({error}). Get it again.") from None
+        raise CheckpointError(
+            f"{source.name}: the safetensors file is damaged or cut short ({error}). Get it again."
+        ) from None
     most = elements.most_common(1)
     return DTYPES.get(most[0][0], most[0][0]) if most else None
 
 
 def _profile(source: Source) -> dict[str, Any] | None:
-    """Whether a profile lies beside the weights, and is theirs (hashing the weights only if there is one)."""
+    """Whether a profile lies beside the weights, and is theirs (hashing the weights only if there
+    is one)."""
     stored = source.read("profile.json")
     return None if stored is None else {"matches": stored.get("weights_sha256") == source.sha256()}

@@ -1,4 +1,5 @@
-"""profile: quality at every depth and contribution of every block; adds profile.json and profile.png to the model directory."""
+"""profile: quality at every depth and contribution of every block; adds profile.json and
+profile.png to the model directory."""
 
 from __future__ import annotations
 
@@ -44,11 +45,15 @@ def profile(
         AcnError: in one line.
     """
     if max_drop < 0:
-        raise ConfigError(f"max_drop is {max_drop}, expected 0 or more, in the metric's own units (0.01 = one point of accuracy).")
+        raise ConfigError(
+            f"max_drop is {max_drop}, expected 0 or more, in the metric's own units (0.01 = one point of accuracy)."
+        )
     source = modeldir.find_source(src)
     where = _where(source, to)
     model = checkpoint.load_source(source, device=device)
-    examples = load_data(data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length)
+    examples = load_data(
+        data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length
+    )
     found = profile_model(model, examples, extras=measures, batch_size=batch_size, seed=seed)
     report = {
         "version": 1,
@@ -66,7 +71,9 @@ def profile(
         plots.profile(report, where / "profile.png")
         modeldir.write_json(where / "profile.json", report)
     except OSError as error:
-        raise ModelDirError(f"{where}: profile.json cannot be written ({error.strerror or error}).") from None
+        raise ModelDirError(
+            f"{where}: profile.json cannot be written ({error.strerror or error})."
+        ) from None
     return report | {"files": [str(where / "profile.json"), str(where / "profile.png")]}
 
 
@@ -75,7 +82,11 @@ def _where(source: modeldir.Source, to: str | Path | None) -> Path:
     if to is not None:
         where.mkdir(parents=True, exist_ok=True)
     if source.loose and to is None:
-        raise ConfigError(f"{source.name} is a weight file, not a model directory. Say where the profile goes with --to.")
+        raise ConfigError(
+            f"{source.name} is a weight file, not a model directory. Say where the profile goes with --to."
+        )
     if not os.access(where, os.W_OK):
-        raise ModelDirError(f"{where}: no permission to write profile.json. Say where it goes with --to.")
+        raise ModelDirError(
+            f"{where}: no permission to write profile.json. Say where it goes with --to."
+        )
     return where

@@ -1,8 +1,12 @@
-"""Pruning: zeros among the blocks' weights (magnitude, movement), or whole heads and MLP features removed (structured).
+"""Pruning: zeros among the blocks' weights (magnitude, movement), or whole heads and MLP features
+removed (structured).
 
-Magnitude and structured prune first and train afterwards; movement prunes while it trains (`acn_compress.movement`). Structured
-pruning ranks units by the group L2 norm of Torch-Pruning (`GroupMagnitudeImportance(p=2, normalizer="mean")`, arXiv 2301.12900) over every weight and bias that belongs to a unit, and cuts them through the widths its architecture names,
-so fused projections, key/value groups and transposed weights cannot be missed. The result is compared with the masked original.
+Magnitude and structured prune first and train afterwards; movement prunes while it trains
+(`acn_compress.movement`). Structured pruning ranks units by the group L2 norm of Torch-Pruning
+(`GroupMagnitudeImportance(p=2, normalizer="mean")`, arXiv 2301.12900) over every weight and bias
+that belongs to a unit, and cuts them through the widths its architecture names, so fused
+projections, key/value groups and transposed weights cannot be missed. The result is compared with
+the masked original.
 """
 
 from __future__ import annotations
@@ -33,10 +37,13 @@ if TYPE_CHECKING:
 
 Method = Literal["magnitude", "movement", "structured"]
 
-# largest allowed difference to the masked original, as a share of max(1, largest output); half precision rounds every product
+# largest allowed difference to the masked original, as a share of max(1, largest output); half
+# precision rounds every product
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 ZEROS_NOTE = "Zeros make neither the dense file smaller nor the model faster: only a compressed copy of the file (gzip_bytes) shrinks."
-NEEDS_TRAINING = "method is 'movement', which prunes while it trains and needs data and more than 0 epochs."
+NEEDS_TRAINING = (
+    "method is 'movement', which prunes while it trains and needs data and more than 0 epochs."
+)
 UNITS_NOTE = "Removed heads and features are gone from the file and from every forward pass."
 
 
@@ -57,28 +64,35 @@ def prune(
     progress: Progress | None = None,
     **training: Unpack[Training],
 ) -> dict[str, Any]:
-    """Prune a model, and with `data` and `epochs` train it back (movement: while training), distilling from the unpruned source.
+    """Prune a model, and with `data` and `epochs` train it back (movement: while training),
+    distilling from the unpruned source.
 
     Args:
         src: model directory, Hub id, or weight file.
         out: the model directory to write.
         target_sparsity: a share in [0, 1), of the model as it comes; 0 changes nothing.
-            magnitude, movement: share of zeros among the weight matrices (2-D weights of linear layers) of the blocks; zeros already there count.
-            structured: share of the parameters of the prunable units (attention heads, or key/value groups with their heads;
-            MLP features; with biases) that are removed. Never more than asked; scope global falls short by less than one unit,
-            scope layer by less than one unit of each width.
-        method: "magnitude" sets the smallest weights to zero, "movement" those that training moves towards zero, "structured" removes
-            whole units.
-        scope: where the share holds. magnitude, movement: "global" is one threshold across all blocks, "layer" the same share in each matrix.
-            structured: "global" ranks units across blocks by their squared L2 norm over the mean of their width in that block
-            (so neither the scale of a layer nor the size of a unit counts), "layer" removes the same share of each width.
-            At least one unit of every width stays.
-        data: to train on after pruning, with `training` as options; without epochs it is only measured on. Pruned weights stay zero,
-            removed units stay away. Movement needs data and epochs.
+            magnitude, movement: share of zeros among the weight matrices (2-D weights of linear
+                layers) of the blocks; zeros already there count.
+            structured: share of the parameters of the prunable units (attention heads, or key/value
+                groups with their heads;
+            MLP features; with biases) that are removed. Never more than asked; scope global falls
+            short by less than one unit, scope layer by less than one unit of each width.
+        method: "magnitude" sets the smallest weights to zero, "movement" those that training moves
+            towards zero, "structured" removes whole units.
+        scope: where the share holds. magnitude, movement: "global" is one threshold across all
+            blocks, "layer" the same share in each matrix.
+            structured: "global" ranks units across blocks by their squared L2 norm over the mean of
+                their width in that block
+            (so neither the scale of a layer nor the size of a unit counts), "layer" removes the
+            same share of each width. At least one unit of every width stays.
+        data: to train on after pruning, with `training` as options; without epochs it is only
+            measured on. Pruned weights stay zero, removed units stay away. Movement needs data and
+            epochs.
         job: data and training recipe in one object, instead of `data` and options.
         recover: False only measures on the job's data.
     Returns:
-        The report: what was asked and achieved, of what, per block (see `prune_`); with data before, after, paired
+        The report: what was asked and achieved, of what, per block (see `prune_`); with data
+            before, after, paired
         drop; with training what it did.
     Raises:
         ConfigError: for a share that cannot be meant or reached, and for movement without training.
@@ -93,7 +107,11 @@ def prune(
     check_out(out, source=source, overwrite=overwrite or resume)
     model = checkpoint.load_source(source, device=device)
     teacher = None if job is None else copy.deepcopy(model)
-    train = None if trained is None else _training(model, teacher, source, trained, out, resume, progress)
+    train = (
+        None
+        if trained is None
+        else _training(model, teacher, source, trained, out, resume, progress)
+    )
     if method == "movement" and train is not None:
         report = _pruned_(model, target_sparsity, method, scope, partial(_movement_, train=train))
     else:
@@ -113,20 +131,35 @@ def prune(
         "job": None if trained is None else asdict(trained),
     }
     seed = None if trained is None else trained.recipe.seed
-    return output.write(model, out, source=source, step="prune", options=options, report=report, seed=seed, overwrite=overwrite or resume)
+    return output.write(
+        model,
+        out,
+        source=source,
+        step="prune",
+        options=options,
+        report=report,
+        seed=seed,
+        overwrite=overwrite or resume,
+    )
 
 
-def _job(data: str | None, job: Job | None, recover: bool, training: Training) -> tuple[Job | None, bool]:
+def _job(
+    data: str | None, job: Job | None, recover: bool, training: Training
+) -> tuple[Job | None, bool]:
     """What to train or measure on, or None; and whether to train."""
     if data is None:
-        given = [name for name, value in training.items() if value and name != "seed"]  # a seed harms nobody: pruning draws nothing
+        given = [
+            name for name, value in training.items() if value and name != "seed"
+        ]  # a seed harms nobody: pruning draws nothing
         if given:
             raise ConfigError(
                 f"{given[0]} is given without data. Training after pruning needs data and epochs; leave both out to prune only."
             )
         return job, recover
     if job is not None:
-        raise ConfigError("data and job are both given. A job holds its own data: give one of them.")
+        raise ConfigError(
+            "data and job are both given. A job holds its own data: give one of them."
+        )
     from acn_compress.training.job import as_job
 
     if not training.get("epochs"):  # 0 and absent: measure only
@@ -135,24 +168,42 @@ def _job(data: str | None, job: Job | None, recover: bool, training: Training) -
 
 
 def _training(
-    model: Any, teacher: Any, source: Source, job: Job, out: str | Path, resume: bool, progress: Progress | None
+    model: Any,
+    teacher: Any,
+    source: Source,
+    job: Job,
+    out: str | Path,
+    resume: bool,
+    progress: Progress | None,
 ) -> Callable[..., dict[str, Any]]:
-    """The training that belongs to the pruning, not begun; it returns the job's part of the report."""
+    """The training that belongs to the pruning, not begun; it returns the job's part of the
+    report."""
     from acn_compress.training.fit import state_directory
     from acn_compress.training.job import run_job
 
     return partial(
-        run_job, model, source, job, teacher=teacher, reference=teacher, state=state_directory(out), resume=resume, progress=progress
+        run_job,
+        model,
+        source,
+        job,
+        teacher=teacher,
+        reference=teacher,
+        state=state_directory(out),
+        resume=resume,
+        progress=progress,
     )
 
 
 def _recover(model: Any, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """Train the pruned model; the engine holds its zeros, which is checked. Returns the job's part of the report."""
+    """Train the pruned model; the engine holds its zeros, which is checked. Returns the job's part
+    of the report."""
     sparse = checkpoint.structure_of(model).sparsity > 0
     expected = zeros.count(list(matrices(model).values()))
     report = train()
     if sparse and (found := zeros.count(list(matrices(model).values()))) != expected:
-        raise VerificationError(f"training left {found:,} zeros of {expected:,}. Please report this.")
+        raise VerificationError(
+            f"training left {found:,} zeros of {expected:,}. Please report this."
+        )
     return report
 
 
@@ -163,30 +214,48 @@ def check_options(target_sparsity: float, method: str, scope: str) -> None:
         ConfigError: saying which option.
     """
     if not 0 <= target_sparsity < 1:
-        raise ConfigError(f"target_sparsity is {target_sparsity}, expected a share in [0, 1), such as 0.5 for one half.")
-    for name, value, known in (("method", method, get_args(Method)), ("scope", scope, get_args(Scope))):
+        raise ConfigError(
+            f"target_sparsity is {target_sparsity}, expected a share in [0, 1), such as 0.5 for one half."
+        )
+    for name, value, known in (
+        ("method", method, get_args(Method)),
+        ("scope", scope, get_args(Scope)),
+    ):
         if value not in known:
             raise ConfigError(f"{name} is '{value}', expected one of: {', '.join(known)}.")
 
 
-def prune_(model: Any, target_sparsity: float, method: Method = "structured", scope: Scope = "global") -> dict[str, Any]:
+def prune_(
+    model: Any, target_sparsity: float, method: Method = "structured", scope: Scope = "global"
+) -> dict[str, Any]:
     """Prune a loaded model in place and record it in its structure; no files, no training.
 
     Returns:
-        method, scope, target, achieved, of (what the share is a share of), parameters before and after, note; for magnitude
-        (and movement, which only `prune` can do) zeros, weights and the sparsity of each matrix; for structured the widths before and after, what stayed unchanged, and
-        the measured max_difference to the masked original with the tolerance it had to meet.
+        method, scope, target, achieved, of (what the share is a share of), parameters before and
+        after, note; for magnitude (and movement, which only `prune` can do) zeros, weights and the
+        sparsity of each matrix; for structured the widths before and after, what stayed unchanged,
+        and the measured max_difference to the masked original with the tolerance it had to meet.
     Raises:
         ConfigError, VerificationError: as `prune`.
     """
     check_options(target_sparsity, method, scope)
     if method == "movement":
         raise ConfigError(f"{NEEDS_TRAINING} Call prune with both.")
-    return _pruned_(model, target_sparsity, method, scope, _magnitude_ if method == "magnitude" else _structured_)
+    return _pruned_(
+        model,
+        target_sparsity,
+        method,
+        scope,
+        _magnitude_ if method == "magnitude" else _structured_,
+    )
 
 
 def _pruned_(
-    model: Any, target_sparsity: float, method: Method, scope: Scope, prune_method_: Callable[[Any, float, Scope], dict[str, Any]]
+    model: Any,
+    target_sparsity: float,
+    method: Method,
+    scope: Scope,
+    prune_method_: Callable[[Any, float, Scope], dict[str, Any]],
 ) -> dict[str, Any]:
     """Prune by one method; the report of `prune_` from what it found."""
     before, structure = checkpoint.parameters(model), checkpoint.structure_of(model)
@@ -194,37 +263,51 @@ def _pruned_(
     after = {"parameters_before": before, "parameters_after": checkpoint.parameters(model)}
     report = {"method": method, "scope": scope, "target": target_sparsity, **found, **after}
     if structure.widths is not None or structure.sparsity > 0:
-        report["note"] += " The source was pruned before; its zeros and widths are kept, and the share is one of the model as it came."
+        report["note"] += (
+            " The source was pruned before; its zeros and widths are kept, and the share is one of the model as it came."
+        )
     return report
 
 
 def _magnitude_(model: Any, target: float, scope: Scope) -> dict[str, Any]:
     named = matrices(model)
-    groups = {where: [named[name] for name in names] for where, names in zeros.groups(model, scope).items()}
+    groups = {
+        where: [named[name] for name in names]
+        for where, names in zeros.groups(model, scope).items()
+    }
     wanted = {where: zeros.wanted(weights, target, where) for where, weights in groups.items()}
     for where, weights in groups.items():
         _zero_smallest_(weights, wanted[where])
     return _record_zeros_(model, target)
 
 
-def _movement_(model: Any, target: float, scope: Scope, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+def _movement_(
+    model: Any, target: float, scope: Scope, train: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
     """Train with the pruning hooked in; a target of 0 only trains."""
     from acn_compress.compression.movement import Movement
 
     hook = Movement(model, target, scope) if target > 0 else None
     report = train(hook=hook)
     found = _record_zeros_(model, target)
-    if hook is not None and found["zeros"] < hook.wanted:  # more: training itself may bring a weight to zero
-        raise VerificationError(f"training left {found['zeros']:,} zeros of {hook.wanted:,}. Please report this.")
+    if (
+        hook is not None and found["zeros"] < hook.wanted
+    ):  # more: training itself may bring a weight to zero
+        raise VerificationError(
+            f"training left {found['zeros']:,} zeros of {hook.wanted:,}. Please report this."
+        )
     return found | report
 
 
 def _record_zeros_(model: Any, target: float) -> dict[str, Any]:
-    """Count the zeros into the structure (a target of 0 claims none); what the report says of them."""
+    """Count the zeros into the structure (a target of 0 claims none); what the report says of
+    them."""
     named = matrices(model)
     total, found = sum(w.numel() for w in named.values()), zeros.count(list(named.values()))
     if target > 0:
-        checkpoint.set_structure_(model, checkpoint.structure_of(model).changed(sparsity=found / total))
+        checkpoint.set_structure_(
+            model, checkpoint.structure_of(model).changed(sparsity=found / total)
+        )
     return {
         "achieved": found / total,
         "of": f"zeros among {total:,} weights of the blocks",
@@ -244,11 +327,14 @@ def _zero_smallest_(weights: Sequence[Tensor], count: int) -> None:
         with torch.no_grad():
             weight.masked_fill_(drop, 0.0)
     if bound[0] > zeros.INFINITY or zeros.count(weights) != count:
-        raise VerificationError(f"pruning left {zeros.count(weights)} zeros, expected {count}. Are there NaN weights in the source?")
+        raise VerificationError(
+            f"pruning left {zeros.count(weights)} zeros, expected {count}. Are there NaN weights in the source?"
+        )
 
 
 def _gzip_bytes(model: nn.Module) -> int:
-    """Bytes of all weights after gzip -6, shared ones once: what a compressed copy of the dense file takes."""
+    """Bytes of all weights after gzip -6, shared ones once: what a compressed copy of the dense
+    file takes."""
     packer, size = zlib.compressobj(6, wbits=31), 0
     for tensor in {t.data_ptr(): t for t in model.state_dict().values()}.values():
         raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
@@ -295,12 +381,16 @@ def _choices(model: nn.Module, architecture: Architecture) -> list[_Choice]:
 def _structured_(model: Any, target: float, scope: Scope) -> dict[str, Any]:
     architecture = architecture_of(model.config)
     choices, before = _choices(model, architecture), widths.counts(model, architecture)
-    drops = _rank_globally(choices, target) if scope == "global" else _rank_per_width(choices, target)
+    drops = (
+        _rank_globally(choices, target) if scope == "global" else _rank_per_width(choices, target)
+    )
     total = sum(c.cost * c.units for c in choices)
     removed = sum(c.cost * len(d) for c, d in zip(choices, drops, strict=True))
     if target > 0 and removed == 0:
         smallest = min(c.cost for c in choices if c.units > 1) / total
-        raise ConfigError(f"target_sparsity is {target}, less than what one unit holds ({smallest:.4f} with scope global). Choose more.")
+        raise ConfigError(
+            f"target_sparsity is {target}, less than what one unit holds ({smallest:.4f} with scope global). Choose more."
+        )
     difference = _cut_checked_(model, architecture, choices, drops)
     return {
         "achieved": removed / total,
@@ -315,15 +405,23 @@ def _structured_(model: Any, target: float, scope: Scope) -> dict[str, Any]:
 
 
 def _rank_globally(choices: Sequence[_Choice], target: float) -> list[list[int]]:
-    """Units to remove per width: the least important anywhere first, as long as they fit into the share."""
-    total, removable = sum(c.cost * c.units for c in choices), sum(c.cost * (c.units - 1) for c in choices)
+    """Units to remove per width: the least important anywhere first, as long as they fit into the
+    share."""
+    total, removable = (
+        sum(c.cost * c.units for c in choices),
+        sum(c.cost * (c.units - 1) for c in choices),
+    )
     budget = round(target * total)
     if budget > removable:
         reachable = _below(removable / total)
         raise ConfigError(
             f"target_sparsity is {target}, but one unit of every width must stay: the largest reachable share is {reachable}."
         )
-    order = sorted((float(score), i, unit) for i, c in enumerate(choices) for unit, score in enumerate(c.scores))
+    order = sorted(
+        (float(score), i, unit)
+        for i, c in enumerate(choices)
+        for unit, score in enumerate(c.scores)
+    )
     drops: list[list[int]] = [[] for _ in choices]
     for _, i, unit in order:
         if choices[i].cost <= budget and len(drops[i]) < choices[i].units - 1:
@@ -349,32 +447,50 @@ def _below(share: float) -> float:
     return int(share * 1e4) / 1e4
 
 
-def _cut_checked_(model: Any, architecture: Architecture, choices: Sequence[_Choice], drops: Sequence[Sequence[int]]) -> float:
-    """Cut the units out, and prove that exactly they are gone. Returns the difference to the masked original."""
+def _cut_checked_(
+    model: Any,
+    architecture: Architecture,
+    choices: Sequence[_Choice],
+    drops: Sequence[Sequence[int]],
+) -> float:
+    """Cut the units out, and prove that exactly they are gone. Returns the difference to the masked
+    original."""
     if not any(drops):
         return 0.0
-    expected, sizes = checkpoint.parameters(model), [dict(w) for w in widths.counts(model, architecture)]
+    expected, sizes = (
+        checkpoint.parameters(model),
+        [dict(w) for w in widths.counts(model, architecture)],
+    )
     blocks = blocks_of(model, architecture)
     for choice, drop in zip(choices, drops, strict=True):
         widths.zero_(blocks[choice.block], choice.width, drop)
-    masked = _outputs(model)  # of the original with the units at zero; to copy it would take its memory twice
+    masked = _outputs(
+        model
+    )  # of the original with the units at zero; to copy it would take its memory twice
     for choice, drop in zip(choices, drops, strict=True):
         keep = sorted(set(range(choice.units)) - set(drop))
         widths.cut_(blocks[choice.block], choice.width, keep, architecture.fix_widths_)
         sizes[choice.block][choice.name] = len(keep)
         expected -= choice.cost * len(drop)
     if (found := checkpoint.parameters(model)) != expected:
-        raise VerificationError(f"pruning left {found:,} parameters, expected {expected:,}. Please report this.")
+        raise VerificationError(
+            f"pruning left {found:,} parameters, expected {expected:,}. Please report this."
+        )
     if (counted := widths.counts(model, architecture)) != tuple(sizes):
-        raise VerificationError(f"pruning left the widths {list(counted)}, expected {sizes}. Please report this.")
+        raise VerificationError(
+            f"pruning left the widths {list(counted)}, expected {sizes}. Please report this."
+        )
     _record_widths_(model, tuple(sizes))
     return verify_against_masked(model, masked)
 
 
 def _record_widths_(model: Any, sizes: tuple[dict[str, int], ...]) -> None:
-    """The new widths; the share of zeros of an earlier magnitude pruning is counted again on what is left."""
+    """The new widths; the share of zeros of an earlier magnitude pruning is counted again on what
+    is left."""
     structure, weights = checkpoint.structure_of(model), list(matrices(model).values())
-    sparsity = zeros.count(weights) / sum(w.numel() for w in weights) if structure.sparsity > 0 else 0.0
+    sparsity = (
+        zeros.count(weights) / sum(w.numel() for w in weights) if structure.sparsity > 0 else 0.0
+    )
     checkpoint.set_structure_(model, structure.changed(widths=sizes, sparsity=sparsity))
 
 
@@ -384,7 +500,9 @@ def _outputs(model: Any) -> list[Tensor]:
     model.eval()
     with torch.inference_mode():
         found = [
-            checkpoint.first_output(model(**checkpoint.example_inputs(model, batch=batch, length=length, seed=batch))).float()
+            checkpoint.first_output(
+                model(**checkpoint.example_inputs(model, batch=batch, length=length, seed=batch))
+            ).float()
             for batch, length in ((1, 7), (3, 12))
         ]
     model.train(training)
@@ -402,7 +520,9 @@ def verify_against_masked(model: Any, masked: Sequence[Tensor]) -> float:
     worst = 0.0
     for found, expected in zip(_outputs(model), masked, strict=True):
         difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
-        worst = worst if difference <= worst else difference  # not max(): it would hide what is not a number
+        worst = (
+            worst if difference <= worst else difference
+        )  # not max(): it would hide what is not a number
     if not worst <= (bound := TOLERANCE[model.dtype]):
         raise VerificationError(
             f"the pruned model differs from the masked original by {worst:.1e}, expected at most {bound:.0e}. Please report this."

@@ -1,4 +1,5 @@
-"""truncate: cut the deep blocks off, physically. Only prefixes are kept: they are exact, and it is checked."""
+"""truncate: cut the deep blocks off, physically. Only prefixes are kept: they are exact, and it is
+checked."""
 
 from __future__ import annotations
 
@@ -42,15 +43,20 @@ def truncate(
     """Keep the first K blocks.
 
     Args:
-        src: the checkpoint, in any form; on a residual one this is the plain baseline, "drop the last blocks".
+        src: the checkpoint, in any form; on a residual one this is the plain baseline, "drop the
+            last blocks".
         out: the model directory to write.
         depth: K, or
-        max_drop: the largest drop of the metric that is allowed; the smallest depth that keeps it is taken.
-        data: to decide on (and to measure before and after); without it the profile in `src` decides.
-        bound: "upper": the upper end of the paired 95 % interval must pass `max_drop`; "point": the measured drop.
+        max_drop: the largest drop of the metric that is allowed; the smallest depth that keeps it
+            is taken.
+        data: to decide on (and to measure before and after); without it the profile in `src`
+            decides.
+        bound: "upper": the upper end of the paired 95 % interval must pass `max_drop`; "point": the
+            measured drop.
         profile: a profile.json elsewhere.
-        refit: data (its training split) on which the last block's output layers are then solved, so that the cut network follows the whole
-            one; nothing is trained. The cut itself is exact and checked before.
+        refit: data (its training split) on which the last block's output layers are then solved, so
+            that the cut network follows the whole one; nothing is trained. The cut itself is exact
+            and checked before.
     Returns:
         The report: depth, of, form, why, before/after/drop when data was given.
     Raises:
@@ -58,18 +64,31 @@ def truncate(
         ModelDirError: for a profile of other weights.
     """
     if (depth is None) == (max_drop is None):
-        raise ConfigError("truncate needs either a depth or max_drop (--depth K or --max-drop X), not both.")
+        raise ConfigError(
+            "truncate needs either a depth or max_drop (--depth K or --max-drop X), not both."
+        )
     if max_drop is not None and max_drop < 0:
-        raise ConfigError(f"max_drop is {max_drop}, expected 0 or more, in the metric's own units (0.01 = one point of accuracy).")
+        raise ConfigError(
+            f"max_drop is {max_drop}, expected 0 or more, in the metric's own units (0.01 = one point of accuracy)."
+        )
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite)
     model = checkpoint.load_source(source, device=device)
     structure = checkpoint.structure_of(model)
-    examples = None if data is None else load_data(data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length)
+    examples = (
+        None
+        if data is None
+        else load_data(
+            data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length
+        )
+    )
     why = "asked for"
     if max_drop is not None:
         if examples is not None:
-            depths, where = profile_model(model, examples, batch_size=batch_size, seed=seed)["depths"], examples.name
+            depths, where = (
+                profile_model(model, examples, batch_size=batch_size, seed=seed)["depths"],
+                examples.name,
+            )
         else:
             depths, where = _stored_profile(source, profile)
         depth = cutoff(depths, max_drop, bound)
@@ -89,7 +108,19 @@ def truncate(
     whole = None if refit is None else checkpoint.twin(model)
     truncate_checked_(model, depth)
     if refit is not None:
-        refit_(model, whole, load_data(refit, model, source, role="train", columns=columns, limit=EXAMPLES, max_length=max_length))
+        refit_(
+            model,
+            whole,
+            load_data(
+                refit,
+                model,
+                source,
+                role="train",
+                columns=columns,
+                limit=EXAMPLES,
+                max_length=max_length,
+            ),
+        )
     report: dict[str, Any] = {
         "depth": depth,
         "of": len(structure.blocks),
@@ -98,18 +129,32 @@ def truncate(
         "parameters_before": parameters,
     }
     if refit is not None:
-        report["note"] = f"The last block's output layers were solved on {refit} to follow the whole network; nothing was trained."
+        report["note"] = (
+            f"The last block's output layers were solved on {refit} to follow the whole network; nothing was trained."
+        )
     elif structure.form == "residual":
-        report["note"] = "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."
+        report["note"] = (
+            "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."
+        )
     if examples is not None and before is not None:
         after = measure(model, examples, batch_size=batch_size)
         report |= {"data": examples.name, **change(before, after, examples.task)}
     options = {"depth": depth, "max_drop": max_drop, "data": data, "bound": bound, "refit": refit}
-    return output.write(model, out, source=source, step="truncate", options=options, seed=seed, report=report, overwrite=overwrite)
+    return output.write(
+        model,
+        out,
+        source=source,
+        step="truncate",
+        options=options,
+        seed=seed,
+        report=report,
+        overwrite=overwrite,
+    )
 
 
 def truncate_checked_(model: Any, depth: int) -> None:
-    """`checkpoint.truncate_`, with the proof that slicing equals reading the whole model out at `depth`, bit for bit.
+    """`checkpoint.truncate_`, with the proof that slicing equals reading the whole model out at
+    `depth`, bit for bit.
 
     Raises:
         VerificationError: if it does not.
@@ -133,7 +178,9 @@ def _stored_profile(source: Source, path: str | Path | None) -> tuple[list[dict[
     where = Path(path) if path is not None else source.directory / "profile.json"
     stored = modeldir.read_json(where)
     if stored is None:
-        raise ConfigError(f"{source.name} has no profile. Pass --data, or run: acn-compress profile {source.name} --data DATA")
+        raise ConfigError(
+            f"{source.name} has no profile. Pass --data, or run: acn-compress profile {source.name} --data DATA"
+        )
     if stored.get("weights_sha256") != source.sha256():
         raise ModelDirError(
             f"{where} is a profile of other weights ({str(stored.get('weights_sha256'))[:12]}, found {source.sha256()[:12]}). Run profile again."

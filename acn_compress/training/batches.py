@@ -1,4 +1,5 @@
-"""How training examples come: numbered, in batches of similar size, and with randomness that follows from the batch alone."""
+"""How training examples come: numbered, in batches of similar size, and with randomness that
+follows from the batch alone."""
 
 from __future__ import annotations
 
@@ -26,8 +27,9 @@ class Numbered(torch.utils.data.Dataset[tuple[int, dict[str, Any]]]):
 
 
 class Bucketed(torch.utils.data.Sampler[int]):
-    """Examples in random order, those of similar size in one batch, so that little is padding: pools of many batches are drawn,
-    each is sorted by size and cut into batches, and these are shuffled. An epoch's order follows from the seed alone."""
+    """Examples in random order, those of similar size in one batch, so that little is padding:
+    pools of many batches are drawn, each is sorted by size and cut into batches, and these are
+    shuffled. An epoch's order follows from the seed alone."""
 
     POOL = 50  # batches
 
@@ -43,14 +45,21 @@ class Bucketed(torch.utils.data.Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         pools = torch.split(torch.randperm(len(self), generator=generator), self.POOL * self.batch)
-        batches = [b for pool in pools for b in torch.split(pool[self.sizes[pool].argsort(stable=True)], self.batch)]
+        batches = [
+            b
+            for pool in pools
+            for b in torch.split(pool[self.sizes[pool].argsort(stable=True)], self.batch)
+        ]
         order = [int(i) for i in torch.randperm(len(batches), generator=generator)]
-        order.sort(key=lambda i: len(batches[i]) < self.batch)  # the one that is not full comes last, where it is dropped
+        order.sort(
+            key=lambda i: len(batches[i]) < self.batch
+        )  # the one that is not full comes last, where it is dropped
         return iter([int(i) for b in order for i in batches[b]])
 
 
 class Collate:
-    """What is random in a training batch (crops, masked words) follows from the batch, so that a resumed run sees the same."""
+    """What is random in a training batch (crops, masked words) follows from the batch, so that a
+    resumed run sees the same."""
 
     def __init__(self, data: Data, seed: int) -> None:
         self._data, self._seed = data, seed

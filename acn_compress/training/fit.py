@@ -1,4 +1,5 @@
-"""Training: transformers' Trainer as the engine, with our loss (objective.py), alpha schedule, masks and interruption on top."""
+"""Training: transformers' Trainer as the engine, with our loss (objective.py), alpha schedule,
+masks and interruption on top."""
 
 from __future__ import annotations
 
@@ -32,10 +33,13 @@ ALPHA_LR = 1e-2  # peak learning rate of trained alphas: they move by tenths in 
 
 @dataclass(frozen=True)
 class Walk:
-    """How alpha moves: from `start` to `end`, linearly in the share of the run, over its first part; then it stays.
+    """How alpha moves: from `start` to `end`, linearly in the share of the run, over its first
+    part; then it stays.
 
-    With a pull it finds its own way: every alpha is trained from `start` over the first part of the run, with pull * mean alpha added to
-    the loss, so that it goes down as far as that costs the other losses no more than the pull; then it stays.
+    With a pull it finds its own way: every alpha is trained from `start` over the first part of the
+        run, with pull * mean alpha added to
+    the loss, so that it goes down as far as that costs the other losses no more than the pull; then
+    it stays.
 
     Args:
         start, end: one value per layer.
@@ -74,18 +78,22 @@ class Recipe:
     Args:
         epochs: passes over the data; a fraction is allowed.
         batch_size: examples per step and process.
-        lr: peak learning rate of AdamW (cosine decay to 0); None takes 5e-4 for images, 1e-4 for text.
+        lr: peak learning rate of AdamW (cosine decay to 0); None takes 5e-4 for images, 1e-4 for
+            text.
         warmup: share of the steps with rising learning rate.
         weight_decay: of AdamW; not on norms, biases and alphas.
         label_smoothing: of the task loss.
         distil_weight, task_weight: of the two losses; distil_weight only counts with a teacher.
         temperature: of distillation.
-        hidden_weight: of matching y_L to the teacher's, and every other y_k to the teacher's behind the same block, token by token and
-            standardised over the features, so that the scale of a sum does not count; needs a teacher of the same width.
+        hidden_weight: of matching y_L to the teacher's, and every other y_k to the teacher's behind
+            the same block, token by token and standardised over the features, so that the scale of
+            a sum does not count; needs a teacher of the same width.
         prefix_loss: of the loss of prefix readouts; 0 turns them off.
-        prefix_depths: the depths read out in every step (their mean counts); none is one random depth per step.
+        prefix_depths: the depths read out in every step (their mean counts); none is one random
+            depth per step.
         accumulate: batches per optimizer step.
-        precision: "auto" uses bfloat16 autocast where the processor has it and the model is wide enough to gain.
+        precision: "auto" uses bfloat16 autocast where the processor has it and the model is wide
+            enough to gain.
         checkpointing: gradient checkpointing.
         seed: of everything random.
     """
@@ -123,7 +131,11 @@ class Recipe:
             ("temperature", self.temperature > 0, "more than 0"),
             ("hidden_weight", self.hidden_weight >= 0, "at least 0"),
             ("prefix_loss", self.prefix_loss >= 0, "at least 0"),
-            ("prefix_depths", not self.prefix_depths or self.prefix_loss > 0, "none while prefix_loss is 0 (--prefix-loss 1)"),
+            (
+                "prefix_depths",
+                not self.prefix_depths or self.prefix_loss > 0,
+                "none while prefix_loss is 0 (--prefix-loss 1)",
+            ),
             ("accumulate", self.accumulate >= 1, "at least 1"),
             ("precision", self.precision in {"auto", "fp32", "bf16"}, "auto, fp32 or bf16"),
         ):
@@ -132,9 +144,12 @@ class Recipe:
 
 
 class Hook(Protocol):
-    """What takes part in every optimizer step of a run of `steps`, of which `step` (from 0) is under way; saved with the checkpoint."""
+    """What takes part in every optimizer step of a run of `steps`, of which `step` (from 0) is
+    under way; saved with the checkpoint."""
 
-    def on_backward(self, step: int, steps: int) -> None: ...  # gradients are whole, not yet clipped
+    def on_backward(
+        self, step: int, steps: int
+    ) -> None: ...  # gradients are whole, not yet clipped
     def on_step(self, step: int, steps: int) -> None: ...  # the optimizer has moved the weights
     def state_dict(self) -> dict[str, Tensor]: ...
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
@@ -153,7 +168,13 @@ class Fit:
 
     def report(self) -> dict[str, Any]:
         """Plain data for a report."""
-        return {"steps": self.steps, "seconds": round(self.seconds, 2), "precision": self.precision, "lr": self.lr, "history": self.history}
+        return {
+            "steps": self.steps,
+            "seconds": round(self.seconds, 2),
+            "precision": self.precision,
+            "lr": self.lr,
+            "history": self.history,
+        }
 
 
 def fit(
@@ -179,7 +200,8 @@ def fit(
         hook: called in every step.
         teacher: distilled from, on the same batches.
         eval_data: measured once per epoch, for the progress display and the history.
-        state: directory of the training checkpoint, for Ctrl-C and `resume`; removed when training ends well.
+        state: directory of the training checkpoint, for Ctrl-C and `resume`; removed when training
+            ends well.
         resume: go on from `state`.
         progress: called with step, steps, loss, alpha, lr, metric, seconds_left.
     Returns:
@@ -202,11 +224,19 @@ def fit(
             "checkpointing does not work with timm models: it would bypass the long sum. Leave it out; accumulate saves memory too."
         )
     if recipe.hidden_weight > 0 and (teacher is None or width(teacher) != width(model)):
-        found = "there is none" if teacher is None else f"it has {width(teacher)} features, the model {width(model)}"
-        raise ConfigError(f"hidden_weight is {recipe.hidden_weight:g}, which needs a teacher of the same width, but {found}.")
+        found = (
+            "there is none"
+            if teacher is None
+            else f"it has {width(teacher)} features, the model {width(model)}"
+        )
+        raise ConfigError(
+            f"hidden_weight is {recipe.hidden_weight:g}, which needs a teacher of the same width, but {found}."
+        )
     blocks = len(structure_of(model).blocks)
     if unknown := [d for d in recipe.prefix_depths if not 1 <= d < blocks]:
-        raise ConfigError(f"prefix_depths has {unknown[0]}, but the model has {blocks} blocks. Choose depths from 1 to {blocks - 1}.")
+        raise ConfigError(
+            f"prefix_depths has {unknown[0]}, but the model has {blocks} blocks. Choose depths from 1 to {blocks - 1}."
+        )
     set_seed(recipe.seed)
     bf16, lr = _use_bf16(model, recipe.precision), _learning_rate(architecture.modality, recipe.lr)
     if walk is not None:
@@ -243,7 +273,9 @@ def fit(
     model.eval()
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
-    return Fit(total, time.perf_counter() - started, "bf16" if bf16 else "fp32", lr, alpha, hooks.history)
+    return Fit(
+        total, time.perf_counter() - started, "bf16" if bf16 else "fp32", lr, alpha, hooks.history
+    )
 
 
 def state_directory(out: str | Path) -> Path:
@@ -272,7 +304,11 @@ def _how_to_go_on(state: Path | None, step: int, total: int) -> str:
 
 
 def _checkpoints(state: Path) -> list[Path]:
-    return sorted(state.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1])) if state.is_dir() else []
+    return (
+        sorted(state.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+        if state.is_dir()
+        else []
+    )
 
 
 def _learning_rate(modality: str, lr: float | None) -> float:
@@ -280,19 +316,26 @@ def _learning_rate(modality: str, lr: float | None) -> float:
 
 
 def _use_bf16(model: Any, precision: str) -> bool:
-    """bfloat16 autocast: where the hardware multiplies it, and, for "auto", only for models wide enough to gain (256)."""
+    """bfloat16 autocast: where the hardware multiplies it, and, for "auto", only for models wide
+    enough to gain (256)."""
     device = next(model.parameters()).device
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported()
     else:
         cpuinfo = Path("/proc/cpuinfo")
-        able = cpuinfo.is_file() and any(f in cpuinfo.read_text() for f in ("avx512_bf16", "amx_bf16"))
+        able = cpuinfo.is_file() and any(
+            f in cpuinfo.read_text() for f in ("avx512_bf16", "amx_bf16")
+        )
     if precision == "bf16" and not able:
-        raise ConfigError("precision is bf16, but this processor does not multiply bfloat16. Choose auto or fp32.")
+        raise ConfigError(
+            "precision is bf16, but this processor does not multiply bfloat16. Choose auto or fp32."
+        )
     return able and (precision == "bf16" or (precision == "auto" and width(model) >= 256))
 
 
-def _arguments(model: Any, recipe: Recipe, directory: Path, total: int, lr: float, bf16: bool, save: bool) -> TrainingArguments:
+def _arguments(
+    model: Any, recipe: Recipe, directory: Path, total: int, lr: float, bf16: bool, save: bool
+) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(directory),
         max_steps=total,
@@ -330,16 +373,26 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Trained alphas have a learning rate of their own, and no weight decay."""
-        alphas = stack.learned_alphas(self.accelerator.unwrap_model(self.model), self.objective.architecture)
+        alphas = stack.learned_alphas(
+            self.accelerator.unwrap_model(self.model), self.objective.architecture
+        )
         if self.optimizer is None and alphas:
             for alpha in alphas:
                 alpha.requires_grad_(False)  # the Trainer takes what needs gradients
-            super().create_optimizer(model).add_param_group({"params": alphas, "lr": ALPHA_LR, "weight_decay": 0.0})
+            super().create_optimizer(model).add_param_group(
+                {"params": alphas, "lr": ALPHA_LR, "weight_decay": 0.0}
+            )
             for alpha in alphas:
                 alpha.requires_grad_(True)
         return super().create_optimizer(model)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
         return self.objective(model, self.accelerator.unwrap_model(model), dict(inputs))
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -366,9 +419,17 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         from safetensors.torch import load_file, load_model
 
-        load_model(model or self.model, str(Path(resume_from_checkpoint) / "model.safetensors"), strict=True)
-        if (path := Path(resume_from_checkpoint) / "hook.safetensors").is_file() != (self.hook is not None):
-            raise ConfigError(f"{path.parent} is the training checkpoint of another method. Give the same options, or leave out --resume.")
+        load_model(
+            model or self.model,
+            str(Path(resume_from_checkpoint) / "model.safetensors"),
+            strict=True,
+        )
+        if (path := Path(resume_from_checkpoint) / "hook.safetensors").is_file() != (
+            self.hook is not None
+        ):
+            raise ConfigError(
+                f"{path.parent} is the training checkpoint of another method. Give the same options, or leave out --resume."
+            )
         if self.hook is not None:
             self.hook.load_state_dict(load_file(path))
 
@@ -377,9 +438,22 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
     """The alpha schedule as a pure function of the step, masks, progress and interruption."""
 
     def __init__(
-        self, model: Any, walk: Walk | None, hook: Hook | None, total: int, progress: Progress | None, eval_data: Data | None, seed: int
+        self,
+        model: Any,
+        walk: Walk | None,
+        hook: Hook | None,
+        total: int,
+        progress: Progress | None,
+        eval_data: Data | None,
+        seed: int,
     ) -> None:
-        self.model, self.walk, self.hook, self.total, self.progress = model, walk, hook, total, progress
+        self.model, self.walk, self.hook, self.total, self.progress = (
+            model,
+            walk,
+            hook,
+            total,
+            progress,
+        )
         self.eval_data, self.seed = eval_data, seed
         self.architecture = architecture_of(model.config)
         self.zeros = zeros.places(model) if structure_of(model).sparsity > 0 else []
@@ -392,7 +466,9 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
         self.started, self.first = time.perf_counter(), state.global_step
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        torch.manual_seed(seed_of(self.seed, state.global_step))  # dropout and sampled depths: a resumed run draws the same
+        torch.manual_seed(
+            seed_of(self.seed, state.global_step)
+        )  # dropout and sampled depths: a resumed run draws the same
         done = state.global_step / max(1, self.total - 1)
         if self.walk is not None and self.walk.pull > 0:
             for alpha in stack.learned_alphas(self.model, self.architecture):
@@ -433,18 +509,29 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
         self.history.append(entry)
         if self.progress is not None:
             per_step = (time.perf_counter() - self.started) / max(1, state.global_step - self.first)
-            self.progress({**entry, "steps": self.total, "seconds_left": per_step * (self.total - state.global_step)})
+            self.progress(
+                {
+                    **entry,
+                    "steps": self.total,
+                    "seconds_left": per_step * (self.total - state.global_step),
+                }
+            )
 
     def _alpha(self) -> float:
         """The mean alpha now."""
         with torch.no_grad():
-            values = [a for block in stack.blocks_of(self.model, self.architecture) for a in stack.current_alphas(block)]
+            values = [
+                a
+                for block in stack.blocks_of(self.model, self.architecture)
+                for a in stack.current_alphas(block)
+            ]
         return sum(float(a) for a in values) / len(values)
 
 
 @contextmanager
 def _interruptible(hooks: _Hooks) -> Any:
-    """Ctrl-C ends training after the current step, with a checkpoint; a second one ends it at once."""
+    """Ctrl-C ends training after the current step, with a checkpoint; a second one ends it at
+    once."""
 
     def stop(number: int, frame: Any) -> None:
         if hooks.interrupted:
@@ -475,7 +562,10 @@ def _quiet_trainer() -> Any:
     import warnings
 
     with ExitStack() as undo:
-        loggers = [logging.getLogger(n) for n in ("transformers.trainer", "transformers.trainer_utils", "accelerate")]
+        loggers = [
+            logging.getLogger(n)
+            for n in ("transformers.trainer", "transformers.trainer_utils", "accelerate")
+        ]
         for logger in loggers:
             undo.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)

@@ -1,4 +1,5 @@
-"""A training job as every step runs it: data by name, a recipe, the quality before and after, paired on the same examples."""
+"""A training job as every step runs it: data by name, a recipe, the quality before and after,
+paired on the same examples."""
 
 from __future__ import annotations
 
@@ -43,9 +44,16 @@ class Job:
     def train_split(self, model: Any, source: Source | None, reference: Any = None) -> Data:
         """The prepared training examples; `reference` as in `load_data`."""
         return load_data(
-            self.data, model, source, role="train", columns=self.columns, limit=self.limit, augment=self.augment,
-            max_length=self.max_length, reference=reference,
-        )  # fmt: skip
+            self.data,
+            model,
+            source,
+            role="train",
+            columns=self.columns,
+            limit=self.limit,
+            augment=self.augment,
+            max_length=self.max_length,
+            reference=reference,
+        )
 
     def eval_split(self, model: Any, source: Source | None, reference: Any = None) -> Data | None:
         """The prepared examples to measure on, or None if there are none."""
@@ -53,12 +61,20 @@ class Job:
         if spec is None:
             return None
         return load_data(
-            spec, model, source, role="eval", columns=self.columns, limit=self.eval_limit, max_length=self.max_length, reference=reference
+            spec,
+            model,
+            source,
+            role="eval",
+            columns=self.columns,
+            limit=self.eval_limit,
+            max_length=self.max_length,
+            reference=reference,
         )
 
 
 class Training(TypedDict, total=False):
-    """The fields of `Job` and `Recipe` as flat keyword arguments, named as the command-line options."""
+    """The fields of `Job` and `Recipe` as flat keyword arguments, named as the command-line
+    options."""
 
     epochs: float
     batch_size: int
@@ -115,7 +131,8 @@ def run_job(
     """Train `model` in place and measure it.
 
     Args:
-        reference: the model that "before" means and that the drop is paired with; None measures `model` itself before training.
+        reference: the model that "before" means and that the drop is paired with; None measures
+            `model` itself before training.
         (the others as in `training.fit`)
     Returns:
         data, eval_data, before, after, drop (paired, 95 % interval) and training, as plain data.
@@ -124,11 +141,27 @@ def run_job(
         raise ConfigError(
             "features has no labels: it needs a teacher, whose embeddings are learned. Pass --teacher, or --task for another head."
         )
-    data, eval_data = job.train_split(model, source, teacher), job.eval_split(model, source, teacher)
+    data, eval_data = (
+        job.train_split(model, source, teacher),
+        job.eval_split(model, source, teacher),
+    )
     before = None if eval_data is None else measure(reference or model, eval_data)
-    glance = None if eval_data is None else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
+    glance = (
+        None
+        if eval_data is None
+        else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
+    )
     result = fit(
-        model, data, job.recipe, walk=walk, hook=hook, teacher=teacher, eval_data=glance, state=state, resume=resume, progress=progress
+        model,
+        data,
+        job.recipe,
+        walk=walk,
+        hook=hook,
+        teacher=teacher,
+        eval_data=glance,
+        state=state,
+        resume=resume,
+        progress=progress,
     )
     report: dict[str, Any] = {
         "data": data.name,
@@ -136,18 +169,28 @@ def run_job(
         "eval_data": eval_data.name if eval_data else None,
         "training": result.report(),
     }
-    return report | ({} if eval_data is None or before is None else change(before, measure(model, eval_data), data.task))
+    return report | (
+        {}
+        if eval_data is None or before is None
+        else change(before, measure(model, eval_data), data.task)
+    )
 
 
 def measure_job(model: Any, source: Source | None, job: Job, reference: Any) -> dict[str, Any]:
-    """Measure `model` against `reference` on what a job measures on (its data itself, if that has one split), without training.
+    """Measure `model` against `reference` on what a job measures on (its data itself, if that has
+    one split), without training.
 
     Returns:
         data, before (the reference), after, drop (paired, 95 % interval), as plain data.
     """
-    eval_data = job.eval_split(model, source, reference) or replace(job, eval_data=job.data).eval_split(model, source, reference)
+    eval_data = job.eval_split(model, source, reference) or replace(
+        job, eval_data=job.data
+    ).eval_split(model, source, reference)
     assert eval_data is not None
-    return {"data": eval_data.name, **change(measure(reference, eval_data), measure(model, eval_data), eval_data.task)}
+    return {
+        "data": eval_data.name,
+        **change(measure(reference, eval_data), measure(model, eval_data), eval_data.task),
+    }
 
 
 class _First:

@@ -1,11 +1,13 @@
 """What training minimises.
 
     loss = task_weight * task loss + distil_weight * T^2 KL(teacher || student)
-           [+ hidden_weight * squared difference of the standardised y_L of student and teacher, plus its mean over the other blocks both have]
-           [+ pull * mean alpha]
-           [+ prefix_loss * the same loss of one sampled depth k, or the mean over chosen depths, read out through the shared head]
+           [+ hidden_weight * squared difference of the standardised y_L of student and teacher,
+           plus its mean over the other blocks both have] [+ pull * mean alpha]
+           [+ prefix_loss * the same loss of one sampled depth k, or the mean over chosen depths,
+           read out through the shared head]
 
-Distillation: Hinton et al., arXiv 1503.02531. Prefix readouts: LayerSkip, arXiv 2404.16710, applied to y_k.
+Distillation: Hinton et al., arXiv 1503.02531. Prefix readouts: LayerSkip, arXiv 2404.16710, applied
+    to y_k.
 """
 
 from __future__ import annotations
@@ -55,17 +57,23 @@ class Objective:
             full = self._loss(score(self.task, model(**given), batch), target)
         full = full + self._pull(inner)
         if hidden is not None:
-            full = full + self.recipe.hidden_weight * self._unlike(inner, prefixes, hidden, batch.get("attention_mask"))
+            full = full + self.recipe.hidden_weight * self._unlike(
+                inner, prefixes, hidden, batch.get("attention_mask")
+            )
         if self.recipe.prefix_loss == 0:
             return full
-        depths = self.recipe.prefix_depths or (int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0,)
+        depths = self.recipe.prefix_depths or (
+            int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0,
+        )
         shallow = full.new_zeros(())
         for depth in depths:
             with stack.injecting(inner, self.architecture, prefixes[depth]):
                 shallow = shallow + self._loss(score(self.task, model(**given), batch), target)
         return full + self.recipe.prefix_loss / len(depths) * shallow
 
-    def _taught(self, given: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Scored | None, list[Tensor] | None]:
+    def _taught(
+        self, given: dict[str, Tensor], batch: dict[str, Tensor]
+    ) -> tuple[Scored | None, list[Tensor] | None]:
         """The teacher's answers and its y_0 .. y_L, as far as the recipe asks for them."""
         # features: the teacher's answers are the labels already
         answers = self.recipe.distil_weight > 0 and self.task != "features"
@@ -74,37 +82,57 @@ class Objective:
         with torch.no_grad(), ExitStack() as asked:
             prefixes: list[Tensor] = []
             if self.recipe.hidden_weight:
-                prefixes = asked.enter_context(stack.recording(self.teacher, architecture_of(self.teacher.config)))
+                prefixes = asked.enter_context(
+                    stack.recording(self.teacher, architecture_of(self.teacher.config))
+                )
             output = self.teacher(**given)
         return score(self.task, output, batch) if answers else None, prefixes or None
 
-    def _unlike(self, model: Any, prefixes: list[Tensor], hidden: list[Tensor], mask: Tensor | None) -> Tensor:
-        """How far the student's prefix sums are from the teacher's: y_L, plus the mean over the other blocks that both have."""
+    def _unlike(
+        self, model: Any, prefixes: list[Tensor], hidden: list[Tensor], mask: Tensor | None
+    ) -> Tensor:
+        """How far the student's prefix sums are from the teacher's: y_L, plus the mean over the
+        other blocks that both have."""
         own, whole = structure_of(model), structure_of(self.teacher)
-        places = {block: k for k, block in enumerate(whole.blocks, 1)} if own.source_blocks == whole.source_blocks else {}
-        pairs = [(k, places[block]) for k, block in enumerate(own.blocks[:-1], 1) if block in places]
+        places = (
+            {block: k for k, block in enumerate(whole.blocks, 1)}
+            if own.source_blocks == whole.source_blocks
+            else {}
+        )
+        pairs = [
+            (k, places[block]) for k, block in enumerate(own.blocks[:-1], 1) if block in places
+        ]
         others = [apart(prefixes[k], hidden[at], mask) for k, at in pairs]
         last = apart(prefixes[-1], hidden[-1], mask)
         return last + torch.stack(others).mean() if others else last
 
     def _pull(self, model: Any) -> Tensor | float:
         """What the alphas that are trained now add to the loss."""
-        alphas = [a for a in stack.learned_alphas(model, self.architecture) if a.requires_grad] if self.pull else []
+        alphas = (
+            [a for a in stack.learned_alphas(model, self.architecture) if a.requires_grad]
+            if self.pull
+            else []
+        )
         return self.pull * torch.cat(alphas).mean() if alphas else 0.0
 
     def _loss(self, student: Scored, target: Scored | None) -> Tensor:
         task = (student.loss * student.weight).sum() / student.weight.sum()
         if self.recipe.label_smoothing and student.target is not None and not student.numbers:
-            task = F.cross_entropy(student.logits, student.target, label_smoothing=self.recipe.label_smoothing)
+            task = F.cross_entropy(
+                student.logits, student.target, label_smoothing=self.recipe.label_smoothing
+            )
         loss: Tensor = self.recipe.task_weight * task
         if target is not None:
-            loss = loss + self.recipe.distil_weight * distillation(student, target, self.recipe.temperature)
+            loss = loss + self.recipe.distil_weight * distillation(
+                student, target, self.recipe.temperature
+            )
         return loss
 
 
 def apart(y: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean squared difference of two stacks' outputs ([batch, ..., width]), every token standardised over its features: between 0 and 4.
-    Tokens that `mask` ([batch, length]) leaves out do not count."""
+    """The mean squared difference of two stacks' outputs ([batch, ..., width]), every token
+    standardised over its features: between 0 and 4. Tokens that `mask` ([batch, length]) leaves out
+        do not count."""
     size = y.shape[-1:]
     error = (F.layer_norm(y.float(), size) - F.layer_norm(teacher.float(), size)).square().mean(-1)
     return error.mean() if mask is None else (error * mask).sum() / mask.sum()

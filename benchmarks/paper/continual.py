@@ -1,4 +1,5 @@
-"""Claim 7: continual learning of five tasks of two classes each, naive and with Synaptic Intelligence (arXiv 1703.04200).
+"""Claim 7: continual learning of five tasks of two classes each, naive and with Synaptic
+Intelligence (arXiv 1703.04200).
 
 Task-incremental: one head of ten classes, of which a task trains and reads its own two.
 """
@@ -18,14 +19,17 @@ from paper.setting import FORMS, Lab
 
 TASKS = tuple((2 * t, 2 * t + 1) for t in range(5))
 STRENGTH = 1.0  # of the penalty, the paper's lambda
-DAMPING = 0.1  # xi of Synaptic Intelligence: keeps the importance of weights that did not move finite
+DAMPING = (
+    0.1  # xi of Synaptic Intelligence: keeps the importance of weights that did not move finite
+)
 
 
 class SynapticIntelligence:
     """The penalty strength * sum_p importance_p * (p - anchor_p)^2 over all parameters.
 
-    A weight's importance is what it took off the loss along its path (the sum of -gradient * step), over the square of how far it went
-    in the task (plus DAMPING), summed over the tasks so far; the anchor is where the last task left it.
+    A weight's importance is what it took off the loss along its path (the sum of -gradient * step),
+    over the square of how far it went in the task (plus DAMPING), summed over the tasks so far; the
+    anchor is where the last task left it.
     """
 
     def __init__(self, model: Any, strength: float = STRENGTH) -> None:
@@ -39,7 +43,10 @@ class SynapticIntelligence:
         return [p.detach().clone() for p in self._parameters]
 
     def penalty(self) -> Tensor:
-        terms = [(w * (p - a).square()).sum() for w, p, a in zip(self._importance, self._parameters, self._anchor, strict=True)]
+        terms = [
+            (w * (p - a).square()).sum()
+            for w, p, a in zip(self._importance, self._parameters, self._anchor, strict=True)
+        ]
         return self.strength * torch.stack(terms).sum()
 
     def follow(self, gradients: list[Tensor], before: list[Tensor]) -> None:
@@ -49,14 +56,24 @@ class SynapticIntelligence:
 
     def consolidate(self) -> None:
         """At the end of a task."""
-        for weight, path, p, anchor in zip(self._importance, self._path, self._parameters, self._anchor, strict=True):
+        for weight, path, p, anchor in zip(
+            self._importance, self._path, self._parameters, self._anchor, strict=True
+        ):
             weight += path.clamp(min=0) / ((p.detach() - anchor).square() + DAMPING)
             path.zero_()
         self._anchor = self._values()
 
 
-def learn_task(model: Any, data: Data, task: tuple[int, ...], epochs: int, seed: int, memory: SynapticIntelligence | None) -> None:
-    """Train on one task: AdamW at 1e-3, batch 64, gradients clipped to norm 1. Labels count within the task."""
+def learn_task(
+    model: Any,
+    data: Data,
+    task: tuple[int, ...],
+    epochs: int,
+    seed: int,
+    memory: SynapticIntelligence | None,
+) -> None:
+    """Train on one task: AdamW at 1e-3, batch 64, gradients clipped to norm 1. Labels count within
+    the task."""
     model.train()
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # of crops and flips
@@ -71,7 +88,10 @@ def learn_task(model: Any, data: Data, task: tuple[int, ...], epochs: int, seed:
             if memory is not None:
                 # allow_unused: what the task's loss does not reach has no path
                 found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-                gradients = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+                gradients = [
+                    torch.zeros_like(p) if g is None else g
+                    for g, p in zip(found, parameters, strict=True)
+                ]
                 before = [p.detach().clone() for p in parameters]
                 loss = loss + memory.penalty()
             optimizer.zero_grad()
@@ -99,7 +119,8 @@ def run_tasks(lab: Lab, form: str, seed: int, intelligent: bool) -> tuple[list[l
     """Learn all tasks in turn.
 
     Returns:
-        Accuracy of every task seen so far, after each; and per test example of all tasks but the last, right at the task's best moment
+        Accuracy of every task seen so far, after each; and per test example of all tasks but the
+        last, right at the task's best moment
         less right at the end: its mean is the forgetting.
     """
     s = lab.scale
@@ -107,8 +128,20 @@ def run_tasks(lab: Lab, form: str, seed: int, intelligent: bool) -> tuple[list[l
     memory = SynapticIntelligence(model) if intelligent else None
     after: list[list[Array]] = []
     for number, task in enumerate(TASKS):
-        learn_task(model, lab.part("train", task, s.task_images), task, s.task_epochs, seed + number, memory)
-        after.append([right(model, lab.part("eval", t, s.test // len(TASKS)), t) for t in TASKS[: number + 1]])
+        learn_task(
+            model,
+            lab.part("train", task, s.task_images),
+            task,
+            s.task_epochs,
+            seed + number,
+            memory,
+        )
+        after.append(
+            [
+                right(model, lab.part("eval", t, s.test // len(TASKS)), t)
+                for t in TASKS[: number + 1]
+            ]
+        )
     lost = []
     for t in range(len(TASKS) - 1):
         best = max(range(t, len(TASKS)), key=lambda j: float(after[j][t].mean()))
@@ -117,8 +150,9 @@ def run_tasks(lab: Lab, form: str, seed: int, intelligent: bool) -> tuple[list[l
 
 
 def claim_7(lab: Lab) -> Entry:
-    """Forgetting, residual against ACN, paired by test example, mean over seeds. yes: the ACN forgets significantly less, naive and with
-    SI; partly: in one of the two, and not significantly more in the other; no: otherwise."""
+    """Forgetting, residual against ACN, paired by test example, mean over seeds. yes: the ACN
+    forgets significantly less, naive and with SI; partly: in one of the two, and not significantly
+    more in the other; no: otherwise."""
     less = {}
     found: dict[str, dict[str, Any]] = {}
     for name, intelligent in (("naive", False), ("si", True)):
@@ -145,7 +179,15 @@ def claim_7(lab: Lab) -> Entry:
     scale = f"Mixer, 5 tasks of 2 classes, task-incremental, {seeds_of(lab.seeds)}"
     figures = {"seeds": list(lab.seeds), **found, "acn_forgets_less_by": less}
     ours = "; ".join(map(one, ("naive", "si")))
-    return Entry("7", "continual learning: forgetting", theirs, ours, scale, judge(list(less.values())), figures)
+    return Entry(
+        "7",
+        "continual learning: forgetting",
+        theirs,
+        ours,
+        scale,
+        judge(list(less.values())),
+        figures,
+    )
 
 
 def mean_of(values: Array, name: str) -> dict[str, float]:
@@ -155,7 +197,12 @@ def mean_of(values: Array, name: str) -> dict[str, float]:
 
 
 def judge(gains: list[dict[str, float]]) -> Verdict:
-    """Rule of claim 7: yes if every gain is significant, partly if some are and none is significantly negative."""
+    """Rule of claim 7: yes if every gain is significant, partly if some are and none is
+    significantly negative."""
     if all(g["low"] > 0 for g in gains):
         return "yes"
-    return "partly" if any(g["low"] > 0 for g in gains) and not any(g["high"] < 0 for g in gains) else "no"
+    return (
+        "partly"
+        if any(g["low"] > 0 for g in gains) and not any(g["high"] < 0 for g in gains)
+        else "no"
+    )

@@ -1,4 +1,5 @@
-"""One line of the table: a claim, their figures, ours, and a verdict that the rule in the claim's docstring gives."""
+"""One line of the table: a claim, their figures, ours, and a verdict that the rule in the claim's
+docstring gives."""
 
 from __future__ import annotations
 
@@ -36,8 +37,17 @@ class Entry:
 
 def markdown(entries: Sequence[Entry]) -> str:
     """The table."""
-    rows = [f"| {e.number} | {e.claim} | {e.theirs} | {e.ours} | {e.scale} | `--only {e.number}` | {e.verdict} |" for e in entries]
-    return "\n".join(["| # | claim | theirs | ours | scale | command | reproduced? |", "|---|---|---|---|---|---|---|", *rows])
+    rows = [
+        f"| {e.number} | {e.claim} | {e.theirs} | {e.ours} | {e.scale} | `--only {e.number}` | {e.verdict} |"
+        for e in entries
+    ]
+    return "\n".join(
+        [
+            "| # | claim | theirs | ours | scale | command | reproduced? |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 def percent(value: float) -> str:

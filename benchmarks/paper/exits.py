@@ -45,21 +45,31 @@ class Answers:
     block: float
 
     def exit_at(self, threshold: float) -> dict[str, float]:
-        """Leaving at the first depth with an entropy of at most `threshold`, or else at the last. The heads of the depths on the way
-        (a norm, a mean and one small product) are not counted as operations."""
+        """Leaving at the first depth with an entropy of at most `threshold`, or else at the last.
+        The heads of the depths on the way (a norm, a mean and one small product) are not counted as
+        operations."""
         depths = len(self.entropy)
         first = exits(self.entropy, threshold)
         accuracy = float(self.right.gather(0, first[None]).mean())
         mean_depth = float(first.float().mean()) + 1
         speedup = (self.outside + depths * self.block) / (self.outside + mean_depth * self.block)
-        return {"threshold": threshold, "accuracy": accuracy, "mean_depth": mean_depth, "speedup": speedup}
+        return {
+            "threshold": threshold,
+            "accuracy": accuracy,
+            "mean_depth": mean_depth,
+            "speedup": speedup,
+        }
 
     def fastest_within(self, tolerance: float) -> dict[str, float]:
-        """The fastest of THRESHOLDS whose accuracy is at most `tolerance` below the whole network's."""
+        """The fastest of THRESHOLDS whose accuracy is at most `tolerance` below the whole
+        network's."""
         whole = float(self.right[-1].mean())
         rows = [self.exit_at(t) for t in THRESHOLDS]
         never = self.exit_at(-1.0)
-        return max([never, *(r for r in rows if r["accuracy"] >= whole - tolerance)], key=lambda r: r["speedup"])
+        return max(
+            [never, *(r for r in rows if r["accuracy"] >= whole - tolerance)],
+            key=lambda r: r["speedup"],
+        )
 
 
 def answers(model: Any, data: Data) -> Answers:
@@ -71,16 +81,20 @@ def answers(model: Any, data: Data) -> Answers:
         for batch in data.batches(256):
             with stack.recording(model, architecture) as prefixes:
                 model(**features(batch))
-            logits = torch.stack([readout(model, architecture, y, batch).logits.float() for y in prefixes[1:]])  # [depths, batch, classes]
+            logits = torch.stack(
+                [readout(model, architecture, y, batch).logits.float() for y in prefixes[1:]]
+            )  # [depths, batch, classes]
             unsure.append(entropy(logits))
             right.append((logits.argmax(-1) == batch["labels"]).float())
     return Answers(torch.cat(unsure, 1), torch.cat(right, 1), *forward_flops(model))
 
 
 def claim_10(lab: Lab) -> Entry:
-    """Speed-up in operations over the whole network of the same name, at entropy 0.7 and at the largest threshold that costs at most a
-    point of accuracy. The shared exit head is trained with one random depth per step (the paper: all depths, weights 2(l+1)/(L(L+1))).
-    yes: with a shared exit head the ACN is faster than the residual network both ways, and at 0.7 it loses at most a point of its own
+    """Speed-up in operations over the whole network of the same name, at entropy 0.7 and at the
+    largest threshold that costs at most a point of accuracy. The shared exit head is trained with
+    one random depth per step (the paper: all depths, weights 2(l+1)/(L(L+1))).
+    yes: with a shared exit head the ACN is faster than the residual network both ways, and at 0.7
+        it loses at most a point of its own
     accuracy; partly: faster in one of the two ways; no: in neither."""
     seed = lab.seeds[0]
     found: dict[str, dict[str, Any]] = {}
@@ -99,13 +113,23 @@ def claim_10(lab: Lab) -> Entry:
         for name, f in found.items()
     )
     theirs = "AC cut at 12 of 16: 1.5x; residual with shared exit head 2.4x, AC with shared exit head 3.3x"
-    return Entry("10", "early exit, entropy 0.7", theirs, ours, "Mixer, 1 seed", judge(found), {"seed": seed, **found})
+    return Entry(
+        "10",
+        "early exit, entropy 0.7",
+        theirs,
+        ours,
+        "Mixer, 1 seed",
+        judge(found),
+        {"seed": seed, **found},
+    )
 
 
 def judge(found: dict[str, Any]) -> Verdict:
     """Rule of claim 10."""
     acn, residual = found["acn, shared exit head"], found["residual, shared exit head"]
-    faster = [acn[key]["speedup"] > residual[key]["speedup"] for key in ("at_threshold", "within_a_point")]
+    faster = [
+        acn[key]["speedup"] > residual[key]["speedup"] for key in ("at_threshold", "within_a_point")
+    ]
     if all(faster) and acn["at_threshold"]["accuracy"] >= acn["whole"] - TOLERANCE:
         return "yes"
     return "partly" if any(faster) else "no"

@@ -1,4 +1,5 @@
-"""What all claims share: the scale, the data, and networks that are trained once and kept in a work folder."""
+"""What all claims share: the scale, the data, and networks that are trained once and kept in a work
+folder."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Scale:
 
     Args:
         blocks, width, patch: of Mixer and ViT, on images of 32 x 32.
-        images: to train on, the same number for every task of claims 1 to 5, 8 (first part) and 10, and so the same number of steps.
+        images: to train on, the same number for every task of claims 1 to 5, 8 (first part) and 10,
+            and so the same number of steps.
         epochs: over them.
         test: images to measure on.
         low_epochs: of claim 6, on 100 images a class.
@@ -63,13 +65,18 @@ SCALES = {
 
 
 class Chosen:
-    """Some rows of other examples, with the labels in `classes` numbered anew in that order. Implements `data.Examples`."""
+    """Some rows of other examples, with the labels in `classes` numbered anew in that order.
+    Implements `data.Examples`."""
 
     sizes: Tensor | None = None
 
     def __init__(self, examples: Any, rows: Sequence[int], classes: Sequence[int]) -> None:
         self.labels: list[str] | None = [str(c) for c in classes]
-        self._examples, self._rows, self._number = examples, list(rows), {c: i for i, c in enumerate(classes)}
+        self._examples, self._rows, self._number = (
+            examples,
+            list(rows),
+            {c: i for i, c in enumerate(classes)},
+        )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -78,7 +85,9 @@ class Chosen:
         row: dict[str, Any] = self._examples[self._rows[index]]
         return row | {"label": torch.tensor(self._number[int(row["label"])])}
 
-    def collate(self, examples: Sequence[dict[str, Any]], *, train: bool = False, noise: Noise | None = None) -> dict[str, Tensor]:
+    def collate(
+        self, examples: Sequence[dict[str, Any]], *, train: bool = False, noise: Noise | None = None
+    ) -> dict[str, Tensor]:
         found: dict[str, Tensor] = self._examples.collate(examples, train=train, noise=noise)
         return found
 
@@ -102,16 +111,27 @@ class Lab:
 
     def _mixer_config(self) -> dict[str, Any]:
         s = self.scale
-        sizes = {"img_size": self.image_size, "patch_size": s.patch, "num_blocks": s.blocks, "embed_dim": s.width}
+        sizes = {
+            "img_size": self.image_size,
+            "patch_size": s.patch,
+            "num_blocks": s.blocks,
+            "embed_dim": s.width,
+        }
         return {"architecture": "mlp_mixer", "model_args": sizes}
 
     def _vit_config(self) -> dict[str, Any]:
         s = self.scale
         return {
-            "model_type": "vit", "architectures": ["ViTForImageClassification"], "image_size": self.image_size, "patch_size": s.patch,
-            "num_channels": 3, "hidden_size": s.width, "num_hidden_layers": s.blocks, "num_attention_heads": 4,
+            "model_type": "vit",
+            "architectures": ["ViTForImageClassification"],
+            "image_size": self.image_size,
+            "patch_size": s.patch,
+            "num_channels": 3,
+            "hidden_size": s.width,
+            "num_hidden_layers": s.blocks,
+            "num_attention_heads": 4,
             "intermediate_size": 4 * s.width,
-        }  # fmt: skip
+        }
 
     @cached_property
     def splits(self) -> dict[str, tuple[Any, Tensor]]:
@@ -119,8 +139,17 @@ class Lab:
         template = checkpoint.from_config(self.work / "mixer.json", labels=self.names)
         found = {}
         for role in ("train", "eval"):
-            data = load_data(self.data, template, None, role=role, augment="flip-crop" if role == "train" else None)
-            found[role] = data.examples, torch.tensor([int(data.examples[i]["label"]) for i in range(len(data))])
+            data = load_data(
+                self.data,
+                template,
+                None,
+                role=role,
+                augment="flip-crop" if role == "train" else None,
+            )
+            found[role] = (
+                data.examples,
+                torch.tensor([int(data.examples[i]["label"]) for i in range(len(data))]),
+            )
         return found
 
     @cached_property
@@ -129,12 +158,19 @@ class Lab:
         table, _ = open_table(self.data, "train")
         return list(table.features["label"].names)
 
-    def part(self, role: str, classes: Sequence[int], limit: int, per_class: int | None = None) -> Data:
-        """The first `limit` examples of these classes (or the first `per_class` of each), labels numbered in their order."""
+    def part(
+        self, role: str, classes: Sequence[int], limit: int, per_class: int | None = None
+    ) -> Data:
+        """The first `limit` examples of these classes (or the first `per_class` of each), labels
+        numbered in their order."""
         examples, labels = self.splits[role]
         rows = [torch.nonzero(labels == c).flatten()[:per_class] for c in classes]
         chosen = torch.cat(rows).sort().values[:limit].tolist()
-        return Data(f"{self.data}:{role}[{','.join(map(str, classes))}]", TASK, Chosen(examples, chosen, classes))
+        return Data(
+            f"{self.data}:{role}[{','.join(map(str, classes))}]",
+            TASK,
+            Chosen(examples, chosen, classes),
+        )
 
     def train(self, classes: Sequence[int] = ALL) -> Data:
         return self.part("train", classes, self.scale.images)
@@ -145,21 +181,38 @@ class Lab:
     def recipe(self, seed: int, **changes: Any) -> Recipe:
         """As the paper's Mixer, but no CutMix, fewer epochs, and weight decay as usual here."""
         base = Recipe(
-            epochs=self.scale.epochs, batch_size=64, lr=1e-3, warmup=0.1, label_smoothing=0.1, task_weight=1.0, precision="fp32", seed=seed
+            epochs=self.scale.epochs,
+            batch_size=64,
+            lr=1e-3,
+            warmup=0.1,
+            label_smoothing=0.1,
+            task_weight=1.0,
+            precision="fp32",
+            seed=seed,
         )
         return replace(base, **changes)
 
     def fresh(self, kind: str, form: str, classes: int, seed: int, layer: str = "plain") -> Any:
         """An untrained network in its form."""
         checkpoint.seed_everything(seed)
-        model = checkpoint.from_config(self.work / f"{kind}.json", labels=[str(i) for i in range(classes)])
+        model = checkpoint.from_config(
+            self.work / f"{kind}.json", labels=[str(i) for i in range(classes)]
+        )
         set_form_(model, form, layer)
         return model
 
     def network_dir(
-        self, form: str, seed: int, *, kind: str = "mixer", classes: Sequence[int] = ALL, layer: str = "plain", prefix: float = 0.0
+        self,
+        form: str,
+        seed: int,
+        *,
+        kind: str = "mixer",
+        classes: Sequence[int] = ALL,
+        layer: str = "plain",
+        prefix: float = 0.0,
     ) -> Path:
-        """The model directory of a network trained from scratch; it is trained if the work folder does not have it.
+        """The model directory of a network trained from scratch; it is trained if the work folder
+        does not have it.
 
         Args:
             form: "residual" or "acn".
@@ -172,8 +225,22 @@ class Lab:
         out = self.work / name
         if not (out / "training.json").is_file():
             model = self.fresh(kind, form, len(classes), seed, layer)
-            seen = fit_(model, self.train(classes), self.recipe(seed, prefix_loss=prefix), watch=self.test(classes))
-            output.write(model, out, source=None, step="finetune", options={"network": name}, report={}, seed=seed, overwrite=True)
+            seen = fit_(
+                model,
+                self.train(classes),
+                self.recipe(seed, prefix_loss=prefix),
+                watch=self.test(classes),
+            )
+            output.write(
+                model,
+                out,
+                source=None,
+                step="finetune",
+                options={"network": name},
+                report={},
+                seed=seed,
+                overwrite=True,
+            )
             modeldir.write_json(out / "training.json", seen)
         return out
 
@@ -193,15 +260,19 @@ def set_form_(model: Any, form: str, layer: str = "plain") -> None:
     checkpoint.set_structure_(model, structure.with_alpha((FORMS[form],) * layers, layer))  # type: ignore[arg-type]
 
 
-def fit_(model: Any, data: Data, recipe: Recipe, *, watch: Data, test_loss_every: int = 0) -> dict[str, Any]:
+def fit_(
+    model: Any, data: Data, recipe: Recipe, *, watch: Data, test_loss_every: int = 0
+) -> dict[str, Any]:
     """Train in place in the form the model has.
 
     Args:
-        watch: examples whose first 256 give the gradient shares (claim 11), and whose first 2,000 the test loss.
-        test_loss_every: reports (a hundredth of the run each) from one test loss to the next; 0 measures none.
+        watch: examples whose first 256 give the gradient shares (claim 11), and whose first 2,000
+            the test loss.
+        test_loss_every: reports (a hundredth of the run each) from one test loss to the next; 0
+            measures none.
     Returns:
-        seconds, steps, history (step, loss), test (step, loss, accuracy), gradients ("start" after a hundredth of the run, "middle" and
-        "end": `gradients.shares`).
+        seconds, steps, history (step, loss), test (step, loss, accuracy), gradients ("start" after
+        a hundredth of the run, "middle" and "end": `gradients.shares`).
     """
     structure = checkpoint.structure_of(model)
     batch = next(iter(watch.batches(256)))
@@ -219,13 +290,17 @@ def fit_(model: Any, data: Data, recipe: Recipe, *, watch: Data, test_loss_every
             seen["test"].append({"step": entry["step"], **test_loss(model, watch)})
 
     alphas = structure.alpha
-    result = fit(model, data, recipe, walk=Walk(alphas, alphas, 0.0, structure.layer), progress=look)
+    result = fit(
+        model, data, recipe, walk=Walk(alphas, alphas, 0.0, structure.layer), progress=look
+    )
     seen["gradients"]["end"] = shares(model, batch, TASK)
     history = [{"step": h["step"], "loss": round(h["loss"], 5)} for h in result.history]
     return {"seconds": round(result.seconds, 1), "steps": result.steps, "history": history, **seen}
 
 
-def _in_evaluation(model: Any, found: Callable[[], dict[str, list[float]]]) -> dict[str, list[float]]:
+def _in_evaluation(
+    model: Any, found: Callable[[], dict[str, list[float]]]
+) -> dict[str, list[float]]:
     model.eval()
     try:
         with threads_for(model):
@@ -236,7 +311,9 @@ def _in_evaluation(model: Any, found: Callable[[], dict[str, list[float]]]) -> d
 
 def test_loss(model: Any, data: Data) -> dict[str, float]:
     """Loss and accuracy on the first 2,000 examples."""
-    first = Data(data.name, data.task, Chosen(data.examples, range(min(2000, len(data))), range(10)))
+    first = Data(
+        data.name, data.task, Chosen(data.examples, range(min(2000, len(data))), range(10))
+    )
     scores = measure(model, first)
     return {"loss": round(float(scores.loss.mean()), 5), "accuracy": round(scores.value, 4)}
 
@@ -245,6 +322,11 @@ test_loss.__test__ = False  # type: ignore[attr-defined]  # not one of pytest's
 
 
 def pooled(runs: Sequence[Scores]) -> Scores:
-    """The mean over seeds of every example's score, so that intervals are over examples: those of the mean network of these seeds."""
+    """The mean over seeds of every example's score, so that intervals are over examples: those of
+    the mean network of these seeds."""
     first = runs[0]
-    return replace(first, score=np.mean([r.score for r in runs], axis=0), loss=np.mean([r.loss for r in runs], axis=0))
+    return replace(
+        first,
+        score=np.mean([r.score for r in runs], axis=0),
+        loss=np.mean([r.loss for r in runs], axis=0),
+    )
