@@ -25,6 +25,7 @@ from torch import Tensor
 
 from acn_compress.architectures import architecture_of
 from acn_compress.errors import UnsupportedError
+from acn_compress.network.network import Network
 from acn_compress.network.registration import plain_class
 
 SUFFIXES = {
@@ -78,13 +79,13 @@ class Scored:
         return self.logits[:, 0] if self.numbers else self.logits.argmax(-1)
 
 
-def task_of(model: Any) -> str:
+def task_of(net: Network) -> str:
     """The task of a model, from its head.
 
     Raises:
         UnsupportedError: listing the known heads.
     """
-    return task_named(plain_class(type(model)).__name__, model.config)
+    return task_named(plain_class(type(net)).__name__, net.config)
 
 
 def task_named(name: str, config: Any) -> str:

@@ -22,7 +22,6 @@ import torch
 import transformers
 
 from acn_compress.checkpoint import directory as modeldir
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.data.load import Data
 from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import profile_model
@@ -44,9 +43,9 @@ def model_of(form: str) -> Any:
     model = transformers.ViTForImageClassification(
         transformers.ViTConfig(**SIZE, image_size=32, patch_size=8, num_labels=10)
     )
-    checkpoint.adopt_(model)
-    structure = checkpoint.structure_of(model)
-    checkpoint.set_structure_(model, structure.with_alpha((FORMS[form],) * len(structure.blocks)))
+    Network.adopt(model)
+    structure = model.structure
+    model.set_structure_(structure.with_alpha((FORMS[form],) * len(structure.blocks)))
     return model
 
 

@@ -42,7 +42,7 @@ def main() -> None:
     test = job.eval_split(whole, source)
     few = replace(job, limit=refit.EXAMPLES).train_split(whole, source)
     assert test is not None
-    epoch = training_flops(whole, teacher_depth=len(checkpoint.structure_of(whole).blocks))
+    epoch = training_flops(whole, teacher_depth=whole.depth)
     rows: list[dict[str, Any]] = []
     for depth in map(int, options.depths.split(",")):
         for keep in ("first", "even"):
@@ -53,7 +53,7 @@ def main() -> None:
             row = {
                 "depth": depth,
                 "keep": keep,
-                "blocks": list(checkpoint.structure_of(model).blocks),
+                "blocks": list(model.structure.blocks),
                 "before": before,
             }
             row |= {

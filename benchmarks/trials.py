@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 from paper.entry import rounded
 
-from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.compression import refit
@@ -205,7 +204,7 @@ class Bench:
                 self.teacher, budget, depth=trial.depth, prefixes=recipe.prefixes, spent=spent
             ),
         )
-        kept = list(checkpoint.structure_of(model).blocks)
+        kept = list(model.structure.blocks)
         if trial.norm:
             norm_sum_(model, trial.norm)
         done = fit(
@@ -217,11 +216,7 @@ class Bench:
             progress=caution(model) if trial.cautious else None,
         )
         seconds = time.perf_counter() - started
-        alpha = [
-            float(a)
-            for b in stack.blocks_of(model, architecture_of(model.config))
-            for a in stack.current_alphas(b)
-        ]
+        alpha = [float(a) for b in model.blocks for a in stack.current_alphas(b)]
         last = [entry["loss"] for entry in done.history[-10:]]
         row: dict[str, Any] = {
             "epochs": recipe.epochs,
@@ -233,9 +228,9 @@ class Bench:
         }
         found: dict[str, Any] = {}
         for depth in trial.read or (trial.depth,):
-            cut = checkpoint.twin(model)
+            cut = model.twin()
             if depth < trial.depth:
-                checkpoint.truncate_(cut, depth)
+                cut.truncate_(depth)
             if trial.refit == "read":
                 few = replace(self.job, limit=min(refit.EXAMPLES, len(self.train)), augment=None)
                 refit.refit_(cut, model, few.train_split(self.teacher, self.source))
@@ -261,28 +256,26 @@ def caution(model: Any) -> Callable[[dict[str, Any]], None]:
     """Lowers alpha a little whenever the mean loss of late is not above the mean of longer ago."""
     losses: list[float] = []
     alpha = [1.0]
-    architecture = architecture_of(model.config)
+    architecture = model.family
 
     def step(state: dict[str, Any]) -> None:
         losses.append(state["loss"])
         if len(losses) < 10 or np.mean(losses[-3:]) <= np.mean(losses[-10:]):
             alpha[0] = max(0.0, alpha[0] - STEP_DOWN)
-            blocks = len(stack.blocks_of(model, architecture))
-            checkpoint.set_structure_(
-                model, checkpoint.structure_of(model).with_alpha((alpha[0],) * blocks)
-            )
+            blocks = len(model.blocks)
+            model.set_structure_(model.structure.with_alpha((alpha[0],) * blocks))
 
     return step
 
 
 def norm_sum_(model: Any, norm: str) -> None:
     """Let what reads the sum of a BERT encoder see it through a norm, in place."""
-    architecture = architecture_of(model.config)
+    architecture = model.family
     encoder = model.base_model.encoder
 
     def read(module: Any, inputs: Any, output: Any) -> Any:
         y = output.last_hidden_state
-        blocks = stack.blocks_of(model, architecture)
+        blocks = model.blocks
         if norm == "last":
             output.last_hidden_state = blocks[-1].output.LayerNorm(y)
         else:

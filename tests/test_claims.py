@@ -47,7 +47,7 @@ def test_direct_and_mediated_gradients_add_up_to_the_full_one(lab: Lab, acn: Any
 
 def test_synaptic_intelligence_costs_nothing_at_its_anchor_and_something_beyond(acn: Any) -> None:
     memory = SynapticIntelligence(acn)
-    parameters = list(acn.parameters())
+    parameters = list(acn.model.parameters())
     before = [p.detach().clone() for p in parameters]
     with torch.no_grad():
         for p in parameters:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import network
 from typer.testing import CliRunner
 
 from acn_compress.cli.app import app
@@ -218,11 +219,10 @@ def test_a_pickle_with_code_is_not_run(digits_vit: Path, tmp_path: Path) -> None
 
 
 def test_a_legacy_file_of_plain_tensors_is_read(digits_vit: Path, tmp_path: Path) -> None:
-    from acn_compress.checkpoint import load as checkpoint
 
-    model = checkpoint.load(digits_vit)
+    model = network(digits_vit)
     torch.save(
-        {"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}},
+        {"state_dict": {f"module.{k}": v for k, v in model.model.state_dict().items()}},
         tmp_path / "old.pth",
     )
     result = invoke(

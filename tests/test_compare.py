@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny import network
 
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import equal_epochs, forward_flops, training_flops
 from acn_compress.steps.compare import ROUTES, compare
@@ -18,7 +18,7 @@ JOB = Job("digits", Recipe(epochs=0.3, batch_size=64), eval_limit=100)
 
 
 def test_a_budget_buys_the_same_operations_at_every_depth(digits_vit: Path) -> None:
-    model = checkpoint.load(digits_vit)
+    model = network(digits_vit)
     outside, block = forward_flops(model)
     tokens, width, mlp = 17, 32, 64
     by_hand = 2 * tokens * (4 * width * width + 2 * width * mlp) + 4 * tokens * tokens * width

@@ -3,7 +3,6 @@ it is right."""
 
 from __future__ import annotations
 
-import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny import MODELS, outputs, plain, tiny
+from tiny import MODELS, network, outputs, plain, tiny
 from torch import Tensor
 
 from acn_compress.architectures import architecture_of
@@ -21,7 +20,7 @@ from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import UnsupportedError
 from acn_compress.form import LAYER_KINDS
 from acn_compress.measure.readouts import readout
-from acn_compress.network import stack
+from acn_compress.network.network import first_output
 from acn_compress.onnx.write import inputs_for, session, write_onnx
 from acn_compress.steps.prune import prune_
 from acn_compress.steps.truncate import truncate_checked_
@@ -59,9 +58,9 @@ def saved(model: Any, directory: Path) -> Path:
 @pytest.mark.parametrize("layer", LAYER_KINDS)
 def test_alpha_one_is_the_original_bit_for_bit(name: str, layer: str) -> None:
     model, original = tiny(name, 1.0, layer), plain(name)
-    inputs = checkpoint.example_inputs(model, batch=3)
+    inputs = model.example_inputs(batch=3)
     assert torch.equal(outputs(model, **inputs), outputs(original, **inputs))
-    assert list(model.state_dict()) == list(original.state_dict())
+    assert list(model.model.state_dict()) == list(original.state_dict())
     assert isinstance(model, type(original))
 
 
@@ -74,11 +73,9 @@ def written_out(model: Any, x: Tensor, calls: list[Call], alpha: float, layer: s
 
     `calls` has what the model's loop passes to each block beside the stream.
     """
-    architecture = architecture_of(model.config)
+    architecture = model.family
     h = y = x
-    for block, (arguments, keywords) in zip(
-        stack.blocks_of(model, architecture), calls, strict=True
-    ):
+    for block, (arguments, keywords) in zip(model.blocks, calls, strict=True):
         branches = architecture.branches(block, *arguments, **keywords)
         inner = alpha if layer == "plain" else 1.0
         groups = [[b] for b in branches] if layer == "branch" else [list(branches)]
@@ -118,10 +115,10 @@ def test_the_stack_is_the_written_out_loop(name: str, alpha: float, layer: str) 
     def listen(block: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         calls.append((arguments[2:], keywords))  # after the stream and what is held
 
-    for block in stack.blocks_of(model, architecture_of(model.config)):
+    for block in model.blocks:
         block.register_forward_pre_hook(listen, with_kwargs=True)
-    with stack.recording(model, architecture_of(model.config)) as prefixes:
-        outputs(model, **checkpoint.example_inputs(model, batch=2))
+    with model.recording() as prefixes:
+        outputs(model, **model.example_inputs(batch=2))
     with torch.inference_mode():
         expected = written_out(model, prefixes[0], calls[:], alpha, layer)
     torch.testing.assert_close(prefixes[-1], expected, rtol=1e-9, atol=1e-9)
@@ -133,12 +130,12 @@ def test_saved_and_loaded_it_is_the_same_bit_for_bit(
     name: str, alpha: float, layer: str, tmp_path: Path
 ) -> None:
     model = tiny(name, alpha, layer)
-    again = checkpoint.load(saved(model, tmp_path / "m"))
-    assert checkpoint.structure_of(again) == checkpoint.structure_of(model)
-    inputs = checkpoint.example_inputs(model, batch=3)
+    again = network(saved(model, tmp_path / "m"))
+    assert again.structure == model.structure
+    inputs = model.example_inputs(batch=3)
     assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, again.state_dict()[key])
+    for key, value in model.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[key])
 
 
 @models
@@ -152,7 +149,7 @@ def test_transformers_itself_loads_it_after_import(name: str, tmp_path: Path) ->
         in _classes(getattr(transformers, a)._model_mapping.get(type(model.config), ()))
     )
     again = auto.from_pretrained(tmp_path / "m").eval()
-    inputs = checkpoint.example_inputs(model, batch=3)
+    inputs = model.example_inputs(batch=3)
     assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
 
 
@@ -165,23 +162,21 @@ def test_cutting_is_reading_out_at_that_depth(
     name: str, alpha: float, layer: str, tmp_path: Path
 ) -> None:
     model = tiny(name, alpha, layer)
-    whole = copy.deepcopy(model)
-    inputs = checkpoint.example_inputs(model, batch=3)
+    whole = model.copy()
+    inputs = model.example_inputs(batch=3)
     with torch.inference_mode():
         truncate_checked_(model, 3)
         assert torch.equal(outputs(model, **inputs), outputs(whole, **inputs))
-        architecture = architecture_of(model.config)
-        with stack.recording(whole, architecture) as prefixes:
+        architecture = model.family
+        with whole.recording() as prefixes:
             whole(**inputs)
-        read = checkpoint.first_output(readout(whole, architecture, prefixes[2], dict(inputs)))
+        read = first_output(readout(whole, architecture, prefixes[2], dict(inputs)))
         truncate_checked_(model, 2)  # asserts mask == slice itself
     torch.testing.assert_close(outputs(model, **inputs), read, rtol=0, atol=1e-6)
-    again = checkpoint.load(saved(model, tmp_path / "m"))
+    again = network(saved(model, tmp_path / "m"))
     assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
-    assert len(stack.blocks_of(again, architecture_of(again.config))) == 2
-    assert checkpoint.structure_of(again).blocks == (0, 1) and checkpoint.parameters(
-        again
-    ) < checkpoint.parameters(whole)
+    assert len(again.blocks) == 2
+    assert again.structure.blocks == (0, 1) and again.parameters < whole.parameters
 
 
 @models
@@ -193,10 +188,10 @@ def test_pruned_truncated_saved_and_loaded_it_is_still_the_same(
     report = prune_(model, 0.4)  # asserts cut == masked itself
     assert 0 < report["achieved"] <= 0.4
     truncate_checked_(model, 2)
-    again = checkpoint.load(saved(model, tmp_path / "m"))
-    inputs = checkpoint.example_inputs(model, batch=3)
+    again = network(saved(model, tmp_path / "m"))
+    inputs = model.example_inputs(batch=3)
     assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
-    assert checkpoint.structure_of(again).widths == tuple(report["widths"][:2])
+    assert again.structure.widths == tuple(report["widths"][:2])
     further = prune_(again, 0.2)
     assert further["parameters_after"] < report["parameters_after"]
 
@@ -205,11 +200,11 @@ def test_pruned_truncated_saved_and_loaded_it_is_still_the_same(
 @pytest.mark.parametrize(("alpha", "layer"), [(0.0, "block"), (0.3, "branch"), (0.0, "plain")])
 def test_gradients_reach_every_parameter(name: str, alpha: float, layer: str) -> None:
     model = tiny(name, alpha, layer).train()
-    checkpoint.first_output(model(**checkpoint.example_inputs(model))).square().mean().backward()
+    first_output(model(**model.example_inputs())).square().mean().backward()
     own = plain(name).train()
-    checkpoint.first_output(own(**checkpoint.example_inputs(model))).square().mean().backward()
+    first_output(own(**model.example_inputs())).square().mean().backward()
     without = {
-        n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+        n for n, p in model.model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
     }
     assert without == {
         n for n, p in own.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
@@ -223,20 +218,18 @@ def test_gradient_checkpointing_changes_no_gradient_or_is_refused(name: str) -> 
         model = tiny(name, 0.0).train()
         model.activation_checkpointing_enable({"use_reentrant": False})
         with pytest.raises(UnsupportedError, match="checkpointing"):
-            model(**checkpoint.example_inputs(model))
+            model(**model.example_inputs())
         return
     for on in (False, True):
         model = tiny(name, 0.0).train()
-        for module in model.modules():
+        for module in model.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         if on:
             model.activation_checkpointing_enable({"use_reentrant": False})
         torch.manual_seed(0)
-        checkpoint.first_output(
-            model(**checkpoint.example_inputs(model))
-        ).square().mean().backward()
-        found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+        first_output(model(**model.example_inputs())).square().mean().backward()
+        found.append({n: p.grad for n, p in model.model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     for key in found[0]:
         torch.testing.assert_close(found[0][key], found[1][key], rtol=1e-5, atol=1e-7)
@@ -246,10 +239,10 @@ def test_gradient_checkpointing_changes_no_gradient_or_is_refused(name: str) -> 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_stays_what_it_is(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
     saved(tiny(name, 0.0).to(dtype), tmp_path / "m")
-    again = checkpoint.load(tmp_path / "m")
-    assert {p.dtype for p in again.parameters()} == {dtype} and again.dtype == dtype
+    again = network(tmp_path / "m")
+    assert {p.dtype for p in again.model.parameters()} == {dtype} and again.dtype == dtype
     assert find_source(tmp_path / "m").bytes() < 0.8 * sum(
-        4 * p.numel() for p in again.parameters()
+        4 * p.numel() for p in again.model.parameters()
     )
     exact = outputs(tiny(name, 0.0))
     assert float((outputs(again).float() - exact).abs().max()) < 0.1 * max(
@@ -263,17 +256,13 @@ def test_half_precision_stays_what_it_is(name: str, dtype: torch.dtype, tmp_path
 def test_torch_export_and_compile_give_the_same(name: str, alpha: float) -> None:
     model = tiny(name, alpha)
     model.config.use_cache = False  # a cache is no output of an exported graph
-    inputs = checkpoint.example_inputs(model)
+    inputs = model.example_inputs()
     expected = outputs(model, **inputs)
     with torch.no_grad():
         exported = torch.export.export(model, (), dict(inputs), strict=False).module()
-        torch.testing.assert_close(
-            checkpoint.first_output(exported(**inputs)), expected, rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(first_output(exported(**inputs)), expected, rtol=0, atol=1e-5)
         compiled = torch.compile(model, backend="aot_eager")
-        torch.testing.assert_close(
-            checkpoint.first_output(compiled(**inputs)), expected, rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(first_output(compiled(**inputs)), expected, rtol=0, atol=1e-5)
 
 
 # what an ONNX file is written from: one form each, so that all forms, cuts and widths are met
@@ -333,9 +322,9 @@ def test_onnx_keeps_half_precision_weights_and_computes_in_float32(
     report = write_onnx(checkpoint.load_source(source), tmp_path / "model.onnx", source)
     assert report["max_difference"] <= 1e-4
     assert (
-        report["parameter_bytes"] < 2.3 * checkpoint.parameters(model) + 4096
+        report["parameter_bytes"] < 2.3 * model.parameters + 4096
     )  # norms and the like are in float32
-    running, inputs = session(tmp_path / "model.onnx"), inputs_for(model.float(), 3, 12, 0)
+    running, inputs = session(tmp_path / "model.onnx"), inputs_for(model.model.float(), 3, 12, 0)
     found = running.run(report["outputs"][:1], {k: inputs[k].numpy() for k in report["inputs"]})[0]
     torch.testing.assert_close(
         torch.from_numpy(found), outputs(model, **inputs), rtol=1e-4, atol=1e-4

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import network
 
-from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.errors import ConfigError, DataError, Interrupted
-from acn_compress.network import stack
 from acn_compress.steps.convert import convert
 from acn_compress.steps.finetune import finetune
 from acn_compress.steps.profile import profile
@@ -29,7 +27,7 @@ def _hash(directory: Path) -> str:
 
 
 def _structure(directory: Path) -> Any:
-    return checkpoint.structure_of(checkpoint.load(directory))
+    return network(directory).structure
 
 
 def test_the_walk_starts_at_the_source_and_ends_where_asked() -> None:
@@ -77,10 +75,10 @@ def test_other_layer_kinds_are_stored(digits_vit: Path, tmp_path: Path, layer: A
 
 def test_learned_alphas_move_and_end_as_plain_numbers(digits_vit: Path, tmp_path: Path) -> None:
     convert(digits_vit, tmp_path / "out", "digits", learned=True, epochs=1, batch_size=32, lr=5e-3)
-    model = checkpoint.load(tmp_path / "out")
-    alpha = checkpoint.structure_of(model).alpha
+    model = network(tmp_path / "out")
+    alpha = model.structure.alpha
     assert all(0 <= a <= 1 for a in alpha) and any(0 < a < 1 for a in alpha)
-    assert not [k for k in model.state_dict() if "learned" in k]
+    assert not [k for k in model.model.state_dict() if "learned" in k]
 
 
 def test_a_pull_takes_alpha_down_and_a_stronger_one_further(
@@ -121,13 +119,13 @@ def test_matching_hidden_states_brings_them_closer_whatever_their_scale(
             lr=1e-3,
             **options,
         )
-        teacher, student = checkpoint.load(digits_vit), checkpoint.load(out)
+        teacher, student = network(digits_vit), network(out)
         given = {
             "pixel_values": torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         }
         found = []
         for model in (student, teacher):
-            with torch.no_grad(), stack.recording(model, architecture_of(model.config)) as prefixes:
+            with torch.no_grad(), model.recording() as prefixes:
                 model(**given)
             found.append(prefixes)
         # the blocks kept are 0 and 2
@@ -227,7 +225,7 @@ def test_an_acn_can_be_trained_from_scratch(vit_config: Path, tmp_path: Path) ->
     )
     assert report["structure"]["form"] == "acn" and report["source"] is None
     assert (tmp_path / "out" / "preprocessor_config.json").is_file()
-    assert checkpoint.load(tmp_path / "out").config.id2label[3] == "3"
+    assert network(tmp_path / "out").config.id2label[3] == "3"
 
 
 def test_finetuning_a_cut_network_keeps_its_form(digits_acn: Path, tmp_path: Path) -> None:
@@ -248,7 +246,7 @@ def test_finetuning_a_cut_network_keeps_its_form(digits_acn: Path, tmp_path: Pat
 def test_gradient_checkpointing_gives_the_same_weights(digits_acn: Path, tmp_path: Path) -> None:
     for name, on in (("plain", False), ("checkpointed", True)):
         finetune(digits_acn, tmp_path / name, "digits", epochs=0.2, batch_size=32, checkpointing=on)
-    a, b = (checkpoint.load(tmp_path / n).state_dict() for n in ("plain", "checkpointed"))
+    a, b = (network(tmp_path / n).model.state_dict() for n in ("plain", "checkpointed"))
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5)
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 from test_cli import fails
+from tiny import network
 
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.data.images import add_noise
 from acn_compress.data.load import Columns, Noise, has_eval_split, load_data
@@ -89,7 +89,7 @@ def prepared(spec: str, model: Any, source: Any, role: str = "eval") -> dict[str
 def test_the_same_examples_come_out_of_every_shape(
     shape: str, places: dict[str, str], digits_vit: Path
 ) -> None:
-    model, source = checkpoint.load(digits_vit), find_source(digits_vit)
+    model, source = network(digits_vit), find_source(digits_vit)
     expected, found = (prepared(places[s], model, source) for s in ("parquet", shape))
 
     def sorted_rows(batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -100,7 +100,7 @@ def test_the_same_examples_come_out_of_every_shape(
 
 
 def test_a_split_is_found_by_its_name(places: dict[str, str], digits_vit: Path) -> None:
-    model, source = checkpoint.load(digits_vit), find_source(digits_vit)
+    model, source = network(digits_vit), find_source(digits_vit)
     shards = places["shards"].removesuffix(":validation")
     assert load_data(shards, model, source, role="eval").name == f"{shards}:validation"
     assert load_data(shards, model, source, role="train").name == f"{shards}:train"
@@ -111,7 +111,7 @@ def test_a_split_is_found_by_its_name(places: dict[str, str], digits_vit: Path) 
 def test_labels_are_matched_by_name_and_not_by_number(
     places: dict[str, str], digits_vit: Path, tmp_path: Path
 ) -> None:
-    model, source = checkpoint.load(digits_vit), find_source(digits_vit)
+    model, source = network(digits_vit), find_source(digits_vit)
     table = datasets.load_dataset("parquet", data_files=places["parquet"])["train"]
     turned = table.cast_column("label", datasets.ClassLabel(names=NAMES))
     features = turned.features.copy()
@@ -180,7 +180,7 @@ def test_what_is_wrong_with_data_is_told(
 def test_columns_can_be_named(places: dict[str, str], digits_vit: Path, tmp_path: Path) -> None:
     table = datasets.load_dataset("parquet", data_files=places["parquet"])["train"]
     table.rename_columns({"image": "scan", "label": "digit"}).to_parquet(tmp_path / "named.parquet")
-    model, source = checkpoint.load(digits_vit), find_source(digits_vit)
+    model, source = network(digits_vit), find_source(digits_vit)
     columns = Columns(image="scan", label="digit")
     assert (
         len(load_data(str(tmp_path / "named.parquet"), model, source, role="eval", columns=columns))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import network
 
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, ModelDirError
@@ -23,8 +23,8 @@ from acn_compress.steps.truncate import truncate
 def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn: Path) -> None:
     stored = json.loads((digits_acn / "profile.json").read_text())
     for depth in (1, 2, 3):
-        model = checkpoint.load(digits_acn)
-        checkpoint.truncate_(model, depth)
+        model = network(digits_acn)
+        model.truncate_(depth)
         found = summary(
             measure(model, load_data("digits", model, find_source(digits_acn), role="eval")),
             "image-classification",
@@ -43,12 +43,10 @@ def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn
 
 
 def test_contributions_sum_to_the_output(digits_acn: Path) -> None:
-    from acn_compress.architectures import architecture_of
-    from acn_compress.network import stack
 
-    model = checkpoint.load(digits_acn)
-    with torch.inference_mode(), stack.recording(model, architecture_of(model.config)) as prefixes:
-        model(**checkpoint.example_inputs(model))
+    model = network(digits_acn)
+    with torch.inference_mode(), model.recording() as prefixes:
+        model(**model.example_inputs())
     added = [prefixes[0], *(b - a for a, b in itertools.pairwise(prefixes))]
     torch.testing.assert_close(sum(added[1:], added[0]), prefixes[-1], rtol=1e-5, atol=1e-5)
     shares = [b["share"] for b in json.loads((digits_acn / "profile.json").read_text())["blocks"]]
@@ -56,7 +54,7 @@ def test_contributions_sum_to_the_output(digits_acn: Path) -> None:
 
 
 def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
-    model = checkpoint.load(digits_vit)
+    model = network(digits_vit)
     data = load_data("digits", model, find_source(digits_vit), role="eval")
     found = profile_model(model, data, extras=("influence", "cka", "leave-one-out", "taylor"))
     blocks, full = found["blocks"], found["full"]
@@ -70,12 +68,10 @@ def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
     )
     # the Taylor estimate is the slope of the loss along the gate: compare with a finite difference
     # at the last block
-    from acn_compress.architectures import architecture_of
-    from acn_compress.network import stack
 
     losses = []
     for value in (0.99, 1.01):
-        with stack.gating(model, architecture_of(model.config)) as gates, torch.no_grad():
+        with model.gating() as gates, torch.no_grad():
             gates[-1] = value
             losses.append(summary(measure(model, data), data.task)["loss"])
     assert blocks[-1]["taylor"] == pytest.approx(
@@ -105,11 +101,11 @@ def test_truncating_is_exact_and_removes_the_modules(
 ) -> None:
     source: Path = request.getfixturevalue(form)
     report = truncate(source, tmp_path / "cut", depth=2)
-    model, cut = checkpoint.load(source), checkpoint.load(tmp_path / "cut")
+    model, cut = network(source), network(tmp_path / "cut")
     assert cut.config.num_hidden_layers == 2 and report["parameters"] < report["parameters_before"]
-    assert not [k for k in cut.state_dict() if ".layers.2." in k]
-    checkpoint.truncate_(model, 2)
-    inputs = checkpoint.example_inputs(cut, batch=3, seed=5)
+    assert not [k for k in cut.model.state_dict() if ".layers.2." in k]
+    model.truncate_(2)
+    inputs = cut.example_inputs(batch=3, seed=5)
     assert torch.equal(model(**inputs).logits, cut(**inputs).logits)
     assert (tmp_path / "cut" / "model.safetensors").stat().st_size < (
         source / "model.safetensors"

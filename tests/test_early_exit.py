@@ -13,11 +13,9 @@ import onnx
 import pytest
 import torch
 from test_cli import fails, invoke
-from tiny import MODELS, outputs, tiny
+from tiny import MODELS, network, outputs, tiny
 from torch import Tensor
 
-from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.cli import show as console
@@ -32,7 +30,6 @@ from acn_compress.measure.early_exit import (
 )
 from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import readout
-from acn_compress.network import stack
 from acn_compress.onnx import exit as onnx_exit
 from acn_compress.onnx.write import inputs_for, session
 from acn_compress.steps.evaluate import evaluate
@@ -67,7 +64,7 @@ def spread(model: Any) -> Any:
     """The model with a head so sharp that the entropies of its depths differ by more than
     rounding."""
     with torch.no_grad():
-        for key, parameter in model.named_parameters():
+        for key, parameter in model.model.named_parameters():
             if any(part in key for part in ("classifier", "score", "head", "fc_norm", "out_proj")):
                 parameter.mul_(20)
     return model
@@ -75,8 +72,8 @@ def spread(model: Any) -> Any:
 
 def readouts(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     """[L, batch, classes], from recorded prefixes."""
-    architecture = architecture_of(model.config)
-    with torch.inference_mode(), stack.recording(model, architecture) as prefixes:
+    architecture = model.family
+    with torch.inference_mode(), model.recording() as prefixes:
         model(**inputs)
         return torch.stack([readout(model, architecture, y, inputs).logits for y in prefixes[1:]])
 
@@ -85,7 +82,7 @@ class Count:
     """How often each block ran."""
 
     def __init__(self, model: Any) -> None:
-        blocks = stack.blocks_of(model, architecture_of(model.config))
+        blocks = model.blocks
         self.calls = [0] * len(blocks)
         for i, block in enumerate(blocks):
             block.register_forward_hook(
@@ -138,7 +135,7 @@ def test_who_never_leaves_gets_the_whole_network_bit_for_bit(
 
 def test_a_batch_leaves_when_all_of_it_is_sure() -> None:
     model = spread(tiny("vit", 0.3))
-    inputs = checkpoint.example_inputs(model, batch=4)
+    inputs = model.example_inputs(batch=4)
     least_sure = entropy(readouts(model, inputs)).amax(1).tolist()
     for threshold in (e + 1e-4 for e in least_sure[:2]):
         assert EarlyExit(model, threshold)(inputs)[1] == next(
@@ -176,7 +173,7 @@ def test_flops_are_those_of_what_runs() -> None:
 
 
 def test_evaluate_reports_what_leaving_costs_and_saves(digits_acn: Path) -> None:
-    model = checkpoint.load(digits_acn)
+    model = network(digits_acn)
     data = load_data("digits", model, find_source(digits_acn), role="eval")
     full = evaluate(digits_acn, data="digits")["result"]
     report = json.loads(json.dumps(evaluate(digits_acn, data="digits", exit_entropy=1.0, limit=40)))
@@ -328,7 +325,7 @@ def test_what_cannot_leave_early_is_told_why(digits_acn: Path, tmp_path: Path) -
             ConfigError, match="exit_entropy only works with format onnx, and not with quantize"
         ):
             export(digits_acn, tmp_path / "out", exit_entropy=0.7, **options)  # type: ignore[arg-type]
-    checkpoint.truncate_(cut := checkpoint.load(digits_acn), 1)
+    CHECK.truncate_(cut := network(digits_acn), 1)
     with pytest.raises(
         UnsupportedError, match="it has 1 blocks: an ONNX file with early exit can have 2 to 30"
     ):

@@ -11,9 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from tiny import network
 from typer.testing import CliRunner
 
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.cli.app import app
 from acn_compress.errors import ConfigError, VerificationError
@@ -32,10 +32,10 @@ def exported(
 def test_the_file_computes_what_torch_does_at_sizes_it_was_not_traced_with(
     exported: tuple[Path, Any], digits_acn: Path
 ) -> None:
-    model = checkpoint.load(digits_acn)
+    model = network(digits_acn)
     session = onnxruntime.InferenceSession(str(exported[0] / "model.onnx"))
     for batch in (1, 4, 9):
-        inputs = checkpoint.example_inputs(model, batch=batch, seed=batch)
+        inputs = model.example_inputs(batch=batch, seed=batch)
         with torch.inference_mode():
             expected = model(**inputs).logits.numpy()
         (found,) = session.run(["logits"], {"pixel_values": inputs["pixel_values"].numpy()})

@@ -17,14 +17,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_cli import fails
-from tiny import outputs, plain, tiny
+from tiny import network, outputs, plain, tiny
 
-from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import CheckpointError, ModelDirError
-from acn_compress.network.stack import blocks_of
 from acn_compress.onnx.write import write_onnx
 from acn_compress.steps.inspect import inspect
 from acn_compress.steps.truncate import truncate
@@ -35,10 +33,10 @@ TIED = ["gpt2", "llama-tied", "qwen2"]
 
 def same(model: Any, expected: Any) -> None:
     """Both hold the same tensors and say the same."""
-    assert model.state_dict().keys() == expected.state_dict().keys()
+    assert model.model.state_dict().keys() == expected.state_dict().keys()
     for key, value in expected.state_dict().items():
-        assert torch.equal(model.state_dict()[key], value), key
-    inputs = checkpoint.example_inputs(model, batch=3)
+        assert torch.equal(model.model.state_dict()[key], value), key
+    inputs = model.example_inputs(batch=3)
     assert torch.equal(outputs(model, **inputs), outputs(expected, **inputs))
 
 
@@ -56,18 +54,15 @@ def bare(name: str, directory: Path) -> tuple[Any, Path]:
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2", "vit"])
 def test_a_sharded_directory_is_one_model(name: str, tmp_path: Path) -> None:
     model = plain(name)
-    model.save_pretrained(tmp_path / "m", max_shard_size="20KB")
+    model.model.save_pretrained(tmp_path / "m", max_shard_size="20KB")
     shards = sorted((tmp_path / "m").glob("model-*.safetensors"))
     assert len(shards) > 2 and find_source(tmp_path / "m").bytes() == sum(
         p.stat().st_size for p in shards
     )
-    same(checkpoint.load(tmp_path / "m"), model)
-    assert inspect(tmp_path / "m")["parameters"] == checkpoint.parameters(model)
+    same(network(tmp_path / "m"), model)
+    assert inspect(tmp_path / "m")["parameters"] == model.parameters
     report = truncate(tmp_path / "m", tmp_path / "out", depth=2)
-    assert (
-        report["depth"] == 2
-        and len(blocks_of(checkpoint.load(tmp_path / "out"), architecture_of(model.config))) == 2
-    )
+    assert report["depth"] == 2 and len(network(tmp_path / "out").blocks) == 2
     shards[1].unlink()
     fails(
         f"lists {len(shards)} shards, missing: {shards[1].name}",
@@ -81,7 +76,7 @@ def test_a_sharded_directory_is_one_model(name: str, tmp_path: Path) -> None:
 
 def test_sharded_legacy_files_are_one_model(tmp_path: Path) -> None:
     model, directory = bare("llama", tmp_path)
-    state = list(model.state_dict().items())
+    state = list(model.model.state_dict().items())
     parts = {
         "pytorch_model-00001-of-00002.bin": dict(state[:9]),
         "pytorch_model-00002-of-00002.bin": dict(state[9:]),
@@ -90,7 +85,7 @@ def test_sharded_legacy_files_are_one_model(tmp_path: Path) -> None:
         torch.save(part, directory / file)
     index = {"metadata": {}, "weight_map": {k: file for file, part in parts.items() for k in part}}
     (directory / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    same(checkpoint.load(directory), model)
+    same(network(directory), model)
 
 
 def test_large_models_are_written_in_shards_and_read_back(
@@ -100,7 +95,7 @@ def test_large_models_are_written_in_shards_and_read_back(
     model = tiny("qwen2", 0.3)
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
     assert len(list((tmp_path / "m").glob("model-*.safetensors"))) > 2
-    same(checkpoint.load(tmp_path / "m"), model)
+    same(network(tmp_path / "m"), model)
 
 
 # loose files
@@ -127,8 +122,8 @@ def test_a_legacy_file_is_read_under_any_common_wrapper(
     name: str, wrapper: str, tmp_path: Path
 ) -> None:
     model, directory = bare(name, tmp_path / "config")
-    torch.save(WRAPPERS[wrapper](model.state_dict()), tmp_path / "old.pth")
-    same(checkpoint.load(tmp_path / "old.pth", config=directory), model)
+    torch.save(WRAPPERS[wrapper](model.model.state_dict()), tmp_path / "old.pth")
+    same(network(tmp_path / "old.pth", config=directory), model)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -136,26 +131,26 @@ def test_a_single_safetensors_file_is_read_with_its_config(name: str, tmp_path: 
     model, directory = bare(name, tmp_path / "config")
     state = {
         k: v.contiguous()
-        for k, v in model.state_dict().items()
+        for k, v in model.model.state_dict().items()
         if not (name in TIED and k.startswith("lm_head"))
     }
     save_file(state, tmp_path / "weights.safetensors")
     for config in (directory, directory / "config.json"):
-        same(checkpoint.load(tmp_path / "weights.safetensors", config=config), model)
+        same(network(tmp_path / "weights.safetensors", config=config), model)
 
 
 def test_the_weight_file_of_a_compressed_directory_is_the_compressed_model(tmp_path: Path) -> None:
     model = tiny("qwen3", 0.3, "branch")
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
-    again = checkpoint.load(tmp_path / "m" / "model.safetensors")
-    assert checkpoint.structure_of(again) == checkpoint.structure_of(model)
+    again = network(tmp_path / "m" / "model.safetensors")
+    assert again.structure == model.structure
     same(again, model)
 
 
 def test_a_file_from_before_zip_archives_is_read(tmp_path: Path) -> None:
     model, directory = bare("gpt2", tmp_path / "config")
-    torch.save(model.state_dict(), tmp_path / "old.bin", _use_new_zipfile_serialization=False)
-    same(checkpoint.load(tmp_path / "old.bin", config=directory), model)
+    torch.save(model.model.state_dict(), tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    same(network(tmp_path / "old.bin", config=directory), model)
 
 
 def test_the_hubs_own_gpt2_layout_is_read(tmp_path: Path) -> None:
@@ -167,20 +162,20 @@ def test_the_hubs_own_gpt2_layout_is_read(tmp_path: Path) -> None:
         state[f"h.{i}.attn.bias"] = torch.ones(64, 64).tril()[None, None]
         state[f"h.{i}.attn.masked_bias"] = torch.tensor(-1e4)
     torch.save(state, directory / "pytorch_model.bin")
-    same(checkpoint.load(directory), model)
+    same(network(directory), model)
     state["h.0.attn.extra"] = torch.ones(1)
     torch.save(state, directory / "pytorch_model.bin")
     with pytest.raises(
         CheckpointError, match=r"1 tensors have no place in the model: .*h\.0\.attn\.extra"
     ):
-        checkpoint.load(directory)
+        network(directory)
 
 
 def test_old_rotary_tables_are_passed_over(tmp_path: Path) -> None:
     model, directory = bare("llama", tmp_path)
     tables = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(4) for i in range(3)}
-    torch.save(dict(model.state_dict()) | tables, directory / "pytorch_model.bin")
-    same(checkpoint.load(directory), model)
+    torch.save(dict(model.model.state_dict()) | tables, directory / "pytorch_model.bin")
+    same(network(directory), model)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +192,7 @@ def test_a_file_that_is_no_state_dict_is_refused(
     content: Callable[[Any], Any], text: str, tmp_path: Path
 ) -> None:
     model, directory = bare("llama", tmp_path / "config")
-    torch.save(content(dict(model.state_dict())), tmp_path / "odd.pth")
+    torch.save(content(dict(model.model.state_dict())), tmp_path / "odd.pth")
     fails(
         text,
         "truncate",
@@ -234,7 +229,7 @@ def hub(cache: Path, name: str, commits: dict[str, Any], refs: dict[str, str]) -
     """A cache as huggingface_hub lays it out, with a model per commit."""
     folder = cache / f"models--{name.replace('/', '--')}"
     for commit, model in commits.items():
-        model.save_pretrained(folder / "snapshots" / commit)
+        model.model.save_pretrained(folder / "snapshots" / commit)
     (folder / "refs").mkdir()
     for ref, commit in refs.items():
         (folder / "refs" / ref).write_text(commit)
@@ -249,10 +244,10 @@ def test_a_hub_id_is_read_from_the_offline_cache_at_the_revision_asked_for(
     first, second = plain("llama"), plain("llama-tied")
     one, two = "1" * 40, "2" * 40
     hub(tmp_path, "someone/tiny", {one: first, two: second}, {"main": two, "v1": one})
-    same(checkpoint.load("someone/tiny"), second)
-    same(checkpoint.load("someone/tiny", revision="v1"), first)
+    same(network("someone/tiny"), second)
+    same(network("someone/tiny", revision="v1"), first)
     for at in ("v1", one):
-        same(checkpoint.load(f"someone/tiny@{at}"), first)
+        same(network(f"someone/tiny@{at}"), first)
     report = truncate("someone/tiny@v1", tmp_path / "out", depth=1)
     assert report["source"] == "someone/tiny@v1"
     for wrong in ("someone/tiny@v2", "someone/other"):
@@ -289,19 +284,19 @@ def test_half_precision_is_kept_from_any_file(
     dtype: torch.dtype, stated: bool, loose: bool, tmp_path: Path
 ) -> None:
     model = plain("llama").to(dtype)
-    model.save_pretrained(tmp_path / "m")
+    model.model.save_pretrained(tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     if not stated:
         del config["dtype"]
         (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     if loose:
-        torch.save(model.state_dict(), tmp_path / "m" / "pytorch_model.bin")
+        torch.save(model.model.state_dict(), tmp_path / "m" / "pytorch_model.bin")
         (tmp_path / "m" / "model.safetensors").unlink()
-    again = checkpoint.load(tmp_path / "m")
-    assert {p.dtype for p in again.parameters()} == {dtype}
+    again = network(tmp_path / "m")
+    assert {p.dtype for p in again.model.parameters()} == {dtype}
     same(again, type(model).from_pretrained(tmp_path / "m", dtype=dtype).eval())
     truncate(tmp_path / "m", tmp_path / "out", depth=2)
-    assert {p.dtype for p in checkpoint.load(tmp_path / "out").parameters()} == {dtype}
+    assert {p.dtype for p in network(tmp_path / "out").model.parameters()} == {dtype}
     assert inspect(tmp_path / "out")["dtype"] == str(dtype).removeprefix("torch.")
 
 
@@ -312,11 +307,11 @@ def test_tied_weights_are_counted_and_stored_once(name: str, alpha: float, tmp_p
     embedding, head = model.get_input_embeddings().weight, model.lm_head.weight
     assert embedding is head
     report = output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
-    once = sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
+    once = sum(p.numel() for p in {id(p): p for p in model.model.parameters()}.values())
     assert report["parameters"] == once == inspect(tmp_path / "m")["parameters"]
     header = int.from_bytes((tmp_path / "m" / "model.safetensors").read_bytes()[:8], "little") + 8
     assert report["bytes"] == 4 * once + header
-    again = checkpoint.load(tmp_path / "m")
+    again = network(tmp_path / "m")
     assert again.get_input_embeddings().weight is again.lm_head.weight
     same(again, model)
 
@@ -328,7 +323,7 @@ def test_tied_weights_are_stored_once_in_onnx(name: str, tmp_path: Path) -> None
         1000
     )  # the exporter folds the transpose of a matrix as small as the tiny models' into a copy
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
-    source, once = find_source(tmp_path / "m"), checkpoint.parameters(model)
+    source, once = find_source(tmp_path / "m"), model.parameters
     written = write_onnx(checkpoint.load_source(source), tmp_path / "model.onnx", source)
     stored = onnx.load(str(tmp_path / "model.onnx")).graph.initializer
     assert (
@@ -339,6 +334,6 @@ def test_tied_weights_are_stored_once_in_onnx(name: str, tmp_path: Path) -> None
 def test_a_head_that_is_not_tied_stays_so(tmp_path: Path) -> None:
     model = tiny("llama", 0.3)
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
-    again = checkpoint.load(tmp_path / "m")
+    again = network(tmp_path / "m")
     assert again.get_input_embeddings().weight is not again.lm_head.weight
     same(again, model)

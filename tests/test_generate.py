@@ -11,12 +11,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny import MODELS, plain, tiny
+from tiny import MODELS, network, plain, tiny
 
-from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
-from acn_compress.network import stack
 from acn_compress.steps.convert import convert
 from acn_compress.steps.export import export
 from acn_compress.steps.finetune import finetune
@@ -51,7 +48,7 @@ def generated(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The tokens of a greedy continuation ([batch, 10]) and the logits they were chosen from ([10,
     batch, vocabulary])."""
-    found = model.generate(
+    found = model.model.generate(
         **inputs,
         max_new_tokens=10,
         min_new_tokens=10,
@@ -115,12 +112,12 @@ def test_cut_pruned_and_loaded_again_it_still_generates(
     truncate_checked_(model, 2)
     assert_the_cache_changes_nothing(model, prompt((6, 3)))
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
-    again = checkpoint.load(tmp_path / "m")
+    again = network(tmp_path / "m")
     assert_the_cache_changes_nothing(again, prompt((6, 3)))
     for ours, theirs in zip(generated(again, prompt()), generated(model, prompt()), strict=True):
         assert torch.equal(ours, theirs)
     cache = again(**prompt(), use_cache=True).past_key_values
-    kept = [w["heads"] for w in checkpoint.structure_of(again).widths]
+    kept = [w["heads"] for w in again.structure.widths]
     assert [layer.keys.shape[1] for layer in cache.layers] == kept
 
 
@@ -130,7 +127,7 @@ def test_depth_is_told_once_everywhere(name: str) -> None:
     truncate_checked_(model, 2)
     assert model.config.num_hidden_layers == 2
     assert len(getattr(model.config, "layer_types", None) or [0, 0]) == 2
-    blocks = stack.blocks_of(model, architecture_of(model.config))
+    blocks = model.blocks
     assert [m.layer_idx for b in blocks for m in b.modules() if hasattr(m, "layer_idx")] == [0, 1]
 
 
@@ -153,7 +150,9 @@ def test_every_block_keeps_its_own_window() -> None:
 def test_beams_and_the_auto_class_work(name: str, tmp_path: Path) -> None:
     model = tiny(name, 0.3)
     beams = [
-        model.generate(**prompt(), max_new_tokens=6, num_beams=3, do_sample=False, use_cache=on)
+        model.model.generate(
+            **prompt(), max_new_tokens=6, num_beams=3, do_sample=False, use_cache=on
+        )
         for on in (True, False)
     ]
     assert torch.equal(*beams)
@@ -161,22 +160,22 @@ def test_beams_and_the_auto_class_work(name: str, tmp_path: Path) -> None:
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m")
     assert type(again) is type(model)
     assert torch.equal(
-        again.generate(**prompt(), max_new_tokens=6, do_sample=False),
-        model.generate(**prompt(), max_new_tokens=6, do_sample=False),
+        again.model.generate(**prompt(), max_new_tokens=6, do_sample=False),
+        model.model.generate(**prompt(), max_new_tokens=6, do_sample=False),
     )
 
 
 @families
 def test_recording_and_reading_out_leave_a_cached_model_as_it_was(name: str) -> None:
     model = tiny(name, 0.3)
-    architecture, inputs = architecture_of(model.config), prompt()
+    architecture, inputs = model.family, prompt()
     before = generated(model, inputs)
     with torch.inference_mode():
-        with stack.recording(model, architecture) as prefixes:
+        with model.recording() as prefixes:
             expected = model(**inputs).logits
-        with stack.injecting(model, architecture, prefixes[-1]):
+        with model.injecting(prefixes[-1]):
             assert torch.equal(model(**inputs).logits, expected)
-        with stack.bypassing(model, architecture, [0]):
+        with model.bypassing([0]):
             assert not torch.equal(model(**inputs).logits, expected)
     assert len(prefixes) == 4
     assert torch.equal(generated(model, inputs)[1], before[1])
@@ -184,7 +183,7 @@ def test_recording_and_reading_out_leave_a_cached_model_as_it_was(name: str) -> 
 
 def test_a_pass_keeps_nothing_alive() -> None:
     model, held = tiny("llama", 0.0), []
-    block = stack.blocks_of(model, architecture_of(model.config))[-1]
+    block = model.blocks[-1]
     block.register_forward_hook(lambda module, arguments, found: held.append(weakref.ref(found[1])))
     gc.disable()  # a cycle would live on until the collector comes
     try:
@@ -214,7 +213,7 @@ def test_the_pipeline_continues_a_text(tmp_path: Path) -> None:
         "w5 w6 w7", max_new_tokens=5, do_sample=False
     )
     ids = torch.tensor([[5, 6, 7]])
-    expected = model.generate(
+    expected = model.model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False
     )
     assert found[0]["generated_text"].replace(" ", "") == words().decode(expected[0]).replace(
@@ -260,4 +259,4 @@ def test_a_language_model_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     )
     assert "drop" in pruned and pruned["achieved"] <= 0.3
     assert export(tmp_path / "pruned", tmp_path / "onnx")["agreement"] == 1.0
-    assert_the_cache_changes_nothing(checkpoint.load(tmp_path / "pruned"), prompt((6, 3)))
+    assert_the_cache_changes_nothing(network(tmp_path / "pruned"), prompt((6, 3)))

@@ -10,16 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import MODELS, outputs, tiny
+from tiny import MODELS, network, outputs, tiny
 
-from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import find_source, read_json
 from acn_compress.compression import start as initial
 from acn_compress.compression.start import EXAMPLES, cut_
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import equal_epochs, training_flops
-from acn_compress.network import stack
 from acn_compress.recipe.run import run
 from acn_compress.steps.compare import compare
 from acn_compress.steps.convert import convert
@@ -33,17 +31,15 @@ POST_NORM = ("bert", "roberta", "electra", "distilbert")
 
 
 def kept_of(model: Any) -> tuple[int, ...]:
-    return checkpoint.structure_of(model).blocks
+    return model.structure.blocks
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_blocks_left_out_are_blocks_removed(name: str) -> None:
     model = tiny(name)
-    with torch.no_grad(), stack.bypassing(model, architecture_of(model.config), [1]):
+    with torch.no_grad(), model.bypassing([1]):
         without = outputs(model)
-    checkpoint.keep_blocks_(
-        model, (0, 2), architecture_of(model.config), checkpoint.structure_of(model)
-    )
+    checkpoint.keep_blocks_(model, (0, 2), model.family, model.structure)
     assert torch.equal(outputs(model), without)
 
 
@@ -79,9 +75,7 @@ def test_best_takes_out_what_changes_the_answers_least(
 
     def loss(kept: tuple[int, ...]) -> float:
         model = checkpoint.load_source(source)
-        checkpoint.keep_blocks_(
-            model, kept, architecture_of(model.config), checkpoint.structure_of(model)
-        )
+        checkpoint.keep_blocks_(model, kept, model.family, model.structure)
         now = outputs(model, **features(batch)) / initial.TEMPERATURE
         return float(
             torch.nn.functional.kl_div(
@@ -104,8 +98,7 @@ def test_auto_chooses_only_where_that_is_cheap_beside_the_training(
     digits_vit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (
-        cut_(checkpoint.load(digits_vit), 1, "auto", replace(JOB, recipe=Recipe(epochs=100)), None)
-        == 0.0
+        cut_(network(digits_vit), 1, "auto", replace(JOB, recipe=Recipe(epochs=100)), None) == 0.0
     )  # a third is no deep cut
     monkeypatch.setattr(initial, "DEEP", 1.0)
     source = find_source(digits_vit)
@@ -174,7 +167,7 @@ def test_what_was_kept_is_written_and_loads_again(digits_vit: Path, tmp_path: Pa
         out = tmp_path / step.__name__
         report = step(digits_vit, out, "digits", depth=2, keep="even", epochs=0.1, **options)
         assert report["structure"]["blocks"] == [0, 2] and report["structure"]["source_blocks"] == 3
-        assert kept_of(checkpoint.load(out)) == (0, 2)
+        assert kept_of(network(out)) == (0, 2)
         provenance = read_json(out / "provenance.json")
         assert provenance is not None and provenance["steps"][-1]["options"]["keep"] == "even"
     with pytest.raises(ConfigError, match=r"keep is 'last', expected first, even, best, auto"):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tiny import network
 
 from acn_compress.checkpoint import directory as modeldir
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
 from acn_compress.errors import CheckpointError, ModelDirError
 from acn_compress.steps.inspect import inspect
@@ -36,13 +36,13 @@ def vit(**options: Any) -> Any:
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
     model = vit(id2label={0: "cat", 1: "dog"}, label2id={"cat": 0, "dog": 1})
-    model.save_pretrained(tmp_path / "plain")
+    model.model.save_pretrained(tmp_path / "plain")
     return tmp_path / "plain"
 
 
 def test_a_plain_checkpoint_is_described(plain: Path) -> None:
     report = inspect(plain)
-    model = checkpoint.load(plain)
+    model = network(plain)
     expected = {
         "step": "inspect",
         "source": str(plain),
@@ -64,7 +64,7 @@ def test_a_plain_checkpoint_is_described(plain: Path) -> None:
         "input": {"modality": "image", "channels": 1, "height": 8, "width": 8},
         "history": [],
         "profile": None,
-        "parameters": checkpoint.parameters(model),
+        "parameters": model.parameters,
         "bytes": (plain / "model.safetensors").stat().st_size,
     }
     assert {k: report[k] for k in expected} == expected
@@ -73,12 +73,11 @@ def test_a_plain_checkpoint_is_described(plain: Path) -> None:
 
 
 def test_the_parts_add_up(plain: Path) -> None:
-    report, model = inspect(plain), checkpoint.load(plain)
+    report, model = inspect(plain), network(plain)
     assert report["parts"] == {
-        "embeddings": checkpoint.parameters(model.vit.embeddings),
-        "blocks": checkpoint.parameters(model.vit.layers),
-        "head": checkpoint.parameters(model.vit.layernorm)
-        + checkpoint.parameters(model.classifier),
+        "embeddings": model.vit.embeddings.parameters,
+        "blocks": model.vit.layers.parameters,
+        "head": model.vit.layernorm.parameters + model.model.classifier.parameters,
     }
     assert sum(report["parts"].values()) == report["parameters"]
 
@@ -86,10 +85,10 @@ def test_the_parts_add_up(plain: Path) -> None:
 def test_structure_and_history_of_a_compressed_model_are_told(plain: Path, tmp_path: Path) -> None:
     prune(plain, tmp_path / "a", target_sparsity=0.5)
     prune(tmp_path / "a", tmp_path / "b", target_sparsity=0.25, method="magnitude")
-    model = checkpoint.load(tmp_path / "b")
-    checkpoint.truncate_(model, 2)
-    structure = checkpoint.structure_of(model)
-    checkpoint.set_structure_(model, structure.with_alpha((0.0, 0.0)))
+    model = network(tmp_path / "b")
+    model.truncate_(2)
+    structure = model.structure
+    model.set_structure_(structure.with_alpha((0.0, 0.0)))
     output.write(
         model,
         tmp_path / "c",
@@ -108,12 +107,12 @@ def test_structure_and_history_of_a_compressed_model_are_told(plain: Path, tmp_p
     )
     assert (
         report["widths"]
-        == list(checkpoint.structure_of(checkpoint.load(tmp_path / "c")).widths)
+        == list(network(tmp_path / "c").structure.widths)
         != [report["full_widths"]] * 2
     )
     assert report["full_widths"] == {"heads": 4, "mlp": 64}
     assert report["sparsity"] > 0.2
-    assert report["parameters"] == checkpoint.parameters(checkpoint.load(tmp_path / "c"))
+    assert report["parameters"] == network(tmp_path / "c").parameters
     assert [(s["step"], s["source"]["name"], s["seed"]) for s in report["history"]] == [
         ("prune", str(plain), None),
         ("prune", str(tmp_path / "a"), None),
@@ -142,7 +141,7 @@ def test_the_dtype_is_the_files_not_the_configs(dtype: torch.dtype, plain: Path)
 
 def test_a_loose_weight_file_is_described_with_its_config(plain: Path, tmp_path: Path) -> None:
     loose = tmp_path / "weights.bin"
-    torch.save(checkpoint.load(plain).state_dict(), loose)
+    torch.save(network(plain).model.state_dict(), loose)
     report = inspect(loose, config=plain)
     assert (report["class"], report["bytes"], report["dtype"]) == (
         "ViTForImageClassification",
@@ -194,7 +193,7 @@ def test_what_is_no_checkpoint_is_an_error(plain: Path, tmp_path: Path) -> None:
 
 
 def test_magnitude_pruning_alone_shows_as_sparsity(plain: Path, tmp_path: Path) -> None:
-    model = checkpoint.load(plain)
+    model = network(plain)
     prune_(model, 0.5, "magnitude")
     output.write(model, tmp_path / "out", source=None, step="test", options={}, report={})
     assert inspect(tmp_path / "out")["sparsity"] == pytest.approx(0.5, abs=1e-4)

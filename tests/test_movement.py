@@ -12,9 +12,8 @@ import pytest
 import torch
 from test_cli import fails
 from test_prune import job, saved, zeros
-from tiny import tiny
+from tiny import network, tiny
 
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.compression.movement import Movement
 from acn_compress.data.load import Data, load_data
@@ -73,8 +72,8 @@ def test_the_score_of_a_training_step_is_minus_gradient_times_weight(
 def test_scores_sum_over_steps_with_gradients_at_the_masked_weights() -> None:
     model = tiny("vit")
     weights = list(matrices(model).values())
-    hook, inputs = Movement(model, 0.5), checkpoint.example_inputs(model, batch=4)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    hook, inputs = Movement(model, 0.5), model.example_inputs(batch=4)
+    optimizer = torch.optim.SGD(model.model.parameters(), lr=0.1)
     latent = [w.detach().clone() for w in weights]
     expected = [torch.zeros_like(w) for w in weights]
     for step in range(3):
@@ -124,7 +123,7 @@ def test_a_small_weight_that_grows_stays_and_a_large_one_that_shrinks_goes() -> 
     small[:16], large[16:] = True, True
     with torch.no_grad():
         weight.copy_(torch.where(small, 1e-3, 10.0) * weight.sign())
-    other = copy.deepcopy(model)
+    other = model.copy()
     hook = Movement(model, 0.5, "layer")
     for step in range(4):
         moved(hook, weight, torch.where(small, -1.0, 1.0) * weight.sign(), step, 4)
@@ -212,7 +211,7 @@ class Random:
     sizes = labels = None
 
     def __init__(self, model: Any, n: int) -> None:
-        self.inputs = checkpoint.example_inputs(model, batch=n)
+        self.inputs = model.example_inputs(batch=n)
         generator = torch.Generator().manual_seed(1)
         self.inputs["labels"] = (
             self.inputs.get("input_ids")
@@ -237,7 +236,7 @@ def test_after_training_exactly_the_share_is_zero_and_only_in_the_blocks_matrice
     family: str,
 ) -> None:
     model = tiny(family, 0.5)
-    teacher, named = copy.deepcopy(model), matrices(model)
+    teacher, named = model.copy(), matrices(model)
     data = Data("random", task_of(model), Random(model, 16))
     fit(
         model,
@@ -248,7 +247,7 @@ def test_after_training_exactly_the_share_is_zero_and_only_in_the_blocks_matrice
     )
     assert zeros(model) == round(0.6 * sum(w.numel() for w in named.values()))
     inside = {id(w) for w in named.values()}
-    assert all(bool((p != 0).all()) for p in model.parameters() if id(p) not in inside)
+    assert all(bool((p != 0).all()) for p in model.model.parameters() if id(p) not in inside)
     smallest = copy.deepcopy(teacher)
     prune_(smallest, 0.6, "magnitude")
     assert any(
@@ -262,19 +261,15 @@ def test_by_layer_every_matrix_gets_the_share_and_the_report_says_all_of_it(tmp_
     report = prune(
         source, tmp_path / "out", target_sparsity=0.3, method="movement", scope="layer", job=job()
     )
-    trained = checkpoint.load(tmp_path / "out")
+    trained = network(tmp_path / "out")
     for name, weight in matrices(trained).items():
         assert (
             int((weight == 0).sum())
             == round(0.3 * weight.numel())
             == round(report["matrices"][name] * weight.numel())
         )
-    assert (
-        checkpoint.structure_of(trained).sparsity
-        == report["achieved"]
-        == report["zeros"] / report["weights"]
-    )
-    assert checkpoint.structure_of(trained).alpha == (0.0, 0.0, 0.0)
+    assert trained.structure.sparsity == report["achieved"] == report["zeros"] / report["weights"]
+    assert trained.structure.alpha == (0.0, 0.0, 0.0)
     assert (
         report["method"] == "movement"
         and "neither the dense file smaller nor the model faster" in report["note"]
@@ -310,7 +305,7 @@ def test_zeros_of_the_source_stay_and_count(tmp_path: Path) -> None:
     report = prune(
         tmp_path / "a", tmp_path / "b", target_sparsity=0.6, method="movement", job=job()
     )
-    before, after = (matrices(checkpoint.load(tmp_path / name)).values() for name in "ab")
+    before, after = (matrices(network(tmp_path / name)).values() for name in "ab")
     assert all(bool((w == 0)[b == 0].all()) for b, w in zip(before, after, strict=True))
     assert report["zeros"] == round(0.6 * report["weights"]) and "pruned before" in report["note"]
     with pytest.raises(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from tiny import network
 
 import acn_compress
 from acn_compress import compat
-from acn_compress.checkpoint import load as checkpoint
 
 # transformers cannot be imported at all beside a torchvision built for another torch: plain
 # transformers gets that guard, and nothing else
@@ -71,7 +71,7 @@ def test_plain_transformers_reads_a_residual_model_and_gets_it_right(digits_vit:
     code += "torch.manual_seed(0); print(m(torch.randn(1, 3, 8, 8)).logits.double().sum().item(), type(m).__name__)"
     total, name = python(code).stdout.split()
     torch.manual_seed(0)
-    ours = checkpoint.load(digits_vit)(torch.randn(1, 3, 8, 8)).logits.double().sum().item()
+    ours = network(digits_vit)(torch.randn(1, 3, 8, 8)).logits.double().sum().item()
     assert name == "ViTForImageClassification" and float(total) == pytest.approx(ours, abs=1e-6)
 
 
@@ -91,9 +91,9 @@ def test_auto_classes_and_pipelines_work_after_the_import(digits_acn: Path) -> N
         / 127.5
         - 1
     )
-    assert label == str(int(checkpoint.load(digits_acn)(pixels).logits.argmax()))
+    assert label == str(int(network(digits_acn)(pixels).logits.argmax()))
 
 
 def test_a_loaded_model_is_the_users_own_class(digits_acn: Path) -> None:
     model = acn_compress.load(digits_acn)
-    assert isinstance(model, transformers.ViTForImageClassification) and not model.training
+    assert isinstance(model, transformers.ViTForImageClassification) and not model.model.training

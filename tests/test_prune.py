@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 import torch_pruning as tp
-from tiny import MODELS, outputs, plain, tiny
+from tiny import MODELS, network, outputs, plain, tiny
 
-from acn_compress.architectures import ARCHITECTURES, architecture_of
-from acn_compress.checkpoint import load as checkpoint
+from acn_compress.architectures import ARCHITECTURES
 from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import ConfigError, Interrupted, ModelDirError, VerificationError
 from acn_compress.network import widths
+from acn_compress.network.network import Network, first_output
 from acn_compress.network.stack import blocks_of
 from acn_compress.steps import prune as step
 from acn_compress.steps.prune import matrices, prune, prune_
@@ -48,7 +48,7 @@ def test_magnitude_reaches_the_share_within_one_weight(family: str, share: float
     total = sum(w.numel() for w in matrices(model).values())
     assert zeros(model) == report["zeros"] == round(share * total)
     assert report["weights"] == total
-    assert report["achieved"] == checkpoint.structure_of(model).sparsity == zeros(model) / total
+    assert report["achieved"] == model.structure.sparsity == zeros(model) / total
     assert report["of"] == f"zeros among {total:,} weights of the blocks"
     assert "neither the dense file smaller nor the model faster" in report["note"]
 
@@ -65,7 +65,7 @@ def test_magnitude_by_layer_gives_every_matrix_the_same_share(family: str) -> No
 @pytest.mark.parametrize("family", FAMILIES)
 def test_global_magnitude_zeroes_the_smallest_weights_anywhere(family: str) -> None:
     model = tiny(family)
-    before = copy.deepcopy(model)
+    before = model.copy()
     next(iter(matrices(before).values())).data *= 100  # one matrix of large weights loses none
     model = copy.deepcopy(before)
     report = prune_(model, 0.5, "magnitude")
@@ -92,9 +92,9 @@ def test_ties_are_counted_exactly() -> None:
 
 def test_magnitude_touches_only_the_blocks_matrices() -> None:
     model = tiny("vit")
-    before = {k: v.clone() for k, v in model.state_dict().items()}
+    before = {k: v.clone() for k, v in model.model.state_dict().items()}
     prune_(model, 0.9, "magnitude")
-    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    changed = {k for k, v in model.model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {f"vit.layers.{name}.weight" for name in matrices(model)}
     inner = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
     assert {name.rsplit(".", 1)[1] for name in matrices(model)} == set(inner)
@@ -134,21 +134,17 @@ def test_pruning_again_keeps_the_zeros() -> None:
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_cutting_units_equals_masking_them(family: str, alpha: float, scope: Any) -> None:
     model = tiny(family, alpha)
-    before = checkpoint.parameters(model)
+    before = model.parameters
     report = prune_(model, 0.5, "structured", scope)
     assert report["max_difference"] <= report["tolerance"] == 1e-5
     assert report["parameters_before"] == before
     removed, total = (
         int(n.replace(",", "")) for n in report["of"].split(" prunable")[0].split(" of ")
     )
-    assert before - checkpoint.parameters(model) == removed
+    assert before - model.parameters == removed
     assert report["achieved"] == removed / total <= 0.5
-    architecture = architecture_of(model.config)
-    assert (
-        report["widths"]
-        == list(widths.counts(model, architecture))
-        == list(checkpoint.structure_of(model).widths)
-    )
+    architecture = model.family
+    assert report["widths"] == list(widths.counts(model)) == list(model.structure.widths)
     assert report["widths"] != report["widths_before"]
 
 
@@ -156,9 +152,9 @@ def test_cutting_units_equals_masking_them(family: str, alpha: float, scope: Any
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.6])
 def test_global_pruning_falls_short_by_less_than_one_unit(family: str, share: float) -> None:
     model = tiny(family)
-    architecture = architecture_of(model.config)
+    architecture = model.family
     total, largest = 0, 0
-    for block in blocks_of(model, architecture):
+    for block in model.blocks:
         for width in architecture.widths(block).values():
             cost = widths.unit_parameters(block, width)
             total, largest = total + cost * width.units, max(largest, cost)
@@ -184,11 +180,11 @@ def test_the_largest_reachable_share_leaves_one_unit_everywhere_and_more_is_an_e
         match=r"target_sparsity is 0\.9999.*one unit of every width must stay.*largest reachable share is 0\.\d+",
     ) as error:
         prune_(model, 0.9999)
-    assert checkpoint.structure_of(model).widths is None
+    assert model.structure.widths is None
     reachable = float(str(error.value).rstrip(".").rsplit(" ", 1)[1])
     achieved = prune_(model, reachable)["achieved"]
     assert achieved == pytest.approx(reachable, abs=5e-3)  # one unit
-    assert min(n for w in checkpoint.structure_of(model).widths for n in w.values()) >= 1
+    assert min(n for w in model.structure.widths for n in w.values()) >= 1
 
 
 def test_by_layer_the_smallest_width_sets_the_largest_share() -> None:
@@ -246,9 +242,9 @@ def test_importance_is_the_group_norm_of_torch_pruning() -> None:
 def test_torch_pruning_removes_the_same_units_to_the_same_outputs() -> None:
     vit = plain("vit")
     model = copy.deepcopy(vit)
-    checkpoint.adopt_(model)
+    Network.adopt(model)
     architecture = ARCHITECTURES["vit"]
-    for i, block in enumerate(blocks_of(model, architecture)):
+    for i, block in enumerate(model.blocks):
         theirs = vit.vit.layers[i]
         heads, features = [(i + 1) % 4], [i, 5 + i, 40]
         graph = dependency_graph(vit)
@@ -261,11 +257,9 @@ def test_torch_pruning_removes_the_same_units_to_the_same_outputs() -> None:
         for name, drop in (("heads", heads), ("mlp", features)):
             width = architecture.widths(block)[name]
             widths.cut_(block, width, [u for u in range(width.units) if u not in drop])
-    for ours, theirs in zip(model.parameters(), vit.parameters(), strict=True):
+    for ours, theirs in zip(model.model.parameters(), vit.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(
-        outputs(model), checkpoint.first_output(vit(**checkpoint.example_inputs(model, batch=3)))
-    )
+    assert torch.equal(outputs(model), first_output(vit(**model.example_inputs(batch=3))))
 
 
 def dependency_graph(model: Any) -> Any:
@@ -295,7 +289,7 @@ def test_a_cut_that_removes_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 def test_outputs_that_are_not_numbers_do_not_pass_for_equal() -> None:
     model = tiny("vit")
-    model.classifier.bias.data[0] = float("nan")
+    model.model.classifier.bias.data[0] = float("nan")
     with pytest.raises(VerificationError, match="differs from the masked original by nan"):
         prune_(model, 0.5)
 
@@ -318,7 +312,7 @@ def test_pruning_structure_after_zeros_counts_the_zeros_again() -> None:
     prune_(model, 0.5, "magnitude")
     report = prune_(model, 0.3)
     left = sum(w.numel() for w in matrices(model).values())
-    assert checkpoint.structure_of(model).sparsity == zeros(model) / left > 0
+    assert model.structure.sparsity == zeros(model) / left > 0
     assert "pruned before" in report["note"]
     again = prune_(model, 0.3)
     assert again["widths_before"] == report["widths"]
@@ -333,11 +327,11 @@ def test_pruning_structure_after_zeros_counts_the_zeros_again() -> None:
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_a_share_of_zero_changes_nothing(family: str, method: Any, scope: Any) -> None:
     model = tiny(family)
-    before, structure = copy.deepcopy(model.state_dict()), checkpoint.structure_of(model)
+    before, structure = copy.deepcopy(model.model.state_dict()), model.structure
     report = prune_(model, 0.0, method, scope)
     assert report["achieved"] == 0
-    assert checkpoint.structure_of(model) == structure
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert model.structure == structure
+    assert all(torch.equal(v, before[k]) for k, v in model.model.state_dict().items())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -348,21 +342,21 @@ def test_pruned_saved_and_loaded_is_bit_equal(
 ) -> None:
     source = saved(tiny(family, alpha), tmp_path / "source")
     report = prune(source, tmp_path / "out", target_sparsity=0.4, method=method)
-    expected = checkpoint.load(source)
+    expected = network(source)
     prune_(expected, 0.4, method)
-    loaded = checkpoint.load(tmp_path / "out")
-    assert checkpoint.structure_of(loaded) == checkpoint.structure_of(expected)
+    loaded = network(tmp_path / "out")
+    assert loaded.structure == expected.structure
     assert loaded.state_dict().keys() == expected.state_dict().keys()
     assert all(torch.equal(v, expected.state_dict()[k]) for k, v in loaded.state_dict().items())
     assert torch.equal(outputs(loaded), outputs(expected))
-    assert report["parameters"] == report["parameters_after"] == checkpoint.parameters(loaded)
+    assert report["parameters"] == report["parameters_after"] == loaded.parameters
     assert report["step"] == "prune"
 
 
 def test_widths_that_differ_between_blocks_survive_saving(tmp_path: Path) -> None:
     prune(saved(tiny("vit"), tmp_path / "source"), tmp_path / "out", target_sparsity=0.3)
-    loaded = checkpoint.load(tmp_path / "out")
-    kept = [w["mlp"] for w in checkpoint.structure_of(loaded).widths]
+    loaded = network(tmp_path / "out")
+    kept = [w["mlp"] for w in loaded.structure.widths]
     assert len(set(kept)) > 1
     assert [layer.mlp.fc1.out_features for layer in blocks_of(loaded, ARCHITECTURES["vit"])] == kept
 
@@ -372,9 +366,9 @@ def test_a_pruned_directory_can_be_pruned_again(tmp_path: Path) -> None:
     prune(source, tmp_path / "a", target_sparsity=0.3)
     prune(tmp_path / "a", tmp_path / "b", target_sparsity=0.5, method="magnitude")
     report = prune(tmp_path / "b", tmp_path / "c", target_sparsity=0.3)
-    loaded = checkpoint.load(tmp_path / "c")
-    assert report["structure"] == checkpoint.structure_of(loaded).model_dump(mode="json")
-    assert checkpoint.structure_of(loaded).sparsity > 0
+    loaded = network(tmp_path / "c")
+    assert report["structure"] == loaded.structure.model_dump(mode="json")
+    assert loaded.structure.sparsity > 0
 
 
 def test_gzip_bytes_are_what_gzip_makes_of_the_file(tmp_path: Path) -> None:
@@ -473,10 +467,10 @@ def job(**options: Any) -> Job:
 def test_training_back_keeps_what_was_pruned(method: Any, tmp_path: Path) -> None:
     source = saved(tiny("vit", 0.0), tmp_path / "source")
     report = prune(source, tmp_path / "out", target_sparsity=0.5, method=method, job=job())
-    only_pruned = checkpoint.load(source)
+    only_pruned = network(source)
     prune_(only_pruned, 0.5, method)
-    trained = checkpoint.load(tmp_path / "out")
-    assert checkpoint.structure_of(trained) == checkpoint.structure_of(only_pruned)
+    trained = network(tmp_path / "out")
+    assert trained.structure == only_pruned.structure
     for before, after in zip(
         matrices(only_pruned).values(), matrices(trained).values(), strict=True
     ):

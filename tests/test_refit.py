@@ -10,19 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import MODELS, outputs, tiny
+from tiny import MODELS, network, outputs, tiny
 from torch import Tensor
 
-from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
-from acn_compress.checkpoint.load import example_inputs
 from acn_compress.compression import refit
 from acn_compress.compression.start import SHARE, cut_
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import training_flops
 from acn_compress.measure.quality import measure
-from acn_compress.network import stack
 from acn_compress.steps.convert import convert
 from acn_compress.steps.truncate import truncate
 from acn_compress.training.fit import Recipe
@@ -36,7 +33,7 @@ class Inputs:
 
     def __init__(self, model: Any, count: int = 256) -> None:
         torch.manual_seed(1)
-        self.all = example_inputs(model, batch=count)
+        self.all = model.example_inputs(batch=count)
         self.count = count
 
     def __len__(self) -> int:
@@ -53,8 +50,8 @@ def error(model: Any, whole: Any, data: Any) -> float:
 
 
 def last_writer(model: Any) -> Any:
-    architecture = architecture_of(model.config)
-    block = stack.blocks_of(model, architecture)[-1]
+    architecture = model.family
+    block = model.blocks[-1]
     return block.get_submodule(architecture.widths(block)["mlp"].inputs[0].path)
 
 
@@ -70,7 +67,7 @@ def test_a_layer_that_was_damaged_is_found_again(
         refit, "ALONG_FEATURES", ("heads", "mlp") if name.startswith(POST_NORM) else ("mlp",)
     )
     whole = tiny(name, alpha)
-    model = checkpoint.twin(whole)
+    model = whole.twin()
     layer, data = last_writer(model), Inputs(whole)
     layer.weight = torch.nn.Parameter(layer.weight + 0.3 * torch.randn_like(layer.weight))
     before, untouched = error(model, whole, data), outputs(whole, **data.all)
@@ -83,25 +80,25 @@ def test_a_layer_that_was_damaged_is_found_again(
 @pytest.mark.parametrize("name", MODELS)
 def test_a_cut_network_answers_more_like_the_whole_one(name: str) -> None:
     whole = tiny(name)
-    model, data = checkpoint.twin(whole), Inputs(whole)
-    shapes = {k: v.shape for k, v in model.state_dict().items()}
-    checkpoint.truncate_(model, 2)
+    model, data = whole.twin(), Inputs(whole)
+    shapes = {k: v.shape for k, v in model.model.state_dict().items()}
+    model.truncate_(2)
     before = error(model, whole, data)
     assert refit.refit_(model, whole, data) > 0  # type: ignore[arg-type]
     assert error(model, whole, data) < before
-    assert all(v.shape == shapes[k] for k, v in model.state_dict().items())
+    assert all(v.shape == shapes[k] for k, v in model.model.state_dict().items())
 
 
 def test_what_is_right_already_stays_bit_for_bit() -> None:
     whole = tiny("vit")
-    model, data = checkpoint.twin(whole), Inputs(whole)
+    model, data = whole.twin(), Inputs(whole)
     assert refit.price(model, whole) == 0.0 == refit.refit_(model, whole, data)  # type: ignore[arg-type]
     assert torch.equal(outputs(model, **data.all), outputs(whole, **data.all))
-    checkpoint.truncate_(model, 2)
-    first = checkpoint.twin(model)
+    model.truncate_(2)
+    first = model.twin()
     refit.refit_(model, whole, data)  # type: ignore[arg-type]
     changed = {
-        k for k, v in model.state_dict().items() if not torch.equal(v, first.state_dict()[k])
+        k for k, v in model.model.state_dict().items() if not torch.equal(v, first.state_dict()[k])
     }
     assert changed and all(
         ".1.attention.o_proj." in k or ".1.mlp.fc2." in k for k in changed
@@ -110,8 +107,8 @@ def test_what_is_right_already_stays_bit_for_bit() -> None:
 
 def test_with_one_batch_nothing_can_be_held_out_and_nothing_changes() -> None:
     whole = tiny("vit")
-    model, data = checkpoint.twin(whole), Inputs(whole, 1)
-    checkpoint.truncate_(model, 2)
+    model, data = whole.twin(), Inputs(whole, 1)
+    model.truncate_(2)
     before = outputs(model, **data.all)
     refit.refit_(model, whole, data)  # type: ignore[arg-type]
     assert torch.equal(outputs(model, **data.all), before)
@@ -123,12 +120,12 @@ def test_what_cannot_be_refitted_is_refused(digits_vit: Path, tmp_path: Path) ->
         ConfigError,
         match="a post-norm network is refitted in residual form; this one is in hybrid form",
     ):
-        refit.refit_(checkpoint.twin(hybrid), hybrid, Inputs(hybrid))  # type: ignore[arg-type]
+        refit.refit_(hybrid.twin(), hybrid, Inputs(hybrid))  # type: ignore[arg-type]
     whole, part = tiny("vit"), tiny("vit")
-    checkpoint.truncate_(whole, 2)
+    whole.truncate_(2)
     with pytest.raises(ConfigError, match="needs the network that the model was cut from"):
         refit.refit_(part, whole, Inputs(whole))  # type: ignore[arg-type]
-    checkpoint.set_structure_(part, checkpoint.structure_of(part).changed(sparsity=0.5))
+    part.set_structure_(part.structure.changed(sparsity=0.5))
     with pytest.raises(ConfigError, match="would fill the zeros of a pruned model"):
         cut_(part, 2, "first", Job("digits"), None, refitted=True)
     assert (
@@ -143,7 +140,7 @@ def test_a_trained_network_is_better_for_it_and_loads_again(
     fitted = truncate(digits_vit, tmp_path / "fitted", depth=1, data="digits", refit="digits")
     assert fitted["after"]["value"] > plain["after"]["value"] + 0.05
     assert "nothing was trained" in fitted["note"]
-    model = checkpoint.load(tmp_path / "fitted")
+    model = network(tmp_path / "fitted")
     source = modeldir.find_source(tmp_path / "fitted")
     test = Job("digits").eval_split(model, source)
     assert test is not None and measure(model, test).value == fitted["after"]["value"]

@@ -17,7 +17,7 @@ import pandas
 import pytest
 import torch
 import transformers as hf
-from tiny import tiny
+from tiny import network, tiny
 
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import find_source
@@ -31,6 +31,7 @@ from acn_compress.errors import (
 )
 from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.measure.readouts import profile_model
+from acn_compress.network.network import first_output
 from acn_compress.steps.convert import convert
 from acn_compress.steps.evaluate import evaluate
 from acn_compress.steps.export import export
@@ -159,7 +160,7 @@ def write(path: Path, columns: dict[str, Any]) -> str:
 
 
 def with_head(bert: Path, task: str, **options: Any) -> Any:
-    return checkpoint.load(bert, task=task, **options)
+    return network(bert, task=task, **options)
 
 
 def read(spec: str, model: Any, bert: Path, **options: Any) -> Data:
@@ -257,8 +258,8 @@ def test_a_network_is_trained_from_a_config_with_a_tokenizer_beside(
         epochs=0.2,
         batch_size=16,
     )
-    model = checkpoint.load(tmp_path / "out")
-    assert checkpoint.structure_of(model).form == "acn" and model.config.id2label == {
+    model = network(tmp_path / "out")
+    assert model.structure.form == "acn" and model.config.id2label == {
         0: "negative",
         1: "positive",
     }
@@ -294,9 +295,9 @@ def test_padding_changes_nothing(name: str) -> None:
         rows, batch_first=True, padding_value=model.config.pad_token_id
     )
     with torch.inference_mode():
-        together = checkpoint.first_output(model(input_ids=padded, attention_mask=mask))
+        together = first_output(model(input_ids=padded, attention_mask=mask))
         for row, found in zip(rows, together, strict=True):
-            alone = checkpoint.first_output(model(input_ids=row[None]))[0]
+            alone = first_output(model(input_ids=row[None]))[0]
             torch.testing.assert_close(
                 found[: len(row)] if name == "bert-tokens" else found, alone, rtol=0, atol=1e-5
             )
@@ -305,7 +306,7 @@ def test_padding_changes_nothing(name: str) -> None:
 def test_scores_do_not_depend_on_batches_and_stand_in_the_same_order(
     classifier: Path, reviews: Path
 ) -> None:
-    model = checkpoint.load(classifier)
+    model = network(classifier)
     data = read(str(reviews), model, classifier)
     one, many = measure(model, data, batch_size=1), measure(model, data, batch_size=64)
     np.testing.assert_allclose(one.loss, many.loss, atol=1e-5)
@@ -568,7 +569,7 @@ def test_a_decoder_learns_to_classify_though_it_has_no_padding_token(
         tmp_path / "gpt", tmp_path / "out", str(reviews), task="text-classification", **options
     )
     assert report["after"]["value"] > 0.9 and "score.weight" in report["note"]
-    model = checkpoint.load(tmp_path / "out")
+    model = network(tmp_path / "out")
     one, many = (
         measure(model, read(str(reviews), model, tmp_path / "out"), batch_size=n) for n in (1, 50)
     )
@@ -588,7 +589,7 @@ def test_a_decoder_learns_to_classify_though_it_has_no_padding_token(
 )
 def test_our_loss_is_the_familys_own(name: str, task: str) -> None:
     model = tiny(name)
-    inputs = checkpoint.example_inputs(model, batch=4)
+    inputs = model.example_inputs(batch=4)
     classes = model.config.vocab_size if task == "masked-lm" else model.config.num_labels
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(
@@ -633,7 +634,7 @@ def test_a_regression_is_measured_in_its_own_units(bert: Path, tmp_path: Path) -
         and after["spearman"] > 0.8
         and after["low"] <= after["value"] <= after["high"]
     )
-    model = checkpoint.load(tmp_path / "out")
+    model = network(tmp_path / "out")
     scores = measure(model, read(data, model, tmp_path / "out"))
     assert after["value"] == pytest.approx(
         -np.abs(scores.prediction - scores.target).mean(), abs=1e-5
@@ -652,7 +653,7 @@ def test_a_regression_is_measured_in_its_own_units(bert: Path, tmp_path: Path) -
 
 
 def test_the_profile_of_padded_text_counts_no_padding(classifier: Path, reviews: Path) -> None:
-    model = checkpoint.load(classifier)
+    model = network(classifier)
     data = read(str(reviews), model, classifier, limit=20)
     extras = ("influence", "cka")
     together, alone = (profile_model(model, data, extras=extras, batch_size=n) for n in (20, 1))
@@ -679,7 +680,7 @@ def test_a_head_of_another_size_is_refused_or_made_anew(
         classifier, tmp_path / "out", data, task="text-classification", epochs=1, batch_size=4
     )
     assert "2 tensors began at random (classifier.bias, classifier.weight)" in report["note"]
-    assert checkpoint.load(tmp_path / "out").config.num_labels == 3
+    assert network(tmp_path / "out").config.num_labels == 3
     again = finetune(
         classifier,
         tmp_path / "again",
@@ -702,13 +703,13 @@ def test_a_config_that_contradicts_the_weights_is_refused(classifier: Path, tmp_
     with pytest.raises(
         CheckpointError, match=r"classifier.bias is \(2,\) in the file, but \(5,\) by config.json"
     ):
-        checkpoint.load(tmp_path / "wrong")
+        network(tmp_path / "wrong")
     config |= {"intermediate_size": 128}
     (tmp_path / "wrong" / "config.json").write_text(json.dumps(config))
     with pytest.raises(
         CheckpointError, match=r"intermediate.dense.bias is \(64,\) in the file, but \(128,\)"
     ):
-        checkpoint.load(
+        network(
             tmp_path / "wrong", task="text-classification", num_labels=2
         )  # a new head excuses only the head
 
@@ -735,7 +736,7 @@ def test_what_cannot_be_converted_says_why(
     )
     assert (
         features_only["after"]["metric"] == "cosine"
-        and checkpoint.load(tmp_path / "features").__class__.__name__ == "AcnBertModel"
+        and network(tmp_path / "features").__class__.__name__ == "AcnBertModel"
     )
     assert not (tmp_path / "out").exists()
 
@@ -759,7 +760,7 @@ def test_decoders_and_other_heads_are_refused(
     config = json.loads((bert / "config.json").read_text()) | options
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsupportedError, match=text):
-        checkpoint.load(tmp_path / "m")
+        network(tmp_path / "m")
     report = inspect(tmp_path / "m")
     assert not report["supported"] and text in report["why"]
 
@@ -828,7 +829,7 @@ def test_text_without_any_text_or_a_tokenizer_that_fits(
 ) -> None:
     (tmp_path / "blank.txt").write_text("\n\n \n")
     with pytest.raises(DataError, match=r"blank.txt:train has no text in it"):
-        read(str(tmp_path / "blank.txt"), checkpoint.load(bert), bert)
+        read(str(tmp_path / "blank.txt"), network(bert), bert)
     shutil.copytree(
         bert, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "special*")
     )

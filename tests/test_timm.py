@@ -18,6 +18,7 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import save_file
+from tiny import network
 from typer.testing import CliRunner
 
 from acn_compress.architectures.timm import fit
@@ -26,6 +27,7 @@ from acn_compress.checkpoint import write as output
 from acn_compress.cli.app import app
 from acn_compress.data.images import Preparation
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, UnsupportedError
+from acn_compress.network.network import first_output
 from acn_compress.steps.finetune import finetune
 from acn_compress.steps.inspect import inspect
 from acn_compress.steps.prune import prune_
@@ -59,7 +61,7 @@ def config_file(directory: Path, **fields: Any) -> Path:
 
 def says(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        return checkpoint.first_output(model(pixel_values=pixels))
+        return first_output(model(pixel_values=pixels))
 
 
 def test_timms_own_directory_loads_and_says_the_same(
@@ -69,7 +71,7 @@ def test_timms_own_directory_loads_and_says_the_same(
         own, tmp_path / "m", model_config={"label_names": list("abcdefg")}, safe_serialization=True
     )
     assert "model_type" not in json.loads((tmp_path / "m" / "config.json").read_text())
-    model = checkpoint.load(tmp_path / "m")
+    model = network(tmp_path / "m")
     with torch.inference_mode():
         assert torch.equal(says(model, pixels), own(pixels))
     assert list(model.config.id2label.values()) == list("abcdefg")
@@ -91,7 +93,7 @@ def test_what_the_wrapper_saves_loads_and_says_the_same(
     wrapper.timm_model.load_state_dict(own.state_dict())
     wrapper.save_pretrained(tmp_path / "m")
     with torch.inference_mode():
-        assert torch.equal(says(checkpoint.load(tmp_path / "m"), pixels), own(pixels))
+        assert torch.equal(says(network(tmp_path / "m"), pixels), own(pixels))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "wrapped.pth"])
@@ -108,7 +110,7 @@ def test_a_weight_file_with_the_name_of_its_architecture(
             else own.state_dict(),
             path,
         )
-    model = checkpoint.load(path, config="test_vit")
+    model = network(path, config="test_vit")
     with torch.inference_mode():
         assert torch.equal(says(model, pixels), own(pixels))
     assert model.config.num_labels == 7
@@ -130,7 +132,7 @@ def test_the_architecture_option_of_a_command(own: Any, tmp_path: Path) -> None:
     ]
     result = CliRunner().invoke(app, [*call, "test_vit"])
     assert result.exit_code == 0, result.output
-    assert len(checkpoint.structure_of(checkpoint.load(tmp_path / "out")).blocks) == 2
+    assert len(network(tmp_path / "out").structure.blocks) == 2
     assert not (tmp_path / "out" / "vocab.txt").exists()
     result = CliRunner().invoke(app, [*call[:2], str(tmp_path / "no"), *call[3:], "test_vitt"])
     assert (
@@ -145,19 +147,19 @@ def test_a_backbone_without_a_head_gives_features_and_takes_a_new_head(
         {k: v for k, v in own.state_dict().items() if not k.startswith("head")},
         tmp_path / "w.safetensors",
     )
-    model = checkpoint.load(tmp_path / "w.safetensors", config="test_vit")
+    model = network(tmp_path / "w.safetensors", config="test_vit")
     with torch.inference_mode():
         assert torch.equal(says(model, pixels), own.forward_features(pixels))
-    model = checkpoint.load(
+    model = network(
         tmp_path / "w.safetensors",
         config="test_vit",
         task="image-classification",
         labels=list("abc"),
     )
     assert says(model, pixels).shape == (2, 3)
-    assert "head.bias, timm_model.head.weight" in str(checkpoint.fresh_of(model))
+    assert "head.bias, timm_model.head.weight" in str(fresh_of(model))
     save_file(own.state_dict(), tmp_path / "seven.safetensors")
-    model = checkpoint.load(
+    model = network(
         tmp_path / "seven.safetensors",
         config="test_vit",
         task="image-classification",
@@ -180,7 +182,7 @@ def test_a_mixer_of_your_own_size_trains_from_scratch(tmp_path: Path) -> None:
         task_weight=1.0,
     )
     assert report["after"]["value"] > 0.6
-    model = checkpoint.load(tmp_path / "m")
+    model = network(tmp_path / "m")
     assert model.config.model_args == SIZES and len(model.config.id2label) == 10
     assert not (
         tmp_path / "m" / "preprocessor_config.json"
@@ -212,7 +214,7 @@ def test_cutting_and_pruning_a_mixer_that_timm_builds_in_one_size_only(
         if step == "pruned and cut again":
             truncate_checked_(model, 1)
         output.write(model, tmp_path / step, source=None, step="test", options={}, report={})
-        again = checkpoint.load(tmp_path / step)
+        again = network(tmp_path / step)
         assert torch.equal(says(again, pixels), says(model, pixels))
         assert again.config.architecture == "mlp_mixer" and again.config.model_args["base"] == base
 
@@ -229,15 +231,15 @@ def test_timm_itself_refuses_a_compressed_model(tmp_path: Path) -> None:
 def test_the_processor_and_pipeline_of_a_written_model(alpha: float, tmp_path: Path) -> None:
     model = tiny.timm("vit_tiny_patch16_224", depth=3, num_heads=4, in_chans=3, img_size=32)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in model.model.parameters():
             parameter.normal_(0, 0.1)
     model.config.pretrained_cfg |= {
         "crop_pct": 0.8,
         "mean": [0.3, 0.4, 0.5],
         "std": [0.2, 0.3, 0.4],
     }
-    checkpoint.adopt_(model.eval())
-    checkpoint.set_structure_(model, checkpoint.structure_of(model).with_alpha((alpha,) * 3))
+    checkpoint.adopt_(model.model.eval())
+    model.set_structure_(model.structure.with_alpha((alpha,) * 3))
     output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 56, 3), dtype="uint8"))
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "m")
@@ -271,7 +273,7 @@ def test_images_are_cropped_as_timm_crops_them() -> None:
 
 def test_what_bypasses_the_long_sum_is_refused(tmp_path: Path) -> None:
     model = tiny.tiny("timmvit", 0.0)
-    inputs = checkpoint.example_inputs(model)
+    inputs = model.example_inputs()
     with pytest.raises(UnsupportedError, match="hidden states"):
         model(**inputs, output_hidden_states=True)
     with pytest.raises(UnsupportedError, match="attention masks"):
@@ -331,7 +333,7 @@ def test_a_config_that_cannot_be_is_refused_in_one_line(
 def test_weights_of_another_model_are_refused(own: Any, tmp_path: Path) -> None:
     save_file(own.state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match=r"do not fit|lacks"):
-        checkpoint.load(tmp_path / "w.safetensors", config="mixer_s32_224")
+        network(tmp_path / "w.safetensors", config="mixer_s32_224")
 
 
 @pytest.mark.parametrize("missing", ["timm", "torchvision"])
@@ -348,7 +350,7 @@ from acn_compress import errors
 from acn_compress.checkpoint import load as checkpoint
 print(len(checkpoint.from_config({str(vit_config)!r}).vit.layers))
 try:
-    checkpoint.load({str(tmp_path / "m")!r})
+    network({str(tmp_path / "m")!r})
 except errors.MissingDependencyError as error:
     print(error)
 """

@@ -8,13 +8,19 @@ To add your architecture: write its adapter (`acn_compress/architectures/`), add
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers as hf
+from transformers import PreTrainedModel
 
 from acn_compress.architectures.timm import complete
-from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.write import write
+from acn_compress.form import LayerKind
+from acn_compress.network.network import Network
 
 SHAPE = {
     "hidden_size": 32,
@@ -141,7 +147,7 @@ def timm(architecture: str, features: bool = False, **model_args: Any) -> Any:
     )
 
 
-def plain(name: str) -> Any:
+def plain(name: str) -> PreTrainedModel:
     """The untouched model, every parameter random: libraries start biases, heads and scales at 0 or
     1, which hides mistakes."""
     torch.manual_seed(0)
@@ -152,19 +158,26 @@ def plain(name: str) -> Any:
     return model.eval()
 
 
-def tiny(name: str, alpha: float = 1.0, layer: Any = "block") -> Any:
-    """The same model as one of ours, all its layers at `alpha`."""
-    model = plain(name)
-    checkpoint.adopt_(model)
-    structure = checkpoint.structure_of(model)
-    n = len(structure.blocks) * (2 if layer == "branch" else 1)
-    checkpoint.set_structure_(model, structure.with_alpha((alpha,) * n, layer))
-    return model
+def tiny(name: str, alpha: float = 1.0, layer: LayerKind = "block") -> Network:
+    """The same model as a network, all its layers at `alpha`."""
+    net = Network.adopt(plain(name))
+    n = net.depth * (2 if layer == "branch" else 1)
+    net.set_structure_(net.structure.with_alpha((alpha,) * n, layer))
+    return net
 
 
-def outputs(model: Any, **inputs: Any) -> torch.Tensor:
-    """What the model says to random inputs (or to `inputs`)."""
+def network(src: str | Path, **options: Any) -> Network:
+    """The network of a checkpoint, as every step loads it."""
+    return load_source(find_source(src, config=options.pop("config", None)), **options)
+
+
+def saved(net: Network, directory: Path) -> Path:
+    """Its model directory, as every step writes it."""
+    write(net, directory, source=None, step="test", options={}, report={})
+    return directory
+
+
+def outputs(net: Network, **inputs: torch.Tensor) -> torch.Tensor:
+    """What it says to random inputs (or to `inputs`)."""
     with torch.inference_mode():
-        return checkpoint.first_output(
-            model(**(inputs or checkpoint.example_inputs(model, batch=3)))
-        )
+        return net.answer(**(inputs or net.example_inputs(batch=3)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from acn_compress.form import Branch
 
@@ -91,7 +91,7 @@ class Architecture:
     blocks: str
     branches: Callable[..., tuple[Branch, ...]]
     widths: Callable[[Any], Mapping[str, Width]]
-    modality: str
+    modality: Literal["image", "text"]
     base: Callable[[Any], nn.Module] = _model_base
     fix_widths_: Callable[[Any], None] = _no_fix
     depth_fields: tuple[str, ...] = ("num_hidden_layers",)

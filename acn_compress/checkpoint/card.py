@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from acn_compress.architectures import base_type
+from acn_compress.network.network import Network
 from acn_compress.network.registration import plain_class
 
 TAGS = {
@@ -18,11 +19,11 @@ TAGS = {
 }
 
 
-def render(model: Any, report: dict[str, Any], provenance: dict[str, Any]) -> str:
+def render(net: Network, report: dict[str, Any], provenance: dict[str, Any]) -> str:
     """The card as Markdown with the Hub's YAML header."""
-    name = plain_class(type(model)).__name__
+    name = plain_class(type(net.model)).__name__
     family, task = (
-        base_type(model.config.model_type),
+        base_type(net.config.model_type),
         next(
             (
                 t

@@ -1,5 +1,4 @@
-"""Reading a checkpoint into a transformers model whose stack runs the equation, and writing one
-back.
+"""Reading a checkpoint into a transformers model whose stack runs the equation.
 
 Every load proves, on the checkpoint itself, that alpha = 1 gives the family's own forward bit for
 bit, before anything else.
@@ -7,29 +6,27 @@ bit, before anything else.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from acn_compress.architectures import Architecture, architecture_of, base_type, timm
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import weights
 from acn_compress.checkpoint.directory import Source, find_source
-from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError, VerificationError
-from acn_compress.network import stack
-from acn_compress.network.registration import config_class, model_class, plain_class
+from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError
+from acn_compress.network.network import Network
+from acn_compress.network.registration import config_class, model_class
 from acn_compress.network.structure import Structure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SHARD = "5GB"  # largest weight file
 TASKS = {
     "image-classification": "AutoModelForImageClassification",
     "text-classification": "AutoModelForSequenceClassification",
@@ -70,52 +67,30 @@ def load(
     Raises:
         CheckpointError, ModelDirError, UnsupportedError, VerificationError: in one line each.
     """
-    return load_source(
-        find_source(src, config=config, revision=revision),
-        task=task,
-        num_labels=num_labels,
-        labels=labels,
-        device=device,
-        verify=verify,
-    )
+    names = labels or (None if num_labels is None else [f"LABEL_{i}" for i in range(num_labels)])
+    source = find_source(src, config=config, revision=revision)
+    return load_source(source, task=task, labels=names, device=device, verify=verify).model
 
 
 def load_source(
     source: Source,
     *,
     task: str | None = None,
-    num_labels: int | None = None,
     labels: list[str] | None = None,
     device: str | torch.device = "cpu",
     verify: bool = True,
-) -> PreTrainedModel:
-    """`load` for a source that has been found already."""
+) -> Network:
+    """The network of a source that has been found already; the options are those of `load`."""
     _, cls, hf_config = describe(source, task)
-    _set_head(
-        hf_config,
-        cls,
-        task,
-        labels or (None if num_labels is None else [f"LABEL_{i}" for i in range(num_labels)]),
-    )
-    with _quiet():
+    _set_head(hf_config, cls, task, labels)
+    with quiet():
         model, info = weights.read(source, cls, hf_config, new_head=task is not None)
     fresh = weights.check_keys(source, model, info, new_head=task is not None)
-    adopt_(model)
-    model.acn_fresh = fresh
+    net = replace(Network.adopt(model), fresh=fresh)
     if verify:
-        verify_alpha_one(model, source.name)
-    model.eval()
-    return cast("PreTrainedModel", model.to(device))
-
-
-def fresh_of(model: Any) -> str | None:
-    """One sentence about the tensors of a head that were not in the checkpoint, or None if it had
-    them all."""
-    names: tuple[str, ...] = getattr(model, "acn_fresh", ())
-    if not names:
-        return None
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"The checkpoint has no such head: {len(names)} tensors began at random ({shown})."
+        net.verify_alpha_one(source.name)
+    model.eval().to(device)
+    return net
 
 
 def _set_head(hf_config: Any, cls: Any, task: str | None, labels: list[str] | None) -> None:
@@ -142,31 +117,25 @@ def _set_head(hf_config: Any, cls: Any, task: str | None, labels: list[str] | No
 
 def from_config(
     path: str | Path, *, labels: list[str] | None = None, task: str | None = None
-) -> PreTrainedModel:
-    """A model with random weights from a transformers config file (or its directory), wrapped in
-    residual form."""
+) -> Network:
+    """A network with random weights from a transformers config file (or its directory), in residual
+    form."""
     source, file = config_source(path)
     architecture, cls, hf_config = describe(source, task, file)
     _set_head(hf_config, cls, task, labels)
     try:
         model = cls(hf_config)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        AssertionError,
-    ) as error:  # sizes that do not fit each other
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # sizes that do not fit
+        reason = (str(error).splitlines() or [repr(error)])[0]
         raise ConfigError(
-            f"{path}: no {cls.__name__} can be made of this config: {(str(error).splitlines() or [repr(error)])[0]}"
+            f"{path}: no {cls.__name__} can be made of this config: {reason}"
         ) from None
-    adopt_(model)
-    verify_alpha_one(model, str(path))
-    stack.unwrap_(model, architecture)
-    architecture.init_(
-        model
-    )  # only now: a head that starts at zero would have made the proof say nothing
-    stack.wrap_(model, architecture)
-    return cast("PreTrainedModel", model)
+    net = Network.adopt(model)
+    net.verify_alpha_one(str(path))
+    net.unwrap_()
+    architecture.init_(model)  # only now: a head of zeros would have made the proof say nothing
+    net.wrap_()
+    return net
 
 
 def config_source(path: str | Path) -> tuple[Source, Path]:
@@ -251,185 +220,6 @@ def config_of(source: Source, file: Path | None = None) -> dict[str, Any]:
     return timm.complete(data, source.name)
 
 
-def adopt_(model: Any) -> None:
-    """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its config
-    says otherwise."""
-    architecture = architecture_of(model.config)
-    check_blocks(model, architecture)
-    current = getattr(model.config, "acn", None)
-    depth = len(stack.blocks_of(model, architecture))
-    structure = (
-        Structure.residual(depth) if current is None else Structure.read(current, "config.json")
-    )
-    if plain_class(type(model)) is type(model):
-        twin = config_class(cast(Any, type(model.config)))
-        for module in model.modules():  # sub-models may hold a copy of the config
-            if isinstance(getattr(module, "config", None), twin.__mro__[1]):
-                module.config.__class__ = twin
-        model.__class__ = model_class(cast(Any, type(model)))
-    stack.wrap_(model, architecture)
-    set_structure_(model, structure)
-
-
-def check_blocks(model: Any, architecture: Architecture) -> None:
-    """Refuse a model with other blocks than its adapter was written for.
-
-    Raises:
-        UnsupportedError: naming the block.
-    """
-    known = (architecture.block,) if isinstance(architecture.block, str) else architecture.block
-    for i, block in enumerate(stack.blocks_of(model, architecture)):
-        if (found := type(block).__name__.removeprefix("Acn")) not in known:
-            raise UnsupportedError(
-                f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does not know it."
-            )
-
-
-def structure_of(model: Any) -> Structure:
-    """The structure a model is in."""
-    return Structure.model_validate(model.config.acn)
-
-
-def set_structure_(model: Any, structure: Structure) -> None:
-    """Give the model the alphas of `structure` and record it in its config; the depth must
-    match."""
-    architecture = architecture_of(model.config)
-    assert len(stack.blocks_of(model, architecture)) == len(structure.blocks)
-    stack.set_alphas_(model, architecture, structure.alpha, structure.layer)
-    model.config.acn = structure.model_dump(mode="json")
-
-
-@contextmanager
-def alphas(model: Any, values: tuple[float, ...], layer: Any = None) -> Iterator[None]:
-    """Inside, the model runs with other alphas; its structure comes back afterwards."""
-    architecture, structure = architecture_of(model.config), structure_of(model)
-    stack.set_alphas_(model, architecture, values, layer or structure.layer)
-    try:
-        yield
-    finally:
-        stack.set_alphas_(model, architecture, structure.alpha, structure.layer)
-
-
-def verify_alpha_one(model: Any, where: str = "this model") -> None:
-    """Prove that with alpha = 1 the swapped stack equals the family's own forward bit for bit.
-
-    Raises:
-        VerificationError: with the largest difference.
-    """
-    architecture, structure = architecture_of(model.config), structure_of(model)
-    training, inputs = model.training, example_inputs(model)
-    model.eval()
-    with torch.inference_mode():
-        with alphas(model, (1.0,) * len(structure.alpha)):
-            ours = first_output(model(**inputs))
-        stack.unwrap_(model, architecture)
-        try:
-            theirs = first_output(model(**inputs))
-        finally:
-            stack.wrap_(model, architecture)
-    model.train(training)
-    if not torch.allclose(ours, theirs, rtol=0.0, atol=0.0, equal_nan=True):
-        raise VerificationError(
-            f"{where}: alpha = 1 differs from the original by {(ours - theirs).abs().max():.1e}, expected 0. Please report this."
-        )
-
-
-def first_output(output: Any) -> Tensor:
-    """The tensor a model is about: its logits, or start/end logits joined, or the last hidden
-    state."""
-    if getattr(output, "logits", None) is not None:
-        return cast(Tensor, output.logits)
-    if getattr(output, "start_logits", None) is not None:
-        return torch.stack((output.start_logits, output.end_logits), -1)
-    return cast(
-        Tensor, output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0]
-    )
-
-
-def example_inputs(
-    model: Any, batch: int = 2, length: int = 12, seed: int = 0
-) -> dict[str, Tensor]:
-    """Random inputs that the model accepts: [batch, channels, height, width] pixels, or [batch,
-    length] tokens with a mask."""
-    config, device = model.config, next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    if architecture_of(config).modality == "image":
-        height, width = image_size(config)
-        pixels = torch.randn(batch, channels(config), height, width, generator=generator)
-        return {"pixel_values": pixels.to(device, next(model.parameters()).dtype)}
-    shape = (batch, min(length, longest_text(config)))
-    ids = torch.randint(
-        5 if config.vocab_size > 16 else 0, config.vocab_size, shape, generator=generator
-    )
-    return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
-
-
-def longest_text(config: Any) -> int:
-    """Tokens every family can take, whatever it counts its positions from; 2^31 where positions do
-    not end."""
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 31) - 2
-
-
-def image_size(config: Any) -> tuple[int, int]:
-    """Height and width the model expects."""
-    size = (
-        getattr(config, "image_size", None)
-        or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[1:]
-    )
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def channels(config: Any) -> int:
-    """Colour channels the model expects."""
-    return int(
-        getattr(config, "num_channels", None)
-        or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3,))[0]
-    )
-
-
-def twin(model: Any) -> Any:
-    """A copy that shares the model's parameters; blocks, alphas and probes are its own."""
-    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
-
-
-def truncate_(model: Any, depth: int) -> None:
-    """Cut the model to its first `depth` blocks, physically, and fix every config field that counts
-    blocks."""
-    architecture, structure = architecture_of(model.config), structure_of(model)
-    keep_blocks_(model, tuple(range(depth)), architecture, structure)
-
-
-def keep_blocks_(
-    model: Any, positions: tuple[int, ...], architecture: Architecture, structure: Structure
-) -> None:
-    """Keep the blocks at `positions`; only a prefix is exact, anything else makes another model
-    (the plain baseline)."""
-    stack.keep_blocks_(model, architecture, positions)
-    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
-    for config in configs.values():
-        for field in architecture.depth_fields:
-            value = getattr(config, field, None)
-            if isinstance(value, (list, tuple)):
-                setattr(config, field, [value[i] for i in positions])
-            elif value is not None:
-                setattr(config, field, len(positions))
-        architecture.record_depth_(config, len(positions))
-    set_structure_(model, structure.kept(positions))
-
-
-def check_depth(model: Any, depth: int, where: str) -> None:
-    """Refuse a depth the model does not have.
-
-    Raises:
-        ConfigError: naming the range.
-    """
-    blocks = len(structure_of(model).blocks)
-    if not 1 <= depth <= blocks:
-        raise ConfigError(
-            f"depth is {depth}, but {where} has {blocks} blocks. Choose 1 to {blocks}."
-        )
-
-
 def seed_everything(seed: int) -> None:
     """Seed python, numpy and torch."""
     from transformers import set_seed
@@ -437,75 +227,26 @@ def seed_everything(seed: int) -> None:
     set_seed(seed)
 
 
-def new_processor(model: Any, source: Source) -> Any:
-    """What prepares the input of a model that was made from a config: a plain image processor, or
+def new_processor(net: Network, source: Source) -> Any:
+    """What prepares the input of a network that was made from a config: a plain image processor, or
     the tokenizer beside the config; None for timm, whose config holds the settings of its
     processor."""
-    if architecture_of(model.config).modality == "text":
+    if net.modality == "text":
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(source.directory, local_files_only=True)
-    if hasattr(model.config, "pretrained_cfg"):
+    if hasattr(net.config, "pretrained_cfg"):
         return None
     from transformers import ViTImageProcessor
 
-    (height, width), n = image_size(model.config), channels(model.config)
+    (height, width), n = net.image_size, net.channels
     return ViTImageProcessor(
         size={"height": height, "width": width}, image_mean=[0.5] * n, image_std=[0.5] * n
     )
 
 
-def parameters(model: nn.Module) -> int:
-    """Number of parameters, tied ones once."""
-    return sum(p.numel() for p in model.parameters())
-
-
-def save(model: Any, out: Path) -> None:
-    """Write config.json and safetensors into an existing directory, and compare what was written
-    with the model.
-
-    A residual model of full widths is a plain transformers checkpoint and is written as one; any
-    other gets a model type that plain transformers refuses.
-
-    Raises:
-        VerificationError: if the file does not hold the model's tensors.
-    """
-    structure = structure_of(model)
-    with _quiet():
-        model.save_pretrained(out, save_original_format=False, max_shard_size=SHARD)
-    if structure.form == "residual" and structure.widths is None:
-        data = modeldir.read_json(out / "config.json") or {}
-        data |= {
-            "model_type": base_type(data["model_type"]),
-            "architectures": [plain_class(type(model)).__name__],
-        }
-        modeldir.write_json(out / "config.json", data)
-    _verify_saved(model, out)
-
-
-def _verify_saved(model: nn.Module, out: Path) -> None:
-    from safetensors import safe_open
-
-    state = model.state_dict()
-    seen: set[int] = set()
-    for file in sorted(out.glob("*.safetensors")):
-        # read, not mapped: a mapped file's pages would count as a second copy of the model
-        with safe_open(file, framework="pt", backend="pread") as tensors:
-            for key in tensors.keys():  # noqa: SIM118  (not a dict)
-                if key not in state or not torch.equal(
-                    tensors.get_tensor(key), state[key].detach().cpu()
-                ):
-                    raise VerificationError(
-                        f"{file.name}: '{key}' is not what the model holds. The disk or the file system is at fault."
-                    )
-                seen.add(state[key].data_ptr())
-    lost = [k for k, v in state.items() if v.data_ptr() not in seen and v.numel()]
-    if lost:
-        raise VerificationError(f"{len(lost)} tensors were not written: {', '.join(lost[:3])}.")
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers' loading bars and reports are replaced by our own checks."""
     from transformers.utils import logging as hf_logging
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from acn_compress.checkpoint import card
 from acn_compress.checkpoint import directory as modeldir
-from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import save as checkpoint
 from acn_compress.checkpoint.directory import Source
+from acn_compress.network.network import Network
 
 
 def write(
-    model: Any,
+    net: Network,
     out: str | Path,
     *,
     source: Source | None,
@@ -27,7 +28,7 @@ def write(
     """Write the model directory of a step.
 
     Args:
-        model: in the structure its config records.
+        net: in the structure its config records.
         out: the directory to create.
         source: what it was made from; its tokenizer and image-processor files are copied.
         step: the command's name.
@@ -42,7 +43,7 @@ def write(
         ModelDirError, VerificationError: nothing is left behind.
     """
     with modeldir.new_directory(out, source=source, overwrite=overwrite) as directory:
-        checkpoint.save(model, directory)
+        checkpoint.save(net, directory)
         modeldir.copy_processors(source, directory)
         if processor is not None:
             processor.save_pretrained(directory)
@@ -50,13 +51,13 @@ def write(
             "step": step,
             "source": source.name if source else None,
             "out": str(out),
-            "structure": checkpoint.structure_of(model).model_dump(mode="json"),
-            "parameters": checkpoint.parameters(model),
+            "structure": net.structure.model_dump(mode="json"),
+            "parameters": net.parameters,
             "bytes": sum(p.stat().st_size for p in directory.glob("*.safetensors")),
             **report,
         }
         history = modeldir.provenance(source, step, modeldir.options_of(**options), seed)
         modeldir.write_json(directory / "report.json", full)
         modeldir.write_json(directory / "provenance.json", history)
-        (directory / "README.md").write_text(card.render(model, full, history), encoding="utf-8")
+        (directory / "README.md").write_text(card.render(net, full, history), encoding="utf-8")
     return full

@@ -14,13 +14,13 @@ before clipping; the paper's optimiser for them is left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from acn_compress.errors import ConfigError
 from acn_compress.network import zeros
+from acn_compress.network.network import Network
 
 SHARE = 0.5  # of the steps, over which the zeros come
 
@@ -60,7 +60,7 @@ class Movement:
     model is the masked one.
 
     Args:
-        model: pruned in place; the zeros it has stay.
+        net: pruned in place; the zeros it has stay.
         target: share of zeros among its matrices, in (0, 1).
         scope: "global" is one ranking of all matrices, "layer" one in each.
     Attributes:
@@ -70,11 +70,11 @@ class Movement:
         ConfigError: if more than the target are zeros already.
     """
 
-    def __init__(self, model: Any, target: float, scope: zeros.Scope = "global") -> None:
-        weights = zeros.matrices(model)
+    def __init__(self, net: Network, target: float, scope: zeros.Scope = "global") -> None:
+        weights = zeros.matrices(net)
         self.matrices = {name: _matrix(weight) for name, weight in weights.items()}
         self._groups = []
-        for where, names in zeros.groups(model, scope).items():
+        for where, names in zeros.groups(net, scope).items():
             members = [weights[name] for name in names]
             end = zeros.wanted(members, target, where)
             self._groups.append(

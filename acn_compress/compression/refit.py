@@ -23,18 +23,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from acn_compress.architectures import Architecture, Cut, architecture_of
-from acn_compress.checkpoint.load import first_output, structure_of
+from acn_compress.architectures import Cut
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import forward_flops
 from acn_compress.measure.quality import threads_for
-from acn_compress.network import stack
+from acn_compress.network.network import Network, first_output
 from acn_compress.network.widths import dim
 from acn_compress.tasks import features
 
@@ -49,12 +48,12 @@ ALONG_FEATURES = (
 )  # widths whose layers write features of a token; a Mixer's "tokens" write along the other axis
 
 
-def refit_(model: Any, whole: Any, data: Data) -> float:
+def refit_(net: Network, whole: Network, data: Data) -> float:
     """Solve the output layers of `model`'s blocks so that its prefix sums follow `whole`'s, in
     place. Blocks in front of the first gap stay as they are.
 
     Args:
-        model: some of `whole`'s blocks, in any form (post-norm families: residual); both in
+        net: some of `whole`'s blocks, in any form (post-norm families: residual); both in
             evaluation mode.
         whole: the network it was cut from; it may share the parameters of `model`, which are
             replaced, not written to.
@@ -65,65 +64,62 @@ def refit_(model: Any, whole: Any, data: Data) -> float:
         ConfigError: if `model` was not cut from `whole`, has zeros to keep, or is a hybrid of a
             post-norm family.
     """
-    if (why := refused(model)) is not None:
+    if (why := refused(net)) is not None:
         raise ConfigError(why)
-    architecture, spent = architecture_of(model.config), 0.0
-    with threads_for(model):
-        for k, goal, cut, flops in _plan(model, whole):
-            if (norm := stack.norm_behind(model, architecture, k)) is not None:
-                _adopt_norm_(norm, stack.norm_behind(whole, architecture, goal - 1))
+    spent = 0.0
+    with threads_for(net):
+        for k, goal, cut, flops in _plan(net, whole):
+            if (norm := net.norm_behind(k)) is not None:
+                _adopt_norm_(norm, cast(nn.Module, whole.norm_behind(goal - 1)))
             solver = _Solver()
-            for examples, (x, missing, weight) in _rows(model, whole, data, k, goal, cut):
+            for examples, (x, missing, weight) in _rows(net, whole, data, k, goal, cut):
                 solver.add(x, missing, weight)
                 spent += examples * flops
-            _write_(stack.blocks_of(model, architecture)[k].get_submodule(cut.path), solver)
+            _write_(net.blocks[k].get_submodule(cut.path), solver)
             spent += solver.flops
     return spent
 
 
-def refused(model: Any) -> str | None:
+def refused(net: Network) -> str | None:
     """Why a model cannot be refitted, or None."""
-    own = structure_of(model)
+    own = net.structure
     if own.sparsity > 0:
         return "a refit would fill the zeros of a pruned model. Refit first, prune then."
-    if (
-        own.form != "residual"
-        and stack.norm_behind(model, architecture_of(model.config), 0) is not None
-    ):
+    if own.form != "residual" and net.norm_behind(0) is not None:
         return f"a post-norm network is refitted in residual form; this one is in {own.form} form. Refit first, convert then."
     return None
 
 
-def price(model: Any, whole: Any) -> float:
+def price(net: Network, whole: Network) -> float:
     """Floating-point operations per example of running both networks for a refit, at most; solving
     comes on top. 0 where there is nothing to refit."""
-    return sum(flops for *_, flops in _plan(model, whole))
+    return sum(flops for *_, flops in _plan(net, whole))
 
 
-def _plan(model: Any, whole: Any) -> list[tuple[int, int, Cut, float]]:
+def _plan(net: Network, whole: Network) -> list[tuple[int, int, Cut, float]]:
     """What a refit solves, in order: block of `model`, blocks of `whole` that its prefix sum stands
     for, layer, operations per example."""
-    architecture, goals = architecture_of(model.config), _goals(model, whole)
+    goals = _goals(net, whole)
     outside, block = forward_flops(whole)
     return [
         (k, goals[k], cut, 2 * outside + (k + 1 + goals[k]) * block)
-        for k in range(_first_gap(model, whole, goals), len(goals))
-        for cut in _writers(model, architecture, k)
+        for k in range(_first_gap(net, whole, goals), len(goals))
+        for cut in _writers(net, k)
     ]
 
 
-def _goals(model: Any, whole: Any) -> tuple[int, ...]:
+def _goals(net: Network, whole: Network) -> tuple[int, ...]:
     """For every block of `model`: how many blocks of `whole` its prefix sum stands for."""
-    own, all_ = structure_of(model), structure_of(whole)
+    own, all_ = net.structure, whole.structure
     places = {source: i for i, source in enumerate(all_.blocks)}
     if own.source_blocks != all_.source_blocks or not set(own.blocks) <= set(places):
         raise ConfigError("a refit needs the network that the model was cut from.")
     return (*(places[b] for b in own.blocks[1:]), len(all_.blocks))
 
 
-def _first_gap(model: Any, whole: Any, goals: tuple[int, ...]) -> int:
+def _first_gap(net: Network, whole: Network, goals: tuple[int, ...]) -> int:
     """The first block whose prefix sum is not the whole network's already."""
-    own, all_ = structure_of(model), structure_of(whole)
+    own, all_ = net.structure, whole.structure
     if own.layer != all_.layer and (own.form, all_.form) != ("residual", "residual"):
         return 0
     same = (own.alphas_of(k) == all_.alphas_of(k) and goal == k + 1 for k, goal in enumerate(goals))
@@ -137,29 +133,26 @@ def _adopt_norm_(norm: nn.Module, other: nn.Module) -> None:
         )
 
 
-def _writers(model: Any, architecture: Architecture, k: int) -> list[Cut]:
+def _writers(net: Network, k: int) -> list[Cut]:
     """The layers of block k that write into the stream, in order; only what stands right before its
     norm in a post-norm block."""
-    widths = architecture.widths(stack.blocks_of(model, architecture)[k])
-    names = (
-        ALONG_FEATURES if stack.norm_behind(model, architecture, k) is None else ALONG_FEATURES[1:]
-    )
+    widths = net.family.widths(net.blocks[k])
+    names = ALONG_FEATURES if net.norm_behind(k) is None else ALONG_FEATURES[1:]
     return [cut for name in names if name in widths for cut in widths[name].inputs]
 
 
 def _rows(
-    model: Any, whole: Any, data: Data, k: int, goal: int, cut: Cut
+    net: Network, whole: Network, data: Data, k: int, goal: int, cut: Cut
 ) -> Iterator[tuple[int, tuple[Tensor, Tensor, Tensor]]]:
     """Per batch its examples and: inputs of a layer of block k [rows, features], what its output
     lacks for y_k to be the goal [rows, width], weights [rows]. Where every example gives many rows,
     batches are passed over, evenly."""
-    architecture = architecture_of(model.config)
-    block = stack.blocks_of(model, architecture)[k]
-    norm, last = stack.norm_behind(model, architecture, k), goal == len(structure_of(whole).blocks)
+    block = net.blocks[k]
+    norm, last = net.norm_behind(k), goal == whole.depth
     scale = None if cut.scale is None else block.get_parameter(cut.scale).detach()
     size = min(BATCH, max(1, len(data) // FEWEST))
     stride, batches = 1, -(-len(data) // size)
-    for number, batch in enumerate(data.batches(size, device=next(model.parameters()).device)):
+    for number, batch in enumerate(data.batches(size, device=net.device)):
         if number % stride:
             continue
         given = features(batch)
@@ -170,11 +163,12 @@ def _rows(
                 _catch(hooks, block.get_submodule(cut.path), seen, "x")
                 if norm is not None:
                     _catch(hooks, norm, seen, "z")
-                y = _prefix(model, given, k + 1)
+                y = _prefix(net, given, k + 1)
             if norm is None:
                 missing = target.float() - y.float()
             else:  # the input of the norm that comes out at the target, as large as the one there is
-                z, standard = seen["z"].float(), (target.float() - norm.bias) / norm.weight
+                scaled = target.float() - norm.get_parameter("bias")
+                z, standard = seen["z"].float(), scaled / norm.get_parameter("weight")
                 missing = (
                     z.std(-1, correction=0, keepdim=True) * standard + z.mean(-1, keepdim=True) - z
                 )
@@ -194,14 +188,13 @@ def _rows(
         yield len(y), (x.double(), missing[counts].double(), weight[counts].double())
 
 
-def _prefix(model: Any, given: dict[str, Tensor], depth: int) -> Tensor:
+def _prefix(net: Network, given: dict[str, Tensor], depth: int) -> Tensor:
     """y_depth, [batch, ..., width]; no block behind it runs."""
-    architecture = architecture_of(model.config)
     with (
-        stack.leaving(model, architecture, lambda k, y: k == depth),
-        stack.recording(model, architecture) as prefixes,
+        net.leaving(lambda k, y: k == depth),
+        net.recording() as prefixes,
     ):
-        model(**given)
+        net(**given)
     return prefixes[depth]
 
 
@@ -212,11 +205,11 @@ def _catch(hooks: ExitStack, module: nn.Module, seen: dict[str, Tensor], name: s
     hooks.callback(module.register_forward_pre_hook(catch).remove)
 
 
-def _attention_to(whole: Any, given: dict[str, Tensor], y: Tensor) -> Tensor:
+def _attention_to(whole: Network, given: dict[str, Tensor], y: Tensor) -> Tensor:
     """How much the answer moves with each token of y_L: the squared gradient of a fixed mixture of
     its numbers, [batch, ...]."""
     y = y.detach().requires_grad_()
-    with torch.enable_grad(), stack.injecting(whole, architecture_of(whole.config), y):
+    with torch.enable_grad(), whole.injecting(y):
         answer = first_output(whole(**given)).float()
         (gradient,) = torch.autograd.grad(
             (answer * torch.linspace(1, 2, answer.shape[-1], device=y.device)).sum(), y

@@ -10,19 +10,17 @@ blocks are spread, and the last one stays, which the head knows. docs/method.md 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
-from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import Source
 from acn_compress.compression import refit
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import forward_flops, training_flops
 from acn_compress.measure.quality import outputs
-from acn_compress.network import stack
+from acn_compress.network.network import Network
 from acn_compress.tasks import Scored, distillation, score
 from acn_compress.training.job import Job
 
@@ -37,12 +35,12 @@ SHARE = 0.25  # of the training that follows: about what a refit may cost
 
 
 def cut_(
-    model: Any,
+    net: Network,
     depth: int,
     keep: str,
     job: Job,
     source: Source | None,
-    reference: Any = None,
+    reference: Network | None = None,
     *,
     refitted: bool | None = False,
     examples: int | None = None,
@@ -69,44 +67,44 @@ def cut_(
     """
     if keep not in get_args(Keep):
         raise ConfigError(f"keep is '{keep}', expected {', '.join(get_args(Keep))}.")
-    architecture, structure = architecture_of(model.config), checkpoint.structure_of(model)
-    refitted = refit.refused(model) is None if refitted is None else refitted
+    structure = net.structure
+    refitted = refit.refused(net) is None if refitted is None else refitted
     blocks, spent, training = len(structure.blocks), 0.0, 0.0
-    spread = stack.norm_behind(model, architecture, 0) is not None
+    spread = net.norm_behind(0) is not None
     if refitted or (keep == "auto" and not spread):
-        examples = examples or len(job.train_split(model, source, reference))
+        examples = examples or len(job.train_split(net, source, reference))
         training = (
-            job.recipe.epochs * examples * training_flops(model, depth=depth, teacher_depth=blocks)
+            job.recipe.epochs * examples * training_flops(net, depth=depth, teacher_depth=blocks)
         )
     if keep == "auto" and spread:
         keep = "even" if refitted else "first"
     elif keep == "auto":
         keep = (
             "best"
-            if depth <= DEEP * blocks and EXAMPLES * _search(model, depth) <= CHEAP * training
+            if depth <= DEEP * blocks and EXAMPLES * _search(net, depth) <= CHEAP * training
             else "first"
         )
     kept = tuple(range(depth))
     if keep == "even" and depth > 1:
         kept = tuple(int(i) for i in np.linspace(0, blocks - 1, depth).round())
     elif keep == "best" and depth < blocks:
-        few = replace(job, limit=EXAMPLES, augment=None).train_split(model, source, reference)
-        spent = len(few) * _search(model, depth)
-        kept = _best(model, depth, few)
-    whole = checkpoint.twin(model) if refitted else None
-    checkpoint.keep_blocks_(model, kept, architecture, structure)
-    if whole is not None and (price := refit.price(model, whole)):
+        few = replace(job, limit=EXAMPLES, augment=None).train_split(net, source, reference)
+        spent = len(few) * _search(net, depth)
+        kept = _best(net, depth, few)
+    whole = net.twin() if refitted else None
+    net.keep_(kept)
+    if whole is not None and (price := refit.price(net, whole)):
         affordable = min(int(SHARE * training / price), refit.EXAMPLES, job.limit or refit.EXAMPLES)
         if affordable >= EXAMPLES:
-            few = replace(job, limit=affordable, augment=None).train_split(model, source, reference)
-            spent += refit.refit_(model, whole, few)
+            few = replace(job, limit=affordable, augment=None).train_split(net, source, reference)
+            spent += refit.refit_(net, whole, few)
     return spent
 
 
-def _search(model: Any, depth: int) -> float:
+def _search(net: Network, depth: int) -> float:
     """Operations per example of taking blocks out one after the other until `depth` are left."""
-    outside, block = forward_flops(model)
-    whole = len(checkpoint.structure_of(model).blocks)
+    outside, block = forward_flops(net)
+    whole = net.depth
     return (
         outside
         + whole * block
@@ -114,22 +112,22 @@ def _search(model: Any, depth: int) -> float:
     )
 
 
-def _best(model: Any, depth: int, data: Data) -> tuple[int, ...]:
-    left = list(range(len(checkpoint.structure_of(model).blocks)))
+def _best(net: Network, depth: int, data: Data) -> tuple[int, ...]:
+    left = list(range(net.depth))
     gone: list[int] = []
-    answers = [score(data.task, output, batch) for output, batch in outputs(model, data)]
+    answers = [score(data.task, output, batch) for output, batch in outputs(net, data)]
     while len(left) > depth:
-        out = min(left, key=lambda i: _change_without(model, [*gone, i], data, answers))
+        out = min(left, key=lambda i: _change_without(net, [*gone, i], data, answers))
         left.remove(out)
         gone.append(out)
     return tuple(left)
 
 
-def _change_without(model: Any, gone: list[int], data: Data, answers: list[Scored]) -> float:
+def _change_without(net: Network, gone: list[int], data: Data, answers: list[Scored]) -> float:
     """How far the answers are from what they were while the blocks at `gone` add nothing, which is
     a network without them. Labels would need four times the examples to choose as well."""
-    with stack.bypassing(model, architecture_of(model.config), gone):
-        now = [score(data.task, output, batch) for output, batch in outputs(model, data)]
+    with net.bypassing(gone):
+        now = [score(data.task, output, batch) for output, batch in outputs(net, data)]
     changed = [
         float(distillation(mine, was, TEMPERATURE)) * len(was.logits)
         for mine, was in zip(now, answers, strict=True)

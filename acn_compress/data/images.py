@@ -14,9 +14,9 @@ from torch import Tensor
 
 from acn_compress.architectures import timm
 from acn_compress.checkpoint.directory import Source
-from acn_compress.checkpoint.load import channels, image_size
 from acn_compress.data.load import LABEL_COLUMNS, Columns, Noise, label_ids, pick_column
 from acn_compress.errors import ConfigError, DataError
+from acn_compress.network.network import Network, channels, image_size
 
 IMAGE_COLUMNS = ("image", "img", "pixel_values", "picture", "photo")
 IN_MEMORY = 4 << 30  # bytes of prepared images that are kept; more are prepared again on every use
@@ -42,12 +42,12 @@ class Preparation:
     fit: Callable[[Any], Any] | None = None
 
     @classmethod
-    def of(cls, model: Any, source: Source | None) -> Preparation:
+    def of(cls, net: Network, source: Source | None) -> Preparation:
         """From the checkpoint's processor file, its config (timm), or for want of either (0.5,
         0.5)."""
         processor = None
-        n, size = channels(model.config), image_size(model.config)
-        if (cfg := getattr(model.config, "pretrained_cfg", None)) is not None:
+        n, size = channels(net.config), image_size(net.config)
+        if (cfg := getattr(net.config, "pretrained_cfg", None)) is not None:
             return cls(
                 None,
                 size,
@@ -121,7 +121,7 @@ class ImageExamples:
         cls,
         table: Any,
         name: str,
-        model: Any,
+        net: Network,
         source: Source | None,
         columns: Columns,
         augment: str | None,
@@ -138,10 +138,10 @@ class ImageExamples:
         label = pick_column(
             table, name, columns.label, _label_guesses(table), "--label-column", "labels"
         )
-        targets, names = label_ids(table, name, label, model)
+        targets, names = label_ids(table, name, label, net)
         if isinstance(table.features[column], (dict, datasets.Value)):
             table = table.cast_column(column, datasets.Image())
-        prepare = Preparation.of(model, source)
+        prepare = Preparation.of(net, source)
         rows = _Rows(table, column, prepare, name)
         size = len(table) * prepare.channels * prepare.size[0] * prepare.size[1]
         images = (

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from acn_compress.checkpoint.directory import Source
 from acn_compress.errors import DataError
+from acn_compress.network.network import Network
 
 if TYPE_CHECKING:
     import datasets
@@ -142,7 +143,7 @@ class Data:
 
 def load_data(
     spec: str,
-    model: Any,
+    net: Network,
     source: Source | None,
     *,
     role: Role,
@@ -150,13 +151,13 @@ def load_data(
     limit: int | None = None,
     augment: str | None = None,
     max_length: int | None = None,
-    reference: Any = None,
+    reference: Network | None = None,
 ) -> Data:
     """Read the data `spec` names, for `model`.
 
     Args:
         spec: "digits", a path, or a Hub data set, with ":split" if wanted.
-        model: decides the task, the labels and the input size.
+        net: decides the task, the labels and the input size.
         source: where its image processor or tokenizer lies.
         role: "train" or "eval".
         columns: as the user named them.
@@ -168,38 +169,39 @@ def load_data(
     Raises:
         DataError: saying what is there and what was expected.
     """
-    from acn_compress.architectures import architecture_of
     from acn_compress.tasks import task_of
 
-    task = task_of(model)
+    task = task_of(net)
     table, name = open_table(spec, role)
     if limit is not None:
         table = table.select(range(min(limit, len(table))))
     if len(table) == 0:
         raise DataError(f"data {name} is empty.")
-    if architecture_of(model.config).modality == "image":
+    if net.modality == "image":
         from acn_compress.data.images import ImageExamples
 
-        examples: Examples = ImageExamples.prepare(table, name, model, source, columns, augment)
+        examples: Examples = ImageExamples.prepare(table, name, net, source, columns, augment)
     else:
         from acn_compress.data.text import TextExamples
 
-        examples = texts = TextExamples.prepare(
-            table, name, model, source, columns, task, max_length
-        )
+        examples = texts = TextExamples.prepare(table, name, net, source, columns, task, max_length)
         if task == "features":
-            _check_reference(model, reference)
-            texts.refer(reference or model)
+            _check_reference(net, reference)
+            texts.refer(reference or net)
     return Data(name, task, examples)
 
 
-def _check_reference(model: Any, reference: Any) -> None:
-    from acn_compress.measure.quality import width
-
-    for what, of in (("width", width), ("vocabulary", lambda m: m.config.vocab_size)):
-        if reference is not None and of(reference) != of(model):
+def _check_reference(net: Network, reference: Network | None) -> None:
+    if reference is None:
+        return
+    for what, theirs, ours in (
+        ("width", reference.width, net.width),
+        ("vocabulary", reference.config.vocab_size, net.config.vocab_size),
+    ):
+        if theirs != ours:
             raise DataError(
-                f"features: the reference has {what} {of(reference)}, but the model {of(model)}. They must be equal."
+                f"features: the reference has {what} {theirs}, but the model {ours}. "
+                "They must be equal."
             )
 
 
@@ -366,7 +368,7 @@ def pick_column(
 _NEW_HEAD = "To train a head for these labels: acn-compress finetune with --task, for example --task text-classification."
 
 
-def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, list[str]]:
+def label_ids(table: Any, name: str, column: str, net: Network) -> tuple[Tensor, list[str]]:
     """Labels as the model numbers them, and the model's names for them: [rows], [classes].
 
     Raises:
@@ -374,7 +376,7 @@ def label_ids(table: Any, name: str, column: str, model: Any) -> tuple[Tensor, l
     """
     import datasets
 
-    own = {int(k): str(v) for k, v in model.config.id2label.items()}
+    own = {int(k): str(v) for k, v in net.config.id2label.items()}
     names = [own[i] for i in sorted(own)]
     generic = all(n == f"LABEL_{i}" for i, n in enumerate(names))
     feature, values = table.features[column], table[column][:]

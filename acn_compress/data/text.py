@@ -41,6 +41,7 @@ from acn_compress.data.load import (
     pick_column,
 )
 from acn_compress.errors import DataError
+from acn_compress.network.network import Network
 from acn_compress.tasks import IGNORED, embedding, features
 
 LONGEST = 256  # tokens, unless the user says otherwise
@@ -79,7 +80,7 @@ class Preparation:
 
     @classmethod
     def of(
-        cls, model: Any, source: Source | None, task: str, max_length: int | None
+        cls, net: Network, source: Source | None, task: str, max_length: int | None
     ) -> Preparation:
         """From the checkpoint's tokenizer files.
 
@@ -87,26 +88,24 @@ class Preparation:
             DataError: if there are none, or `max_length` is more than the model takes.
         """
         tokenizer = _tokenizer(source, words=task == "token-classification")
-        limit = min(_positions(model), tokenizer.model_max_length)
+        limit = min(_positions(net), tokenizer.model_max_length)
         if max_length is not None and max_length > limit:
             raise DataError(
                 f"max_length is {max_length}, but the model takes at most {limit} tokens."
             )
         types = (
-            getattr(model.config, "type_vocab_size", 0) > 1
-            and "token_type_ids" in inspect.signature(model.forward).parameters
+            getattr(net.config, "type_vocab_size", 0) > 1
+            and "token_type_ids" in inspect.signature(net.model.forward).parameters
         )
         # the model's own word comes first: some find positions, or the last token of a text, by it
         pads = (
-            getattr(model.config, "pad_token_id", None),
+            getattr(net.config, "pad_token_id", None),
             tokenizer.pad_token_id,
             tokenizer.eos_token_id,
             0,
         )
         pad = next(t for t in pads if t is not None and t >= 0)
-        return cls(
-            tokenizer, max_length or min(limit, LONGEST), pad, types, model.config.vocab_size
-        )
+        return cls(tokenizer, max_length or min(limit, LONGEST), pad, types, net.config.vocab_size)
 
     def encode(self, *texts: Any, **options: Any) -> Any:
         """transformers' encoding of a list of texts, or of two lists."""
@@ -167,12 +166,14 @@ def _tokenizer(source: Source | None, words: bool) -> Any:
     return tokenizer
 
 
-def _positions(model: Any) -> int:
+def _positions(net: Network) -> int:
     """Tokens the model has positions for; some families count them from the padding token's number
     on."""
-    embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    embeddings = getattr(
+        getattr(net.model.base_model, "embeddings", None), "position_embeddings", None
+    )
     first = getattr(embeddings, "padding_idx", None)
-    return int(getattr(model.config, "max_position_embeddings", LONGEST)) - (
+    return int(getattr(net.config, "max_position_embeddings", LONGEST)) - (
         0 if first is None else first + 1
     )
 
@@ -210,7 +211,7 @@ class TextExamples:
         cls,
         table: Any,
         name: str,
-        model: Any,
+        net: Network,
         source: Source | None,
         columns: Columns,
         task: str,
@@ -221,28 +222,27 @@ class TextExamples:
         Raises:
             DataError: saying what is there and what was expected.
         """
-        prepare = Preparation.of(model, source, task, max_length)
+        prepare = Preparation.of(net, source, task, max_length)
         names: list[str] | None = None
         if task == "token-classification":
-            rows, names, sizes = _words(table, name, model, columns, prepare)
+            rows, names, sizes = _words(table, name, net, columns, prepare)
         elif task == "question-answering":
             rows, sizes = _answers(table, name, columns, prepare)
         elif task in {"masked-lm", "causal-lm", "features"}:
             rows, sizes = _unlabelled(table, name, columns, prepare, task)
         else:
-            rows, names, sizes = _labelled(table, name, model, columns, prepare, task)
+            rows, names, sizes = _labelled(table, name, net, columns, prepare, task)
         if not rows:
             raise DataError(f"data {name} has no text in it.")
         return cls(rows, None if task == "causal-lm" else torch.tensor(sizes), prepare, task, names)
 
-    def refer(self, reference: Any) -> None:
+    def refer(self, reference: Network) -> None:
         """Give every text the embedding of `reference` as its label (task features)."""
         from acn_compress.measure.quality import threads_for
 
-        device, was_training = next(reference.parameters()).device, reference.training
-        reference.eval()
+        device = reference.device
         assert self.sizes is not None
-        with torch.inference_mode(), threads_for(reference):
+        with torch.inference_mode(), reference.evaluating(), threads_for(reference):
             for numbers in torch.split(self.sizes.argsort(), 64):
                 batch = {
                     k: v.to(device)
@@ -254,7 +254,6 @@ class TextExamples:
                     strict=True,
                 ):
                     self._rows[i]["labels"] = label.clone()
-        reference.train(was_training)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -351,7 +350,7 @@ def _texts(table: Any, name: str, column: str) -> list[str]:
 
 
 def _labelled(
-    table: Any, name: str, model: Any, columns: Columns, prepare: Preparation, task: str
+    table: Any, name: str, net: Network, columns: Columns, prepare: Preparation, task: str
 ) -> tuple[list[Row], list[str] | None, list[int]]:
     """A text or a pair per row, with one label."""
     found = [_texts(table, name, column) for column in _text_columns(table, name, columns.text)]
@@ -368,7 +367,7 @@ def _labelled(
             "--label-column",
             "labels",
         )
-        labels, names = label_ids(table, name, column, model)
+        labels, names = label_ids(table, name, column, net)
     rows = prepare.rows(prepare.encode(*found))
     for row, label in zip(rows, labels, strict=True):
         row["labels"] = label
@@ -391,7 +390,7 @@ def _numbers(table: Any, name: str, column: str) -> Tensor:
 
 
 def _words(
-    table: Any, name: str, model: Any, columns: Columns, prepare: Preparation
+    table: Any, name: str, net: Network, columns: Columns, prepare: Preparation
 ) -> tuple[list[Row], list[str], list[int]]:
     """A list of words per row, and as many tags."""
     column = pick_column(
@@ -409,7 +408,7 @@ def _words(
             raise DataError(
                 f"data {name}: row {number} has {len(row or ())} words and {n} tags. Expected as many of each, and at least one."
             )
-    flat_tags, names = label_ids(flat(table, label), name, label, model)
+    flat_tags, names = label_ids(flat(table, label), name, label, net)
     encoded = prepare.encode(words, is_split_into_words=True)
     rows = prepare.rows(encoded)
     for number, (row, tags) in enumerate(zip(rows, torch.split(flat_tags, counts), strict=True)):

@@ -9,50 +9,43 @@ data loading are not counted; seconds are reported beside it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint.load import example_inputs, first_output, structure_of
-from acn_compress.network import stack
+from acn_compress.network.network import Network, first_output
 from acn_compress.tasks import features
 
 
-def forward_flops(model: Any) -> tuple[float, float]:
+def forward_flops(net: Network) -> tuple[float, float]:
     """Of one example: everything but the blocks, and one block (the mean)."""
-    architecture, inputs = architecture_of(model.config), example_inputs(model)
-    blocks = len(structure_of(model).blocks)
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        whole = flops_per_example(model, inputs)
-        with stack.bypassing(model, architecture, range(blocks)):
-            outside = flops_per_example(model, inputs)
-    model.train(was_training)
-    return outside, (whole - outside) / blocks
+    inputs = net.example_inputs()
+    with torch.no_grad(), net.evaluating():
+        whole = flops_per_example(net, inputs)
+        with net.bypassing(range(net.depth)):
+            outside = flops_per_example(net, inputs)
+    return outside, (whole - outside) / net.depth
 
 
 def training_flops(
-    model: Any, *, depth: int | None = None, teacher_depth: int | None = None, prefixes: int = 0
+    net: Network, *, depth: int | None = None, teacher_depth: int | None = None, prefixes: int = 0
 ) -> float:
     """Of one training example.
 
     Args:
-        model: the student at any depth; blocks are taken to cost the same.
+        net: the student at any depth; blocks are taken to cost the same.
         depth: of the student while it trains; None is the model's own.
         teacher_depth: blocks of the teacher; None is no teacher.
         prefixes: prefix readouts per step.
     """
-    outside, block = forward_flops(model)
-    own = len(structure_of(model).blocks) if depth is None else depth
+    outside, block = forward_flops(net)
+    own = net.depth if depth is None else depth
     student = 3 * (outside + own * block) + 3 * outside * prefixes
     return student + (0.0 if teacher_depth is None else outside + teacher_depth * block)
 
 
 def equal_epochs(
-    model: Any,
+    net: Network,
     epochs: float,
     *,
     depth: int,
@@ -63,18 +56,16 @@ def equal_epochs(
     """Epochs that a network cut to `depth` may train for the price of `epochs` of the whole one,
     `model` (both with the same teacher), less what is `spent` already (operations per training
     example)."""
-    whole = len(structure_of(model).blocks)
-    price = training_flops(model, teacher_depth=whole if teacher else None)
+    whole = net.depth
+    price = training_flops(net, teacher_depth=whole if teacher else None)
     return (epochs * price - spent) / training_flops(
-        model, depth=depth, teacher_depth=whole if teacher else None, prefixes=prefixes
+        net, depth=depth, teacher_depth=whole if teacher else None, prefixes=prefixes
     )
 
 
-def flops_per_example(model: Any, example: dict[str, Tensor]) -> float:
+def flops_per_example(net: Network, example: dict[str, Tensor]) -> float:
     """Multiply-adds times two of one forward pass, per example."""
-    return flops(lambda: first_output(model(**features(example)))) / len(
-        next(iter(example.values()))
-    )
+    return flops(lambda: first_output(net(**features(example)))) / len(next(iter(example.values())))
 
 
 def flops(call: Callable[[], object]) -> float:

@@ -22,8 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint.load import structure_of
 from acn_compress.data.load import Data, Noise
 from acn_compress.errors import ConfigError, UnsupportedError
 from acn_compress.measure.budget import flops, flops_per_example
@@ -37,7 +35,7 @@ from acn_compress.measure.quality import (
     threads_for,
 )
 from acn_compress.measure.readouts import compiled_readout, readout
-from acn_compress.network import stack
+from acn_compress.network.network import Network
 from acn_compress.tasks import Scored, features, score, task_of
 
 TIMED = 100  # examples whose seconds are measured, at most
@@ -50,7 +48,7 @@ def entropy(logits: Tensor) -> Tensor:
     return -(log_share.exp() * log_share).sum(-1)
 
 
-def check_exit(model: Any, threshold: float, name: str) -> None:
+def check_exit(net: Network, threshold: float, name: str) -> None:
     """Refuse a threshold that is no number and a model that does not give one class per example.
 
     Raises:
@@ -60,7 +58,7 @@ def check_exit(model: Any, threshold: float, name: str) -> None:
         raise ConfigError(
             f"exit_entropy is {threshold}, expected a number of nats, for example 0.7 (0 is certainty)."
         )
-    if (task := task_of(model)) not in {"image-classification", "text-classification"}:
+    if (task := task_of(net)) not in {"image-classification", "text-classification"}:
         raise UnsupportedError(
             f"exit_entropy needs a classifier of images or of texts, but {name} is for {task}. Leave the option out."
         )
@@ -71,17 +69,14 @@ class EarlyExit:
     exit do not run.
 
     Args:
-        model: in any form.
+        net: in any form.
         threshold: nats; the largest entropy with which an example leaves. A batch leaves when all
             of its examples do.
     """
 
-    def __init__(self, model: Any, threshold: float) -> None:
-        self.model, self.threshold = model, threshold
-        self._architecture, self._depth = (
-            architecture_of(model.config),
-            len(structure_of(model).blocks),
-        )
+    def __init__(self, net: Network, threshold: float) -> None:
+        self.net, self.threshold = net, threshold
+        self._depth = net.depth
         self._readouts: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
 
     def __call__(self, inputs: dict[str, Tensor]) -> tuple[Any, int]:
@@ -95,14 +90,14 @@ class EarlyExit:
                 (entropy(self._read(y, inputs)) <= self.threshold).all()
             )
 
-        with torch.inference_mode(), stack.leaving(self.model, self._architecture, leave):
-            output = self.model(**inputs)
+        with torch.inference_mode(), self.net.leaving(leave):
+            output = self.net(**inputs)
         return output, asked[-1]
 
     def _read(self, y: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         shapes = (y.shape, *(v.shape for v in inputs.values()))
         if shapes not in self._readouts:
-            self._readouts[shapes] = compiled_readout(self.model, self._architecture, y, inputs)
+            self._readouts[shapes] = compiled_readout(self.net, y, inputs)
         return self._readouts[shapes](y, inputs)
 
 
@@ -122,17 +117,16 @@ def first_sure(readouts: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
 
 
 def measure_exits(
-    model: Any, data: Data, threshold: float, *, batch_size: int = 256, noise: Noise | None = None
+    net: Network, data: Data, threshold: float, *, batch_size: int = 256, noise: Noise | None = None
 ) -> tuple[Scores, Array]:
     """Score every example where it leaves on its own, in the order of `quality.measure`, and its
     depth ([examples]): one pass in which the prefixes are recorded and read out."""
-    architecture = architecture_of(model.config)
     scored: list[Scored] = []
     depths: list[Tensor] = []
-    with stack.recording(model, architecture) as prefixes:
-        for output, batch in outputs(model, data, batch_size=batch_size, noise=noise):
+    with net.recording() as prefixes:
+        for output, batch in outputs(net, data, batch_size=batch_size, noise=noise):
             with torch.inference_mode():
-                early = [readout(model, architecture, y, batch).logits for y in prefixes[1:-1]]
+                early = [readout(net, y, batch).logits for y in prefixes[1:-1]]
                 logits, depth = first_sure(torch.stack([*early, output.logits]), threshold)
                 scored.append(score(data.task, SimpleNamespace(logits=logits), batch))
             depths.append(depth.cpu())
@@ -140,29 +134,27 @@ def measure_exits(
     return Scores.gather(scored), torch.cat(depths).numpy()
 
 
-def exit_flops(model: Any, batch: dict[str, Tensor]) -> tuple[Array, float]:
+def exit_flops(net: Network, batch: dict[str, Tensor]) -> tuple[Array, float]:
     """Of one example as `EarlyExit` runs it, by the depth it leaves at ([L], depth 1 first), and of
     the plain forward pass.
 
     Every depth tried costs a readout, and the one that answers is the model's own: leaving at k < L
     is k readouts and one more.
     """
-    architecture, depth = architecture_of(model.config), len(structure_of(model).blocks)
+    depth = net.depth
     given, found = features(batch), []
-    with torch.no_grad(), stack.recording(model, architecture) as prefixes:
-        model(**given)
-        head = flops(
-            partial(compiled_readout(model, architecture, prefixes[-1], given), prefixes[-1], given)
-        )
+    with torch.no_grad(), net.recording() as prefixes:
+        net(**given)
+        head = flops(partial(compiled_readout(net, prefixes[-1], given), prefixes[-1], given))
     for k in range(1, depth + 1):
-        with stack.leaving(model, architecture, lambda at, y, k=k: at == k):  # type: ignore[misc]
-            found.append(flops_per_example(model, given))
+        with net.leaving(lambda at, y, k=k: at == k):  # type: ignore[misc]
+            found.append(flops_per_example(net, given))
     tried = np.minimum(np.arange(1, depth + 1), depth - 1)
     return np.asarray(found) + tried * head / len(prefixes[-1]), found[-1]
 
 
 def time_exits(
-    model: Any, data: Data, threshold: float, *, noise: Noise | None = None, seed: int = 0
+    net: Network, data: Data, threshold: float, *, noise: Noise | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Seconds per example at batch size 1, stopping for real, against the plain forward pass: side
     by side on the same examples.
@@ -171,12 +163,12 @@ def time_exits(
         full, early (mean over examples of each one's median of `ROUNDS`), speedup (their ratio)
         with low and high (95 %, bootstrap over examples), examples, threads.
     """
-    run, device = EarlyExit(model, threshold), next(model.parameters()).device
+    run, device = EarlyExit(net, threshold), net.device
     batches = [features(batch) for batch in data.sample(TIMED, device=device, noise=noise)]
     # the copy to the processor waits for an accelerator to finish
-    calls = (lambda batch: model(**batch).logits.cpu(), lambda batch: run(batch)[0].logits.cpu())
+    calls = (lambda batch: net(**batch).logits.cpu(), lambda batch: run(batch)[0].logits.cpu())
     seconds = np.zeros((2, ROUNDS, len(batches)))
-    with threads_for(model), torch.inference_mode():
+    with threads_for(net), torch.inference_mode():
         for batch in batches:  # compiles the readouts of every shape, and warms up
             run(batch)
         for at, i in np.ndindex(ROUNDS, len(batches)):
@@ -198,7 +190,7 @@ def time_exits(
 
 
 def evaluate_exits(
-    model: Any,
+    net: Network,
     data: Data,
     threshold: float,
     full: Scores,
@@ -210,7 +202,7 @@ def evaluate_exits(
     """What early exit costs and saves.
 
     Args:
-        model: a classifier.
+        net: a classifier.
         threshold: nats.
         full: the whole network's scores on the same examples.
         seed: of the bootstraps.
@@ -219,11 +211,11 @@ def evaluate_exits(
         mean_depth, depths (depth and share of the examples that leave there, from 1 to L), flops
         (full, early: per example; speedup), seconds (see `time_exits`).
     """
-    scores, depths = measure_exits(model, data, threshold, batch_size=batch_size, noise=noise)
-    shares = np.bincount(depths, minlength=len(structure_of(model).blocks) + 1)[1:] / len(depths)
-    batches = list(data.sample(TIMED, device=next(model.parameters()).device))
+    scores, depths = measure_exits(net, data, threshold, batch_size=batch_size, noise=noise)
+    shares = np.bincount(depths, minlength=net.depth + 1)[1:] / len(depths)
+    batches = list(data.sample(TIMED, device=net.device))
     cost, plain = exit_flops(
-        model, batches[len(batches) // 2]
+        net, batches[len(batches) // 2]
     )  # of a middle length, where texts differ
     early = float(cost @ shares)
     return {
@@ -233,5 +225,5 @@ def evaluate_exits(
         "mean_depth": float(depths.mean()),
         "depths": [{"depth": k, "share": float(share)} for k, share in enumerate(shares, 1)],
         "flops": {"full": plain, "early": early, "speedup": plain / early},
-        "seconds": time_exits(model, data, threshold, noise=noise, seed=seed),
+        "seconds": time_exits(net, data, threshold, noise=noise, seed=seed),
     }

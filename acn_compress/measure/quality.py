@@ -13,6 +13,7 @@ import torch
 
 from acn_compress.data.load import Data, Noise
 from acn_compress.errors import DataError
+from acn_compress.network.network import Network
 from acn_compress.tasks import METRICS, Scored, features, score
 
 RESAMPLES = 2000
@@ -58,52 +59,40 @@ class Scores:
         return float((self.loss * self.weight).sum() / self.weight.sum())
 
 
-def measure(model: Any, data: Data, *, batch_size: int = 256, noise: Noise | None = None) -> Scores:
+def measure(
+    net: Network, data: Data, *, batch_size: int = 256, noise: Noise | None = None
+) -> Scores:
     """Score every example, in order."""
     return Scores.gather(
         [
             score(data.task, output, batch)
-            for output, batch in outputs(model, data, batch_size=batch_size, noise=noise)
+            for output, batch in outputs(net, data, batch_size=batch_size, noise=noise)
         ]
     )
 
 
 def outputs(
-    model: Any, data: Data, *, batch_size: int = 256, noise: Noise | None = None
+    net: Network, data: Data, *, batch_size: int = 256, noise: Noise | None = None
 ) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
     """The model's output on every batch, in evaluation mode, with the batch."""
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
-    try:
-        with threads_for(model):
-            for batch in data.batches(batch_size, device=device, noise=noise):
-                with torch.inference_mode():
-                    output = model(**features(batch))
-                yield output, batch
-    finally:
-        model.train(was_training)
+    with net.evaluating(), threads_for(net):
+        for batch in data.batches(batch_size, device=net.device, noise=noise):
+            with torch.inference_mode():
+                output = net(**features(batch))
+            yield output, batch
 
 
 @contextlib.contextmanager
-def threads_for(model: Any) -> Iterator[None]:
+def threads_for(net: Network) -> Iterator[None]:
     """One thread for a narrow model: its operators are too short to share, and on a busy machine
     sharing them costs 4 to 30 times."""
     before = torch.get_num_threads()
-    if next(model.parameters()).device.type == "cpu" and width(model) < NARROW:
+    if net.device.type == "cpu" and net.width < NARROW:
         torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def width(model: Any) -> int:
-    """Features of the stream, as the config calls them."""
-    names = ("hidden_size", "n_embd", "dim", "num_features")
-    found = [getattr(model.config, name, None) for name in names] + [
-        getattr(model.base_model, "num_features", None)
-    ]  # timm's own
-    return next((int(n) for n in found if n), 0)
 
 
 def intervals(

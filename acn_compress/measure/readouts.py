@@ -18,38 +18,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acn_compress.architectures import Architecture, architecture_of
-from acn_compress.checkpoint.load import structure_of
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.measure.quality import RESAMPLES, Scores, intervals, summary
-from acn_compress.network import stack
+from acn_compress.network.network import Network
 from acn_compress.tasks import Scored, divergence, features, score
 
 EXTRAS = ("influence", "cka", "leave-one-out", "taylor")
 
 
-def readout(model: Any, architecture: Architecture, y: Tensor, batch: dict[str, Tensor]) -> Any:
+def readout(net: Network, y: Tensor, batch: dict[str, Tensor]) -> Any:
     """The model's output for y_k ([batch, ..., width]), through its own norm, pooling and head."""
     given = features(batch)
-    if (
-        architecture.modality == "image"
-    ):  # what follows the stack does not look at the pixels: embed one image, not all
+    if net.modality == "image":  # what follows the stack does not look at the pixels: embed one
         given["pixel_values"] = given["pixel_values"][:1]
-    with stack.injecting(model, architecture, y):
-        return model(**given)
+    with net.injecting(y):
+        return net(**given)
 
 
-def compiled_readout(
-    model: Any, architecture: Architecture, y: Tensor, batch: dict[str, Tensor]
-) -> Callable[..., Tensor]:
+def compiled_readout(net: Network, y: Tensor, batch: dict[str, Tensor]) -> Callable[..., Tensor]:
     """The logits of `readout` as a function of (y, batch) for tensors of these shapes: a graph of
     only what follows the stack, so that neither the embedding nor the model's own code runs
     again."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def read(y: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        logits: Tensor = readout(model, architecture, y, batch).logits
+        logits: Tensor = readout(net, y, batch).logits
         return logits
 
     with (
@@ -64,12 +58,12 @@ def compiled_readout(
 
 
 def profile_model(
-    model: Any, data: Data, *, extras: tuple[str, ...] = (), batch_size: int = 256, seed: int = 0
+    net: Network, data: Data, *, extras: tuple[str, ...] = (), batch_size: int = 256, seed: int = 0
 ) -> dict[str, Any]:
     """Quality at every depth and contribution of every block.
 
     Args:
-        model: in any form.
+        net: in any form.
         data: to measure on.
         extras: any of EXTRAS: "influence" (block influence, arXiv 2403.03853, and angular distance,
             arXiv 2403.17887), "cka" (linear CKA of y_k with y_L), "leave-one-out" (one more pass
@@ -83,32 +77,28 @@ def profile_model(
     unknown = [e for e in extras if e not in EXTRAS]
     if unknown:
         raise ConfigError(f"'{unknown[0]}' is not a measure. Known: {', '.join(EXTRAS)}.")
-    architecture = architecture_of(model.config)
-    depths = len(structure_of(model).blocks) + 1
+    depths = net.depth + 1
     scored: list[list[Scored]] = [[] for _ in range(depths)]
     sums = _Sums(depths, similarity="cka" in extras)
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
-    with torch.inference_mode():
-        for batch in data.batches(batch_size, device=device):
-            with stack.recording(model, architecture) as prefixes:
-                full = score(data.task, model(**features(batch)), batch)
+    with torch.inference_mode(), net.evaluating():
+        for batch in data.batches(batch_size, device=net.device):
+            with net.recording() as prefixes:
+                full = score(data.task, net(**features(batch)), batch)
             for k in range(depths):
                 read = (
                     full
                     if k == depths - 1
-                    else score(data.task, readout(model, architecture, prefixes[k], batch), batch)
+                    else score(data.task, readout(net, prefixes[k], batch), batch)
                 )
                 scored[k].append(read)
                 sums.add_readout(k, read, full)
             sums.add_prefixes(prefixes, batch.get("attention_mask"))
     result = _summarise([Scores.gather(s) for s in scored], sums, data, seed)
     for name, values in _extra_measures(
-        model, architecture, data, extras, sums, batch_size, result["full"]["loss"]
+        net, data, extras, sums, batch_size, result["full"]["loss"]
     ).items():
         for row, value in zip(result["blocks"], values, strict=True):
             row[name] = value
-    model.train(was_training)
     return result
 
 
@@ -219,8 +209,7 @@ def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _extra_measures(
-    model: Any,
-    architecture: Architecture,
+    net: Network,
     data: Data,
     extras: tuple[str, ...],
     sums: _Sums,
@@ -237,30 +226,30 @@ def _extra_measures(
     if "leave-one-out" in extras:
         found["leave_one_out"] = [0.0]
         for i in range(sums.depths - 1):
-            with stack.bypassing(model, architecture, (i,)):
-                found["leave_one_out"].append(_mean_loss(model, data, batch_size) - loss)
+            with net.bypassing((i,)):
+                found["leave_one_out"].append(_mean_loss(net, data, batch_size) - loss)
     if "taylor" in extras:
-        found["taylor"] = [0.0, *_taylor(model, architecture, data, batch_size)]
+        found["taylor"] = [0.0, *_taylor(net, data, batch_size)]
     return {name: [round(v, 6) for v in values] for name, values in found.items()}
 
 
-def _mean_loss(model: Any, data: Data, batch_size: int) -> float:
+def _mean_loss(net: Network, data: Data, batch_size: int) -> float:
     from acn_compress.measure.quality import measure
 
-    return measure(model, data, batch_size=batch_size).mean_loss
+    return measure(net, data, batch_size=batch_size).mean_loss
 
 
-def _taylor(model: Any, architecture: Architecture, data: Data, batch_size: int) -> list[float]:
+def _taylor(net: Network, data: Data, batch_size: int) -> list[float]:
     """First-order estimate of the loss added when a block's contribution to y is removed: -d loss /
     d gate."""
     total, weight, device = (
-        np.zeros(len(structure_of(model).blocks)),
+        np.zeros(net.depth),
         0.0,
-        next(model.parameters()).device,
+        net.device,
     )
     for batch in data.batches(batch_size, device=device):
-        with stack.gating(model, architecture) as gates:
-            read = score(data.task, model(**features(batch)), batch)
+        with net.gating() as gates:
+            read = score(data.task, net(**features(batch)), batch)
             (gradient,) = torch.autograd.grad((read.loss * read.weight).sum(), gates)
         total += -gradient.cpu().numpy()
         weight += float(read.weight.sum())

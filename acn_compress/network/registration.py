@@ -15,7 +15,7 @@ from typing import Any
 
 import wrapt
 
-from acn_compress.architectures import ARCHITECTURES, PREFIX, architecture_of
+from acn_compress.architectures import ARCHITECTURES, PREFIX
 
 
 @cache
@@ -43,19 +43,20 @@ def config_class(base: Any) -> Any:
 def model_class(base: Any) -> Any:
     """The compressed twin of a transformers model class; its constructor builds the structure its
     config describes."""
-    from acn_compress.network import stack, widths
+    from acn_compress.network import widths
+    from acn_compress.network.network import Network
     from acn_compress.network.structure import Structure
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         super(cls, self).__init__(config, *args, **kwargs)
-        architecture = architecture_of(config)
+        net = Network.of(self)
         structure = Structure.read(
             getattr(config, "acn", None), getattr(config, "name_or_path", "") or "config.json"
         )
         if structure.widths is not None:
-            widths.resize_(self, architecture, structure.widths)
-        stack.wrap_(self, architecture)
-        stack.set_alphas_(self, architecture, structure.alpha, structure.layer)
+            widths.resize_(net, structure.widths)
+        net.wrap_()
+        net.set_alphas_(structure.alpha, structure.layer)
 
     body = {
         "__init__": __init__,

@@ -10,13 +10,10 @@ alpha = 1 bit-equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
 from functools import cache, partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from acn_compress.errors import UnsupportedError
@@ -47,6 +44,11 @@ class AcnBlock(nn.Module):
             raise UnsupportedError(held)
         branches = self.acn_architecture.branches(self, *args, **kwargs)
         return run_block(h, held, branches, current_alphas(self), self.acn_layer)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """For pickle and copy, which would look for the class by its name: it is made, not written."""
+        plain = type(self).__mro__[2]
+        return _new_block, (plain, self.acn_architecture.model_type), self.__dict__
 
 
 class Stack(nn.Module):
@@ -164,7 +166,7 @@ def current_alphas(block: Any) -> tuple[Alpha, ...]:
 
 
 @cache
-def _block_class(cls: type[nn.Module], architecture: Architecture) -> type[nn.Module]:
+def block_class(cls: Any, architecture: Architecture) -> type[nn.Module]:
     return type(
         f"Acn{cls.__name__}",
         (AcnBlock, cls),
@@ -172,158 +174,9 @@ def _block_class(cls: type[nn.Module], architecture: Architecture) -> type[nn.Mo
     )
 
 
-def stack_of(model: nn.Module, architecture: Architecture) -> nn.Module:
-    """The block list of `model`, wrapped or not."""
-    return cast(nn.Module, attrgetter(architecture.blocks)(architecture.base(model)))
+def _new_block(cls: type[nn.Module], model_type: str) -> nn.Module:
+    """An empty block, to be given its state."""
+    from acn_compress.architectures import ARCHITECTURES
 
-
-def blocks_of(model: nn.Module, architecture: Architecture) -> list[nn.Module]:
-    """The blocks in order. A wrapped list must not be iterated: it would yield one callable."""
-    return list(cast("dict[str, nn.Module]", stack_of(model, architecture)._modules).values())
-
-
-def norm_behind(model: nn.Module, architecture: Architecture, k: int) -> Any:
-    """The norm behind block k of a post-norm network; None in a pre-norm one."""
-    return architecture.branches(blocks_of(model, architecture)[k])[-1].norm
-
-
-def wrap_(model: nn.Module, architecture: Architecture) -> None:
-    """Swap the stack of `model` to ACN classes, in place; alphas are set by `set_alphas_`."""
-    stack = stack_of(model, architecture)
-    if isinstance(stack, Stack):
-        return
-    for block in blocks_of(model, architecture):
-        block.__class__ = _block_class(cast(Any, type(block)), architecture)
-    stack.__class__ = StackSequential if isinstance(stack, nn.Sequential) else StackList
-
-
-def unwrap_(model: nn.Module, architecture: Architecture) -> None:
-    """Undo `wrap_`: the family's own classes and forward again."""
-    stack: Any = stack_of(model, architecture)
-    if not isinstance(stack, Stack):
-        return
-    for block in blocks_of(model, architecture):
-        block.__class__ = type(block).__mro__[2]  # Acn<Block>, AcnBlock, <Block>
-    stack.__class__ = cast(
-        Any, nn.Sequential if isinstance(stack, nn.Sequential) else nn.ModuleList
-    )
-
-
-def set_alphas_(
-    model: nn.Module, architecture: Architecture, alphas: Sequence[float], layer: LayerKind
-) -> None:
-    """Give every layer its alpha. `alphas` has one value per layer: per block, or per branch with
-    layer "branch"."""
-    blocks = blocks_of(model, architecture)
-    n = len(alphas) // len(blocks)
-    for i, block in enumerate(cast("list[AcnBlock]", blocks)):
-        block.acn_alphas = tuple(float(a) for a in alphas[n * i : n * (i + 1)])
-        block.acn_layer = layer
-        if "acn_learned" in block._parameters:
-            with torch.no_grad():
-                cast(Tensor, block.acn_learned).copy_(torch.tensor(block.acn_alphas))
-
-
-def keep_blocks_(model: nn.Module, architecture: Architecture, positions: Sequence[int]) -> None:
-    """Remove every block not at `positions`, physically, in place; renumber what numbers itself."""
-    stack = stack_of(model, architecture)
-    kept = [blocks_of(model, architecture)[i] for i in positions]
-    stack._modules.clear()
-    for i, block in enumerate(kept):
-        stack.add_module(str(i), block)
-        for module in block.modules():
-            if isinstance(getattr(module, "layer_idx", None), int):
-                module.layer_idx = i  # type: ignore[assignment]
-
-
-def learned_alphas(model: nn.Module, architecture: Architecture) -> list[Tensor]:
-    """The alphas that are trained, one parameter per block ([layers of the block]); none unless
-    `learn_alphas_` made them."""
-    return [
-        cast(Tensor, b.acn_learned)
-        for b in blocks_of(model, architecture)
-        if "acn_learned" in b._parameters
-    ]
-
-
-def clamp_learned_(model: nn.Module, architecture: Architecture) -> None:
-    """Bring trained alphas back into [0, 1]; beyond it a clamp would stop their gradient for
-    good."""
-    for alphas in learned_alphas(model, architecture):
-        alphas.clamp_(0, 1)
-
-
-@contextmanager
-def _probe(model: nn.Module, architecture: Architecture, name: str, value: Any) -> Iterator[None]:
-    """Inside, the stack's probe `name` is `value`; afterwards it is what it was."""
-    stack = stack_of(model, architecture)
-    before = getattr(stack, name)
-    setattr(stack, name, value)
-    try:
-        yield
-    finally:
-        setattr(stack, name, before)
-
-
-@contextmanager
-def recording(model: nn.Module, architecture: Architecture) -> Iterator[list[Tensor]]:
-    """Collects y_0 .. y_L ([batch, ..., width] each) of the forward passes inside the context."""
-    record: list[Tensor] = []
-    with _probe(model, architecture, "acn_record", record):
-        yield record
-
-
-def injecting(
-    model: nn.Module, architecture: Architecture, y: Tensor
-) -> AbstractContextManager[None]:
-    """Inside, the stack returns `y` without running a block: the model's own norm, pooling and head
-    read it out."""
-    return _probe(model, architecture, "acn_inject", y)
-
-
-def leaving(
-    model: nn.Module, architecture: Architecture, leave: Callable[[int, Tensor], bool]
-) -> AbstractContextManager[None]:
-    """Inside, `leave(k, y_k)` is asked after block k (y_k [batch, ..., width]); once it says yes,
-    no later block runs in that pass and
-    the stack returns y_k: the model's own norm, pooling and head read it out."""
-    return _probe(model, architecture, "acn_leave", leave)
-
-
-def bypassing(
-    model: nn.Module, architecture: Architecture, positions: Sequence[int]
-) -> AbstractContextManager[None]:
-    """Inside, the blocks at `positions` add nothing and pass their input on."""
-    return _probe(model, architecture, "acn_bypass", frozenset(positions))
-
-
-@contextmanager
-def gating(model: nn.Module, architecture: Architecture) -> Iterator[Tensor]:
-    """Inside, block i's contribution to y is multiplied by gate i; the gates ([L], ones) carry
-    gradients."""
-    gates = torch.ones(
-        len(cast(Stack, stack_of(model, architecture))),
-        requires_grad=True,
-        device=next(model.parameters()).device,
-    )
-    with _probe(model, architecture, "acn_gates", gates):
-        yield gates
-
-
-def learn_alphas_(model: nn.Module, architecture: Architecture, learn: bool) -> tuple[float, ...]:
-    """Turn every alpha into a trained parameter (learn=True), or back into the number it has
-    become. Returns the alphas."""
-    alphas: list[float] = []
-    for block in cast("list[AcnBlock]", blocks_of(model, architecture)):
-        if learn:
-            device = next(block.parameters()).device
-            block.register_parameter(
-                "acn_learned", nn.Parameter(torch.tensor(block.acn_alphas, device=device))
-            )
-        elif "acn_learned" in block._parameters:
-            block.acn_alphas = tuple(
-                round(float(a), 6) for a in cast(Tensor, block.acn_learned).detach().clamp(0, 1)
-            )
-            del block.acn_learned
-        alphas += block.acn_alphas
-    return tuple(alphas)
+    made = block_class(cast(Any, cls), ARCHITECTURES[model_type])
+    return made.__new__(made)

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from acn_compress.network.stack import blocks_of
-
 if TYPE_CHECKING:
-    from acn_compress.architectures import Architecture, Cut, Width
+    from acn_compress.architectures import Cut, Width
+    from acn_compress.network.network import Network
 
 
-def counts(model: nn.Module, architecture: Architecture) -> tuple[dict[str, int], ...]:
+def counts(net: Network) -> tuple[dict[str, int], ...]:
     """Units of every prunable width, per block."""
-    return tuple(
-        {name: w.units for name, w in architecture.widths(b).items()}
-        for b in blocks_of(model, architecture)
-    )
+    return tuple({name: w.units for name, w in net.family.widths(b).items()} for b in net.blocks)
 
 
 def _features(cut: Cut, units: int, keep: Sequence[int], device: torch.device) -> Tensor:
@@ -119,13 +115,11 @@ def unit_parameters(block: nn.Module, width: Width) -> int:
     return total
 
 
-def resize_(
-    model: nn.Module, architecture: Architecture, sizes: Sequence[Mapping[str, int]]
-) -> None:
+def resize_(net: Network, sizes: Sequence[Mapping[str, int]]) -> None:
     """Give every block the widths in `sizes` (keeping the first units): the shapes a saved model is
     read into."""
-    for block, wanted in zip(blocks_of(model, architecture), sizes, strict=True):
+    for block, wanted in zip(net.blocks, sizes, strict=True):
         for name, n in wanted.items():
-            width = architecture.widths(block)[name]
+            width = net.family.widths(block)[name]
             if n < width.units:
-                cut_(block, width, range(n), architecture.fix_widths_)
+                cut_(block, width, range(n), net.family.fix_widths_)

@@ -4,14 +4,13 @@ exactly the lowest so many of a ranking."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from acn_compress.architectures import architecture_of
 from acn_compress.errors import ConfigError
-from acn_compress.network.stack import blocks_of
+from acn_compress.network.network import Network
 
 Scope = Literal["global", "layer"]
 Key = Callable[[Tensor], Tensor]
@@ -20,26 +19,26 @@ INFINITY = 0x7F800000  # the bits of infinity; what is beyond is no number
 HALF = 1 << 15  # shifts the signed upper half of a key to 0 and more
 
 
-def matrices(model: Any) -> dict[str, nn.Parameter]:
+def matrices(net: Network) -> dict[str, nn.Parameter]:
     """The weight matrices that get zeros, by "block.layer": the 2-D weights of the blocks' linear
     layers."""
     return {
         f"{i}.{name}": cast(nn.Parameter, module.weight)
-        for i, block in enumerate(blocks_of(model, architecture_of(model.config)))
+        for i, block in enumerate(net.blocks)
         for name, module in block.named_modules()
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
     }
 
 
-def places(model: Any) -> list[tuple[Tensor, Tensor]]:
+def places(net: Network) -> list[tuple[Tensor, Tensor]]:
     """Every 2-D weight of the blocks with the places where it is zero (bool, of its shape)."""
-    blocks = blocks_of(model, architecture_of(model.config))
+    blocks = net.blocks
     return [(p, p == 0) for block in blocks for p in block.parameters() if p.dim() == 2]
 
 
-def groups(model: Any, scope: Scope) -> dict[str, list[str]]:
+def groups(net: Network, scope: Scope) -> dict[str, list[str]]:
     """The matrices that share one ranking, by the name an error calls them."""
-    names = list(matrices(model))
+    names = list(matrices(net))
     return {"the blocks": names} if scope == "global" else {name: [name] for name in names}
 
 

@@ -17,12 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint.load import structure_of
 from acn_compress.errors import UnsupportedError
 from acn_compress.measure.early_exit import EarlyExit, entropy
 from acn_compress.measure.readouts import readout
-from acn_compress.network import stack
+from acn_compress.network.network import Network
 
 if TYPE_CHECKING:
     from onnxscript import ir
@@ -33,13 +31,13 @@ DEEPEST = 30  # protobuf reads 100 levels of nesting, and an exit takes three
 MARGIN = 1e-4  # nats; where an entropy is closer to the threshold, rounding may decide
 
 
-def check_depth(model: Any, name: str) -> None:
+def check_depth(net: Network, name: str) -> None:
     """Refuse what cannot be nested.
 
     Raises:
         UnsupportedError: in one line.
     """
-    if not 2 <= (depth := len(structure_of(model).blocks)) <= DEEPEST:
+    if not 2 <= (depth := net.depth) <= DEEPEST:
         raise UnsupportedError(
             f"{name} has {depth} blocks: an ONNX file with early exit can have 2 to {DEEPEST}. Leave exit_entropy out."
         )
@@ -52,13 +50,13 @@ def flat_outputs(depth: int) -> list[str]:
     ]
 
 
-def flat(model: Any, inputs: dict[str, Any], threshold: Tensor) -> tuple[Tensor, ...]:
+def flat(net: Network, inputs: dict[str, Any], threshold: Tensor) -> tuple[Tensor, ...]:
     """logits_1, sure_1 (a bool: the whole batch is), ..., logits_L, without any control flow."""
-    architecture, found = architecture_of(model.config), []
-    with stack.recording(model, architecture) as prefixes:
-        last = model(**inputs).logits
+    found = []
+    with net.recording() as prefixes:
+        last = net(**inputs).logits
     for y in prefixes[1:-1]:
-        logits = readout(model, architecture, y, inputs).logits
+        logits = readout(net, y, inputs).logits
         found += [logits, (entropy(logits) <= threshold).all()]
     return (*found, last)
 
@@ -155,19 +153,19 @@ def _answer(logits: ir.Value, depth: int) -> list[ir.Node]:
 
 
 def expected(
-    model: Any, inputs: dict[str, Tensor], threshold: float
+    net: Network, inputs: dict[str, Tensor], threshold: float
 ) -> Iterator[tuple[float, list[Any]]]:
     """Torch's answers (`OUTPUTS`), really stopping, at the threshold and at one for every other
     depth at which these inputs can leave."""
-    depth = len(structure_of(model).blocks)
+    depth = net.depth
     with torch.inference_mode():
-        sure_at = flat(model, inputs, torch.tensor(0.0))[0::2][: depth - 1]
+        sure_at = flat(net, inputs, torch.tensor(0.0))[0::2][: depth - 1]
         values = [float(entropy(logits).max()) for logits in sure_at]
     lowest = sorted(
         set(np.minimum.accumulate(values))
     )  # only a depth that is surer than all before it can be an exit
     edges = [lowest[0] - 1, *lowest, lowest[-1] + 1]
-    run = EarlyExit(model, threshold)
+    run = EarlyExit(net, threshold)
     for t in (threshold, *((a + b) / 2 for a, b in itertools.pairwise(edges))):
         if all(abs(t - v) > MARGIN for v in values):
             run.threshold = t

@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import directory as modeldir
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import Source
 from acn_compress.errors import VerificationError
+from acn_compress.network.network import Network, longest_text
 from acn_compress.onnx import exit as onnx_exit
 
 BATCHES = (1, 2, 3, 5)  # batch sizes compared; the graph is traced with 2
@@ -39,20 +38,21 @@ class _Positional(nn.Module):
     threshold comes last, and every depth is read."""
 
     def __init__(
-        self, model: Any, inputs: list[str], outputs: list[str], exit_entropy: float | None = None
+        self, net: Network, inputs: list[str], outputs: list[str], exit_entropy: float | None = None
     ) -> None:
         super().__init__()
-        self.model, self.inputs, self.exit_entropy = model, inputs, exit_entropy
+        self.net, self.model = net, net.model
+        self.inputs, self.exit_entropy = inputs, exit_entropy
         self.outputs = outputs if exit_entropy is None else onnx_exit.OUTPUTS
-        decoder = getattr(model.config, "use_cache", None) is not None and getattr(
-            model.config, "is_decoder", True
+        decoder = getattr(net.config, "use_cache", None) is not None and getattr(
+            net.config, "is_decoder", True
         )
         self.extra = {"use_cache": False} if decoder else {}
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         if self.exit_entropy is not None:
             return onnx_exit.flat(
-                self.model,
+                self.net,
                 dict(zip(self.inputs, tensors[:-1], strict=True)) | self.extra,
                 tensors[-1],
             )
@@ -60,34 +60,34 @@ class _Positional(nn.Module):
         return tuple(result[name] for name in self.outputs)
 
 
-def _wrapped(model: Any, exit_entropy: float | None = None) -> _Positional:
+def _wrapped(net: Network, exit_entropy: float | None = None) -> _Positional:
     """Find the inputs the model takes and the outputs it gives."""
-    example = inputs_for(model, 2, LENGTHS[1], 0)
+    example = inputs_for(net, 2, LENGTHS[1], 0)
     with torch.inference_mode():
-        result = model(**example)
+        result = net(**example)
     names = ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output")
     outputs = [n for n in names if isinstance(result.get(n), Tensor)]
-    return _Positional(model, list(example), outputs, exit_entropy)
+    return _Positional(net, list(example), outputs, exit_entropy)
 
 
-def inputs_for(model: Any, batch: int, length: int, seed: int) -> dict[str, Tensor]:
+def inputs_for(net: Network, batch: int, length: int, seed: int) -> dict[str, Tensor]:
     """Random inputs of the model, the last text padded: as `checkpoint.example_inputs`, with token
     types where it takes them."""
-    inputs = checkpoint.example_inputs(model, batch=batch, length=length, seed=seed)
+    inputs = net.example_inputs(batch=batch, length=length, seed=seed)
     if "input_ids" not in inputs:
         return inputs
     if batch > 1:
         inputs["attention_mask"][-1, -(inputs["input_ids"].shape[1] // 3) :] = 0
     if (
-        getattr(model.config, "type_vocab_size", 0) > 1
-        and "token_type_ids" in inspect.signature(model.forward).parameters
+        getattr(net.config, "type_vocab_size", 0) > 1
+        and "token_type_ids" in inspect.signature(net.model.forward).parameters
     ):
         inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
     return inputs
 
 
 def write_onnx(
-    model: Any,
+    net: Network,
     path: Path,
     source: Source,
     *,
@@ -101,7 +101,7 @@ def write_onnx(
     float32; int8 starts from float32.
 
     Args:
-        model: emptied when its weights are written, so that they and ONNX Runtime's are never held
+        net: emptied when its weights are written, so that they and ONNX Runtime's are never held
             at once.
         exit_entropy: the file leaves at the first depth that is so sure (nats; see `early_exit`);
             not with `quantize`.
@@ -110,15 +110,16 @@ def write_onnx(
     Raises:
         VerificationError: if it differs from the model.
     """
-    dtype = next(model.parameters()).dtype
+    dtype = net.dtype
     halved = dtype in {torch.float16, torch.bfloat16} and not quantize
     if halved:
-        _compute_in_float32_(model)
+        _compute_in_float32_(net.model)
     else:
-        model.float()
-    wrapped = _wrapped(model.eval(), exit_entropy)
-    size = sum(p.numel() * p.element_size() for p in model.parameters()) + sum(
-        b.numel() * b.element_size() for b in model.buffers()
+        net.model.float()
+    net.model.eval()
+    wrapped = _wrapped(net, exit_entropy)
+    size = sum(p.numel() * p.element_size() for p in net.model.parameters()) + sum(
+        b.numel() * b.element_size() for b in net.model.buffers()
     )
     nodes = _trace(wrapped, path, source, opset, external=size > LIMIT)
     check_size(file_bytes(path), size)
@@ -130,7 +131,7 @@ def write_onnx(
         "outputs": wrapped.outputs,
     }
     report |= {
-        "parameters": checkpoint.parameters(model),
+        "parameters": net.parameters,
         "parameter_bytes": size,
         "tolerance": tolerance,
     }
@@ -140,7 +141,7 @@ def write_onnx(
             "exit_entropy": exit_entropy,
             "exit_depths": sorted({int(case.outputs[1]) for case in expected}),
         }
-    model.to("meta")
+    net.model.to("meta")
     gc.collect()  # the traced program holds the weights too, in cycles
     report |= compare(expected, path, wrapped.outputs, tolerance=tolerance)
     if halved:
@@ -180,10 +181,10 @@ class _HalfConv1D(nn.Module):
 _HALF = {"Embedding": _HalfEmbedding, "Linear": _HalfLinear, "Conv1D": _HalfConv1D}
 
 
-def _compute_in_float32_(model: nn.Module) -> None:
+def _compute_in_float32_(net: nn.Module) -> None:
     """Leave the large weights in half precision and let their layers read them as float32: nothing
     is held twice."""
-    for module in model.modules():
+    for module in net.modules():
         if (half := _HALF.get(type(module).__name__)) is not None:
             module.__class__ = half
             continue
@@ -197,8 +198,8 @@ def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, externa
     Returns its nodes."""
     import onnx
 
-    example = inputs_for(wrapped.model, 2, LENGTHS[1], 0)
-    text = architecture_of(wrapped.model.config).modality == "text"
+    example = inputs_for(wrapped.net, 2, LENGTHS[1], 0)
+    text = wrapped.net.modality == "text"
     batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence")
     dynamic: tuple[Any, ...] = tuple(
         {0: batch, 1: sequence} if text else {0: batch} for _ in example
@@ -210,7 +211,7 @@ def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, externa
         wrapped.exit_entropy,
     )
     if threshold is not None:
-        outputs = onnx_exit.flat_outputs(len(checkpoint.structure_of(wrapped.model).blocks))
+        outputs = onnx_exit.flat_outputs(wrapped.net.depth)
         tensors, inputs, dynamic = (
             (*tensors, torch.tensor(threshold)),
             [*inputs, onnx_exit.INPUT],
@@ -236,7 +237,7 @@ def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, externa
         ):  # the exporter stores a stack trace per node: more bytes than a small model
             node.metadata_props.clear()
             node.doc_string = None
-        for key, value in _metadata(wrapped.model, source).items():
+        for key, value in _metadata(wrapped.net, source).items():
             program.model.metadata_props[key] = value
         program.save(str(path), external_data=external)
         for (
@@ -248,11 +249,11 @@ def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, externa
     return nodes
 
 
-def _metadata(model: Any, source: Source) -> dict[str, str]:
-    labels = getattr(model.config, "id2label", None) or {}
-    text = architecture_of(model.config).modality == "text"
-    return ({"max_length": str(checkpoint.longest_text(model.config))} if text else {}) | {
-        "acn_structure": checkpoint.structure_of(model).model_dump_json(),
+def _metadata(net: Network, source: Source) -> dict[str, str]:
+    labels = getattr(net.config, "id2label", None) or {}
+    text = net.modality == "text"
+    return ({"max_length": str(longest_text(net.config))} if text else {}) | {
+        "acn_structure": net.structure.model_dump_json(),
         "source_weights_sha256": source.sha256(),
         "acn_compress_version": modeldir.packages().get("acn-compress", ""),
         "id2label": json.dumps({str(k): v for k, v in labels.items()}),
@@ -327,16 +328,14 @@ class Expected:
 def _expected(wrapped: _Positional, seed: int) -> list[Expected]:
     """Torch's outputs for several batch sizes and lengths, and with early exit at several
     thresholds."""
-    text = architecture_of(wrapped.model.config).modality == "text"
+    text = wrapped.net.modality == "text"
     found = []
     for number, batch in enumerate(BATCHES):
-        inputs = inputs_for(wrapped.model, batch, LENGTHS[number % len(LENGTHS)], seed + number)
+        inputs = inputs_for(wrapped.net, batch, LENGTHS[number % len(LENGTHS)], seed + number)
         what = f"batch {batch}" + (f" x length {inputs['input_ids'].shape[1]}" if text else "")
         arrays = {k: v.numpy() for k, v in inputs.items()}
         if wrapped.exit_entropy is not None:
-            for threshold, outputs in onnx_exit.expected(
-                wrapped.model, inputs, wrapped.exit_entropy
-            ):
+            for threshold, outputs in onnx_exit.expected(wrapped.net, inputs, wrapped.exit_entropy):
                 found.append(
                     Expected(
                         what,

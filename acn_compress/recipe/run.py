@@ -23,6 +23,7 @@ from acn_compress.checkpoint import load as checkpoint
 from acn_compress.data.load import Columns, has_eval_split
 from acn_compress.errors import ConfigError, DataError, ModelDirError
 from acn_compress.measure.budget import training_flops
+from acn_compress.network.network import Network
 from acn_compress.recipe import table as report
 from acn_compress.recipe.schema import TRAINING, Recipe, Step
 from acn_compress.steps.inspect import inspect
@@ -416,17 +417,17 @@ class _Budget(NamedTuple):
 
 
 def _equal_budget(recipe: Recipe, chain: list[Made], original: str) -> _Budget:
-    whole = checkpoint.load(original)
-    blocks = depth = len(checkpoint.structure_of(whole).blocks)
+    whole = checkpoint.load_source(modeldir.find_source(original))
+    blocks = depth = whole.depth
     start = next(i for i, m in enumerate(chain) if m.path == original)
     writers = [s for s in recipe.steps if s.verb not in {"profile", "export"}]
     writers = writers[len(writers) - len(chain) + 1 + start :]  # what came after the original
     last = max(i for i, s in enumerate(writers) if s.verb in {"convert", "truncate"})
     spent = 0.0
-    for step, model in zip(writers[: last + 1], chain[start + 1 :], strict=False):
-        depth = _depth(model.path)
+    for step, net in zip(writers[: last + 1], chain[start + 1 :], strict=False):
+        depth = _depth(net.path)
         if recipe.trains(step):
-            spent += _spent(recipe, step, whole, depth, blocks) + _chosen(model.path)
+            spent += _spent(recipe, step, whole, depth, blocks) + _chosen(net.path)
     return _Budget(
         depth,
         round(spent / training_flops(whole, depth=depth, teacher_depth=blocks), 4),
@@ -445,7 +446,7 @@ def _chosen(path: str) -> float:
     return float(found.get("choosing_flops", 0.0)) / int(found.get("examples", 1))
 
 
-def _spent(recipe: Recipe, step: Step, whole: Any, depth: int, blocks: int) -> float:
+def _spent(recipe: Recipe, step: Step, whole: Network, depth: int, blocks: int) -> float:
     """Operations per training example of a step, times its epochs."""
     training = recipe.training_of(step)
     taught = step.verb != "finetune" or step.options.teacher is not None

@@ -14,6 +14,7 @@ from acn_compress.checkpoint import load as checkpoint
 from acn_compress.data.load import Data, Noise
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.measure.timing import BUSY, NO_DIFFERENCE, UNCLEAR
+from acn_compress.network.network import Network
 from acn_compress.onnx.write import file_bytes, session
 from acn_compress.steps.benchmark import benchmark
 from acn_compress.tasks import score
@@ -55,22 +56,22 @@ def table(
     rows: list[dict[str, Any]] = []
     scores: dict[str, Scores] = {}
     data: Data | None = None
-    whole: Any = None
+    whole: Network | None = None
     for name, path in models:
         source = modeldir.find_source(path)
-        model = checkpoint.load_source(source, device=device)
-        whole = whole or model
-        data = job.eval_split(model, source, whole)
+        net = checkpoint.load_source(source, device=device)
+        whole = whole or net
+        data = job.eval_split(net, source, whole)
         assert data is not None
-        scores[path] = measure(model, data)
+        scores[path] = measure(net, data)
         row = _row(name, path, scores[path], scores[original], data)
         row |= {
             "format": "torch",
-            "parameters": checkpoint.parameters(model),
+            "parameters": net.parameters,
             "bytes": source.bytes(),
         }
         if corrupt is not None:
-            row["noisy"] = measure(model, data, noise=corrupt).value
+            row["noisy"] = measure(net, data, noise=corrupt).value
         rows.append(row)
     assert data is not None
     for name, path in exports:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,11 +103,11 @@ def _variants(
             )
         return [_onnx_variant(src, onnx_file, batch, threads, length, {})]
     source = modeldir.find_source(src)
-    model = checkpoint.load_source(source)
-    inputs = inputs_for(model, batch, length, 0)
+    net = checkpoint.load_source(source)
+    inputs = inputs_for(net, batch, length, 0)
     facts = {
-        "parameters": checkpoint.parameters(model),
-        "flops": flops_per_example(model, inputs),
+        "parameters": net.parameters,
+        "flops": flops_per_example(net, inputs),
         "bytes": source.bytes(),
     }
     found = []
@@ -116,11 +115,11 @@ def _variants(
 
         def call() -> Any:
             with torch.inference_mode():
-                return model(**inputs)
+                return net(**inputs)
 
         found.append(Variant(src, "torch", call, facts))
     if "onnx" in backends:
-        write_onnx(copy.deepcopy(model) if found else model, scratch, source)
+        write_onnx(net.copy() if found else net, scratch, source)
         found.append(_onnx_variant(src, scratch, batch, threads, length, facts))
     return found
 

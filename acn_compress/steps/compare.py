@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import Source
@@ -40,7 +39,7 @@ from acn_compress.errors import ConfigError, DataError
 from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.measure.quality import Scores, interval, measure, summary
 from acn_compress.measure.timing import fixed_threads, interleave, spread
-from acn_compress.network import stack
+from acn_compress.network.network import Network
 from acn_compress.onnx.write import inputs_for
 from acn_compress.reports import plots
 from acn_compress.training.fit import Progress, Walk, fit
@@ -73,7 +72,7 @@ class _Setting:
     data: Data
     eval_data: Data
     noise: Noise | None
-    teacher: Any
+    teacher: Network
     progress: Progress | None
 
 
@@ -119,12 +118,12 @@ def compare(
         raise ConfigError(f"route '{unknown[0]}' is not known. Known: {', '.join(ROUTES)}.")
     source = modeldir.find_source(src, config=config)
     teacher = checkpoint.load_source(source, device=device)
-    if checkpoint.structure_of(teacher).form != "residual":
+    if teacher.structure.form != "residual":
         raise ConfigError(
-            f"{source.name} is in {checkpoint.structure_of(teacher).form} form; compare starts from a residual checkpoint."
+            f"{source.name} is in {teacher.structure.form} form; compare starts from a residual checkpoint."
         )
     for depth in depths:
-        checkpoint.check_depth(teacher, depth, source.name)
+        teacher.check_depth(depth, source.name)
     data, eval_data = job.train_split(teacher, source), job.eval_split(teacher, source)
     if eval_data is None:
         raise DataError(
@@ -164,7 +163,7 @@ def compare(
             if setting.noise
             else {}
         )
-        | {"latency": seconds[len(checkpoint.structure_of(teacher).blocks), False]},
+        | {"latency": seconds[teacher.depth, False]},
         "runs": runs,
         "table": [
             row | {"latency": seconds[row["depth"], row["route"].startswith("acn")]}
@@ -179,35 +178,33 @@ def compare(
     return report
 
 
-def _budget(model: Any, job: Job, depths: tuple[int, ...]) -> dict[str, Any]:
-    whole = len(checkpoint.structure_of(model).blocks)
+def _budget(net: Network, job: Job, depths: tuple[int, ...]) -> dict[str, Any]:
+    whole = net.depth
     epochs = job.recipe.epochs
     return {
         "epochs_of_whole": epochs,
-        "flops_per_example": training_flops(model, teacher_depth=whole),
-        "epochs_at_depth": {str(k): round(equal_epochs(model, epochs, depth=k), 3) for k in depths},
+        "flops_per_example": training_flops(net, teacher_depth=whole),
+        "epochs_at_depth": {str(k): round(equal_epochs(net, epochs, depth=k), 3) for k in depths},
         "epochs_with_prefix": round(
-            equal_epochs(model, epochs, depth=whole, prefixes=len(_prefixes(depths, whole))), 3
+            equal_epochs(net, epochs, depth=whole, prefixes=len(_prefixes(depths, whole))), 3
         ),
     }
 
 
 def _latency(
-    model: Any, depths: tuple[int, ...], alpha_end: float
+    net: Network, depths: tuple[int, ...], alpha_end: float
 ) -> dict[tuple[int, bool], float]:
     """Seconds per example at every depth and of the whole, as (depth, in the form of the ACN
     routes): torch, batch 1, one thread."""
-    architecture, whole = architecture_of(model.config), len(checkpoint.structure_of(model).blocks)
-    inputs = {
-        k: v.to(next(model.parameters()).device) for k, v in inputs_for(model, 1, LENGTH, 0).items()
-    }
+    whole = net.depth
+    inputs = {k: v.to(net.device) for k, v in inputs_for(net, 1, LENGTH, 0).items()}
     calls: dict[tuple[int, bool], Callable[[], Any]] = {}
     for depth in {*depths, whole}:
         for converted in (False, True):
-            network = checkpoint.twin(model)
-            checkpoint.truncate_(network, depth)
+            network = net.twin()
+            network.truncate_(depth)
             if converted:
-                stack.set_alphas_(network, architecture, (alpha_end,) * depth, "block")
+                network.set_alphas_((alpha_end,) * depth, "block")
             calls[depth, converted] = partial(_answer, network, inputs)
     with fixed_threads(1), torch.inference_mode():
         samples = interleave(list(calls.values()), repeats=20)
@@ -216,9 +213,9 @@ def _latency(
     }  # other work on the machine only adds time
 
 
-def _answer(network: Any, inputs: dict[str, torch.Tensor]) -> float:
+def _answer(network: Network, inputs: dict[str, torch.Tensor]) -> float:
     """Run a network until a number is there: an accelerator answers before it has computed."""
-    return float(checkpoint.first_output(network(**inputs)).flatten()[0])
+    return float(network.answer(**inputs).flatten()[0])
 
 
 def _all_runs(
@@ -295,15 +292,15 @@ def _train_and_measure(
     setting: _Setting, route: str, depths: tuple[int, ...], seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     started = time.perf_counter()
-    model, epochs = _train(setting, route, depths, seed)
+    net, epochs = _train(setting, route, depths, seed)
     seconds = time.perf_counter() - started
     rows: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
     for depth in sorted(
         depths, reverse=True
     ):  # one run is cut from the deepest on: every depth is a prefix of the last
-        if depth < len(checkpoint.structure_of(model).blocks):
-            checkpoint.truncate_(model, depth)
+        if depth < net.depth:
+            net.truncate_(depth)
         row: dict[str, Any] = {
             "route": route,
             "depth": depth,
@@ -311,15 +308,15 @@ def _train_and_measure(
             "epochs": round(epochs, 3),
             "seconds": round(seconds, 1),
         }
-        structure = checkpoint.structure_of(model)
+        structure = net.structure
         row |= {
             "blocks": list(structure.blocks),
             "alpha": [round(a, 3) for a in structure.alpha],
-            "parameters": checkpoint.parameters(model),
+            "parameters": net.parameters,
         }
         for kind, noise in (("clean", None), ("noisy", setting.noise)):
             if kind == "clean" or noise is not None:
-                scores = measure(model, setting.eval_data, noise=noise)
+                scores = measure(net, setting.eval_data, noise=noise)
                 row[kind] = scores.value
                 arrays |= {
                     f"{depth}-{kind}-score": scores.score,
@@ -332,13 +329,13 @@ def _train_and_measure(
 def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) -> tuple[Any, float]:
     """Train one route in memory. Returns the model and the epochs its budget bought (of the last
     stage)."""
-    model = checkpoint.load_source(setting.source, device=setting.device, verify=False)
+    net = checkpoint.load_source(setting.source, device=setting.device, verify=False)
     recipe = replace(setting.job.recipe, seed=seed)
-    whole = len(checkpoint.structure_of(model).blocks)
+    whole = net.depth
     prefix = _prefixes(depths, whole)
 
     def train(epochs: float, *, acn: bool = False, prefix: tuple[int, ...] = ()) -> None:
-        n = len(checkpoint.structure_of(model).blocks)
+        n = net.depth
         walk = (
             Walk((1.0,) * n, (setting.alpha_end,) * n, 0.5, "block", pull=setting.pull)
             if acn
@@ -346,7 +343,7 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         )
         data = setting.data
         fit(
-            model,
+            net,
             data,
             replace(
                 recipe, epochs=epochs, prefix_loss=1.0 if prefix else 0.0, prefix_depths=prefix
@@ -357,27 +354,27 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         )
 
     if route in ONE_RUN:
-        epochs = equal_epochs(model, recipe.epochs, depth=whole, prefixes=len(prefix))
+        epochs = equal_epochs(net, recipe.epochs, depth=whole, prefixes=len(prefix))
         train(epochs, acn=route != "residual-prefix", prefix=prefix)
-        return model, epochs
+        return net, epochs
     (depth,) = depths
     if route == "acn-then-cut":
-        epochs = equal_epochs(model, recipe.epochs / 2, depth=depth)
+        epochs = equal_epochs(net, recipe.epochs / 2, depth=depth)
         train(
-            equal_epochs(model, recipe.epochs / 2, depth=whole, prefixes=len(prefix)),
+            equal_epochs(net, recipe.epochs / 2, depth=whole, prefixes=len(prefix)),
             acn=True,
             prefix=prefix,
         )
-        checkpoint.truncate_(model, depth)
+        net.truncate_(depth)
         train(epochs)
-        return model, epochs
+        return net, epochs
     job = replace(
-        setting.job, recipe=replace(recipe, epochs=equal_epochs(model, recipe.epochs, depth=depth))
+        setting.job, recipe=replace(recipe, epochs=equal_epochs(net, recipe.epochs, depth=depth))
     )
     examples = len(setting.data)
     start = KEEP.get(route, "first")
     spent = cut_(
-        model,
+        net,
         depth,
         start,
         job,
@@ -390,7 +387,7 @@ def _train(setting: _Setting, route: str, depths: tuple[int, ...], seed: int) ->
         setting.teacher, recipe.epochs, depth=depth, spent=spent / examples
     )  # not free
     train(epochs, acn=route == "acn-cut-first")
-    return model, epochs
+    return net, epochs
 
 
 def _prefixes(depths: tuple[int, ...], whole: int) -> tuple[int, ...]:

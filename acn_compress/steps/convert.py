@@ -82,29 +82,29 @@ def convert(
     job = as_job(data, training)
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite or resume)
-    model = checkpoint.load_source(source, task=task, device=device)
+    net = checkpoint.load_source(source, task=task, device=device)
     distilled = checkpoint.load_source(
         modeldir.find_source(teacher or src, config=None if teacher else config),
         task=task,
         device=device,
     )
-    if task != "features" and (note := checkpoint.fresh_of(distilled)):  # features read no head
+    if task != "features" and (note := distilled.fresh_head):  # features read no head
         raise ConfigError(
             f"{note} It has nothing to teach: train it first with acn-compress finetune --task {task}, then convert."
         )
-    structure = checkpoint.structure_of(model)
+    structure = net.structure
     if structure.layer != layer and structure.form != "residual":
         raise ConfigError(
             f"{source.name} is in {structure.form} form with layer '{structure.layer}'; it cannot become layer '{layer}'."
         )
     chosen = 0.0
     if depth is not None:
-        checkpoint.check_depth(model, depth, source.name)
-        chosen = cut_(model, depth, keep, job, source, distilled, refitted=refit)
-        structure = checkpoint.structure_of(model)
+        net.check_depth(depth, source.name)
+        chosen = cut_(net, depth, keep, job, source, distilled, refitted=refit)
+        structure = net.structure
     walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned, pull)
     report = run_job(
-        model,
+        net,
         source,
         job,
         teacher=distilled,
@@ -128,9 +128,9 @@ def convert(
         "teacher": teacher,
     }
     report["choosing_flops"] = chosen
-    report["alpha"] = list(checkpoint.structure_of(model).alpha)
+    report["alpha"] = list(net.structure.alpha)
     return output.write(
-        model,
+        net,
         out,
         source=source,
         step="convert",

@@ -49,9 +49,9 @@ def evaluate(
     """
     source = modeldir.find_source(src, config=config)
     corrupt = None if noise is None else Noise.parse(noise)
-    model = checkpoint.load_source(source, device=device)
+    net = checkpoint.load_source(source, device=device)
     if exit_entropy is not None:
-        check_exit(model, exit_entropy, source.name)
+        check_exit(net, exit_entropy, source.name)
     other_source = None if against is None else modeldir.find_source(against)
     other = None if other_source is None else checkpoint.load_source(other_source, device=device)
 
@@ -67,8 +67,8 @@ def evaluate(
             reference=other,
         )
 
-    examples = read(model, source)
-    scores = measure(model, examples, batch_size=batch_size, noise=corrupt)
+    examples = read(net, source)
+    scores = measure(net, examples, batch_size=batch_size, noise=corrupt)
     report: dict[str, Any] = {
         "step": "evaluate",
         "source": source.name,
@@ -78,9 +78,9 @@ def evaluate(
     report["result"] = summary(scores, examples.task, seed=seed)
     if exit_entropy is not None:
         report["exit"] = evaluate_exits(
-            model, examples, exit_entropy, scores, batch_size=batch_size, noise=corrupt, seed=seed
+            net, examples, exit_entropy, scores, batch_size=batch_size, noise=corrupt, seed=seed
         )
-    if other_source is not None:
+    if other_source is not None and other is not None:
         theirs = measure(other, read(other, other_source), batch_size=batch_size, noise=corrupt)
         report |= {
             "against": other_source.name,

@@ -13,6 +13,7 @@ from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import Source
 from acn_compress.errors import ConfigError
 from acn_compress.measure.early_exit import check_exit
+from acn_compress.network.network import Network
 from acn_compress.onnx.exit import check_depth
 from acn_compress.onnx.write import write_onnx
 
@@ -66,18 +67,18 @@ def export(
         raise ConfigError("exit_entropy only works with format onnx, and not with quantize.")
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite)
-    model = checkpoint.load_source(source)
+    net = checkpoint.load_source(source)
     if exit_entropy is not None:
-        check_exit(model, exit_entropy, source.name)
-        check_depth(model, source.name)
+        check_exit(net, exit_entropy, source.name)
+        check_depth(net, source.name)
     if format == "safetensors":
         if quantize:
             raise ConfigError("quantize only works with format onnx.")
-        return _export_safetensors(model, source, out, overwrite)
+        return _export_safetensors(net, source, out, overwrite)
     started = time.perf_counter()
     with modeldir.new_directory(out, source=source, overwrite=overwrite) as directory:
         report = write_onnx(
-            model,
+            net,
             directory / "model.onnx",
             source,
             opset=opset,
@@ -86,7 +87,7 @@ def export(
             exit_entropy=exit_entropy,
             seed=seed,
         )
-        model.config.save_pretrained(directory)
+        net.config.save_pretrained(directory)
         modeldir.copy_processors(source, directory)
         report |= {
             "step": "export",
@@ -111,11 +112,11 @@ def export(
 
 
 def _export_safetensors(
-    model: Any, source: Source, out: str | Path, overwrite: bool
+    net: Network, source: Source, out: str | Path, overwrite: bool
 ) -> dict[str, Any]:
     report = {"format": "safetensors", "max_difference": 0.0}
     return output.write(
-        model,
+        net,
         out,
         source=source,
         step="export",

@@ -76,26 +76,27 @@ def finetune(
         names = label_names(
             job.data, job.columns, task or task_named(plain_class(cls).__name__, hf_config)
         )
-        model = checkpoint.from_config(src, labels=names, task=task).to(device)
+        net = checkpoint.from_config(src, labels=names, task=task)
+        net.model.to(device)
         near = beside if architecture.modality == "text" else None
     else:
         names = None if task is None else label_names(job.data, job.columns, task)
-        model = checkpoint.load_source(source, task=task, labels=names, device=device)
+        net = checkpoint.load_source(source, task=task, labels=names, device=device)
     taught = (
         None
         if teacher is None
         else checkpoint.load_source(modeldir.find_source(teacher), device=device)
     )
     if depth is not None:
-        checkpoint.check_depth(model, depth, str(src))
-        cut_(model, depth, keep, job, near, taught, refitted=refit)
+        net.check_depth(depth, str(src))
+        cut_(net, depth, keep, job, near, taught, refitted=refit)
     walk = None
     if alpha is not None:
-        n = len(checkpoint.structure_of(model).blocks) * (2 if layer == "branch" else 1)
+        n = net.depth * (2 if layer == "branch" else 1)
         walk = Walk((alpha,) * n, (alpha,) * n, 0.0, layer)
-    report = {"note": note} if (note := checkpoint.fresh_of(model)) else {}
+    report = {"note": note} if (note := net.fresh_head) else {}
     report |= run_job(
-        model,
+        net,
         near,
         job,
         teacher=taught,
@@ -116,9 +117,9 @@ def finetune(
         "refit": refit,
         "src": str(src),
     }
-    processor = checkpoint.new_processor(model, beside) if source is None else None
+    processor = checkpoint.new_processor(net, beside) if source is None else None
     return output.write(
-        model,
+        net,
         out,
         source=source,
         step="finetune",

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from acn_compress.architectures import Architecture, base_type
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import Source
 from acn_compress.errors import CheckpointError, UnsupportedError
-from acn_compress.network import stack, widths
+from acn_compress.network import widths
+from acn_compress.network.network import Network, channels, image_size
 from acn_compress.network.registration import plain_class
 from acn_compress.network.structure import Structure
 from acn_compress.tasks import task_of
@@ -70,21 +70,20 @@ def _describe(source: Source) -> dict[str, Any]:
     """What only a supported family can tell: the model's class, parts and structure."""
     architecture, cls, hf_config = checkpoint.describe(source, None)
     with torch.device("meta"):
-        model = cls(hf_config)
-    checkpoint.check_blocks(model, architecture)
-    depth = len(stack.blocks_of(model, architecture))
+        net = Network(cls(hf_config), architecture)
+    net.check_blocks()
     stored = source.config.get("acn")
     structure = (
-        Structure.residual(depth)
+        Structure.residual(net.depth)
         if stored is None
         else Structure.read(stored, f"{source.name}: config.json")
     )
-    task = _task(model)
+    task = _task(net)
     return {
         "class": plain_class(cls).__name__,
         "task": task,
-        "parameters": checkpoint.parameters(model),
-        "parts": _parts(model, architecture),
+        "parameters": net.parameters,
+        "parts": _parts(net),
         "input": _input(hf_config, architecture),
         "labels": []
         if task is None or not task.endswith("classification")
@@ -94,25 +93,25 @@ def _describe(source: Source) -> dict[str, Any]:
         "alpha": list(structure.alpha),
         "blocks": list(structure.blocks),
         "source_blocks": structure.source_blocks,
-        "widths": list(widths.counts(model, architecture)),
+        "widths": list(widths.counts(net)),
         "full_widths": _full_widths(cls, hf_config, architecture),
         "sparsity": structure.sparsity,
     }
 
 
-def _task(model: Any) -> str | None:
+def _task(net: Network) -> str | None:
     try:
-        return task_of(model)
+        return task_of(net)
     except UnsupportedError:
         return None
 
 
-def _parts(model: nn.Module, architecture: Architecture) -> dict[str, int]:
+def _parts(net: Network) -> dict[str, int]:
     """Parameters before, in and after the blocks, in the order the model registers them; tied ones
     count where they come first."""
-    inside = {id(p) for p in stack.stack_of(model, architecture).parameters()}
+    inside = {id(p) for p in net.stack.parameters()}
     parts, where = {"embeddings": 0, "blocks": 0, "head": 0}, "embeddings"
-    for parameter in model.parameters():
+    for parameter in net.model.parameters():
         if id(parameter) in inside:
             where = "blocks"
         elif where == "blocks":
@@ -123,10 +122,10 @@ def _parts(model: nn.Module, architecture: Architecture) -> dict[str, int]:
 
 def _input(config: Any, architecture: Architecture) -> dict[str, Any]:
     if architecture.modality == "image":
-        height, width = checkpoint.image_size(config)
+        height, width = image_size(config)
         return {
             "modality": "image",
-            "channels": checkpoint.channels(config),
+            "channels": channels(config),
             "height": height,
             "width": width,
         }
@@ -140,7 +139,7 @@ def _input(config: Any, architecture: Architecture) -> dict[str, Any]:
 def _full_widths(cls: Any, config: Any, architecture: Architecture) -> dict[str, int]:
     """Widths of a block that was never pruned."""
     with torch.device("meta"):
-        return dict(widths.counts(plain_class(cls)(config), architecture)[0])
+        return dict(widths.counts(Network(plain_class(cls)(config), architecture))[0])
 
 
 def _dtype(source: Source) -> str | None:

@@ -50,18 +50,18 @@ def profile(
         )
     source = modeldir.find_source(src)
     where = _where(source, to)
-    model = checkpoint.load_source(source, device=device)
+    net = checkpoint.load_source(source, device=device)
     examples = load_data(
-        data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length
+        data, net, source, role="eval", columns=columns, limit=limit, max_length=max_length
     )
-    found = profile_model(model, examples, extras=measures, batch_size=batch_size, seed=seed)
+    found = profile_model(net, examples, extras=measures, batch_size=batch_size, seed=seed)
     report = {
         "version": 1,
         "step": "profile",
         "source": source.name,
         "weights_sha256": source.sha256(),
         "data": examples.name,
-        "structure": checkpoint.structure_of(model).model_dump(mode="json"),
+        "structure": net.structure.model_dump(mode="json"),
         "max_drop": max_drop,
         "bound": bound,
         "cutoff": cutoff(found["depths"], max_drop, bound),

@@ -11,7 +11,6 @@ the masked original.
 
 from __future__ import annotations
 
-import copy
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,15 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from acn_compress.architectures import Architecture, Width, architecture_of
+from acn_compress.architectures import Width
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import Source, check_out, find_source
 from acn_compress.errors import ConfigError, VerificationError
 from acn_compress.network import widths, zeros
-from acn_compress.network.stack import blocks_of
+from acn_compress.network.network import Network
 from acn_compress.network.zeros import Scope, matrices
 
 if TYPE_CHECKING:
@@ -105,25 +104,23 @@ def prune(
         raise ConfigError(f"{NEEDS_TRAINING} Give both, or choose magnitude.")
     source = find_source(src, config=config)
     check_out(out, source=source, overwrite=overwrite or resume)
-    model = checkpoint.load_source(source, device=device)
-    teacher = None if job is None else copy.deepcopy(model)
+    net = checkpoint.load_source(source, device=device)
+    teacher = None if job is None else net.copy()
     train = (
-        None
-        if trained is None
-        else _training(model, teacher, source, trained, out, resume, progress)
+        None if trained is None else _training(net, teacher, source, trained, out, resume, progress)
     )
     if method == "movement" and train is not None:
-        report = _pruned_(model, target_sparsity, method, scope, partial(_movement_, train=train))
+        report = _pruned_(net, target_sparsity, method, scope, partial(_movement_, train=train))
     else:
-        report = prune_(model, target_sparsity, method, scope)
+        report = prune_(net, target_sparsity, method, scope)
         if train is not None:
-            report |= _recover(model, train)
-        elif job is not None:
+            report |= _recover(net, train)
+        elif job is not None and teacher is not None:
             from acn_compress.training.job import measure_job
 
-            report |= measure_job(model, source, job, teacher)
+            report |= measure_job(net, source, job, teacher)
     if method != "structured":
-        report |= {"gzip_bytes": _gzip_bytes(model)}
+        report |= {"gzip_bytes": _gzip_bytes(net)}
     options = {
         "target_sparsity": target_sparsity,
         "method": method,
@@ -132,7 +129,7 @@ def prune(
     }
     seed = None if trained is None else trained.recipe.seed
     return output.write(
-        model,
+        net,
         out,
         source=source,
         step="prune",
@@ -168,8 +165,8 @@ def _job(
 
 
 def _training(
-    model: Any,
-    teacher: Any,
+    net: Network,
+    teacher: Network | None,
     source: Source,
     job: Job,
     out: str | Path,
@@ -183,7 +180,7 @@ def _training(
 
     return partial(
         run_job,
-        model,
+        net,
         source,
         job,
         teacher=teacher,
@@ -194,13 +191,13 @@ def _training(
     )
 
 
-def _recover(model: Any, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+def _recover(net: Network, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """Train the pruned model; the engine holds its zeros, which is checked. Returns the job's part
     of the report."""
-    sparse = checkpoint.structure_of(model).sparsity > 0
-    expected = zeros.count(list(matrices(model).values()))
+    sparse = net.structure.sparsity > 0
+    expected = zeros.count(list(matrices(net).values()))
     report = train()
-    if sparse and (found := zeros.count(list(matrices(model).values()))) != expected:
+    if sparse and (found := zeros.count(list(matrices(net).values()))) != expected:
         raise VerificationError(
             f"training left {found:,} zeros of {expected:,}. Please report this."
         )
@@ -226,7 +223,7 @@ def check_options(target_sparsity: float, method: str, scope: str) -> None:
 
 
 def prune_(
-    model: Any, target_sparsity: float, method: Method = "structured", scope: Scope = "global"
+    net: Network, target_sparsity: float, method: Method = "structured", scope: Scope = "global"
 ) -> dict[str, Any]:
     """Prune a loaded model in place and record it in its structure; no files, no training.
 
@@ -242,7 +239,7 @@ def prune_(
     if method == "movement":
         raise ConfigError(f"{NEEDS_TRAINING} Call prune with both.")
     return _pruned_(
-        model,
+        net,
         target_sparsity,
         method,
         scope,
@@ -251,16 +248,16 @@ def prune_(
 
 
 def _pruned_(
-    model: Any,
+    net: Network,
     target_sparsity: float,
     method: Method,
     scope: Scope,
     prune_method_: Callable[[Any, float, Scope], dict[str, Any]],
 ) -> dict[str, Any]:
     """Prune by one method; the report of `prune_` from what it found."""
-    before, structure = checkpoint.parameters(model), checkpoint.structure_of(model)
-    found = prune_method_(model, target_sparsity, scope)
-    after = {"parameters_before": before, "parameters_after": checkpoint.parameters(model)}
+    before, structure = net.parameters, net.structure
+    found = prune_method_(net, target_sparsity, scope)
+    after = {"parameters_before": before, "parameters_after": net.parameters}
     report = {"method": method, "scope": scope, "target": target_sparsity, **found, **after}
     if structure.widths is not None or structure.sparsity > 0:
         report["note"] += (
@@ -269,27 +266,26 @@ def _pruned_(
     return report
 
 
-def _magnitude_(model: Any, target: float, scope: Scope) -> dict[str, Any]:
-    named = matrices(model)
+def _magnitude_(net: Network, target: float, scope: Scope) -> dict[str, Any]:
+    named = matrices(net)
     groups = {
-        where: [named[name] for name in names]
-        for where, names in zeros.groups(model, scope).items()
+        where: [named[name] for name in names] for where, names in zeros.groups(net, scope).items()
     }
     wanted = {where: zeros.wanted(weights, target, where) for where, weights in groups.items()}
     for where, weights in groups.items():
         _zero_smallest_(weights, wanted[where])
-    return _record_zeros_(model, target)
+    return _record_zeros_(net, target)
 
 
 def _movement_(
-    model: Any, target: float, scope: Scope, train: Callable[..., dict[str, Any]]
+    net: Network, target: float, scope: Scope, train: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
     """Train with the pruning hooked in; a target of 0 only trains."""
     from acn_compress.compression.movement import Movement
 
-    hook = Movement(model, target, scope) if target > 0 else None
+    hook = Movement(net, target, scope) if target > 0 else None
     report = train(hook=hook)
-    found = _record_zeros_(model, target)
+    found = _record_zeros_(net, target)
     if (
         hook is not None and found["zeros"] < hook.wanted
     ):  # more: training itself may bring a weight to zero
@@ -299,15 +295,13 @@ def _movement_(
     return found | report
 
 
-def _record_zeros_(model: Any, target: float) -> dict[str, Any]:
+def _record_zeros_(net: Network, target: float) -> dict[str, Any]:
     """Count the zeros into the structure (a target of 0 claims none); what the report says of
     them."""
-    named = matrices(model)
+    named = matrices(net)
     total, found = sum(w.numel() for w in named.values()), zeros.count(list(named.values()))
     if target > 0:
-        checkpoint.set_structure_(
-            model, checkpoint.structure_of(model).changed(sparsity=found / total)
-        )
+        net.set_structure_(net.structure.changed(sparsity=found / total))
     return {
         "achieved": found / total,
         "of": f"zeros among {total:,} weights of the blocks",
@@ -332,11 +326,11 @@ def _zero_smallest_(weights: Sequence[Tensor], count: int) -> None:
         )
 
 
-def _gzip_bytes(model: nn.Module) -> int:
+def _gzip_bytes(net: Network) -> int:
     """Bytes of all weights after gzip -6, shared ones once: what a compressed copy of the dense
     file takes."""
     packer, size = zlib.compressobj(6, wbits=31), 0
-    for tensor in {t.data_ptr(): t for t in model.state_dict().values()}.values():
+    for tensor in {t.data_ptr(): t for t in net.model.state_dict().values()}.values():
         raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         size += len(packer.compress(raw))
     return size + len(packer.flush())
@@ -368,19 +362,18 @@ class _Choice:
         return f"block {self.block} {self.name}"
 
 
-def _choices(model: nn.Module, architecture: Architecture) -> list[_Choice]:
+def _choices(net: Network) -> list[_Choice]:
     found = []
-    for i, block in enumerate(blocks_of(model, architecture)):
-        for name, width in architecture.widths(block).items():
+    for i, block in enumerate(net.blocks):
+        for name, width in net.family.widths(block).items():
             scores = widths.unit_scores(block, width)
             scores = scores / scores.mean().clamp_min(torch.finfo(scores.dtype).tiny)
             found.append(_Choice(i, name, width, widths.unit_parameters(block, width), scores))
     return found
 
 
-def _structured_(model: Any, target: float, scope: Scope) -> dict[str, Any]:
-    architecture = architecture_of(model.config)
-    choices, before = _choices(model, architecture), widths.counts(model, architecture)
+def _structured_(net: Network, target: float, scope: Scope) -> dict[str, Any]:
+    choices, before = _choices(net), widths.counts(net)
     drops = (
         _rank_globally(choices, target) if scope == "global" else _rank_per_width(choices, target)
     )
@@ -391,15 +384,15 @@ def _structured_(model: Any, target: float, scope: Scope) -> dict[str, Any]:
         raise ConfigError(
             f"target_sparsity is {target}, less than what one unit holds ({smallest:.4f} with scope global). Choose more."
         )
-    difference = _cut_checked_(model, architecture, choices, drops)
+    difference = _cut_checked_(net, choices, drops)
     return {
         "achieved": removed / total,
         "of": f"{removed:,} of {total:,} prunable parameters",
         "widths_before": list(before),
-        "widths": list(widths.counts(model, architecture)),
+        "widths": list(widths.counts(net)),
         "unchanged": [str(c) for c, d in zip(choices, drops, strict=True) if not d],
         "max_difference": difference,
-        "tolerance": TOLERANCE[model.dtype],
+        "tolerance": TOLERANCE[net.dtype],
         "note": UNITS_NOTE,
     }
 
@@ -448,8 +441,7 @@ def _below(share: float) -> float:
 
 
 def _cut_checked_(
-    model: Any,
-    architecture: Architecture,
+    net: Network,
     choices: Sequence[_Choice],
     drops: Sequence[Sequence[int]],
 ) -> float:
@@ -458,58 +450,52 @@ def _cut_checked_(
     if not any(drops):
         return 0.0
     expected, sizes = (
-        checkpoint.parameters(model),
-        [dict(w) for w in widths.counts(model, architecture)],
+        net.parameters,
+        [dict(w) for w in widths.counts(net)],
     )
-    blocks = blocks_of(model, architecture)
+    blocks = net.blocks
     for choice, drop in zip(choices, drops, strict=True):
         widths.zero_(blocks[choice.block], choice.width, drop)
     masked = _outputs(
-        model
+        net
     )  # of the original with the units at zero; to copy it would take its memory twice
     for choice, drop in zip(choices, drops, strict=True):
         keep = sorted(set(range(choice.units)) - set(drop))
-        widths.cut_(blocks[choice.block], choice.width, keep, architecture.fix_widths_)
+        widths.cut_(blocks[choice.block], choice.width, keep, net.family.fix_widths_)
         sizes[choice.block][choice.name] = len(keep)
         expected -= choice.cost * len(drop)
-    if (found := checkpoint.parameters(model)) != expected:
+    if (found := net.parameters) != expected:
         raise VerificationError(
             f"pruning left {found:,} parameters, expected {expected:,}. Please report this."
         )
-    if (counted := widths.counts(model, architecture)) != tuple(sizes):
+    if (counted := widths.counts(net)) != tuple(sizes):
         raise VerificationError(
             f"pruning left the widths {list(counted)}, expected {sizes}. Please report this."
         )
-    _record_widths_(model, tuple(sizes))
-    return verify_against_masked(model, masked)
+    _record_widths_(net, tuple(sizes))
+    return verify_against_masked(net, masked)
 
 
-def _record_widths_(model: Any, sizes: tuple[dict[str, int], ...]) -> None:
+def _record_widths_(net: Network, sizes: tuple[dict[str, int], ...]) -> None:
     """The new widths; the share of zeros of an earlier magnitude pruning is counted again on what
     is left."""
-    structure, weights = checkpoint.structure_of(model), list(matrices(model).values())
+    structure, weights = net.structure, list(matrices(net).values())
     sparsity = (
         zeros.count(weights) / sum(w.numel() for w in weights) if structure.sparsity > 0 else 0.0
     )
-    checkpoint.set_structure_(model, structure.changed(widths=sizes, sparsity=sparsity))
+    net.set_structure_(structure.changed(widths=sizes, sparsity=sparsity))
 
 
-def _outputs(model: Any) -> list[Tensor]:
+def _outputs(net: Network) -> list[Tensor]:
     """What the model says to random inputs of two batch sizes and lengths."""
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
-        found = [
-            checkpoint.first_output(
-                model(**checkpoint.example_inputs(model, batch=batch, length=length, seed=batch))
-            ).float()
+    with torch.inference_mode(), net.evaluating():
+        return [
+            net.answer(**net.example_inputs(batch=batch, length=length, seed=batch)).float()
             for batch, length in ((1, 7), (3, 12))
         ]
-    model.train(training)
-    return found
 
 
-def verify_against_masked(model: Any, masked: Sequence[Tensor]) -> float:
+def verify_against_masked(net: Network, masked: Sequence[Tensor]) -> float:
     """Compare a cut model with what the original said (`_outputs`) with the removed units at zero.
 
     Returns:
@@ -518,12 +504,12 @@ def verify_against_masked(model: Any, masked: Sequence[Tensor]) -> float:
         VerificationError: if it exceeds `TOLERANCE` of the model's dtype.
     """
     worst = 0.0
-    for found, expected in zip(_outputs(model), masked, strict=True):
+    for found, expected in zip(_outputs(net), masked, strict=True):
         difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
         worst = (
             worst if difference <= worst else difference
         )  # not max(): it would hide what is not a number
-    if not worst <= (bound := TOLERANCE[model.dtype]):
+    if not worst <= (bound := TOLERANCE[net.dtype]):
         raise VerificationError(
             f"the pruned model differs from the masked original by {worst:.1e}, expected at most {bound:.0e}. Please report this."
         )

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
@@ -18,7 +17,7 @@ from acn_compress.data.load import Columns, load_data
 from acn_compress.errors import ConfigError, ModelDirError, VerificationError
 from acn_compress.measure.quality import change, measure
 from acn_compress.measure.readouts import cutoff, profile_model
-from acn_compress.network import stack
+from acn_compress.network.network import Network
 
 
 def truncate(
@@ -73,20 +72,20 @@ def truncate(
         )
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite)
-    model = checkpoint.load_source(source, device=device)
-    structure = checkpoint.structure_of(model)
+    net = checkpoint.load_source(source, device=device)
+    structure = net.structure
     examples = (
         None
         if data is None
         else load_data(
-            data, model, source, role="eval", columns=columns, limit=limit, max_length=max_length
+            data, net, source, role="eval", columns=columns, limit=limit, max_length=max_length
         )
     )
     why = "asked for"
     if max_drop is not None:
         if examples is not None:
             depths, where = (
-                profile_model(model, examples, batch_size=batch_size, seed=seed)["depths"],
+                profile_model(net, examples, batch_size=batch_size, seed=seed)["depths"],
                 examples.name,
             )
         else:
@@ -102,18 +101,18 @@ def truncate(
         row = depths[depth]
         why = f"smallest depth whose drop is at most {max_drop} on {where}: {row['drop']:.4f} (95 % {row['drop_low']:.4f} to {row['drop_high']:.4f}), {bound} bound"
     assert depth is not None
-    checkpoint.check_depth(model, depth, source.name)
-    before = None if examples is None else measure(model, examples, batch_size=batch_size)
-    parameters = checkpoint.parameters(model)
-    whole = None if refit is None else checkpoint.twin(model)
-    truncate_checked_(model, depth)
-    if refit is not None:
+    net.check_depth(depth, source.name)
+    before = None if examples is None else measure(net, examples, batch_size=batch_size)
+    parameters = net.parameters
+    whole = None if refit is None else net.twin()
+    truncate_checked_(net, depth)
+    if refit is not None and whole is not None:
         refit_(
-            model,
+            net,
             whole,
             load_data(
                 refit,
-                model,
+                net,
                 source,
                 role="train",
                 columns=columns,
@@ -137,11 +136,11 @@ def truncate(
             "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."
         )
     if examples is not None and before is not None:
-        after = measure(model, examples, batch_size=batch_size)
+        after = measure(net, examples, batch_size=batch_size)
         report |= {"data": examples.name, **change(before, after, examples.task)}
     options = {"depth": depth, "max_drop": max_drop, "data": data, "bound": bound, "refit": refit}
     return output.write(
-        model,
+        net,
         out,
         source=source,
         step="truncate",
@@ -152,21 +151,21 @@ def truncate(
     )
 
 
-def truncate_checked_(model: Any, depth: int) -> None:
-    """`checkpoint.truncate_`, with the proof that slicing equals reading the whole model out at
+def truncate_checked_(net: Network, depth: int) -> None:
+    """`Network.truncate_`, with the proof that slicing equals reading the whole model out at
     `depth`, bit for bit.
 
     Raises:
         VerificationError: if it does not.
     """
-    architecture, inputs = architecture_of(model.config), checkpoint.example_inputs(model)
+    inputs = net.example_inputs()
     with torch.inference_mode():
-        with stack.recording(model, architecture) as prefixes:
-            model(**inputs)
-        with stack.injecting(model, architecture, prefixes[depth]):
-            masked = checkpoint.first_output(model(**inputs))
-        checkpoint.truncate_(model, depth)
-        sliced = checkpoint.first_output(model(**inputs))
+        with net.recording() as prefixes:
+            net(**inputs)
+        with net.injecting(prefixes[depth]):
+            masked = net.answer(**inputs)
+        net.truncate_(depth)
+        sliced = net.answer(**inputs)
     if not torch.equal(masked, sliced):
         raise VerificationError(
             f"cutting to depth {depth} changed the output by {(masked - sliced).abs().max():.1e}, expected 0. Please report this."

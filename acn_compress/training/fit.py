@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint.load import set_structure_, structure_of
 from acn_compress.data.load import Data
 from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
 from acn_compress.form import LayerKind
-from acn_compress.measure.quality import measure, threads_for, width
-from acn_compress.network import stack, zeros
+from acn_compress.measure.quality import measure, threads_for
+from acn_compress.network import zeros
+from acn_compress.network.network import Network
 from acn_compress.training.batches import Bucketed, Collate, Numbered, seed_of
 from acn_compress.training.objective import Objective
 
@@ -178,13 +177,13 @@ class Fit:
 
 
 def fit(
-    model: Any,
+    net: Network,
     data: Data,
     recipe: Recipe,
     *,
     walk: Walk | None = None,
     hook: Hook | None = None,
-    teacher: Any = None,
+    teacher: Network | None = None,
     eval_data: Data | None = None,
     state: Path | None = None,
     resume: bool = False,
@@ -193,7 +192,7 @@ def fit(
     """Train `model` in place. The zeros of a model pruned to zeros (sparsity > 0) stay zeros.
 
     Args:
-        model: in evaluation or training mode; left in evaluation mode.
+        net: in evaluation or training mode; left in evaluation mode.
         data: to train on.
         recipe: how.
         walk: how alpha moves; None leaves it.
@@ -218,59 +217,59 @@ def fit(
         )
     if resume and (state is None or not _checkpoints(state)):
         raise ConfigError(f"nothing to resume: no training checkpoint in {state}.")
-    architecture = architecture_of(model.config)
-    if recipe.checkpointing and not architecture.checkpointing:
+    if recipe.checkpointing and not net.family.checkpointing:
         raise ConfigError(
             "checkpointing does not work with timm models: it would bypass the long sum. Leave it out; accumulate saves memory too."
         )
-    if recipe.hidden_weight > 0 and (teacher is None or width(teacher) != width(model)):
+    if recipe.hidden_weight > 0 and (teacher is None or teacher.width != net.width):
         found = (
             "there is none"
             if teacher is None
-            else f"it has {width(teacher)} features, the model {width(model)}"
+            else f"it has {teacher.width} features, the model {net.width}"
         )
         raise ConfigError(
             f"hidden_weight is {recipe.hidden_weight:g}, which needs a teacher of the same width, but {found}."
         )
-    blocks = len(structure_of(model).blocks)
+    blocks = net.depth
     if unknown := [d for d in recipe.prefix_depths if not 1 <= d < blocks]:
         raise ConfigError(
             f"prefix_depths has {unknown[0]}, but the model has {blocks} blocks. Choose depths from 1 to {blocks - 1}."
         )
     set_seed(recipe.seed)
-    bf16, lr = _use_bf16(model, recipe.precision), _learning_rate(architecture.modality, recipe.lr)
+    bf16, lr = _use_bf16(net, recipe.precision), _learning_rate(net.modality, recipe.lr)
     if walk is not None:
-        stack.set_alphas_(model, architecture, walk.start, walk.layer)
+        net.set_alphas_(walk.start, walk.layer)
         if walk.trains:
-            stack.learn_alphas_(model, architecture, True)
+            net.learn_alphas_(True)
     if state is not None and not resume:
         shutil.rmtree(state, ignore_errors=True)
     directory = state or Path(".")
     total = max(1, round(recipe.epochs * (len(data) // recipe.batch_size) / recipe.accumulate))
-    hooks = _Hooks(model, walk, hook, total, progress, eval_data, recipe.seed)
+    hooks = _Hooks(net, walk, hook, total, progress, eval_data, recipe.seed)
     trainer = _Trainer(
-        model=model,
-        args=_arguments(model, recipe, directory, total, lr, bf16, save=state is not None),
+        model=net.model,
+        net=net,
+        args=_arguments(net, recipe, directory, total, lr, bf16, save=state is not None),
         train_dataset=Numbered(data),
         data_collator=Collate(data, recipe.seed),
         callbacks=[hooks],
-        objective=Objective(recipe, teacher, data.task, architecture, walk.pull if walk else 0.0),
+        objective=Objective(recipe, teacher, data.task, walk.pull if walk else 0.0),
         hook=hook,
     )
     trainer.remove_callback(_printer())
     if recipe.checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        net.model.activation_checkpointing_enable({"use_reentrant": False})
     started = time.perf_counter()
-    with _interruptible(hooks), _quiet_trainer(), threads_for(model):
+    with _interruptible(hooks), _quiet_trainer(), threads_for(net):
         trainer.train(resume_from_checkpoint=str(_checkpoints(directory)[-1]) if resume else None)
     if hooks.interrupted:
         raise Interrupted(_how_to_go_on(state, hooks.step, total))
     if recipe.checkpointing:
-        model.activation_checkpointing_disable()
-    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        net.model.activation_checkpointing_disable()
+    if not all(bool(p.isfinite().all()) for p in net.model.parameters()):
         raise AcnError(_diverged("in the last steps: weights are not finite"))
-    alpha = _finish(model, walk)
-    model.eval()
+    alpha = _finish(net, walk)
+    net.model.eval()
     if state is not None:
         shutil.rmtree(state, ignore_errors=True)
     return Fit(
@@ -284,12 +283,12 @@ def state_directory(out: str | Path) -> Path:
     return path.with_name(f"{path.name}.training")
 
 
-def _finish(model: Any, walk: Walk | None) -> tuple[float, ...]:
-    architecture, structure = architecture_of(model.config), structure_of(model)
+def _finish(net: Network, walk: Walk | None) -> tuple[float, ...]:
+    structure = net.structure
     if walk is None:
         return structure.alpha
-    alpha = stack.learn_alphas_(model, architecture, False) if walk.trains else walk.end
-    set_structure_(model, structure.with_alpha(alpha, walk.layer))
+    alpha = net.learn_alphas_(False) if walk.trains else walk.end
+    net.set_structure_(structure.with_alpha(alpha, walk.layer))
     return alpha
 
 
@@ -315,10 +314,10 @@ def _learning_rate(modality: str, lr: float | None) -> float:
     return lr if lr is not None else {"image": 5e-4, "text": 1e-4}[modality]
 
 
-def _use_bf16(model: Any, precision: str) -> bool:
+def _use_bf16(net: Network, precision: str) -> bool:
     """bfloat16 autocast: where the hardware multiplies it, and, for "auto", only for models wide
     enough to gain (256)."""
-    device = next(model.parameters()).device
+    device = net.device
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported()
     else:
@@ -330,11 +329,11 @@ def _use_bf16(model: Any, precision: str) -> bool:
         raise ConfigError(
             "precision is bf16, but this processor does not multiply bfloat16. Choose auto or fp32."
         )
-    return able and (precision == "bf16" or (precision == "auto" and width(model) >= 256))
+    return able and (precision == "bf16" or (precision == "auto" and net.width >= 256))
 
 
 def _arguments(
-    model: Any, recipe: Recipe, directory: Path, total: int, lr: float, bf16: bool, save: bool
+    net: Network, recipe: Recipe, directory: Path, total: int, lr: float, bf16: bool, save: bool
 ) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(directory),
@@ -347,7 +346,7 @@ def _arguments(
         weight_decay=recipe.weight_decay,
         max_grad_norm=1.0,
         bf16=bf16,
-        use_cpu=next(model.parameters()).device.type == "cpu",
+        use_cpu=net.device.type == "cpu",
         seed=recipe.seed,
         data_seed=recipe.seed,
         dataloader_drop_last=True,
@@ -366,16 +365,16 @@ def _arguments(
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     """Our loss; checkpoints keep the names of the model in memory."""
 
-    def __init__(self, *, objective: Objective, hook: Hook | None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, net: Network, objective: Objective, hook: Hook | None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.objective, self.hook = objective, hook
+        self.net, self.objective, self.hook = net, objective, hook
         self.model_accepts_loss_kwargs = False
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Trained alphas have a learning rate of their own, and no weight decay."""
-        alphas = stack.learned_alphas(
-            self.accelerator.unwrap_model(self.model), self.objective.architecture
-        )
+        alphas = self.net.learned_alphas()
         if self.optimizer is None and alphas:
             for alpha in alphas:
                 alpha.requires_grad_(False)  # the Trainer takes what needs gradients
@@ -393,7 +392,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        return self.objective(model, self.accelerator.unwrap_model(model), dict(inputs))
+        return self.objective(model, self.net, dict(inputs))
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)
@@ -439,7 +438,7 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: Any,
+        net: Network,
         walk: Walk | None,
         hook: Hook | None,
         total: int,
@@ -447,16 +446,16 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
         eval_data: Data | None,
         seed: int,
     ) -> None:
-        self.model, self.walk, self.hook, self.total, self.progress = (
-            model,
+        self.net, self.walk, self.hook, self.total, self.progress = (
+            net,
             walk,
             hook,
             total,
             progress,
         )
         self.eval_data, self.seed = eval_data, seed
-        self.architecture = architecture_of(model.config)
-        self.zeros = zeros.places(model) if structure_of(model).sparsity > 0 else []
+        self.architecture = net.family
+        self.zeros = zeros.places(net) if net.structure.sparsity > 0 else []
         self.interrupted, self.step = False, 0
         self.metric: float | None = None
         self.history: list[dict[str, Any]] = []
@@ -471,17 +470,17 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
         )  # dropout and sampled depths: a resumed run draws the same
         done = state.global_step / max(1, self.total - 1)
         if self.walk is not None and self.walk.pull > 0:
-            for alpha in stack.learned_alphas(self.model, self.architecture):
+            for alpha in self.net.learned_alphas():
                 alpha.requires_grad_(done < self.walk.share)
         elif self.walk is not None and (not self.walk.learned or done <= self.walk.share):
-            stack.set_alphas_(self.model, self.architecture, self.walk.at(done), self.walk.layer)
+            self.net.set_alphas_(self.walk.at(done), self.walk.layer)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         with torch.no_grad():
             for weight, zero in self.zeros:
                 weight.masked_fill_(zero, 0.0)
             if self.walk is not None and self.walk.trains:
-                stack.clamp_learned_(self.model, self.architecture)
+                self.net.clamp_learned_()
         if self.hook is not None:
             self.hook.on_step(state.global_step, self.total)
 
@@ -492,7 +491,7 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.eval_data is not None and not self.interrupted:
-            self.metric = measure(self.model, self.eval_data).value
+            self.metric = measure(self.net, self.eval_data).value
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
@@ -520,11 +519,7 @@ class _Hooks(TrainerCallback):  # type: ignore[misc]
     def _alpha(self) -> float:
         """The mean alpha now."""
         with torch.no_grad():
-            values = [
-                a
-                for block in stack.blocks_of(self.model, self.architecture)
-                for a in stack.current_alphas(block)
-            ]
+            values = self.net.current_alphas()
         return sum(float(a) for a in values) / len(values)
 
 

@@ -11,6 +11,7 @@ from acn_compress.checkpoint.directory import Source
 from acn_compress.data.load import Columns, Data, has_eval_split, load_data
 from acn_compress.errors import ConfigError
 from acn_compress.measure.quality import change, measure
+from acn_compress.network.network import Network
 from acn_compress.tasks import task_of
 from acn_compress.training.fit import Hook, Progress, Recipe, Walk, fit
 
@@ -41,11 +42,13 @@ class Job:
     augment: str | None = None
     max_length: int | None = None
 
-    def train_split(self, model: Any, source: Source | None, reference: Any = None) -> Data:
+    def train_split(
+        self, net: Network, source: Source | None, reference: Network | None = None
+    ) -> Data:
         """The prepared training examples; `reference` as in `load_data`."""
         return load_data(
             self.data,
-            model,
+            net,
             source,
             role="train",
             columns=self.columns,
@@ -55,14 +58,16 @@ class Job:
             reference=reference,
         )
 
-    def eval_split(self, model: Any, source: Source | None, reference: Any = None) -> Data | None:
+    def eval_split(
+        self, net: Network, source: Source | None, reference: Network | None = None
+    ) -> Data | None:
         """The prepared examples to measure on, or None if there are none."""
         spec = self.eval_data or (self.data if has_eval_split(self.data) else None)
         if spec is None:
             return None
         return load_data(
             spec,
-            model,
+            net,
             source,
             role="eval",
             columns=self.columns,
@@ -116,12 +121,12 @@ def as_job(data: str | Job, options: Training) -> Job:
 
 
 def run_job(
-    model: Any,
+    net: Network,
     source: Source | None,
     job: Job,
     *,
-    teacher: Any = None,
-    reference: Any = None,
+    teacher: Network | None = None,
+    reference: Network | None = None,
     walk: Walk | None = None,
     hook: Hook | None = None,
     state: Path | None = None,
@@ -137,22 +142,22 @@ def run_job(
     Returns:
         data, eval_data, before, after, drop (paired, 95 % interval) and training, as plain data.
     """
-    if teacher is None and task_of(model) == "features":
+    if teacher is None and task_of(net) == "features":
         raise ConfigError(
             "features has no labels: it needs a teacher, whose embeddings are learned. Pass --teacher, or --task for another head."
         )
     data, eval_data = (
-        job.train_split(model, source, teacher),
-        job.eval_split(model, source, teacher),
+        job.train_split(net, source, teacher),
+        job.eval_split(net, source, teacher),
     )
-    before = None if eval_data is None else measure(reference or model, eval_data)
+    before = None if eval_data is None else measure(reference or net, eval_data)
     glance = (
         None
         if eval_data is None
         else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
     )
     result = fit(
-        model,
+        net,
         data,
         job.recipe,
         walk=walk,
@@ -172,24 +177,26 @@ def run_job(
     return report | (
         {}
         if eval_data is None or before is None
-        else change(before, measure(model, eval_data), data.task)
+        else change(before, measure(net, eval_data), data.task)
     )
 
 
-def measure_job(model: Any, source: Source | None, job: Job, reference: Any) -> dict[str, Any]:
+def measure_job(
+    net: Network, source: Source | None, job: Job, reference: Network
+) -> dict[str, Any]:
     """Measure `model` against `reference` on what a job measures on (its data itself, if that has
     one split), without training.
 
     Returns:
         data, before (the reference), after, drop (paired, 95 % interval), as plain data.
     """
-    eval_data = job.eval_split(model, source, reference) or replace(
+    eval_data = job.eval_split(net, source, reference) or replace(
         job, eval_data=job.data
-    ).eval_split(model, source, reference)
+    ).eval_split(net, source, reference)
     assert eval_data is not None
     return {
         "data": eval_data.name,
-        **change(measure(reference, eval_data), measure(model, eval_data), eval_data.task),
+        **change(measure(reference, eval_data), measure(net, eval_data), eval_data.task),
     }
 
 

@@ -20,9 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acn_compress.architectures import Architecture, architecture_of
-from acn_compress.checkpoint.load import structure_of
-from acn_compress.network import stack
+from acn_compress.network.network import Network
 from acn_compress.tasks import Scored, distillation, features, score
 
 if TYPE_CHECKING:
@@ -37,28 +35,27 @@ class Objective:
         recipe: its weights.
         teacher: distilled from, or None.
         task: of the student.
-        architecture: of the student.
         pull: per unit of mean alpha, while alphas are trained.
     """
 
     recipe: Recipe
-    teacher: Any
+    teacher: Network | None
     task: str
-    architecture: Architecture
     pull: float = 0.0
 
-    def __call__(self, model: Any, inner: Any, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch; `inner` is `model` without what wraps it for several processes."""
+    def __call__(self, model: Any, net: Network, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch; `model` is `net`'s, with what wraps it for several
+        processes."""
         given = features(batch)
         target, hidden = self._taught(given, batch)
         if self.recipe.prefix_loss == 0 and hidden is None:
-            return self._loss(score(self.task, model(**given), batch), target) + self._pull(inner)
-        with stack.recording(inner, self.architecture) as prefixes:
+            return self._loss(score(self.task, model(**given), batch), target) + self._pull(net)
+        with net.recording() as prefixes:
             full = self._loss(score(self.task, model(**given), batch), target)
-        full = full + self._pull(inner)
+        full = full + self._pull(net)
         if hidden is not None:
             full = full + self.recipe.hidden_weight * self._unlike(
-                inner, prefixes, hidden, batch.get("attention_mask")
+                net, prefixes, hidden, batch.get("attention_mask")
             )
         if self.recipe.prefix_loss == 0:
             return full
@@ -67,7 +64,7 @@ class Objective:
         )
         shallow = full.new_zeros(())
         for depth in depths:
-            with stack.injecting(inner, self.architecture, prefixes[depth]):
+            with net.injecting(prefixes[depth]):
                 shallow = shallow + self._loss(score(self.task, model(**given), batch), target)
         return full + self.recipe.prefix_loss / len(depths) * shallow
 
@@ -82,18 +79,17 @@ class Objective:
         with torch.no_grad(), ExitStack() as asked:
             prefixes: list[Tensor] = []
             if self.recipe.hidden_weight:
-                prefixes = asked.enter_context(
-                    stack.recording(self.teacher, architecture_of(self.teacher.config))
-                )
+                prefixes = asked.enter_context(self.teacher.recording())
             output = self.teacher(**given)
         return score(self.task, output, batch) if answers else None, prefixes or None
 
     def _unlike(
-        self, model: Any, prefixes: list[Tensor], hidden: list[Tensor], mask: Tensor | None
+        self, net: Network, prefixes: list[Tensor], hidden: list[Tensor], mask: Tensor | None
     ) -> Tensor:
         """How far the student's prefix sums are from the teacher's: y_L, plus the mean over the
         other blocks that both have."""
-        own, whole = structure_of(model), structure_of(self.teacher)
+        assert self.teacher is not None
+        own, whole = net.structure, self.teacher.structure
         places = (
             {block: k for k, block in enumerate(whole.blocks, 1)}
             if own.source_blocks == whole.source_blocks
@@ -106,13 +102,9 @@ class Objective:
         last = apart(prefixes[-1], hidden[-1], mask)
         return last + torch.stack(others).mean() if others else last
 
-    def _pull(self, model: Any) -> Tensor | float:
+    def _pull(self, net: Network) -> Tensor | float:
         """What the alphas that are trained now add to the loss."""
-        alphas = (
-            [a for a in stack.learned_alphas(model, self.architecture) if a.requires_grad]
-            if self.pull
-            else []
-        )
+        alphas = [a for a in net.learned_alphas() if a.requires_grad] if self.pull else []
         return self.pull * torch.cat(alphas).mean() if alphas else 0.0
 
     def _loss(self, student: Scored, target: Scored | None) -> Tensor:

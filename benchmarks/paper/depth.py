@@ -3,11 +3,9 @@ follows the task."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.measure.quality import Scores, measure, paired
 from acn_compress.measure.readouts import cutoff, profile_model
 from paper.entry import Entry, Verdict, percent, points, seeds_of
@@ -60,8 +58,8 @@ def compare_forms(
 
 def cut_to(model: Any, depth: int) -> Any:
     """A copy with the first `depth` blocks."""
-    cut = copy.deepcopy(model)
-    checkpoint.truncate_(cut, depth)
+    cut = model.copy()
+    cut.truncate_(depth)
     return cut
 
 

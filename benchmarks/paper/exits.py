@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acn_compress.architectures import architecture_of
 from acn_compress.data.load import Data
 from acn_compress.measure.budget import forward_flops
 from acn_compress.measure.early_exit import entropy, exits
 from acn_compress.measure.readouts import readout
-from acn_compress.network import stack
 from acn_compress.tasks import features
 from paper.entry import Entry, Verdict, percent
 from paper.setting import Lab
@@ -74,12 +72,12 @@ class Answers:
 
 def answers(model: Any, data: Data) -> Answers:
     """Every depth's answer, from one pass over the data."""
-    architecture = architecture_of(model.config)
+    architecture = model.family
     unsure, right = [], []
     model.eval()
     with torch.inference_mode():
         for batch in data.batches(256):
-            with stack.recording(model, architecture) as prefixes:
+            with model.recording() as prefixes:
                 model(**features(batch))
             logits = torch.stack(
                 [readout(model, architecture, y, batch).logits.float() for y in prefixes[1:]]

@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from acn_compress.architectures import architecture_of
-from acn_compress.network import stack
 from acn_compress.tasks import features, score
 from paper.entry import Entry, Verdict, seeds_of
 
@@ -38,16 +36,16 @@ def block_gradients(
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """DG_i, NG_i and FG_i of every block, each [parameters of the block], of the mean loss over
     `batch`."""
-    architecture = architecture_of(model.config)
-    with stack.recording(model, architecture) as prefixes:
+    architecture = model.family
+    with model.recording() as prefixes:
         loss = score(task, model(**features(batch)), batch).loss.mean()
     y = prefixes[-1].detach().requires_grad_()
-    with stack.injecting(
-        model, architecture, y
+    with model.injecting(
+        y
     ):  # norm, pooling and head alone: their gradient with respect to y_L is g
         (g,) = torch.autograd.grad(score(task, model(**features(batch)), batch).loss.mean(), y)
     found = []
-    for i, block in enumerate(stack.blocks_of(model, architecture), 1):
+    for i, block in enumerate(model.blocks, 1):
         parameters = [p for p in block.parameters() if p.requires_grad]
         # y_{i-1} does not depend on block i, so the difference sees theta_i through x_i alone
         direct = _flat(

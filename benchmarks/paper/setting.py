@@ -255,9 +255,9 @@ class Lab:
 
 def set_form_(model: Any, form: str, layer: str = "plain") -> None:
     """Put a network into residual or ACN form."""
-    structure = checkpoint.structure_of(model)
+    structure = model.structure
     layers = len(structure.blocks) * (2 if layer == "branch" else 1)
-    checkpoint.set_structure_(model, structure.with_alpha((FORMS[form],) * layers, layer))  # type: ignore[arg-type]
+    model.set_structure_(structure.with_alpha((FORMS[form],) * layers, layer))  # type: ignore[arg-type]
 
 
 def fit_(
@@ -274,7 +274,7 @@ def fit_(
         seconds, steps, history (step, loss), test (step, loss, accuracy), gradients ("start" after
         a hundredth of the run, "middle" and "end": `gradients.shares`).
     """
-    structure = checkpoint.structure_of(model)
+    structure = model.structure
     batch = next(iter(watch.batches(256)))
     seen: dict[str, Any] = {"test": [], "gradients": {}}
     reports = 0

@@ -1,0 +1,439 @@
+"""A network: the user's own transformers model and its family as one object. It is what moves through steps, compression,
+measuring and training; `acn_compress.load` hands out the plain transformers model inside it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from acn_compress.architectures import Architecture, architecture_of
+from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
+from acn_compress.form import LayerKind
+from acn_compress.network.stack import (
+    AcnBlock,
+    Stack,
+    StackList,
+    StackSequential,
+    block_class,
+    current_alphas,
+)
+from acn_compress.network.structure import Structure
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+STREAM = (
+    "hidden_size",
+    "n_embd",
+    "dim",
+    "num_features",
+)  # what configs call the features of the stream
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A transformers model and its family.
+
+    Args:
+        model: called as in transformers; its block list is (or is to be) wrapped (`stack.py`), its structure lies in its config.
+        family: the adapter.
+        fresh: tensors of its head that were not in the checkpoint and began at random.
+    """
+
+    model: PreTrainedModel
+    family: Architecture
+    fresh: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, where: str = "this model") -> Network:
+        """The network of a model of a known family.
+
+        Raises:
+            UnsupportedError: listing the known families.
+        """
+        return cls(model, architecture_of(model.config, where))
+
+    @classmethod
+    def adopt(cls, model: PreTrainedModel) -> Network:
+        """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its config says otherwise.
+
+        Raises:
+            UnsupportedError: if its blocks are not those its adapter was written for.
+        """
+        from acn_compress.network.registration import config_class, model_class, plain_class
+
+        net = cls.of(model)
+        net.check_blocks()
+        stored = getattr(model.config, "acn", None)
+        structure = (
+            Structure.residual(net.depth)
+            if stored is None
+            else Structure.read(stored, "config.json")
+        )
+        if plain_class(type(model)) is type(model):
+            twin = config_class(cast(Any, type(model.config)))
+            for module in model.modules():  # sub-models may hold a copy of the config
+                if isinstance(getattr(module, "config", None), twin.__mro__[1]):
+                    module.config.__class__ = twin
+            model.__class__ = model_class(cast(Any, type(model)))
+        net.wrap_()
+        net.set_structure_(structure)
+        return net
+
+    def __call__(self, **inputs: Tensor) -> Any:
+        """The model's own output, as transformers gives it."""
+        return self.model(**inputs)
+
+    def __repr__(self) -> str:
+        return f"Network({type(self.model).__name__}, {self.depth} blocks)"
+
+    # what it is
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """Of the model."""
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters lie."""
+        return self.a_parameter.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its parameters."""
+        return self.a_parameter.dtype
+
+    @property
+    def a_parameter(self) -> Tensor:
+        """Any one of its parameters."""
+        return cast(Tensor, next(iter(self.model.parameters())))
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, tied ones once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def stack(self) -> nn.Module:
+        """The block list, wrapped or not."""
+        return cast(nn.Module, attrgetter(self.family.blocks)(self.family.base(self.model)))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks in order. A wrapped list must not be iterated: it would yield one callable."""
+        return list(cast("dict[str, nn.Module]", self.stack._modules).values())
+
+    @property
+    def depth(self) -> int:
+        """Blocks it has."""
+        return len(self.stack._modules)
+
+    @property
+    def width(self) -> int:
+        """Features of the stream, as the config calls them."""
+        found = [getattr(self.config, name, None) for name in STREAM]
+        found.append(getattr(self.model.base_model, "num_features", None))  # timm's own
+        return next((int(n) for n in found if n), 0)
+
+    @property
+    def modality(self) -> Literal["image", "text"]:
+        """Of its input."""
+        return self.family.modality
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images it takes."""
+        return image_size(self.config)
+
+    @property
+    def channels(self) -> int:
+        """Colour channels of the images it takes."""
+        return channels(self.config)
+
+    @property
+    def structure(self) -> Structure:
+        """What it is beyond its weights."""
+        return Structure.model_validate(self.config.acn)
+
+    def norm_behind(self, k: int) -> nn.Module | None:
+        """The norm behind block k of a post-norm network; None in a pre-norm one."""
+        return cast("nn.Module | None", self.family.branches(self.blocks[k])[-1].norm)
+
+    @property
+    def fresh_head(self) -> str | None:
+        """One sentence about the tensors of its head that began at random; None if it had them all."""
+        if not self.fresh:
+            return None
+        shown = ", ".join(self.fresh[:3]) + (", ..." if len(self.fresh) > 3 else "")
+        return (
+            f"The checkpoint has no such head: {len(self.fresh)} tensors began at random ({shown})."
+        )
+
+    def check_depth(self, depth: int, where: str) -> None:
+        """Refuse a depth the network does not have.
+
+        Raises:
+            ConfigError: naming the range.
+        """
+        if not 1 <= depth <= self.depth:
+            raise ConfigError(
+                f"depth is {depth}, but {where} has {self.depth} blocks. Choose 1 to {self.depth}."
+            )
+
+    def check_blocks(self) -> None:
+        """Refuse a model with other blocks than its adapter was written for.
+
+        Raises:
+            UnsupportedError: naming the block.
+        """
+        known = (self.family.block,) if isinstance(self.family.block, str) else self.family.block
+        for i, block in enumerate(self.blocks):
+            if (found := type(block).__name__.removeprefix("Acn")) not in known:
+                raise UnsupportedError(
+                    f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does not know it."
+                )
+
+    # how it is run
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, the model is in evaluation mode; afterwards in the one it was in."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
+
+    def example_inputs(self, batch: int = 2, length: int = 12, seed: int = 0) -> dict[str, Tensor]:
+        """Random inputs that the model accepts: [batch, channels, height, width] pixels, or [batch, length] tokens with a mask."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.modality == "image":
+            pixels = torch.randn(batch, self.channels, *self.image_size, generator=generator)
+            return {"pixel_values": pixels.to(self.device, self.dtype)}
+        vocabulary = self.config.vocab_size
+        shape = (batch, min(length, longest_text(self.config)))
+        ids = torch.randint(5 if vocabulary > 16 else 0, vocabulary, shape, generator=generator).to(
+            self.device
+        )
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def answer(self, **inputs: Tensor) -> Tensor:
+        """The tensor the model is about (`first_output`), for `inputs`."""
+        return first_output(self.model(**inputs))
+
+    def twin(self) -> Network:
+        """A copy that shares the parameters; blocks, alphas and probes are its own."""
+        return Network(
+            copy.deepcopy(self.model, {id(p): p for p in self.model.parameters()}), self.family
+        )
+
+    def copy(self) -> Network:
+        """A copy that shares nothing."""
+        return Network(copy.deepcopy(self.model), self.family)
+
+    # its form
+
+    def wrap_(self) -> None:
+        """Swap the stack to our classes, in place; alphas are set by `set_alphas_`."""
+        stack = self.stack
+        if isinstance(stack, Stack):
+            return
+        for block in self.blocks:
+            block.__class__ = block_class(cast(Any, type(block)), self.family)
+        stack.__class__ = StackSequential if isinstance(stack, nn.Sequential) else StackList
+
+    def unwrap_(self) -> None:
+        """Undo `wrap_`: the family's own classes and forward again."""
+        stack = self.stack
+        if not isinstance(stack, Stack):
+            return
+        for block in self.blocks:
+            block.__class__ = type(block).__mro__[2]  # Acn<Block>, AcnBlock, <Block>
+        stack.__class__ = nn.Sequential if isinstance(stack, nn.Sequential) else nn.ModuleList  # type: ignore[assignment]
+
+    def set_structure_(self, structure: Structure) -> None:
+        """Give the layers the alphas of `structure` and record it in the config; the depth must match."""
+        assert self.depth == len(structure.blocks)
+        self.set_alphas_(structure.alpha, structure.layer)
+        self.config.acn = structure.model_dump(mode="json")
+
+    def set_alphas_(self, alphas: Sequence[float], layer: LayerKind) -> None:
+        """Give every layer its alpha. `alphas` has one value per layer: per block, or per branch with layer "branch"."""
+        blocks = cast("list[AcnBlock]", self.blocks)
+        n = len(alphas) // len(blocks)
+        for i, block in enumerate(blocks):
+            block.acn_alphas = tuple(float(a) for a in alphas[n * i : n * (i + 1)])
+            block.acn_layer = layer
+            if "acn_learned" in block._parameters:
+                with torch.no_grad():
+                    cast(Tensor, block.acn_learned).copy_(torch.tensor(block.acn_alphas))
+
+    def current_alphas(self) -> list[float]:
+        """One per layer, as they are now, while they are trained too."""
+        with torch.no_grad():
+            return [float(a) for block in self.blocks for a in current_alphas(block)]
+
+    @contextmanager
+    def alphas(self, values: Sequence[float], layer: LayerKind | None = None) -> Iterator[None]:
+        """Inside, the network runs with other alphas; its structure comes back afterwards."""
+        structure = self.structure
+        self.set_alphas_(values, layer or structure.layer)
+        try:
+            yield
+        finally:
+            self.set_alphas_(structure.alpha, structure.layer)
+
+    def verify_alpha_one(self, where: str = "this model") -> None:
+        """Prove that with alpha = 1 the swapped stack equals the family's own forward bit for bit.
+
+        Raises:
+            VerificationError: with the largest difference.
+        """
+        inputs = self.example_inputs()
+        with torch.inference_mode(), self.evaluating():
+            with self.alphas((1.0,) * len(self.structure.alpha)):
+                ours = self.answer(**inputs)
+            self.unwrap_()
+            try:
+                theirs = self.answer(**inputs)
+            finally:
+                self.wrap_()
+        if not torch.allclose(ours, theirs, rtol=0.0, atol=0.0, equal_nan=True):
+            raise VerificationError(
+                f"{where}: alpha = 1 differs from the original by {(ours - theirs).abs().max():.1e}, expected 0. "
+                "Please report this."
+            )
+
+    # alphas as trained parameters
+
+    def learned_alphas(self) -> list[Tensor]:
+        """The alphas that are trained, one parameter per block ([layers of the block]); none unless `learn_alphas_` made them."""
+        return [cast(Tensor, b.acn_learned) for b in self.blocks if "acn_learned" in b._parameters]
+
+    def clamp_learned_(self) -> None:
+        """Bring trained alphas back into [0, 1]; beyond it a clamp would stop their gradient for good."""
+        for alphas in self.learned_alphas():
+            alphas.clamp_(0, 1)
+
+    def learn_alphas_(self, learn: bool) -> tuple[float, ...]:
+        """Turn every alpha into a trained parameter (learn=True), or back into the number it has become. Returns the alphas."""
+        alphas: list[float] = []
+        for block in cast("list[AcnBlock]", self.blocks):
+            if learn:
+                start = torch.tensor(block.acn_alphas, device=self.device)
+                block.register_parameter("acn_learned", nn.Parameter(start))
+            elif "acn_learned" in block._parameters:
+                learned = cast(Tensor, block.acn_learned).detach().clamp(0, 1)
+                block.acn_alphas = tuple(round(float(a), 6) for a in learned)
+                del block.acn_learned
+            alphas += block.acn_alphas
+        return tuple(alphas)
+
+    # fewer blocks
+
+    def truncate_(self, depth: int) -> None:
+        """Cut to the first `depth` blocks, physically, in place: exact."""
+        self.keep_(tuple(range(depth)))
+
+    def keep_(self, positions: Sequence[int]) -> None:
+        """Keep only the blocks at `positions`, physically, and mend what counts or numbers blocks. Only a prefix is exact;
+        anything else makes another network (the plain baseline)."""
+        structure, stack = self.structure, self.stack
+        kept = [self.blocks[i] for i in positions]
+        stack._modules.clear()
+        for i, block in enumerate(kept):
+            stack.add_module(str(i), block)
+            for module in block.modules():
+                if isinstance(getattr(module, "layer_idx", None), int):
+                    module.layer_idx = i  # type: ignore[assignment]
+        configs = {id(m.config): m.config for m in self.model.modules() if hasattr(m, "config")}
+        for config in configs.values():
+            for field in self.family.depth_fields:
+                value = getattr(config, field, None)
+                if isinstance(value, (list, tuple)):
+                    setattr(config, field, [value[i] for i in positions])
+                elif value is not None:
+                    setattr(config, field, len(positions))
+            self.family.record_depth_(config, len(positions))
+        self.set_structure_(structure.kept(tuple(positions)))
+
+    # probes: set for a context, never saved
+
+    @contextmanager
+    def _probe(self, name: str, value: object) -> Iterator[None]:
+        """Inside, the stack's probe `name` is `value`; afterwards it is what it was."""
+        stack = self.stack
+        before = getattr(stack, name)
+        setattr(stack, name, value)
+        try:
+            yield
+        finally:
+            setattr(stack, name, before)
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Tensor]]:
+        """Collects y_0 .. y_L ([batch, ..., width] each) of the forward passes inside the context."""
+        record: list[Tensor] = []
+        with self._probe("acn_record", record):
+            yield record
+
+    def injecting(self, y: Tensor) -> AbstractContextManager[None]:
+        """Inside, the stack returns `y` without running a block: the model's own norm, pooling and head read it out."""
+        return self._probe("acn_inject", y)
+
+    def leaving(self, leave: Callable[[int, Tensor], bool]) -> AbstractContextManager[None]:
+        """Inside, `leave(k, y_k)` is asked after block k (y_k [batch, ..., width]); once it says yes, no later block runs in
+        that pass and the stack returns y_k: the model's own norm, pooling and head read it out."""
+        return self._probe("acn_leave", leave)
+
+    def bypassing(self, positions: Sequence[int]) -> AbstractContextManager[None]:
+        """Inside, the blocks at `positions` add nothing and pass their input on."""
+        return self._probe("acn_bypass", frozenset(positions))
+
+    @contextmanager
+    def gating(self) -> Iterator[Tensor]:
+        """Inside, block i's contribution to y is multiplied by gate i; the gates ([L], ones) carry gradients."""
+        gates = torch.ones(self.depth, requires_grad=True, device=self.device)
+        with self._probe("acn_gates", gates):
+            yield gates
+
+
+def first_output(output: Any) -> Tensor:
+    """The tensor a model is about: its logits, or start/end logits joined, or the last hidden state."""
+    if getattr(output, "logits", None) is not None:
+        return cast(Tensor, output.logits)
+    if getattr(output, "start_logits", None) is not None:
+        return torch.stack((output.start_logits, output.end_logits), -1)
+    return cast(
+        Tensor, output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0]
+    )
+
+
+def longest_text(config: PreTrainedConfig) -> int:
+    """Tokens every family can take, whatever it counts its positions from; 2^31 where positions do not end."""
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 31) - 2
+
+
+def image_size(config: PreTrainedConfig) -> tuple[int, int]:
+    """Height and width the model expects."""
+    size = getattr(config, "image_size", None) or _input_size(config)[1:]
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def channels(config: PreTrainedConfig) -> int:
+    """Colour channels the model expects."""
+    return int(getattr(config, "num_channels", None) or _input_size(config)[0])
+
+
+def _input_size(config: PreTrainedConfig) -> tuple[int, int, int]:
+    """Of timm's models: channels, height, width."""
+    return tuple((getattr(config, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224)))
