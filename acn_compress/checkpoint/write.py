@@ -3,14 +3,34 @@ directory."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from acn_compress.checkpoint import card
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import save as checkpoint
 from acn_compress.checkpoint.directory import Source
+from acn_compress.found import Found
 from acn_compress.network.network import Network
+from acn_compress.network.structure import Structure
+
+
+class Written(Found):
+    """What every step that writes a model directory reports."""
+
+    step: str
+    source: str | None
+    """What it was made from; None is random weights."""
+    out: str
+    structure: Structure
+    parameters: int
+    """Tied ones once."""
+    bytes: int
+    """Of the weight files."""
+
+
+W = TypeVar("W", bound=Written)
 
 
 def write(
@@ -20,11 +40,12 @@ def write(
     source: Source | None,
     step: str,
     options: dict[str, Any],
-    report: dict[str, Any],
+    report: Mapping[str, object],
     seed: int | None = None,
     overwrite: bool = False,
     processor: Any = None,
-) -> dict[str, Any]:
+    kind: type[W] = Written,  # type: ignore[assignment]
+) -> W:
     """Write the model directory of a step.
 
     Args:
@@ -37,8 +58,9 @@ def write(
         seed: of the step.
         overwrite: replace a directory that is there.
         processor: an image processor or tokenizer to save instead of the source's files.
+        kind: of the report.
     Returns:
-        The report as written: with `step`, `out`, `structure`, `parameters` and `bytes` added.
+        The report as written.
     Raises:
         ModelDirError, VerificationError: nothing is left behind.
     """
@@ -47,17 +69,17 @@ def write(
         modeldir.copy_processors(source, directory)
         if processor is not None:
             processor.save_pretrained(directory)
-        full = {
-            "step": step,
-            "source": source.name if source else None,
-            "out": str(out),
-            "structure": net.structure.model_dump(mode="json"),
-            "parameters": net.parameters,
-            "bytes": sum(p.stat().st_size for p in directory.glob("*.safetensors")),
+        full = kind(
+            step=step,
+            source=source.name if source else None,
+            out=str(out),
+            structure=net.structure,
+            parameters=net.parameters,
+            bytes=sum(p.stat().st_size for p in directory.glob("*.safetensors")),
             **report,
-        }
+        )
         history = modeldir.provenance(source, step, modeldir.options_of(**options), seed)
-        modeldir.write_json(directory / "report.json", full)
+        modeldir.write_json(directory / "report.json", full.plain())
         modeldir.write_json(directory / "provenance.json", history)
         (directory / "README.md").write_text(card.render(net, full, history), encoding="utf-8")
     return full

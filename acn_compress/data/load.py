@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from acn_compress.checkpoint.directory import Source
+from acn_compress import options
 from acn_compress.errors import DataError
 from acn_compress.network.network import Network
 
@@ -48,6 +49,11 @@ class Columns:
     label: str | None = None
     image: str | None = None
     text: str | None = None
+
+    @classmethod
+    def of(cls, how: options.Columns) -> Columns:
+        """Those of a verb's options."""
+        return cls(how.label_column, how.image_column, how.text_column)
 
 
 class Examples(Protocol):

@@ -24,9 +24,12 @@ from torch import Tensor
 
 from acn_compress.data.load import Data, Noise
 from acn_compress.errors import ConfigError, UnsupportedError
+from acn_compress.found import Found
 from acn_compress.measure.budget import flops, flops_per_example
 from acn_compress.measure.quality import (
     Array,
+    Drop,
+    Quality,
     Scores,
     interval,
     outputs,
@@ -40,6 +43,51 @@ from acn_compress.tasks import Scored, features, score, task_of
 
 TIMED = 100  # examples whose seconds are measured, at most
 ROUNDS = 3  # measurements of each
+
+
+class Leaving(Found):
+    """Who leaves at one depth."""
+
+    depth: int
+    share: float
+    """Of the examples."""
+
+
+class ExitFlops(Found):
+    """Floating-point operations per example, readouts included."""
+
+    full: float
+    early: float
+    speedup: float
+
+
+class ExitSeconds(Found):
+    """Seconds per example at batch size 1, stopping for real, against the plain forward pass."""
+
+    full: float
+    """Mean over the examples of each one's median of `ROUNDS`."""
+    early: float
+    speedup: float
+    """Their ratio, with its 95 % interval (bootstrap over examples)."""
+    low: float
+    high: float
+    examples: int
+    threads: int
+
+
+class Exits(Found):
+    """What early exit costs and saves."""
+
+    entropy: float
+    """The threshold, in nats."""
+    result: Quality
+    drop: Drop
+    """To the full depth."""
+    mean_depth: float
+    depths: tuple[Leaving, ...]
+    """1 to L."""
+    flops: ExitFlops
+    seconds: ExitSeconds
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -155,7 +203,7 @@ def exit_flops(net: Network, batch: dict[str, Tensor]) -> tuple[Array, float]:
 
 def time_exits(
     net: Network, data: Data, threshold: float, *, noise: Noise | None = None, seed: int = 0
-) -> dict[str, Any]:
+) -> ExitSeconds:
     """Seconds per example at batch size 1, stopping for real, against the plain forward pass: side
     by side on the same examples.
 
@@ -179,14 +227,15 @@ def time_exits(
         threads = torch.get_num_threads()
     full, early = np.median(seconds, 1)
     low, high = interval(full, early, seed=seed)
-    found = {
-        "full": float(full.mean()),
-        "early": float(early.mean()),
-        "speedup": float(full.sum() / early.sum()),
-        "low": low,
-        "high": high,
-    }
-    return found | {"examples": len(batches), "threads": threads}
+    return ExitSeconds(
+        full=float(full.mean()),
+        early=float(early.mean()),
+        speedup=float(full.sum() / early.sum()),
+        low=low,
+        high=high,
+        examples=len(batches),
+        threads=threads,
+    )
 
 
 def evaluate_exits(
@@ -198,7 +247,7 @@ def evaluate_exits(
     batch_size: int = 256,
     noise: Noise | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Exits:
     """What early exit costs and saves.
 
     Args:
@@ -206,24 +255,19 @@ def evaluate_exits(
         threshold: nats.
         full: the whole network's scores on the same examples.
         seed: of the bootstraps.
-    Returns:
-        entropy (the threshold), result (a `summary`), drop (`paired`, to the full depth),
-        mean_depth, depths (depth and share of the examples that leave there, from 1 to L), flops
-        (full, early: per example; speedup), seconds (see `time_exits`).
     """
     scores, depths = measure_exits(net, data, threshold, batch_size=batch_size, noise=noise)
     shares = np.bincount(depths, minlength=net.depth + 1)[1:] / len(depths)
     batches = list(data.sample(TIMED, device=net.device))
-    cost, plain = exit_flops(
-        net, batches[len(batches) // 2]
-    )  # of a middle length, where texts differ
+    middle = batches[len(batches) // 2]  # of a middle length, where texts differ
+    cost, plain = exit_flops(net, middle)
     early = float(cost @ shares)
-    return {
-        "entropy": threshold,
-        "result": summary(scores, data.task, seed=seed),
-        "drop": paired(scores, full, seed=seed),
-        "mean_depth": float(depths.mean()),
-        "depths": [{"depth": k, "share": float(share)} for k, share in enumerate(shares, 1)],
-        "flops": {"full": plain, "early": early, "speedup": plain / early},
-        "seconds": time_exits(net, data, threshold, noise=noise, seed=seed),
-    }
+    return Exits(
+        entropy=threshold,
+        result=summary(scores, data.task, seed=seed),
+        drop=paired(scores, full, seed=seed),
+        mean_depth=float(depths.mean()),
+        depths=tuple(Leaving(depth=k, share=float(s)) for k, s in enumerate(shares, 1)),
+        flops=ExitFlops(full=plain, early=early, speedup=plain / early),
+        seconds=time_exits(net, data, threshold, noise=noise, seed=seed),
+    )

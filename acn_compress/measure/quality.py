@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from acn_compress.data.load import Data, Noise
 from acn_compress.errors import DataError
+from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.tasks import METRICS, Scored, features, score
 
@@ -123,26 +125,67 @@ def interval(numerator: Array, denominator: Array, *, seed: int = 0) -> tuple[fl
     return float(low), float(high)
 
 
-def summary(scores: Scores, task: str, *, seed: int = 0) -> dict[str, Any]:
-    """metric, value, low, high (95 %), loss, further metrics of the task, examples."""
+class Quality(Found, extra="allow"):
+    """The main metric with its interval, and further metrics of the task under their own names."""
+
+    __pydantic_extra__: dict[str, float] = Field(init=False)
+    metric: str
+    value: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    loss: float
+    examples: int
+
+    @property
+    def further(self) -> dict[str, float]:
+        """The task's further metrics, by name."""
+        return self.model_extra or {}
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+class Drop(Found):
+    """How far one model lies below another on the same examples."""
+
+    drop: float
+    low: float
+    """Lower end of the paired 95 % interval."""
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.drop:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
+
+class Change(Found):
+    """Two models on the same examples."""
+
+    before: Quality
+    after: Quality
+    drop: Drop
+
+
+def summary(scores: Scores, task: str, *, seed: int = 0) -> Quality:
+    """The quality of scored examples."""
     low, high = interval(scores.score * scores.weight, scores.weight, seed=seed)
     loss = scores.mean_loss
-    result = {
-        "metric": METRICS[task],
-        "value": scores.value,
-        "low": low,
-        "high": high,
-        "loss": loss,
-        "examples": len(scores.score),
-    }
-    return result | _EXTRA.get(task, _none)(scores, loss)
+    return Quality(
+        metric=METRICS[task],
+        value=scores.value,
+        low=low,
+        high=high,
+        loss=loss,
+        examples=len(scores.score),
+        **_EXTRA.get(task, _none)(scores, loss),
+    )
 
 
-def _none(scores: Scores, loss: float) -> dict[str, Any]:
+def _none(scores: Scores, loss: float) -> dict[str, float]:
     return {}
 
 
-def _classification(scores: Scores, loss: float) -> dict[str, Any]:
+def _classification(scores: Scores, loss: float) -> dict[str, float]:
     from sklearn.metrics import f1_score, matthews_corrcoef
 
     found = {
@@ -153,7 +196,7 @@ def _classification(scores: Scores, loss: float) -> dict[str, Any]:
     return found | {"mcc": float(matthews_corrcoef(scores.target, scores.prediction))}
 
 
-def _regression(scores: Scores, loss: float) -> dict[str, Any]:
+def _regression(scores: Scores, loss: float) -> dict[str, float]:
     from scipy.stats import pearsonr, spearmanr
 
     if (
@@ -166,7 +209,7 @@ def _regression(scores: Scores, loss: float) -> dict[str, Any]:
     }
 
 
-def _spans(scores: Scores, loss: float) -> dict[str, Any]:
+def _spans(scores: Scores, loss: float) -> dict[str, float]:
     """F1 of the tokens of the span found and of the right one, the mean over examples."""
     found, right = scores.prediction.reshape(-1, 2), scores.target.reshape(-1, 2)
     shared = np.minimum(found[:, 1], right[:, 1]) - np.maximum(found[:, 0], right[:, 0]) + 1
@@ -174,11 +217,11 @@ def _spans(scores: Scores, loss: float) -> dict[str, Any]:
     return {"token_f1": float((2 * np.maximum(shared, 0) / length).mean())}
 
 
-def _perplexity(scores: Scores, loss: float) -> dict[str, Any]:
+def _perplexity(scores: Scores, loss: float) -> dict[str, float]:
     return {"perplexity": float(np.exp(min(loss, 700.0)))}
 
 
-_EXTRA: dict[str, Callable[[Scores, float], dict[str, Any]]] = {
+_EXTRA: dict[str, Callable[[Scores, float], dict[str, float]]] = {
     "image-classification": _classification,
     "text-classification": _classification,
     "text-regression": _regression,
@@ -189,22 +232,19 @@ _EXTRA: dict[str, Callable[[Scores, float], dict[str, Any]]] = {
 }
 
 
-def paired(scores: Scores, other: Scores, *, seed: int = 0) -> dict[str, Any]:
-    """How far `scores` lies below `other` on the same examples: drop, low, high (95 %, paired
-    bootstrap)."""
+def paired(scores: Scores, other: Scores, *, seed: int = 0) -> Drop:
+    """How far `scores` lies below `other` on the same examples (paired bootstrap)."""
     if len(scores.score) != len(other.score):
         raise DataError(
             f"paired comparison needs the same examples: found {len(scores.score)} and {len(other.score)}."
         )
     difference = (other.score - scores.score) * scores.weight
     low, high = interval(difference, scores.weight, seed=seed)
-    return {"drop": other.value - scores.value, "low": low, "high": high}
+    return Drop(drop=other.value - scores.value, low=low, high=high)
 
 
-def change(before: Scores, after: Scores, task: str) -> dict[str, Any]:
-    """before, after (a `summary` each) and drop (`paired`) of two models on the same examples."""
-    return {
-        "before": summary(before, task),
-        "after": summary(after, task),
-        "drop": paired(after, before),
-    }
+def change(before: Scores, after: Scores, task: str) -> Change:
+    """Two models on the same examples."""
+    return Change(
+        before=summary(before, task), after=summary(after, task), drop=paired(after, before)
+    )

@@ -9,7 +9,7 @@ say so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acn_compress.data.load import Data
-from acn_compress.errors import ConfigError
-from acn_compress.measure.quality import RESAMPLES, Scores, intervals, summary
+from acn_compress.found import Found
+from acn_compress.measure.quality import RESAMPLES, Quality, Scores, intervals, measure, summary
 from acn_compress.network.network import Network
+from acn_compress.options import Bound
 from acn_compress.tasks import Scored, divergence, features, score
-
-EXTRAS = ("influence", "cka", "leave-one-out", "taylor")
 
 
 def readout(net: Network, y: Tensor, batch: dict[str, Tensor]) -> Any:
@@ -57,26 +56,67 @@ def compiled_readout(net: Network, y: Tensor, batch: dict[str, Tensor]) -> Calla
     return graph
 
 
+class Depth(Found):
+    """What the network is worth at one depth."""
+
+    depth: int
+    """Blocks kept; 0 is the embedding alone."""
+    value: float
+    low: float
+    high: float
+    loss: float
+    drop: float
+    """To the full depth, paired, with its 95 % interval."""
+    drop_low: float
+    drop_high: float
+    agreement: float | None = None
+    """Share of the answers that are those of the full depth."""
+    kl: float | None = None
+    """Of the answers at this depth from those of the full one, in nats."""
+    mse: float | None = None
+    """Where the answers are numbers: squared error to those of the full depth."""
+
+
+class Contribution(Found):
+    """What one block adds to the output; block 0 is the embedding."""
+
+    block: int
+    share: float
+    """Of the summed norms."""
+    cosine: float
+    """To the output."""
+    influence: float | None = None
+    angle: float | None = None
+    cka: float | None = None
+    leave_one_out: float | None = None
+    taylor: float | None = None
+
+
+class Readouts(Found):
+    """Quality at every depth and contribution of every block."""
+
+    full: Quality
+    depths: tuple[Depth, ...]
+    """0 to L."""
+    blocks: tuple[Contribution, ...]
+    """0 (the embedding) to L."""
+    resamples: int
+    """Of the bootstraps."""
+
+
 def profile_model(
     net: Network, data: Data, *, extras: tuple[str, ...] = (), batch_size: int = 256, seed: int = 0
-) -> dict[str, Any]:
+) -> Readouts:
     """Quality at every depth and contribution of every block.
 
     Args:
         net: in any form.
         data: to measure on.
-        extras: any of EXTRAS: "influence" (block influence, arXiv 2403.03853, and angular distance,
+        extras: any of `options.Measure`: "influence" (block influence, arXiv 2403.03853, and angular distance,
             arXiv 2403.17887), "cka" (linear CKA of y_k with y_L), "leave-one-out" (one more pass
             per block), "taylor" (one more pass, with gradients).
         seed: of the bootstrap.
-    Returns:
-        full (a summary), depths (0..L: value, interval, loss, paired drop with interval, agreement
-            and kl with the full model, or mse where the answers are numbers), blocks (0..L, the
-        embedding first: share, cosine, and the extras).
     """
-    unknown = [e for e in extras if e not in EXTRAS]
-    if unknown:
-        raise ConfigError(f"'{unknown[0]}' is not a measure. Known: {', '.join(EXTRAS)}.")
     depths = net.depth + 1
     scored: list[list[Scored]] = [[] for _ in range(depths)]
     sums = _Sums(depths, similarity="cka" in extras)
@@ -93,13 +133,10 @@ def profile_model(
                 scored[k].append(read)
                 sums.add_readout(k, read, full)
             sums.add_prefixes(prefixes, batch.get("attention_mask"))
-    result = _summarise([Scores.gather(s) for s in scored], sums, data, seed)
-    for name, values in _extra_measures(
-        net, data, extras, sums, batch_size, result["full"]["loss"]
-    ).items():
-        for row, value in zip(result["blocks"], values, strict=True):
-            row[name] = value
-    return result
+        whole = Scores.gather(scored[-1]).mean_loss
+    with net.evaluating():
+        further = _extra_measures(net, data, extras, sums, batch_size, whole)
+    return _summarise([Scores.gather(s) for s in scored], sums, further, data, seed)
 
 
 @dataclass
@@ -170,42 +207,48 @@ def _pooled(y: Tensor, mask: Tensor | None) -> Tensor:
     return ((tokens * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)).cpu()
 
 
-def _summarise(scores: list[Scores], sums: _Sums, data: Data, seed: int) -> dict[str, Any]:
+def _summarise(
+    scores: list[Scores], sums: _Sums, further: dict[str, list[float]], data: Data, seed: int
+) -> Readouts:
     full = scores[-1]
     values = np.stack([s.score * s.weight for s in scores], 1)
     low, high = intervals(values, full.weight, seed=seed)
     drop_low, drop_high = intervals(values[:, -1:] - values, full.weight, seed=seed)
     depths = [
-        {
-            "depth": k,
-            "value": s.value,
-            "low": low[k],
-            "high": high[k],
-            "loss": s.mean_loss,
-            "drop": full.value - s.value,
-            "drop_low": drop_low[k],
-            "drop_high": drop_high[k],
-            **sums.answers(k),
-        }
+        Depth(
+            depth=k,
+            **_rounded(
+                value=s.value,
+                low=low[k],
+                high=high[k],
+                loss=s.mean_loss,
+                drop=full.value - s.value,
+                drop_low=drop_low[k],
+                drop_high=drop_high[k],
+                **sums.answers(k),
+            ),
+        )
         for k, s in enumerate(scores)
     ]
     share = sums.norm / sums.norm.sum()
     blocks = [
-        {"block": k, "share": share[k], "cosine": sums.cosine[k] / sums.tokens}
+        Contribution(
+            block=k,
+            **_rounded(share=share[k], cosine=sums.cosine[k] / sums.tokens),
+            **_rounded(**{name: values[k] for name, values in further.items()}),
+        )
         for k in range(len(scores))
     ]
-    return {
-        "full": summary(full, data.task, seed=seed),
-        "depths": _plain(depths),
-        "blocks": _plain(blocks),
-        "resamples": RESAMPLES,
-    }
+    return Readouts(
+        full=summary(full, data.task, seed=seed),
+        depths=tuple(depths),
+        blocks=tuple(blocks),
+        resamples=RESAMPLES,
+    )
 
 
-def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {k: v if isinstance(v, int) else round(float(v), 6) for k, v in row.items()} for row in rows
-    ]
+def _rounded(**values: float) -> dict[str, float]:
+    return {name: round(float(value), 6) for name, value in values.items()}
 
 
 def _extra_measures(
@@ -230,24 +273,18 @@ def _extra_measures(
                 found["leave_one_out"].append(_mean_loss(net, data, batch_size) - loss)
     if "taylor" in extras:
         found["taylor"] = [0.0, *_taylor(net, data, batch_size)]
-    return {name: [round(v, 6) for v in values] for name, values in found.items()}
+    return found
 
 
 def _mean_loss(net: Network, data: Data, batch_size: int) -> float:
-    from acn_compress.measure.quality import measure
-
     return measure(net, data, batch_size=batch_size).mean_loss
 
 
 def _taylor(net: Network, data: Data, batch_size: int) -> list[float]:
     """First-order estimate of the loss added when a block's contribution to y is removed: -d loss /
     d gate."""
-    total, weight, device = (
-        np.zeros(net.depth),
-        0.0,
-        net.device,
-    )
-    for batch in data.batches(batch_size, device=device):
+    total, weight = np.zeros(net.depth), 0.0
+    for batch in data.batches(batch_size, device=net.device):
         with net.gating() as gates:
             read = score(data.task, net(**features(batch)), batch)
             (gradient,) = torch.autograd.grad((read.loss * read.weight).sum(), gates)
@@ -256,7 +293,7 @@ def _taylor(net: Network, data: Data, batch_size: int) -> list[float]:
     return [float(v) for v in total / weight]
 
 
-def cutoff(depths: list[dict[str, Any]], max_drop: float, bound: str = "upper") -> int | None:
+def cutoff(depths: Sequence[Depth], max_drop: float, bound: Bound = "upper") -> int | None:
     """The smallest depth (at least 1) whose drop is at most `max_drop`; None if there is none below
     the full depth.
 
@@ -264,7 +301,7 @@ def cutoff(depths: list[dict[str, Any]], max_drop: float, bound: str = "upper") 
         bound: "upper": the upper end of the paired 95 % interval must pass; "point": the measured
             drop itself.
     """
-    if bound not in {"upper", "point"}:
-        raise ConfigError(f"bound '{bound}' is not known. Expected upper or point.")
-    key = "drop_high" if bound == "upper" else "drop"
-    return next((row["depth"] for row in depths[1:-1] if row[key] <= max_drop), None)
+    passing = (
+        d.depth for d in depths[1:-1] if (d.drop_high if bound == "upper" else d.drop) <= max_drop
+    )
+    return next(passing, None)

@@ -17,6 +17,7 @@ SMALLEST = (
     0.05  # a ratio closer to 1 than this is not called a difference, however narrow its interval
 )
 NO_DIFFERENCE = "no difference beyond noise"
+FIRST = "the measure of the others"
 UNCLEAR = "unclear: the machine was busy"
 BUSY = 2.0  # a median above this many times its fastest sample means that something else used the processor
 
@@ -73,7 +74,7 @@ def judge(
             "ratio": 1.0,
             "ratio_low": 1.0,
             "ratio_high": 1.0,
-            "verdict": "the measure of the others",
+            "verdict": FIRST,
         }
     mine, theirs = np.asarray(seconds), np.asarray(first)
     rng = np.random.default_rng(0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from acn_compress.errors import ModelDirError
+from acn_compress.found import Found
 
 Form = Literal["residual", "hybrid", "acn"]
 
@@ -19,10 +20,8 @@ def form_of(alpha: tuple[float, ...]) -> Form:
     return "acn" if all(a == 0.0 for a in alpha) else "hybrid"
 
 
-class Structure(BaseModel):
+class Structure(Found):
     """The shape of a model in this package's terms. Unknown fields are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     form: Form = Field(description="residual, hybrid or acn; follows from alpha")

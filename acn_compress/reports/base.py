@@ -1,33 +1,75 @@
-"""What every report is: a closed, frozen model. `--json` is its dump; a number that is none (NaN, infinity) is null there."""
+"""What every step returns: a report. `--json` is its dump; a screen, a text and a page in a notebook are made of its blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from acn_compress.found import Found
+
+__all__ = ["Block", "Found", "Grid", "Line", "Pairs", "Report", "size"]
 
 
-class Found(BaseModel):
-    """What a step or a part of one found. Read by attribute; by key, as the JSON is read, works as well."""
+@dataclass(frozen=True)
+class Line:
+    """A sentence."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="null"
-    )
+    text: str
 
-    def __getitem__(self, key: str) -> Any:
-        if key not in self:
-            raise KeyError(f"{type(self).__name__} has no {key!r}. It has: {', '.join(self.keys())}.")
-        return getattr(self, key)
 
-    def __contains__(self, key: object) -> bool:
-        """Whether there is something under this key: what was not asked for is None."""
-        return key in type(self).model_fields and getattr(self, str(key)) is not None
+@dataclass(frozen=True)
+class Pairs:
+    """Names and what there is to say of each; None and "" are left out."""
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value under a key, or `default` where there is none."""
-        return self[key] if key in self else default
+    title: str
+    rows: Sequence[tuple[str, object]]
 
-    def keys(self) -> Iterator[str]:
-        """The keys under which there is something."""
-        return (name for name in type(self).model_fields if name in self)
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: the first column is text, the others are numbers.
+
+    Args:
+        section: the row after which a line is drawn; None draws none.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    section: int | None = None
+
+
+Block = Line | Pairs | Grid
+
+
+class Report(Found):
+    """What a step found, and how it is told."""
+
+    step: str
+    """The verb."""
+
+    def display(self) -> Iterator[Block]:
+        """What is shown of it, in order."""
+        yield Pairs(self.step, [(name, self[name]) for name in self.keys() if name != "step"])
+
+    def __str__(self) -> str:
+        from acn_compress.reports.show import as_text
+
+        return as_text(self)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from acn_compress.reports.show import as_html
+
+        return as_html(self)
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

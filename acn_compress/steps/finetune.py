@@ -1,131 +1,55 @@
-"""finetune: the training engine with alpha left as it is; from a checkpoint, or from a config with
-random weights."""
+"""finetune: the training engine with alpha left as it is; from a checkpoint, or from a config with random weights."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Unpack
-
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
-from acn_compress.checkpoint import write as output
-from acn_compress.compression.start import Keep, cut_
-from acn_compress.data.load import label_names
-from acn_compress.errors import ConfigError
-from acn_compress.network.registration import plain_class
-from acn_compress.tasks import task_named
-from acn_compress.training.fit import Progress, Walk, state_directory
-from acn_compress.training.job import Job, Training, as_job, run_job
+from acn_compress.checkpoint.directory import check_out, find_source
+from acn_compress.checkpoint.write import write
+from acn_compress.compression.start import cut_
+from acn_compress.data.load import Columns, label_names
+from acn_compress.network.device import find_device
+from acn_compress.options import Finetune, ModelSpec, PathSpec
+from acn_compress.reports.made import Finetuned
+from acn_compress.reports.progress import Progress
+from acn_compress.steps.scratch import from_scratch
+from acn_compress.training.fit import state_directory
+from acn_compress.training.job import run_job
 
 
-def finetune(
-    src: str | Path,
-    out: str | Path,
-    data: str | Job,
-    *,
-    teacher: str | Path | None = None,
-    init: str = "source",
-    alpha: float | None = None,
-    layer: Any = "block",
-    task: str | None = None,
-    depth: int | None = None,
-    keep: Keep = "first",
-    refit: bool | None = False,
-    config: str | Path | None = None,
-    device: str = "cpu",
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    **training: Unpack[Training],
-) -> dict[str, Any]:
-    """Train a model in the form it has; zeros of a magnitude-pruned model stay zeros.
-
-    Args:
-        src: the checkpoint; with init "random" a transformers config file or a directory with one.
-        out: the model directory to write.
-        data: to train on: a data spec with `training` as options, or a `Job` that says it all.
-        teacher: distilled from; None trains on the labels alone.
-        init: "source" (its weights) or "random" (its config only).
-        alpha: with init "random": the form to train from scratch, 0 = ACN; None = residual.
-        layer: with alpha: what one layer is.
-        task: read under the head of this task, with the data's labels; what the checkpoint lacks of
-            it is trained from random weights.
-        depth: cut to `depth` blocks before training (the plain baseline).
-        keep: with depth: which ones, as in `convert`.
-        refit: with depth: as in `convert`.
-    Returns:
-        The report: before, after, paired drop, training.
-    Raises:
-        AcnError: in one line.
-    """
-    if init not in {"source", "random"}:
-        raise ConfigError(f"init '{init}' is not known. Expected source or random.")
-    if alpha is not None and init != "random":
-        raise ConfigError(
-            "alpha can only be set with init random; to change the form of a trained model use convert."
-        )
-    job = as_job(data, training)
-    source = None if init == "random" else modeldir.find_source(src, config=config)
-    modeldir.check_out(out, source=source, overwrite=overwrite or resume)
-    checkpoint.seed_everything(job.recipe.seed)
-    near = source  # where the tokenizer or image processor lies
-    if source is None:
-        beside, file = checkpoint.config_source(src)
-        architecture, cls, hf_config = checkpoint.describe(beside, task, file)
-        names = label_names(
-            job.data, job.columns, task or task_named(plain_class(cls).__name__, hf_config)
-        )
-        net = checkpoint.from_config(src, labels=names, task=task)
-        net.model.to(device)
-        near = beside if architecture.modality == "text" else None
-    else:
-        names = None if task is None else label_names(job.data, job.columns, task)
-        net = checkpoint.load_source(source, task=task, labels=names, device=device)
-    taught = (
-        None
-        if teacher is None
-        else checkpoint.load_source(modeldir.find_source(teacher), device=device)
-    )
-    if depth is not None:
-        net.check_depth(depth, str(src))
-        cut_(net, depth, keep, job, near, taught, refitted=refit)
-    walk = None
-    if alpha is not None:
-        n = net.depth * (2 if layer == "branch" else 1)
-        walk = Walk((alpha,) * n, (alpha,) * n, 0.0, layer)
-    report = {"note": note} if (note := net.fresh_head) else {}
-    report |= run_job(
+def run(
+    src: ModelSpec, out: PathSpec, how: Finetune, progress: Progress | None = None
+) -> Finetuned:
+    """Train a model in the form it has; zeros of a pruned model stay zeros."""
+    if how.scratch:
+        return from_scratch(src, out, how, how.alpha, Finetuned, progress)
+    replace = how.overwrite or how.resume
+    source, device = find_source(src, config=how.config), find_device(how.device)
+    check_out(out, source=source, overwrite=replace)
+    checkpoint.seed_everything(how.seed)
+    names = None if how.task is None else label_names(how.data, Columns.of(how), how.task)
+    net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
+    teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
+    if how.depth is not None:
+        net.check_depth(how.depth, source.name)
+        cut_(net, how.depth, how, source, teacher)
+    report = run_job(
         net,
-        near,
-        job,
-        teacher=taught,
-        reference=taught,
-        walk=walk,
+        source,
+        how,
+        teacher=teacher,
+        reference=teacher,
         state=state_directory(out),
-        resume=resume,
+        resume=how.resume,
         progress=progress,
     )
-    options = {
-        "job": asdict(job),
-        "teacher": teacher,
-        "init": init,
-        "alpha": alpha,
-        "task": task,
-        "depth": depth,
-        "keep": keep,
-        "refit": refit,
-        "src": str(src),
-    }
-    processor = checkpoint.new_processor(net, beside) if source is None else None
-    return output.write(
+    return write(
         net,
         out,
         source=source,
-        step="finetune",
-        options=options,
-        seed=job.recipe.seed,
-        report=report,
-        overwrite=overwrite or resume,
-        processor=processor,
+        step=how.verb,
+        options=how.plain(),
+        report={"note": net.fresh_head, **report},
+        seed=how.seed,
+        overwrite=replace,
+        kind=Finetuned,
     )

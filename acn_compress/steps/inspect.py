@@ -1,69 +1,57 @@
-"""inspect: what a checkpoint is, how big, where from. Reads config and headers; the model is built
-without memory for weights."""
+"""inspect: what a checkpoint is, how big, where from. Reads config and headers; the model is built without memory for weights."""
 
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from acn_compress.architectures import Architecture, base_type
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.directory import Source, find_source
 from acn_compress.errors import CheckpointError, UnsupportedError
 from acn_compress.network import widths
 from acn_compress.network.network import Network, channels, image_size
 from acn_compress.network.registration import plain_class
 from acn_compress.network.structure import Structure
+from acn_compress.options import Inspect, ModelSpec
+from acn_compress.reports.inspected import Inspected, Past, ProfileFound
+from acn_compress.reports.progress import Progress
 from acn_compress.tasks import task_of
 
-DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-}  # of safetensors
+# of safetensors
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
-def inspect(src: str | Path, *, config: str | Path | None = None) -> dict[str, Any]:
+def run(src: ModelSpec, how: Inspect, progress: Progress | None = None) -> Inspected:
     """Describe a checkpoint without loading its weights.
 
-    Args:
-        src: model directory, Hub id, or weight file.
-        config: for a weight file: config.json (or its directory), or the name of a timm model.
-    Returns:
-        source, family, supported (and why not), bytes of the weight files, dtype (of most of the
-        weights), history (the steps so far), profile (None, or whether it was made from these
-        weights); if the family is supported also class, task, parameters, parts (parameters before,
-        in and after the blocks: embeddings, blocks, head), input, labels, form, layer, alpha,
-            blocks (kept, of source_blocks), widths per block, full_widths (of an unpruned block)
-            and sparsity.
     Raises:
         CheckpointError, ModelDirError: if there is no readable checkpoint.
     """
-    source = modeldir.find_source(src, config=config)
+    source = find_source(src, config=how.config)
     name = checkpoint.config_of(source).get("model_type")
-    report: dict[str, Any] = {
-        "step": "inspect",
-        "source": source.name,
-        "family": base_type(name) if isinstance(name, str) else None,
-        "supported": True,
-        "why": None,
-        "bytes": source.bytes(),
-        "dtype": _dtype(source),
-        "history": [
-            {key: entry.get(key) for key in ("step", "source", "seed", "finished")}
-            for entry in (source.read("provenance.json") or {}).get("steps", [])
-        ],
-        "profile": _profile(source),
-    }
+    report = Inspected(
+        step=how.verb,
+        source=source.name,
+        family=base_type(name) if isinstance(name, str) else None,
+        supported=True,
+        why=None,
+        bytes=source.bytes(),
+        dtype=_dtype(source),
+        history=_history(source),
+        profile=_profile(source),
+    )
     try:
-        return report | _describe(source)
+        return report.model_copy(update=_describe(source))
     except UnsupportedError as error:
-        return report | {"supported": False, "why": str(error)}
+        return report.model_copy(update={"supported": False, "why": str(error)})
+
+
+def _history(source: Source) -> tuple[Past, ...]:
+    entries = (source.read("provenance.json") or {}).get("steps", [])
+    return tuple(Past(**{name: e.get(name) for name in Past.model_fields}) for e in entries)
 
 
 def _describe(source: Source) -> dict[str, Any]:
@@ -79,21 +67,20 @@ def _describe(source: Source) -> dict[str, Any]:
         else Structure.read(stored, f"{source.name}: config.json")
     )
     task = _task(net)
+    classes = task is not None and task.endswith("classification")
     return {
-        "class": plain_class(cls).__name__,
+        "class_": plain_class(cls).__name__,
         "task": task,
         "parameters": net.parameters,
         "parts": _parts(net),
         "input": _input(hf_config, architecture),
-        "labels": []
-        if task is None or not task.endswith("classification")
-        else [name for _, name in sorted(hf_config.id2label.items())],
+        "labels": tuple(name for _, name in sorted(hf_config.id2label.items())) if classes else (),
         "form": structure.form,
         "layer": structure.layer,
-        "alpha": list(structure.alpha),
-        "blocks": list(structure.blocks),
+        "alpha": structure.alpha,
+        "blocks": structure.blocks,
         "source_blocks": structure.source_blocks,
-        "widths": list(widths.counts(net)),
+        "widths": widths.counts(net),
         "full_widths": _full_widths(cls, hf_config, architecture),
         "sparsity": structure.sparsity,
     }
@@ -120,7 +107,7 @@ def _parts(net: Network) -> dict[str, int]:
     return parts
 
 
-def _input(config: Any, architecture: Architecture) -> dict[str, Any]:
+def _input(config: Any, architecture: Architecture) -> dict[str, str | int | None]:
     if architecture.modality == "image":
         height, width = image_size(config)
         return {
@@ -129,11 +116,8 @@ def _input(config: Any, architecture: Architecture) -> dict[str, Any]:
             "height": height,
             "width": width,
         }
-    return {
-        "modality": "text",
-        "vocabulary": config.vocab_size,
-        "max_length": getattr(config, "max_position_embeddings", None),
-    }
+    longest = getattr(config, "max_position_embeddings", None)
+    return {"modality": "text", "vocabulary": config.vocab_size, "max_length": longest}
 
 
 def _full_widths(cls: Any, config: Any, architecture: Architecture) -> dict[str, int]:
@@ -165,8 +149,10 @@ def _dtype(source: Source) -> str | None:
     return DTYPES.get(most[0][0], most[0][0]) if most else None
 
 
-def _profile(source: Source) -> dict[str, Any] | None:
+def _profile(source: Source) -> ProfileFound | None:
     """Whether a profile lies beside the weights, and is theirs (hashing the weights only if there
     is one)."""
     stored = source.read("profile.json")
-    return None if stored is None else {"matches": stored.get("weights_sha256") == source.sha256()}
+    if stored is None:
+        return None
+    return ProfileFound(matches=stored.get("weights_sha256") == source.sha256())

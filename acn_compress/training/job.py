@@ -1,129 +1,28 @@
-"""A training job as every step runs it: data by name, a recipe, the quality before and after,
-paired on the same examples."""
+"""A training as every step runs it: on data by name, with the quality before and after, paired on the
+same examples."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
 
 from acn_compress.checkpoint.directory import Source
-from acn_compress.data.load import Columns, Data, has_eval_split, load_data
+from acn_compress.data.load import Data
+from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError
 from acn_compress.measure.quality import change, measure
 from acn_compress.network.network import Network
+from acn_compress.options import Trained
 from acn_compress.tasks import task_of
-from acn_compress.training.fit import Hook, Progress, Recipe, Walk, fit
+from acn_compress.training.fit import Hook, Progress, Walk, fit
 
 GLANCE = 1000  # examples measured once per epoch for the progress display
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to train on and how.
-
-    Args:
-        data: to train on.
-        recipe: how.
-        eval_data: to measure on; None takes another split of `data` if it has one.
-        columns: as the user named them.
-        limit: at most this many training examples.
-        eval_limit: at most this many examples to measure on.
-        augment: "crop" or "flip-crop" (images).
-        max_length: of a text, in tokens.
-    """
-
-    data: str
-    recipe: Recipe = Recipe()  # noqa: RUF009  (frozen)
-    eval_data: str | None = None
-    columns: Columns = Columns()  # noqa: RUF009  (frozen)
-    limit: int | None = None
-    eval_limit: int | None = None
-    augment: str | None = None
-    max_length: int | None = None
-
-    def train_split(
-        self, net: Network, source: Source | None, reference: Network | None = None
-    ) -> Data:
-        """The prepared training examples; `reference` as in `load_data`."""
-        return load_data(
-            self.data,
-            net,
-            source,
-            role="train",
-            columns=self.columns,
-            limit=self.limit,
-            augment=self.augment,
-            max_length=self.max_length,
-            reference=reference,
-        )
-
-    def eval_split(
-        self, net: Network, source: Source | None, reference: Network | None = None
-    ) -> Data | None:
-        """The prepared examples to measure on, or None if there are none."""
-        spec = self.eval_data or (self.data if has_eval_split(self.data) else None)
-        if spec is None:
-            return None
-        return load_data(
-            spec,
-            net,
-            source,
-            role="eval",
-            columns=self.columns,
-            limit=self.eval_limit,
-            max_length=self.max_length,
-            reference=reference,
-        )
-
-
-class Training(TypedDict, total=False):
-    """The fields of `Job` and `Recipe` as flat keyword arguments, named as the command-line
-    options."""
-
-    epochs: float
-    batch_size: int
-    lr: float | None
-    warmup: float
-    weight_decay: float
-    label_smoothing: float
-    distil_weight: float
-    task_weight: float
-    temperature: float
-    hidden_weight: float
-    prefix_loss: float
-    prefix_depths: tuple[int, ...]
-    accumulate: int
-    precision: str
-    checkpointing: bool
-    seed: int
-    eval_data: str | None
-    columns: Columns
-    limit: int | None
-    eval_limit: int | None
-    augment: str | None
-    max_length: int | None
-
-
-def as_job(data: str | Job, options: Training) -> Job:
-    """A job from a data spec and flat options, or the job itself."""
-    if isinstance(data, Job):
-        if options:
-            raise TypeError(f"options belong into the Job: {', '.join(options)}")
-        return data
-    unknown = sorted(set(options) - set(Training.__annotations__))
-    if unknown:
-        raise TypeError(f"unknown options: {', '.join(unknown)}")
-    names = {f.name for f in fields(Recipe)}
-    recipe = {k: v for k, v in options.items() if k in names}
-    rest = {k: v for k, v in options.items() if k not in names}
-    return Job(data, Recipe(**recipe), **rest)  # type: ignore[arg-type]
 
 
 def run_job(
     net: Network,
     source: Source | None,
-    job: Job,
+    how: Trained,
     *,
     teacher: Network | None = None,
     reference: Network | None = None,
@@ -132,34 +31,29 @@ def run_job(
     state: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train `model` in place and measure it.
+) -> dict[str, object]:
+    """Train `net` in place and measure it.
 
     Args:
-        reference: the model that "before" means and that the drop is paired with; None measures
-            `model` itself before training.
+        reference: the network that "before" means and that the drop is paired with; None measures
+            `net` itself before training.
         (the others as in `training.fit`)
     Returns:
-        data, eval_data, before, after, drop (paired, 95 % interval) and training, as plain data.
+        data, examples, eval_data, training; and where there is data to measure on before, after and
+        drop (see `measure.quality.Change`).
     """
     if teacher is None and task_of(net) == "features":
         raise ConfigError(
-            "features has no labels: it needs a teacher, whose embeddings are learned. Pass --teacher, or --task for another head."
+            "features has no labels: it needs a teacher, whose embeddings are learned. "
+            "Pass --teacher, or --task for another head."
         )
-    data, eval_data = (
-        job.train_split(net, source, teacher),
-        job.eval_split(net, source, teacher),
-    )
+    data, eval_data = training_split(how, net, source, teacher), eval_split(how, net, source, teacher)
     before = None if eval_data is None else measure(reference or net, eval_data)
-    glance = (
-        None
-        if eval_data is None
-        else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
-    )
+    glance = eval_data and Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
     result = fit(
         net,
         data,
-        job.recipe,
+        how,
         walk=walk,
         hook=hook,
         teacher=teacher,
@@ -168,36 +62,31 @@ def run_job(
         resume=resume,
         progress=progress,
     )
-    report: dict[str, Any] = {
+    report: dict[str, object] = {
         "data": data.name,
         "examples": len(data),
         "eval_data": eval_data.name if eval_data else None,
-        "training": result.report(),
+        "training": result,
     }
-    return report | (
-        {}
-        if eval_data is None or before is None
-        else change(before, measure(net, eval_data), data.task)
-    )
+    if eval_data is None or before is None:
+        return report
+    return report | dict(change(before, measure(net, eval_data), data.task))
 
 
 def measure_job(
-    net: Network, source: Source | None, job: Job, reference: Network
-) -> dict[str, Any]:
-    """Measure `model` against `reference` on what a job measures on (its data itself, if that has
-    one split), without training.
+    net: Network, source: Source | None, how: Trained, reference: Network
+) -> dict[str, object]:
+    """Measure `net` against `reference` on what a training measures on (its data itself, if that
+    has one split), without training.
 
     Returns:
-        data, before (the reference), after, drop (paired, 95 % interval), as plain data.
+        data, before (the reference), after, drop.
     """
-    eval_data = job.eval_split(net, source, reference) or replace(
-        job, eval_data=job.data
-    ).eval_split(net, source, reference)
-    assert eval_data is not None
-    return {
-        "data": eval_data.name,
-        **change(measure(reference, eval_data), measure(net, eval_data), eval_data.task),
-    }
+    itself = how.part(Trained, eval_data=how.data)
+    data = eval_split(how, net, source, reference) or eval_split(itself, net, source, reference)
+    assert data is not None
+    found = change(measure(reference, data), measure(net, data), data.task)
+    return {"data": data.name, **dict(found)}
 
 
 class _First:

@@ -1,0 +1,702 @@
+"""What can be asked for: every option of every verb, said once.
+
+A verb is a class, a field is an option: its name, type, bounds, default and one sentence. The
+command line, the steps of a recipe, the Python functions (`surface.py`), `recipe.schema.json` and
+`docs/options.md` are made from it. A verb inherits the groups of options that it takes; a group is
+a panel of the help. Importing this file is light: no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeAlias,
+    TypeVar,
+)
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+    from transformers import PreTrainedModel
+
+    DataSpec: TypeAlias = str | PathLike[str] | Dataset | DatasetDict
+    ModelSpec: TypeAlias = str | PathLike[str] | PreTrainedModel
+    PathSpec: TypeAlias = str | PathLike[str]
+else:
+    DataSpec = ModelSpec = PathSpec = Any
+
+
+def _path(value: object) -> object:
+    """A path as a text."""
+    return fspath(value) if isinstance(value, PathLike) else value
+
+
+def _data_spec(value: object) -> object:
+    """A name, a path as a name, or a data set in memory (told without importing its library)."""
+    value = _path(value)
+    if isinstance(value, str) or type(value).__module__.partition(".")[0] == "datasets":
+        return value
+    raise ValueError("a data set: its name, files or folder, or a datasets.Dataset")
+
+
+def model_spec(value: object) -> object:
+    """A name, a path as a name, or a model in memory."""
+    value = _path(value)
+    if isinstance(value, str) or (hasattr(value, "config") and hasattr(value, "state_dict")):
+        return value
+    raise ValueError("a model directory, a Hub id, a weight file, or a loaded transformers model")
+
+
+def _numbers(value: object) -> object:
+    """3,4,6 as a tuple; anything that is not a text is left to the check that follows."""
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _words(value: object) -> object:
+    """influence,cka as a tuple; also several texts of which each may hold commas."""
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(p, str) for p in parts):
+        return value
+    return tuple(word.strip() for part in parts for word in part.split(","))
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Tokens = Annotated[int, Field(ge=2)]
+Depths = Annotated[tuple[Count, ...], BeforeValidator(_numbers)]
+DataSet = Annotated[DataSpec, BeforeValidator(_data_spec), WithJsonSchema({"type": "string"})]
+Model = Annotated[ModelSpec, BeforeValidator(model_spec), WithJsonSchema({"type": "string"})]
+File = Annotated[str, BeforeValidator(_path)]
+
+Layer = Literal["block", "branch", "plain"]
+Keep = Literal["first", "even", "best", "auto"]
+Bound = Literal["upper", "point"]
+Init = Literal["source", "random"]
+Precision = Literal["auto", "fp32", "bf16"]
+Augment = Literal["crop", "flip-crop"]
+Scope = Literal["global", "layer"]
+Method = Literal["structured", "magnitude", "movement"]
+Format = Literal["onnx", "safetensors"]
+Quantize = Literal["int8"]
+Backend = Literal["torch", "onnx"]
+Measure = Literal["influence", "cka", "leave-one-out", "taylor"]
+Route = Literal[
+    "drop-last",
+    "evenly-spaced",
+    "best-blocks",
+    "residual-prefix",
+    "acn-cut-first",
+    "acn-one-run",
+    "acn-then-cut",
+]
+Task = Literal[
+    "image-classification",
+    "text-classification",
+    "text-regression",
+    "token-classification",
+    "question-answering",
+    "masked-lm",
+    "causal-lm",
+    "features",
+]
+
+DATA = "digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed."
+T = TypeVar("T", bound="Options")
+
+
+class Options(BaseModel):
+    """Closed and frozen: an unknown name or a value out of bounds is told before any work."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
+    )
+    panel: ClassVar[str] = "Options"
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Old names of options, that work for one release more."""
+
+    def given(self) -> dict[str, Any]:
+        """Only what was said; everything else is the default."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as plain JSON, as provenance keeps it."""
+        return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+
+    def part(self, cls: type[T], **changed: object) -> T:
+        """The options of `cls` among these, some of them changed."""
+        own = {name: getattr(self, name) for name in cls.model_fields if hasattr(self, name)}
+        return cls.model_validate(own | changed)
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    fingerprint = getattr(value, "_fingerprint", None)  # of a data set in memory
+    return f"{type(value).__name__}:{fingerprint}" if fingerprint else type(value).__name__
+
+
+# groups
+
+
+class Reads(Options):
+    """What a checkpoint is, where it does not say so itself."""
+
+    panel = "Model"
+    renamed = {"architecture": "config"}
+    config: File | None = None
+    """What a bare weight file is: a config.json (or its directory), or the name of a timm model."""
+
+
+class Headed(Options):
+    """The head a checkpoint is read under."""
+
+    panel = "Model"
+    task: Task | None = None
+    """Read SRC under the head of this task (features: sentence embeddings). finetune trains what
+    SRC lacks of it from random weights."""
+
+
+class Columns(Options):
+    """What is read of the data."""
+
+    panel = "Data"
+    label_column: str | None = None
+    """Column that holds the labels."""
+    image_column: str | None = None
+    """Column that holds the images."""
+    text_column: str | None = None
+    """Column that holds the text; two with a comma between for pairs."""
+    max_length: Tokens | None = None
+    """Longest text, in tokens."""
+
+
+class Measured(Columns):
+    """How a step measures."""
+
+    limit: Count | None = None
+    """Use at most this many examples."""
+    batch_size: Count = 256
+    """Examples per batch."""
+
+
+class Seeded(Options):
+    """How a step runs."""
+
+    panel = "Run"
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""
+
+
+class Runs(Seeded):
+    """How a step runs, and where."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto."""
+
+
+class Writes(Runs):
+    """How a step runs and writes."""
+
+    overwrite: bool = False
+    """Replace OUT if it exists."""
+
+
+class Resumes(Writes):
+    """How a step runs that trains and writes."""
+
+    resume: bool = False
+    """Go on from the training checkpoint an interrupted run left beside OUT."""
+
+
+class Training(Options):
+    """How a network is trained. Which defaults were measured: docs/method.md."""
+
+    panel = "Training"
+    epochs: Positive = 3.0
+    """Passes over the training data; a fraction is allowed."""
+    batch_size: Count = 64
+    """Examples per batch."""
+    lr: Positive | None = None
+    """Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text."""
+    warmup: BelowOne = 0.05
+    """Share of the steps with rising learning rate."""
+    weight_decay: NotNegative = 0.05
+    """Weight decay; not on norms, biases and alphas."""
+    label_smoothing: Share = 0.0
+    """Label smoothing of the task loss."""
+    distil_weight: NotNegative = 1.0
+    """Weight of the distillation loss."""
+    task_weight: NotNegative = 0.5
+    """Weight of the loss on the labels."""
+    temperature: Positive = 2.0
+    """Temperature of distillation."""
+    hidden_weight: NotNegative = 0.0
+    """Weight of matching the teacher's hidden states, behind the last block and behind every block
+    that was kept, token by token."""
+    accumulate: Count = 1
+    """Batches per optimizer step."""
+    precision: Precision = "auto"
+    """auto uses bfloat16 where the hardware multiplies it and the model gains."""
+
+
+class Prefixes(Training):
+    """How a network is trained, readouts of its prefixes included."""
+
+    prefix_loss: NotNegative = 0.0
+    """Weight of the prefix loss: each step one random depth is read out and trained too. 0 = off."""
+    prefix_depths: Depths = ()
+    """Depths read out in every step instead of a random one, for example 3,4,6."""
+    checkpointing: bool = False
+    """Gradient checkpointing: less memory, more time."""
+
+    @property
+    def prefixes(self) -> int:
+        """Prefix readouts per step."""
+        return 0 if self.prefix_loss == 0 else len(self.prefix_depths) or 1
+
+    @model_validator(mode="after")
+    def _depths_need_a_loss(self) -> Self:
+        if self.prefix_depths and self.prefix_loss == 0:
+            raise ValueError("has prefix_depths, but prefix_loss is 0. Set it to 1, for example")
+        return self
+
+
+class TrainingData(Columns):
+    """What is trained and measured on."""
+
+    eval_data: DataSet | None = None
+    """Data to measure on; default: the validation or test split of the data, if it has one."""
+    limit: Count | None = None
+    """Train on at most this many examples."""
+    eval_limit: Count | None = None
+    """Measure on at most this many examples."""
+    augment: Augment | None = None
+    """Random crops (and flips) of training images."""
+
+
+class Trained(Prefixes, TrainingData, Seeded):
+    """All that training needs to know: how, and on what."""
+
+    data: DataSet | None = Field(None, description=DATA)
+
+
+class Cut(Options):
+    """A cut that comes before training."""
+
+    panel = "Cut first"
+    depth: Count | None = None
+    """Cut to DEPTH blocks before training."""
+    keep: Keep = "auto"
+    """With depth, which blocks: the first, evenly spaced ones, the best (what is left when the block
+    without which the answers change least goes, again and again), or auto: best for a cut to a
+    quarter or less of a pre-norm network if choosing costs at most a tenth of the training, even in
+    a post-norm one with refit, else first."""
+    refit: bool | None = None
+    """With depth: before training, solve the kept blocks' output layers by least squares so that
+    they follow the whole network. Default: where it can be done."""
+
+
+# verbs
+
+
+class Argument(NamedTuple):
+    """What a verb works on, by position."""
+
+    name: str
+    help: str
+    many: bool = False
+
+
+SRC = Argument("src", "Model directory, Hub id (NAME or NAME@REVISION), or weight file.")
+OUT = Argument("out", "Directory to write; it appears whole or not at all.")
+
+
+class Verb(Options):
+    """A verb. What a step of it does to a chain is asked of the object, never of its name."""
+
+    verb: ClassVar[str]
+    arguments: ClassVar[tuple[Argument, ...]] = (SRC, OUT)
+    example: ClassVar[str]
+    step: ClassVar[bool] = False
+    """It can be a step of a recipe."""
+    writes: ClassVar[bool] = True
+    """A step of it writes a model that the next step reads."""
+    converts: ClassVar[bool] = False
+    """A step of it changes the form."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains."""
+        return False
+
+    @property
+    def cuts(self) -> bool:
+        """Whether it makes the network shallower."""
+        return False
+
+    @property
+    def prepares(self) -> bool:
+        """Whether what it makes is still the original that the rest of a chain is measured against."""
+        return False
+
+    @property
+    def distils(self) -> bool:
+        """Whether a teacher takes part in its training."""
+        return self.trains
+
+    @property
+    def scratch(self) -> bool:
+        """Whether it trains from random weights, and SRC is a config."""
+        return getattr(self, "init", "source") == "random"
+
+
+class Inspect(Reads, Verb):
+    """Say what a checkpoint is: family, form, size, where it comes from."""
+
+    verb = "inspect"
+    arguments = (SRC,)
+    example = "acn-compress inspect my-vit"
+
+
+class Convert(Cut, Reads, Headed, Trained, Resumes, Verb):
+    """Convert to ACN form: walk alpha from 1 to 0 while distilling from the unchanged source."""
+
+    verb = "convert"
+    example = "acn-compress convert my-vit acn --data digits --epochs 8 --prefix-loss 1"
+    step = True
+    converts = True
+    data: DataSet = Field(description=DATA)
+    alpha_end: Share = 0.0
+    """Alpha at the end: 0 is the ACN, between 0 and 1 a hybrid."""
+    learned: bool = False
+    """Train alpha per layer from alpha_end on, once the walk is done, and store what it became."""
+    pull: NotNegative = 0.0
+    """Let alpha find its own way down instead, per layer: this much loss is added per unit of mean
+    alpha, for example 0.1. 0 = the fixed walk to alpha_end."""
+    layer: Layer = "block"
+    """What one layer is: a block, each of its branches, or the paper's plain block."""
+    anneal: Share = 0.5
+    """Share of the steps in which alpha walks from 1 to alpha_end."""
+    init: Init = "source"
+    """random trains the form from scratch; SRC is then a config."""
+    teacher: Model | None = None
+    """Model to distil from; default: SRC itself."""
+
+    @property
+    def trains(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def cuts(self) -> bool:
+        """With depth."""
+        return self.depth is not None
+
+    @model_validator(mode="after")
+    def _one_way_down(self) -> Self:
+        if self.pull and self.learned:
+            raise ValueError(
+                "has both pull and learned. A pull trains alpha from the start; learned trains it "
+                "after a fixed walk"
+            )
+        return self
+
+
+class Finetune(Cut, Reads, Headed, Trained, Resumes, Verb):
+    """Train a model in the form it has: recover after cutting, or train from scratch."""
+
+    verb = "finetune"
+    example = "acn-compress finetune my-vit half --data digits --depth 3 --teacher my-vit"
+    step = True
+    data: DataSet = Field(description=DATA)
+    teacher: Model | None = None
+    """Model to distil from; default: none, the labels alone teach."""
+    init: Init = "source"
+    """random trains from scratch; SRC is then a config."""
+    alpha: Share | None = None
+    """With init random: the form to train, 0 = ACN; default residual."""
+    layer: Layer = "block"
+    """With alpha: what one layer is."""
+    keep: Keep = "first"
+    """With depth, which blocks: first (the plain baseline), even, best, or auto, as in convert."""
+    refit: bool | None = False
+    """With depth: before training, solve the kept blocks' output layers by least squares so that
+    they follow the whole network, as convert does."""
+
+    @property
+    def trains(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def cuts(self) -> bool:
+        """With depth."""
+        return self.depth is not None
+
+    @property
+    def prepares(self) -> bool:
+        """Without a cut."""
+        return not self.cuts
+
+    @property
+    def distils(self) -> bool:
+        """With a teacher."""
+        return self.teacher is not None
+
+    @model_validator(mode="after")
+    def _alpha_from_scratch(self) -> Self:
+        if self.alpha is not None and self.init != "random":
+            raise ValueError(
+                "has alpha, which can only be set with init random; to change the form of a trained "
+                "model use convert"
+            )
+        return self
+
+
+class Evaluate(Reads, Measured, Runs, Verb):
+    """Measure quality with a 95 % interval, alone or paired against another model."""
+
+    verb = "evaluate"
+    arguments = (SRC,)
+    example = "acn-compress evaluate small --data digits --against my-vit --noise gaussian:0.2"
+    data: DataSet = Field(description=DATA)
+    against: Model | None = None
+    """Another model, measured on the same examples; the drop is paired."""
+    noise: str | None = None
+    """gaussian:SD or salt-pepper:SHARE, on images in 0..1."""
+    exit_entropy: float | None = None
+    """Early exit too: leave at the first depth whose readout has at most this entropy, in nats (0 is
+    certainty), for example 0.7."""
+
+
+class Profile(Measured, Runs, Verb):
+    """Measure quality at every depth and what every block adds, in one pass; adds profile.json and a
+    plot to SRC."""
+
+    verb = "profile"
+    arguments = (SRC,)
+    example = "acn-compress profile acn --data digits --max-drop 0.02"
+    step = True
+    writes = False
+    renamed = {"measure": "measures"}
+    data: DataSet = Field(description=DATA)
+    max_drop: NotNegative = 0.01
+    """Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy."""
+    bound: Bound = "upper"
+    """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
+    measures: Annotated[tuple[Measure, ...], BeforeValidator(_words)] = ()
+    """More measures, comma separated: influence, cka, leave-one-out, taylor."""
+    to: File | None = None
+    """Directory for profile.json and profile.png instead of SRC."""
+
+
+class Truncate(Reads, Measured, Writes, Verb):
+    """Cut the deep blocks off, physically; exact, and checked."""
+
+    verb = "truncate"
+    example = "acn-compress truncate acn cut --max-drop 0.02 --data digits"
+    step = True
+    renamed = {"refit": "refit_data"}
+    depth: Count | None = None
+    """Keep the first DEPTH blocks."""
+    max_drop: NotNegative | None = None
+    """Or: the smallest depth whose drop is at most this, in the metric's own units."""
+    data: DataSet | None = Field(None, description=DATA)
+    bound: Bound = "upper"
+    """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
+    refit_data: DataSet | None = None
+    """Afterwards, without training: solve the output layers that come before the cut by least
+    squares on this data (its training split), so that the cut network follows the whole one."""
+    profile: File | None = None
+    """A profile.json that does not lie in SRC."""
+
+    @property
+    def cuts(self) -> bool:
+        """Always."""
+        return True
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.depth is None) == (self.max_drop is None):
+            raise ValueError("needs either depth or max_drop, not both")
+        return self
+
+
+class Prune(Reads, Trained, Resumes, Verb):
+    """Remove heads and MLP features (structured) or set weights to zero (magnitude, movement);
+    recover with data and epochs."""
+
+    verb = "prune"
+    example = "acn-compress prune cut small --target-sparsity 0.3 --data digits --epochs 3"
+    step = True
+    target_sparsity: BelowOne
+    """Share in 0..1. structured: of the parameters of attention heads and MLP features of the
+    blocks, removed. magnitude, movement: of the weights in the weight matrices of the blocks, set to
+    zero."""
+    method: Method = "structured"
+    """structured is smaller and faster; the others only set zeros: magnitude the smallest weights,
+    then trains; movement those that training moves towards zero, while it trains (needs data and
+    epochs)."""
+    scope: Scope = "global"
+    """One ranking over all blocks, or the same share in each layer."""
+    data: DataSet | None = Field(None, description=DATA)
+    epochs: NotNegative = 0.0
+    """Training after pruning (movement: while pruning), distilling from SRC; 0 = none, data is then
+    only measured on."""
+
+    @property
+    def trains(self) -> bool:
+        """With epochs."""
+        return self.epochs > 0
+
+    @model_validator(mode="after")
+    def _training_needs_data(self) -> Self:
+        if self.trains and self.data is None:
+            raise ValueError(f"has epochs {self.epochs:g}, but no data to train on")
+        return self
+
+
+class Export(Reads, Seeded, Verb):
+    """Export, and compare the result with the source; on a mismatch nothing is left behind."""
+
+    verb = "export"
+    example = "acn-compress export small onnx"
+    step = True
+    writes = False
+    format: Format = "onnx"
+    """onnx, or safetensors: the compact model directory itself."""
+    opset: Annotated[int, Field(ge=18, le=24)] = 20
+    """ONNX operator set."""
+    tolerance: Positive = 1e-4
+    """Largest difference to torch that is let through, over max(1, largest output)."""
+    quantize: Quantize | None = None
+    """int8: dynamic quantisation, judged by agreement with torch."""
+    exit_entropy: float | None = None
+    """Early exit in the file: leave at the first depth whose readout has at most this entropy, in
+    nats (0 is certainty), for example 0.7."""
+    overwrite: bool = False
+    """Replace OUT if it exists."""
+
+
+class Benchmark(Verb):
+    """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise is
+    called none."""
+
+    verb = "benchmark"
+    arguments = (
+        Argument(
+            "sources", "Model directories or .onnx files; ratios are to the first.", many=True
+        ),
+    )
+    example = "acn-compress benchmark my-vit onnx"
+    renamed = {"backend": "backends", "warmup": "warmup_rounds"}
+    batch_size: Count = 1
+    """Examples per call."""
+    threads: Count = 1
+    """Threads of torch and ONNX Runtime."""
+    repeats: Annotated[int, Field(ge=5)] = 30
+    """Rounds; in each every variant runs once."""
+    warmup_rounds: Count = 3
+    """Rounds before the first that counts."""
+    length: Tokens = 128
+    """Tokens per text."""
+    backends: Annotated[tuple[Backend, ...], BeforeValidator(_words), Field(min_length=1)] = (
+        "torch",
+        "onnx",
+    )
+    """What to run in, comma separated: torch, onnx."""
+
+
+class Compare(Reads, Training, TrainingData, Runs, Verb):
+    """Every way to a smaller depth at the same training budget: drop-last, evenly spaced, best
+    blocks, prefix readouts, ACN."""
+
+    verb = "compare"
+    arguments = (SRC,)
+    example = "acn-compress compare my-vit --data digits --depths 2,4 --epochs 2 --out routes"
+    data: DataSet = Field(description=DATA)
+    depths: Annotated[Depths, Field(min_length=1)]
+    """Depths to compare at, for example 3,4,6."""
+    out: File = "comparison"
+    """Directory for compare.json, compare.png and README.md."""
+    epochs: Positive = 3.0
+    """The budget: what this many epochs of the whole network cost."""
+    seeds: Count = 2
+    """Runs of every route."""
+    routes: Annotated[tuple[Route, ...], BeforeValidator(_words)] | None = None
+    """Which routes, comma separated; default all."""
+    noise: str | None = None
+    """Also measure under this noise, for example gaussian:0.2."""
+    alpha_end: Share | None = None
+    """Alpha at the end of the ACN routes: 0 is the ACN, between 0 and 1 a hybrid. Default: alpha
+    finds its own way."""
+    pull: NotNegative = 0.1
+    """Without alpha_end: with which alpha goes down in the ACN routes, as in convert."""
+    overwrite: bool = False
+    """Run again what is finished."""
+
+
+RECIPE = Argument("recipe", "A YAML file, or the name of a packaged recipe, such as quickstart.")
+
+
+class Run(Verb):
+    """Run a recipe: one folder per step, finished steps are reused, a table with the plain baseline
+    at the end."""
+
+    verb = "run"
+    arguments = (RECIPE,)
+    example = "acn-compress run quickstart"
+    out: File | None = None
+    """Directory for the steps; default runs/NAME."""
+    source: Model | None = None
+    """Checkpoint to use instead of the recipe's."""
+    data: DataSet | None = None
+    """Data to use instead of the recipe's."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed to use instead of the recipe's."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto."""
+    overwrite: bool = False
+    """Run every step again, also those that are finished."""
+
+
+class Validate(Verb):
+    """Check a recipe: every fault at once, with its place in the file."""
+
+    verb = "validate"
+    arguments = (RECIPE,)
+    example = "acn-compress validate recipe.yaml"
+
+
+VERBS: dict[str, type[Verb]] = {
+    cls.verb: cls
+    for cls in (
+        Inspect,
+        Convert,
+        Finetune,
+        Evaluate,
+        Profile,
+        Truncate,
+        Prune,
+        Export,
+        Benchmark,
+        Compare,
+        Run,
+        Validate,
+    )
+}
+STEPS = {name: cls for name, cls in VERBS.items() if cls.step}

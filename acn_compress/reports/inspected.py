@@ -1,0 +1,117 @@
+"""What inspect reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pydantic import Field
+
+from acn_compress.found import Found
+from acn_compress.reports.base import Block, Pairs, Report, size
+from acn_compress.reports.made import places
+
+
+class Past(Found):
+    """One step that was made before."""
+
+    step: str | None = None
+    source: dict[str, str] | None = None
+    seed: int | None = None
+    finished: str | None = None
+
+
+class ProfileFound(Found):
+    """A profile that lies beside the weights."""
+
+    matches: bool
+    """It was made from these very weights."""
+
+
+class Inspected(Report):
+    """What a checkpoint is; what only a supported family can tell is None for others."""
+
+    source: str
+    family: str | None
+    supported: bool
+    why: str | None
+    """Why it is not supported."""
+    bytes: int
+    """Of the weight files."""
+    dtype: str | None
+    """Of most of the weights."""
+    history: tuple[Past, ...]
+    profile: ProfileFound | None
+    class_: str | None = Field(None, alias="class")
+    task: str | None = None
+    parameters: int | None = None
+    parts: dict[str, int] | None = None
+    """Parameters before, in and after the blocks: embeddings, blocks, head."""
+    input: dict[str, str | int | None] | None = None
+    labels: tuple[str, ...] | None = None
+    form: str | None = None
+    layer: str | None = None
+    alpha: tuple[float, ...] | None = None
+    blocks: tuple[int, ...] | None = None
+    source_blocks: int | None = None
+    widths: tuple[dict[str, int], ...] | None = None
+    """Per block."""
+    full_widths: dict[str, int] | None = None
+    """Of a block that was never pruned."""
+    sparsity: float | None = None
+
+    def display(self) -> Iterator[Block]:
+        """One list."""
+        yield Pairs(f"inspect {self.source}", list(self._rows()))
+
+    def _rows(self) -> Iterator[tuple[str, object]]:
+        yield "family", self.family or "unknown"
+        if not self.supported:
+            yield "supported", f"no: {self.why}"
+            yield "bytes", size(self.bytes)
+            yield "dtype", self.dtype
+            return
+        assert self.blocks is not None and self.parts is not None and self.input is not None
+        hybrid = f", alpha {_range(self.alpha or ())}" if self.form == "hybrid" else ""
+        yield "class", self.class_
+        yield "task", self.task or "none: no head that can be trained here"
+        yield "form", f"{self.form} (layer: {self.layer}{hybrid})"
+        whole = len(self.blocks) == self.source_blocks
+        cut = f"{len(self.blocks)} of {self.source_blocks}: {places(self.blocks)}"
+        yield "blocks", f"{len(self.blocks)}" if whole else cut
+        yield "widths", self._widths()
+        if self.sparsity:
+            zeros = f"{self.sparsity:.1%} zeros"
+            yield "sparsity", f"{zeros} among the weight matrices of the blocks"
+        parts = ", ".join(f"{name} {n:,}" for name, n in self.parts.items())
+        yield "parameters", f"{self.parameters:,} ({parts})"
+        yield "weights", f"{size(self.bytes)}, {self.dtype}"
+        takes = ((k, v) for k, v in self.input.items() if k != "modality" and v is not None)
+        yield str(self.input["modality"]), ", ".join(f"{k} {v}" for k, v in takes)
+        yield "labels", _first_few(self.labels or ())
+        yield "made by", " -> ".join(str(past.step) for past in self.history)
+        if self.profile is not None:
+            other = "of other weights: run profile again"
+            yield "profile", "of these weights" if self.profile.matches else other
+
+    def _widths(self) -> str:
+        full, widths = self.full_widths or {}, self.widths or ()
+        usual = _counts(full)
+        if all(width == full for width in widths):
+            return f"{usual} per block"
+        per_block = zip(self.blocks or (), widths, strict=True)
+        return "; ".join(f"block {b}: {_counts(w)}" for b, w in per_block) + f" (of {usual})"
+
+
+def _counts(widths: dict[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in widths.items())
+
+
+def _range(alpha: Sequence[float]) -> str:
+    low, high = min(alpha), max(alpha)
+    return f"{low:g}" if low == high else f"{low:.3f} to {high:.3f}"
+
+
+def _first_few(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f"{len(names)}: {', '.join(names[:5])}" + (", ..." if len(names) > 5 else "")

@@ -1,0 +1,142 @@
+"""What a step reports that made a model: what came out, against what went in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from acn_compress.checkpoint.write import Written
+from acn_compress.measure.quality import Drop, Quality
+from acn_compress.reports.base import Block, Line, Pairs, Report, size
+from acn_compress.reports.progress import duration
+from acn_compress.training.fit import Fit
+
+
+class Made(Report, Written):
+    """A model that was made and, where there was data, measured."""
+
+    note: str | None = None
+    data: str | None = None
+    """Trained on, or measured on if nothing was trained."""
+    examples: int | None = None
+    """Trained on."""
+    eval_data: str | None = None
+    before: Quality | None = None
+    """Of what it was made from."""
+    after: Quality | None = None
+    drop: Drop | None = None
+    training: Fit | None = None
+
+    follow: ClassVar[str] = ""
+    """What to do next; {out} and {data} are filled in."""
+
+    def facts(self) -> Iterator[tuple[str, object]]:
+        """What only this step has to say."""
+        yield from ()
+
+    def display(self) -> Iterator[Block]:
+        """A list of names and values, and what to do next."""
+        yield Pairs(self.step, list(self._rows()))
+        if self.follow:
+            data = (self.data or "DATA").rsplit(":", 1)[0]
+            yield Line("next: " + self.follow.format(out=self.out, data=data))
+
+    def _rows(self) -> Iterator[tuple[str, object]]:
+        s = self.structure
+        yield "from", self.source or "random weights"
+        yield "form", f"{s.form} (layer {s.layer}, alpha {sum(s.alpha) / len(s.alpha):.2g})"
+        yield "blocks", kept(s.blocks, s.source_blocks)
+        yield from self.facts()
+        yield "note", self.note
+        yield "parameters", self._parameters()
+        yield "bytes", self._bytes()
+        for name, quality in (("before", self.before), ("after", self.after)):
+            if quality is not None:
+                text = f"{quality.metric} {quality}, loss {quality.loss:.4f}"
+                yield name, f"{text}, n = {quality.examples:,}"
+        yield "drop", f"{self.drop} (paired, 95 %)" if self.drop else self._unmeasured()
+        if (t := self.training) is not None:
+            yield (
+                "training",
+                f"{t.steps} steps in {duration(t.seconds)}, {t.precision}, lr {t.lr:g}",
+            )
+        yield "written", self.out
+
+    def _parameters(self) -> str:
+        before = self.get("parameters_before")
+        return f"{self.parameters:,}" + (f" (before {before:,})" if before else "")
+
+    def _bytes(self) -> str:
+        packed = self.get("gzip_bytes")
+        return f"{size(self.bytes)} on disk" + (f", {size(packed)} with gzip" if packed else "")
+
+    def _unmeasured(self) -> str | None:
+        if self.training is None or self.eval_data is not None:
+            return None
+        return "not measured: the data has one split only; pass --eval-data"
+
+
+class Converted(Made):
+    """What convert reports."""
+
+    follow = "acn-compress profile {out} --data {data}"
+    alpha: tuple[float, ...]
+    """Per layer, where it got to."""
+    choosing_flops: float = 0.0
+    """Floating-point operations that choosing and refitting the blocks to start from took."""
+
+
+class Finetuned(Made):
+    """What finetune reports."""
+
+    follow = "acn-compress convert {out} OUT --data {data}"
+
+
+class Truncated(Made):
+    """What truncate reports."""
+
+    follow = "acn-compress prune {out} OUT --target-sparsity 0.3 --data {data} --epochs 2"
+    depth: int
+    of: int
+    """Blocks there were."""
+    form: str
+    why: str
+    """How the depth was chosen."""
+    parameters_before: int
+
+    def facts(self) -> Iterator[tuple[str, object]]:
+        """How the depth was chosen."""
+        yield "why", self.why
+
+
+class PruneReport(Made, extra="allow"):
+    """What prune reports; beyond it stands what the method itself found, under its own names."""
+
+    follow = "acn-compress export {out} OUT --format onnx"
+    method: str
+    scope: str
+    target: float
+    """The share that was asked for."""
+    achieved: float
+    of: str
+    """What it is a share of."""
+    parameters_before: int
+    parameters_after: int
+
+    def facts(self) -> Iterator[tuple[str, object]]:
+        """The share, and how it was checked."""
+        yield "sparsity", f"asked {self.target:.4f}, achieved {self.achieved:.4f} ({self.of})"
+        if (worst := self.get("max_difference")) is not None:
+            yield "check", f"largest difference to the masked original {worst:.1e}"
+
+
+def kept(blocks: Sequence[int], of: int) -> str:
+    """Which blocks of how many."""
+    return f"{len(blocks)} of {of}" + ("" if len(blocks) == of else f": {places(blocks)}")
+
+
+def places(blocks: Sequence[int]) -> str:
+    """Numbers of blocks for people."""
+    first, last = blocks[0], blocks[-1]
+    whole = list(blocks) == list(range(first, last + 1))
+    return f"{first} to {last}" if whole else ", ".join(map(str, blocks))

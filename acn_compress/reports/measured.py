@@ -1,0 +1,191 @@
+"""What the steps report that measure: evaluate, profile, benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from acn_compress.found import Found
+from acn_compress.measure.early_exit import Exits
+from acn_compress.measure.quality import Drop, Quality
+from acn_compress.measure.readouts import Contribution, Depth
+from acn_compress.measure.timing import BUSY
+from acn_compress.network.structure import Structure
+from acn_compress.options import Bound
+from acn_compress.reports.base import Block, Grid, Line, Pairs, Report, size
+
+
+class Evaluated(Report):
+    """What evaluate reports."""
+
+    source: str
+    data: str
+    noise: str | None
+    result: Quality
+    exit: Exits | None = None
+    against: str | None = None
+    other: Quality | None = None
+    """Of the model it was measured against."""
+    drop: Drop | None = None
+    """How far it lies below the other."""
+
+    def display(self) -> Iterator[Block]:
+        """The metrics, and what early exit costs and saves."""
+        r = self.result
+        noise = f", noise {self.noise}" if self.noise else ""
+        rows: list[tuple[str, object]] = [("data", f"{self.data}{noise}, n = {r.examples:,}")]
+        rows += [(r.metric, r), ("loss", f"{r.loss:.4f}")]
+        rows += [(name, f"{value:.4f}") for name, value in r.further.items()]
+        if self.drop is not None:
+            rows += [("against", f"{self.against}: {self.other}")]
+            rows += [("drop", f"{self.drop} (paired, 95 %)")]
+        yield Pairs(f"evaluate {self.source}", rows)
+        if self.exit is not None:
+            yield _exits(self.exit)
+
+
+def _exits(r: Exits) -> Pairs:
+    f, s = r.flops, r.seconds
+    left = ", ".join(f"{row.depth}: {row.share:.1%}" for row in r.depths if row.share)
+    times = f"{1000 * s.early:.3f} per example, {1000 * s.full:.3f} at full depth: "
+    how = f"(batch 1, PyTorch, {threads(s.threads)}, {s.examples} examples side by side)"
+    rows: list[tuple[str, object]] = [
+        (r.result.metric, r.result),
+        ("drop", f"{r.drop} (to the full depth, paired, 95 %)"),
+        (
+            "depth",
+            f"{r.mean_depth:.2f} of {len(r.depths)} on average; examples that leave at {left}",
+        ),
+        (
+            "MFLOP",
+            f"{f.early / 1e6:,.2f} per example, {f.full / 1e6:,.2f} at full depth: {f.speedup:.2f}x",
+        ),
+        ("ms", f"{times}{s.speedup:.2f}x [{s.low:.2f}, {s.high:.2f}] {how}"),
+    ]
+    return Pairs(f"early exit at an entropy of at most {r.entropy:g} nats", rows)
+
+
+def threads(number: int) -> str:
+    """So many threads, for people."""
+    return f"{number} thread" + ("s" if number > 1 else "")
+
+
+class Profiled(Report):
+    """What profile reports; without `files` it is profile.json."""
+
+    version: int = 1
+    source: str
+    weights_sha256: str
+    data: str
+    structure: Structure
+    max_drop: float
+    bound: Bound
+    cutoff: int | None
+    """The smallest depth whose drop passes; None if there is none below the full one."""
+    full: Quality
+    depths: tuple[Depth, ...]
+    blocks: tuple[Contribution, ...]
+    resamples: int
+    files: tuple[str, ...] = ()
+    """Where it was written."""
+
+    def display(self) -> Iterator[Block]:
+        """A row per depth, what was decided, and what to do next."""
+        n = self.full.examples
+        title = f"profile {self.source} ({self.structure.form} form) on {self.data}, n = {n:,}"
+        rows = [self._row(d, b) for d, b in zip(self.depths, self.blocks, strict=True)]
+        yield Grid(title, [name for name, _ in rows[0]], [[cell for _, cell in r] for r in rows])
+        within = f"within {self.max_drop:g} ({self.bound} bound)."
+        last = len(self.blocks) - 1
+        if self.cutoff is None:
+            yield Line(f"no depth below {last} keeps the drop {within}")
+        else:
+            yield Line(f"cutoff: {self.cutoff} of {last} blocks keep the drop {within}")
+        yield Line("share, cosine: of what the block at this depth adds to the output.")
+        yield Line("written: " + ", ".join(self.files))
+        if self.cutoff is not None:
+            yield Line(
+                f"next: acn-compress truncate {self.source} OUT --max-drop {self.max_drop:g}"
+            )
+
+    def _row(self, d: Depth, b: Contribution) -> list[tuple[str, str]]:
+        """Names and cells of a depth; what was not measured has none."""
+        row = [
+            ("depth", f"{d.depth}" + (" <- cutoff" if d.depth == self.cutoff else "")),
+            (self.full.metric, f"{d.value:.4f}"),
+            ("95 %", f"{d.low:.4f} .. {d.high:.4f}"),
+            ("drop", f"{d.drop:+.4f}"),
+            ("95 % paired", f"{d.drop_low:+.4f} .. {d.drop_high:+.4f}"),
+        ]
+        answers = (("agreement", d.agreement), ("KL", d.kl), ("MSE", d.mse))
+        row += [(name, f"{value:.4f}") for name, value in answers if value is not None]
+        row += [("share", f"{100 * b.share:.1f} %"), ("cosine", f"{b.cosine:+.3f}")]
+        further = ("influence", "angle", "cka", "leave_one_out", "taylor")
+        return row + [(n.replace("_", "-"), f"{b[n]:.4f}") for n in further if n in b]
+
+
+class Timed(Found):
+    """One model in one backend."""
+
+    source: str
+    backend: str
+    median: float
+    """Seconds per call."""
+    q1: float
+    q3: float
+    min: float
+    ratio: float
+    """To the first source in the same backend: above 1 is faster."""
+    ratio_low: float
+    ratio_high: float
+    verdict: str
+    parameters: int | None = None
+    flops: float | None = None
+    """Floating-point operations per example."""
+    bytes: int
+
+
+class Benchmarked(Report):
+    """What benchmark reports."""
+
+    batch_size: int
+    threads: int
+    repeats: int
+    rows: tuple[Timed, ...]
+    busy: float
+    """The largest median over its fastest sample: how far other work disturbed the timing."""
+    machine: dict[str, str]
+
+    def display(self) -> Iterator[Block]:
+        """A row per model and backend."""
+        how = f"batch {self.batch_size}, {threads(self.threads)}, {self.repeats} rounds"
+        head = ["model", "runs in", "median ms", "middle half", "against the first", "95 %"]
+        head += ["parameters", "MFLOP", "bytes"]
+        title = f"{how}, interleaved, on {self.machine['processor']}"
+        yield Grid(title, head, [_timed(row) for row in self.rows])
+        if told := busy_note(self.busy).strip():
+            yield Line(told)
+
+
+def _timed(row: Timed) -> list[str]:
+    same = row.ratio_low == row.ratio_high
+    return [
+        row.source,
+        {"torch": "torch", "onnx": "ONNX Runtime"}.get(row.backend, row.backend),
+        f"{1000 * row.median:.3f}",
+        f"{1000 * row.q1:.3f} .. {1000 * row.q3:.3f}",
+        row.verdict,
+        "" if same else f"{row.ratio_low:.2f} .. {row.ratio_high:.2f}",
+        "" if row.parameters is None else f"{row.parameters:,}",
+        "" if row.flops is None else f"{row.flops / 1e6:,.1f}",
+        size(row.bytes),
+    ]
+
+
+def busy_note(busy: float) -> str:
+    """A warning if other work disturbed the timing, else nothing."""
+    if busy <= BUSY:
+        return ""
+    return (
+        f" The machine was busy (a median is {busy:.1f} times its fastest sample): time again with "
+        "acn-compress benchmark when it is quiet."
+    )

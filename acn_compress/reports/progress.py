@@ -1,0 +1,136 @@
+"""Progress while something runs: on stderr, a live line in a terminal or a notebook, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from acn_compress.found import Found
+
+
+class TrainingStep(Found):
+    """Where a training stands."""
+
+    step: int
+    """Steps that are done."""
+    steps: int
+    """Steps in all."""
+    loss: float
+    """Mean since the last report."""
+    alpha: float
+    """Mean over the layers."""
+    lr: float | None = None
+    """Learning rate."""
+    metric: float | None = None
+    """Of a first look at the data to measure on, once per epoch."""
+    seconds_left: float = 0.0
+
+    def __str__(self) -> str:
+        metric = "" if self.metric is None else f" metric {self.metric:.3f}"
+        left = duration(self.seconds_left)
+        return f"loss {self.loss:.4f} alpha {self.alpha:.2f}{metric} {left} left"
+
+
+class ChainStep(Found):
+    """Which step of a recipe begins."""
+
+    number: int
+    total: int
+    name: str
+    reused: bool
+    """It was finished before."""
+
+    def __str__(self) -> str:
+        reused = " (finished before, reused)" if self.reused else ""
+        return f"{self.number}/{self.total} {self.name}{reused}"
+
+
+Event = TrainingStep | ChainStep
+Progress = Callable[[Event], None]
+
+
+class _Bar(Protocol):
+    def update(self, event: TrainingStep) -> None: ...
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def display() -> Progress:
+    """A display that fits where this process runs."""
+    return _Display(_Notebook() if _in_notebook() else _Live() if sys.stderr.isatty() else _Lines())
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+class _Display:
+    """A line per step of a chain; a bar for what trains."""
+
+    def __init__(self, bar: _Bar) -> None:
+        self._bar = bar
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ChainStep):
+            print(event, file=sys.stderr)
+        else:
+            self._bar.update(event)
+
+
+class _Live:
+    """One moving line: step, loss, alpha, metric, time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (
+            TextColumn("{task.completed}/{task.total}"),
+            BarColumn(24),
+            TextColumn("{task.description}"),
+        )
+        console = Console(stderr=True, highlight=False)
+        self._make = lambda: Progress(*columns, console=console, transient=True)
+        self._bar: Progress | None = None
+
+    def update(self, event: TrainingStep) -> None:
+        if self._bar is None:
+            self._bar = self._make()
+            self._task = self._bar.add_task("", total=event.steps)
+            self._bar.start()
+        self._bar.update(self._task, completed=event.step, description=str(event))
+        if event.step >= event.steps:
+            self._bar.stop()
+            self._bar = None
+
+
+class _Lines:
+    """A line at every tenth of the run, and never more than one in two seconds."""
+
+    def __init__(self) -> None:
+        self._last, self._tenth = 0.0, -1
+
+    def update(self, event: TrainingStep) -> None:
+        tenth = 10 * event.step // event.steps
+        due = tenth != self._tenth and time.monotonic() - self._last > 2
+        if event.step >= event.steps or due:
+            self._last, self._tenth = time.monotonic(), tenth
+            print(f"step {event.step}/{event.steps} {event}", file=sys.stderr)
+
+
+class _Notebook:
+    """One line below the cell that changes in place."""
+
+    def __init__(self) -> None:
+        from IPython.display import Pretty, display
+
+        self._pretty, self._handle = Pretty, display(Pretty(""), display_id=True)
+
+    def update(self, event: TrainingStep) -> None:
+        self._handle.update(self._pretty(f"step {event.step}/{event.steps} {event}"))

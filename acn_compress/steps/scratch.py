@@ -1,0 +1,84 @@
+"""Training from random weights: what finetune and convert do with `init random`."""
+
+from __future__ import annotations
+
+from os import fspath
+from typing import TypeVar
+
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.directory import check_out, find_source
+from acn_compress.checkpoint.write import write
+from acn_compress.compression.start import cut_
+from acn_compress.data.load import Columns, label_names
+from acn_compress.errors import ConfigError
+from acn_compress.network.device import find_device
+from acn_compress.network.registration import plain_class
+from acn_compress.options import Convert, Finetune, ModelSpec, PathSpec
+from acn_compress.reports.made import Made
+from acn_compress.reports.progress import Progress
+from acn_compress.tasks import task_named
+from acn_compress.training.fit import Walk, state_directory
+from acn_compress.training.job import run_job
+
+M = TypeVar("M", bound=Made)
+
+
+def from_scratch(
+    src: ModelSpec,
+    out: PathSpec,
+    how: Convert | Finetune,
+    alpha: float | None,
+    kind: type[M],
+    progress: Progress | None = None,
+) -> M:
+    """Train a network of a config from random weights.
+
+    Args:
+        src: a transformers config file, or a directory with one.
+        alpha: of every layer; None is residual.
+        kind: of the report.
+    """
+    if not isinstance(src, (str, bytes)) and not hasattr(src, "__fspath__"):
+        raise ConfigError("init is random, so SRC must be a config file, not a model in memory.")
+    replace, device = how.overwrite or how.resume, find_device(how.device)
+    check_out(out, overwrite=replace)
+    checkpoint.seed_everything(how.seed)
+    beside, file = checkpoint.config_source(src)
+    family, cls, hf_config = checkpoint.describe(beside, how.task, file)
+    task = how.task or task_named(plain_class(cls).__name__, hf_config)
+    names = label_names(how.data, Columns.of(how), task)
+    net = checkpoint.from_config(src, labels=names, task=how.task)
+    net.model.to(device)
+    near = beside if family.modality == "text" else None  # where the tokenizer lies
+    teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
+    if how.depth is not None:
+        net.check_depth(how.depth, fspath(src))
+        cut_(net, how.depth, how, near, teacher)
+    walk = None
+    if alpha is not None:
+        values = (alpha,) * (net.depth * (2 if how.layer == "branch" else 1))
+        walk = Walk(values, values, 0.0, how.layer)
+    report = run_job(
+        net,
+        near,
+        how,
+        teacher=teacher,
+        reference=teacher,
+        walk=walk,
+        state=state_directory(out),
+        resume=how.resume,
+        progress=progress,
+    )
+    known = {"alpha": net.structure.alpha} if "alpha" in kind.model_fields else {}
+    return write(
+        net,
+        out,
+        source=None,
+        step=how.verb,
+        options={"src": fspath(src), **how.plain()},
+        report={**report, **known},
+        seed=how.seed,
+        overwrite=replace,
+        processor=checkpoint.new_processor(net, beside),
+        kind=kind,
+    )

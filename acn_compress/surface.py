@@ -1,0 +1,212 @@
+"""From one options class per verb: checked options, the Python function, and its signature.
+
+The same fault reads the same wherever it was made: the command line, recipes and Python have their
+options checked here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from inspect import Parameter, Signature
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from acn_compress.errors import ConfigError
+from acn_compress.options import Options, Verb
+
+if TYPE_CHECKING:
+    from acn_compress.found import Found
+
+T = TypeVar("T", bound=Options)
+Place = tuple[int | str, ...]
+INNER = (
+    "function-",
+    "str",
+    "tuple[",
+    "constrained-",
+    "nullable",
+    "literal[",
+)  # pydantic's own names
+log = logging.getLogger("acn_compress")
+
+
+def checked(cls: type[T], given: Mapping[str, object]) -> T:
+    """The options, or every fault of them.
+
+    Raises:
+        ConfigError: in one sentence per fault.
+    """
+    try:
+        return cls.model_validate(current(cls, given))
+    except ValidationError as error:
+        subject = getattr(cls, "verb", "options")
+        told = [f"{'.'.join(map(str, at)) or subject} {text}" for at, text in faults(error, cls)]
+        raise ConfigError(". ".join(told) + ("" if told[-1].endswith("?") else ".")) from None
+
+
+def current(cls: type[Options], given: Mapping[str, object]) -> dict[str, object]:
+    """The options under the names they have today; an old name is noted."""
+    old = renamed(cls)
+    for name in sorted(given.keys() & old.keys()):
+        note(f"{name} is called {old[name]} now; the old name goes with the next release.")
+    return {old.get(name, name): value for name, value in given.items()}
+
+
+def note(text: str) -> None:
+    """Tell the user one line beside the result (logging shows warnings on stderr by itself)."""
+    log.warning("note: %s", text)
+
+
+def renamed(cls: type[Options]) -> dict[str, str]:
+    """Old names of a class's options, those of its groups included."""
+    found: dict[str, str] = {}
+    for group in reversed(cls.__mro__):
+        found |= vars(group).get("renamed", {})
+    return {old: new for old, new in found.items() if new in cls.model_fields}
+
+
+def faults(error: ValidationError, cls: type[Options]) -> list[tuple[Place, str]]:
+    """Every fault: the place (empty where several options are at odds), and what is wrong there."""
+    return [(_place(e), _say(e, cls)) for e in error.errors()]
+
+
+def _place(error: ErrorDetails) -> Place:
+    return tuple(p for p in error["loc"] if not (isinstance(p, str) and p.startswith(INNER)))
+
+
+def _say(error: ErrorDetails, cls: type[Options]) -> str:
+    if error["type"] == "extra_forbidden":
+        return unknown(str(error["loc"][-1]), _known(cls, error["loc"][:-1]))
+    if error["type"] == "missing":
+        return "is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" and not error["loc"]:
+        return message
+    message = (message[0].lower() + message[1:]).removeprefix("input should be ")
+    return f"is {error['input']!r}, expected: {message}"
+
+
+def _known(cls: type[BaseModel], place: Place) -> list[str]:
+    """The names that may stand at a place below `cls`."""
+    for part in place:
+        field = cls.model_fields.get(str(part))
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        cls = inner[0] if inner else cls
+    return list(cls.model_fields)
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is not known."""
+    near = difflib.get_close_matches(name, known := list(known), n=1)
+    if near:
+        return f"is not known. Did you mean {near[0]}?"
+    return f"is not known. Known: {', '.join(known)}"
+
+
+def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) -> Found:
+    """Do what a verb means.
+
+    Args:
+        where: its arguments, in order.
+        how: its options.
+        extras: what is no option: `progress`.
+    """
+    found: Found = import_module(f"acn_compress.steps.{cls.verb}").run(*where, how, **extras)
+    return found
+
+
+def function(cls: type[Verb]) -> Callable[..., Found]:
+    """The Python function of a verb."""
+    positional = by_position(cls)
+
+    def verb(*args: object, **given: object) -> Found:
+        if len(args) > len(positional):
+            raise TypeError(f"{cls.verb}() takes {', '.join(positional)}, and options by name")
+        given = dict(zip(positional, args, strict=False)) | given
+        if missing := [a.name for a in cls.arguments if a.name not in given]:
+            raise TypeError(f"{cls.verb}() needs {', '.join(missing)}")
+        progress = _progress(given.pop("progress", True))
+        where = [given.pop(a.name) for a in cls.arguments]
+        return call(cls, where, checked(cls, given), progress=progress)
+
+    verb.__name__ = verb.__qualname__ = cls.verb
+    verb.__module__, verb.__doc__ = "acn_compress", documentation(cls)
+    verb.__signature__ = signature(cls)  # type: ignore[attr-defined]
+    return verb
+
+
+def _progress(wanted: object) -> object:
+    """What is called with what happens: the user's own, or a display that fits where we run."""
+    if not isinstance(wanted, bool):
+        return wanted
+    from acn_compress.reports.progress import display
+
+    return display() if wanted else None
+
+
+def by_position(cls: type[Verb]) -> list[str]:
+    """The names that a function takes by position: its arguments, then data."""
+    required = [n for n in ("data",) if n in cls.model_fields and not cls.arguments[0].many]
+    return [a.name for a in cls.arguments] + required
+
+
+def signature(cls: type[Verb]) -> Signature:
+    """Of the Python function."""
+    positional = by_position(cls)
+    parameters: list[Parameter] = []
+    for name in [*positional, *ordered(cls)]:
+        if name in positional and name in {p.name for p in parameters}:
+            continue
+        field = cls.model_fields.get(name)
+        kind = Parameter.POSITIONAL_OR_KEYWORD if name in positional else Parameter.KEYWORD_ONLY
+        shown = annotation(cls, name) if field else "ModelSpec"
+        default = Parameter.empty if field is None or field.is_required() else field.default
+        parameters.append(Parameter(name, kind, default=default, annotation=shown))
+    parameters.append(
+        Parameter("progress", Parameter.KEYWORD_ONLY, default=True, annotation="bool")
+    )
+    return Signature(parameters)
+
+
+def ordered(cls: type[Options]) -> dict[str, FieldInfo]:
+    """The options, the class's own first (those that must be given before all), then its groups'."""
+    own = [n for n in cls.__annotations__ if n in cls.model_fields]
+    own.sort(key=lambda n: not cls.model_fields[n].is_required())
+    names = [*own, *(n for n in cls.model_fields if n not in own)]
+    return {name: cls.model_fields[name] for name in names}
+
+
+def annotation(cls: type[Options], name: str) -> str:
+    """The type of an option as it is written in `options.py`."""
+    return next(str(c.__annotations__[name]) for c in cls.__mro__ if name in c.__annotations__)
+
+
+def panel(cls: type[Options], name: str) -> str:
+    """The panel of the help an option belongs to: that of the group that has it."""
+    group = next(c for c in reversed(cls.__mro__) if name in vars(c).get("__annotations__", {}))
+    return str(group.__dict__.get("panels", {}).get(name) or getattr(group, "panel", "Options"))
+
+
+def sentence(field: FieldInfo) -> str:
+    """What an option means, on one line."""
+    return " ".join((field.description or "").split())
+
+
+def documentation(cls: type[Verb]) -> str:
+    """The docstring of the function."""
+    lines = [*textwrap.wrap(" ".join((cls.__doc__ or "").split()), 96), "", "Args:"]
+    entries = [(a.name, a.help) for a in cls.arguments]
+    entries += [(name, sentence(field)) for name, field in ordered(cls).items()]
+    for name, text in entries:
+        lines += textwrap.wrap(
+            f"{name}: {text}", 96, initial_indent=" " * 4, subsequent_indent=" " * 8
+        )
+    return "\n".join([*lines, "", "Example:", f"    {cls.example}"])
