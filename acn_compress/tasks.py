@@ -85,7 +85,7 @@ def task_of(net: Network) -> str:
     Raises:
         UnsupportedError: listing the known heads.
     """
-    return task_named(plain_class(type(net)).__name__, net.config)
+    return task_named(plain_class(type(net.model)).__name__, net.config)
 
 
 def task_named(name: str, config: Any) -> str:

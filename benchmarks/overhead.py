@@ -26,6 +26,7 @@ from acn_compress.data.load import Data
 from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import profile_model
 from acn_compress.measure.timing import interleave, judge
+from acn_compress.network.network import Network
 
 SIZE = {
     "hidden_size": 192,
@@ -43,9 +44,8 @@ def model_of(form: str) -> Any:
     model = transformers.ViTForImageClassification(
         transformers.ViTConfig(**SIZE, image_size=32, patch_size=8, num_labels=10)
     )
-    Network.adopt(model)
-    structure = model.structure
-    model.set_structure_(structure.with_alpha((FORMS[form],) * len(structure.blocks)))
+    net = Network.adopt(model)
+    net.set_structure_(net.structure.with_alpha((FORMS[form],) * net.depth))
     return model
 
 
@@ -139,7 +139,7 @@ def main() -> None:
         )
         for form in FORMS
     }
-    data, acn = Data("random", "image-classification", Images(256)), models["acn"]
+    data, acn = Data("random", "image-classification", Images(256)), Network.of(models["acn"])
     measured = interleave(
         [lambda: measure(acn, data), lambda: profile_model(acn, data)], arguments.rounds, 1
     )

@@ -46,20 +46,20 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for depth in map(int, options.depths.split(",")):
         for keep in ("first", "even"):
-            model = checkpoint.load_source(source, verify=False)
-            cut_(model, depth, keep, job, source)
-            before, started = measure(model, test).value, time.perf_counter()
-            spent = refit.refit_(model, whole, few)
+            net = checkpoint.load_source(source, verify=False)
+            cut_(net, depth, keep, job, source)
+            before, started = measure(net, test).value, time.perf_counter()
+            spent = refit.refit_(net, whole, few)
             row = {
                 "depth": depth,
                 "keep": keep,
-                "blocks": list(model.structure.blocks),
+                "blocks": list(net.structure.blocks),
                 "before": before,
             }
             row |= {
                 "seconds": time.perf_counter() - started,
                 "examples_of_training": spent / epoch,
-                "after": measure(model, test).value,
+                "after": measure(net, test).value,
             }
             rows.append(row)
             print(

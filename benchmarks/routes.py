@@ -139,9 +139,9 @@ def fit_into(
     data, test = job.train_split(teacher, source), job.eval_split(teacher, source)
     seconds = []
     for steps in (PROBE, 3 * PROBE):  # their difference has no start in it
-        model = checkpoint.load_source(source, device=options.device, verify=False)
+        net = checkpoint.load_source(source, device=options.device, verify=False)
         done = fit(
-            model,
+            net,
             data,
             replace(job.recipe, epochs=steps * batch(name) / len(data)),
             teacher=teacher,

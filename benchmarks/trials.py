@@ -33,7 +33,6 @@ from acn_compress.data.load import Noise
 from acn_compress.form import LayerKind
 from acn_compress.measure.budget import equal_epochs
 from acn_compress.measure.quality import interval, measure
-from acn_compress.network import stack
 from acn_compress.training.fit import Recipe, Walk, fit
 from acn_compress.training.job import Job
 
@@ -188,7 +187,7 @@ class Bench:
     def run(self, trial: Trial, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Train and measure."""
         started = time.perf_counter()
-        model = checkpoint.load_source(self.source, device=self.device, verify=False)
+        net = checkpoint.load_source(self.source, device=self.device, verify=False)
         recipe = replace(self.job.recipe, seed=seed, **trial.recipe)
         budget = trial.budget * recipe.epochs
         job = replace(
@@ -196,7 +195,7 @@ class Bench:
             recipe=replace(recipe, epochs=equal_epochs(self.teacher, budget, depth=trial.depth)),
         )
         spent = cut_(
-            model, trial.depth, trial.keep, job, self.source, refitted=trial.refit is True
+            net, trial.depth, trial.keep, job, self.source, refitted=trial.refit is True
         ) / len(self.train)
         recipe = replace(
             recipe,
@@ -204,19 +203,19 @@ class Bench:
                 self.teacher, budget, depth=trial.depth, prefixes=recipe.prefixes, spent=spent
             ),
         )
-        kept = list(model.structure.blocks)
+        kept = list(net.structure.blocks)
         if trial.norm:
-            norm_sum_(model, trial.norm)
+            norm_sum_(net, trial.norm)
         done = fit(
-            model,
+            net,
             self.train,
             recipe,
             walk=walk_of(trial),
             teacher=self.teacher,
-            progress=caution(model) if trial.cautious else None,
+            progress=caution(net) if trial.cautious else None,
         )
         seconds = time.perf_counter() - started
-        alpha = [float(a) for b in model.blocks for a in stack.current_alphas(b)]
+        alpha = net.current_alphas()
         last = [entry["loss"] for entry in done.history[-10:]]
         row: dict[str, Any] = {
             "epochs": recipe.epochs,
@@ -228,12 +227,12 @@ class Bench:
         }
         found: dict[str, Any] = {}
         for depth in trial.read or (trial.depth,):
-            cut = model.twin()
+            cut = net.twin()
             if depth < trial.depth:
                 cut.truncate_(depth)
             if trial.refit == "read":
                 few = replace(self.job, limit=min(refit.EXAMPLES, len(self.train)), augment=None)
-                refit.refit_(cut, model, few.train_split(self.teacher, self.source))
+                refit.refit_(cut, net, few.train_split(self.teacher, self.source))
             row["at"][str(depth)] = {}
             for kind, noise in (("clean", None), ("noisy", self.noise)):
                 if kind == "clean" or noise is not None:
@@ -252,36 +251,32 @@ def walk_of(trial: Trial) -> Walk | None:
     return Walk((1.0,) * layers, (end,) * layers, trial.share, trial.layer, pull=trial.pull)
 
 
-def caution(model: Any) -> Callable[[dict[str, Any]], None]:
+def caution(net: Any) -> Callable[[dict[str, Any]], None]:
     """Lowers alpha a little whenever the mean loss of late is not above the mean of longer ago."""
     losses: list[float] = []
     alpha = [1.0]
-    architecture = model.family
 
     def step(state: dict[str, Any]) -> None:
         losses.append(state["loss"])
         if len(losses) < 10 or np.mean(losses[-3:]) <= np.mean(losses[-10:]):
             alpha[0] = max(0.0, alpha[0] - STEP_DOWN)
-            blocks = len(model.blocks)
-            model.set_structure_(model.structure.with_alpha((alpha[0],) * blocks))
+            blocks = len(net.blocks)
+            net.set_structure_(net.structure.with_alpha((alpha[0],) * blocks))
 
     return step
 
 
-def norm_sum_(model: Any, norm: str) -> None:
+def norm_sum_(net: Any, norm: str) -> None:
     """Let what reads the sum of a BERT encoder see it through a norm, in place."""
-    architecture = model.family
-    encoder = model.base_model.encoder
+    encoder = net.model.base_model.encoder
 
     def read(module: Any, inputs: Any, output: Any) -> Any:
         y = output.last_hidden_state
-        blocks = model.blocks
+        blocks = net.blocks
         if norm == "last":
             output.last_hidden_state = blocks[-1].output.LayerNorm(y)
         else:
-            output.last_hidden_state = y / (
-                1 + sum(1 - float(a) for b in blocks for a in stack.current_alphas(b))
-            )
+            output.last_hidden_state = y / (1 + sum(1 - a for a in net.current_alphas()))
         return output
 
     encoder.register_forward_hook(read)

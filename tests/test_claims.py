@@ -28,10 +28,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.fixture
 def acn(lab: Lab) -> Any:
-    model = lab.fresh("mixer", "acn", 10, 0)
-    for p in model.timm_model.get_classifier().parameters():
+    net = lab.fresh("mixer", "acn", 10, 0)
+    for p in net.model.timm_model.get_classifier().parameters():
         torch.nn.init.normal_(p, std=0.1)  # a head of zeros would leave no gradient
-    return model
+    return net
 
 
 def test_direct_and_mediated_gradients_add_up_to_the_full_one(lab: Lab, acn: Any) -> None:

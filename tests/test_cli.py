@@ -220,9 +220,9 @@ def test_a_pickle_with_code_is_not_run(digits_vit: Path, tmp_path: Path) -> None
 
 def test_a_legacy_file_of_plain_tensors_is_read(digits_vit: Path, tmp_path: Path) -> None:
 
-    model = network(digits_vit)
+    net = network(digits_vit)
     torch.save(
-        {"state_dict": {f"module.{k}": v for k, v in model.model.state_dict().items()}},
+        {"state_dict": {f"module.{k}": v for k, v in net.model.state_dict().items()}},
         tmp_path / "old.pth",
     )
     result = invoke(

@@ -18,20 +18,20 @@ JOB = Job("digits", Recipe(epochs=0.3, batch_size=64), eval_limit=100)
 
 
 def test_a_budget_buys_the_same_operations_at_every_depth(digits_vit: Path) -> None:
-    model = network(digits_vit)
-    outside, block = forward_flops(model)
+    net = network(digits_vit)
+    outside, block = forward_flops(net)
     tokens, width, mlp = 17, 32, 64
     by_hand = 2 * tokens * (4 * width * width + 2 * width * mlp) + 4 * tokens * tokens * width
     assert block == pytest.approx(by_hand)
     for depth in (1, 2, 3):
-        spent = equal_epochs(model, 2.0, depth=depth) * training_flops(
-            model, depth=depth, teacher_depth=3
+        spent = equal_epochs(net, 2.0, depth=depth) * training_flops(
+            net, depth=depth, teacher_depth=3
         )
         assert spent == pytest.approx(2.0 * (4 * outside + 4 * 3 * block))
-    assert equal_epochs(model, 2.0, depth=3) == pytest.approx(2.0)
+    assert equal_epochs(net, 2.0, depth=3) == pytest.approx(2.0)
     assert (
-        equal_epochs(model, 2.0, depth=3, prefixes=2)
-        < equal_epochs(model, 2.0, depth=3, prefixes=1)
+        equal_epochs(net, 2.0, depth=3, prefixes=2)
+        < equal_epochs(net, 2.0, depth=3, prefixes=1)
         < 2.0
     )
 

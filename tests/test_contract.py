@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny import MODELS, network, outputs, plain, tiny
+from tiny import MODELS, answer, network, outputs, plain, saved, tiny
 from torch import Tensor
 
-from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import load as checkpoint
-from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import UnsupportedError
 from acn_compress.form import LAYER_KINDS
@@ -49,34 +47,28 @@ models = pytest.mark.parametrize("name", NAMES)
 families = pytest.mark.parametrize("name", ONE_PER_FAMILY)
 
 
-def saved(model: Any, directory: Path) -> Path:
-    output.write(model, directory, source=None, step="test", options={}, report={})
-    return directory
-
-
 @models
 @pytest.mark.parametrize("layer", LAYER_KINDS)
 def test_alpha_one_is_the_original_bit_for_bit(name: str, layer: str) -> None:
-    model, original = tiny(name, 1.0, layer), plain(name)
-    inputs = model.example_inputs(batch=3)
-    assert torch.equal(outputs(model, **inputs), outputs(original, **inputs))
-    assert list(model.model.state_dict()) == list(original.state_dict())
-    assert isinstance(model, type(original))
+    net, original = tiny(name, 1.0, layer), plain(name)
+    inputs = net.example_inputs(batch=3)
+    assert torch.equal(outputs(net, **inputs), answer(original, **inputs))
+    assert list(net.model.state_dict()) == list(original.state_dict())
+    assert isinstance(net.model, type(original))
 
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def written_out(model: Any, x: Tensor, calls: list[Call], alpha: float, layer: str) -> Tensor:
+def written_out(net: Any, x: Tensor, calls: list[Call], alpha: float, layer: str) -> Tensor:
     """y_L by the definition: x_0 + sum F_i, with h_i = alpha h_{i-1} + F_i. No shortcut, no use of
     form.py.
 
     `calls` has what the model's loop passes to each block beside the stream.
     """
-    architecture = model.family
     h = y = x
-    for block, (arguments, keywords) in zip(model.blocks, calls, strict=True):
-        branches = architecture.branches(block, *arguments, **keywords)
+    for block, (arguments, keywords) in zip(net.blocks, calls, strict=True):
+        branches = net.family.branches(block, *arguments, **keywords)
         inner = alpha if layer == "plain" else 1.0
         groups = [[b] for b in branches] if layer == "branch" else [list(branches)]
         for group in groups:
@@ -108,19 +100,20 @@ def written_out(model: Any, x: Tensor, calls: list[Call], alpha: float, layer: s
 @models
 @forms
 def test_the_stack_is_the_written_out_loop(name: str, alpha: float, layer: str) -> None:
-    model = tiny(name, alpha, layer).double()
-    model.config.use_cache = False  # a cache would hold this pass when the loop is written out
+    net = tiny(name, alpha, layer)
+    net.model.double()
+    net.config.use_cache = False  # a cache would hold this pass when the loop is written out
     calls: list[Call] = []
 
     def listen(block: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         calls.append((arguments[2:], keywords))  # after the stream and what is held
 
-    for block in model.blocks:
+    for block in net.blocks:
         block.register_forward_pre_hook(listen, with_kwargs=True)
-    with model.recording() as prefixes:
-        outputs(model, **model.example_inputs(batch=2))
+    with net.recording() as prefixes:
+        outputs(net, **net.example_inputs(batch=2))
     with torch.inference_mode():
-        expected = written_out(model, prefixes[0], calls[:], alpha, layer)
+        expected = written_out(net, prefixes[0], calls[:], alpha, layer)
     torch.testing.assert_close(prefixes[-1], expected, rtol=1e-9, atol=1e-9)
     assert float((prefixes[-1] - prefixes[0]).abs().max()) > 1e-3  # the blocks do something
 
@@ -129,28 +122,28 @@ def test_the_stack_is_the_written_out_loop(name: str, alpha: float, layer: str) 
 def test_saved_and_loaded_it_is_the_same_bit_for_bit(
     name: str, alpha: float, layer: str, tmp_path: Path
 ) -> None:
-    model = tiny(name, alpha, layer)
-    again = network(saved(model, tmp_path / "m"))
-    assert again.structure == model.structure
-    inputs = model.example_inputs(batch=3)
-    assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
-    for key, value in model.model.state_dict().items():
+    net = tiny(name, alpha, layer)
+    again = network(saved(net, tmp_path / "m"))
+    assert again.structure == net.structure
+    inputs = net.example_inputs(batch=3)
+    assert torch.equal(outputs(again, **inputs), outputs(net, **inputs))
+    for key, value in net.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[key])
 
 
 @models
 def test_transformers_itself_loads_it_after_import(name: str, tmp_path: Path) -> None:
-    model = tiny(name, 0.0)
-    saved(model, tmp_path / "m")
+    net = tiny(name, 0.0)
+    saved(net, tmp_path / "m")
     auto = next(
         getattr(transformers, a)
         for a in checkpoint.TASKS.values()
-        if type(model)
-        in _classes(getattr(transformers, a)._model_mapping.get(type(model.config), ()))
+        if type(net.model)
+        in _classes(getattr(transformers, a)._model_mapping.get(type(net.config), ()))
     )
     again = auto.from_pretrained(tmp_path / "m").eval()
-    inputs = model.example_inputs(batch=3)
-    assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
+    inputs = net.example_inputs(batch=3)
+    assert torch.equal(answer(again, **inputs), outputs(net, **inputs))
 
 
 def _classes(found: Any) -> tuple[Any, ...]:
@@ -161,20 +154,19 @@ def _classes(found: Any) -> tuple[Any, ...]:
 def test_cutting_is_reading_out_at_that_depth(
     name: str, alpha: float, layer: str, tmp_path: Path
 ) -> None:
-    model = tiny(name, alpha, layer)
-    whole = model.copy()
-    inputs = model.example_inputs(batch=3)
+    net = tiny(name, alpha, layer)
+    whole = net.copy()
+    inputs = net.example_inputs(batch=3)
     with torch.inference_mode():
-        truncate_checked_(model, 3)
-        assert torch.equal(outputs(model, **inputs), outputs(whole, **inputs))
-        architecture = model.family
+        truncate_checked_(net, 3)
+        assert torch.equal(outputs(net, **inputs), outputs(whole, **inputs))
         with whole.recording() as prefixes:
             whole(**inputs)
-        read = first_output(readout(whole, architecture, prefixes[2], dict(inputs)))
-        truncate_checked_(model, 2)  # asserts mask == slice itself
-    torch.testing.assert_close(outputs(model, **inputs), read, rtol=0, atol=1e-6)
-    again = network(saved(model, tmp_path / "m"))
-    assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
+        read = first_output(readout(whole, prefixes[2], dict(inputs)))
+        truncate_checked_(net, 2)  # asserts mask == slice itself
+    torch.testing.assert_close(outputs(net, **inputs), read, rtol=0, atol=1e-6)
+    again = network(saved(net, tmp_path / "m"))
+    assert torch.equal(outputs(again, **inputs), outputs(net, **inputs))
     assert len(again.blocks) == 2
     assert again.structure.blocks == (0, 1) and again.parameters < whole.parameters
 
@@ -184,13 +176,13 @@ def test_cutting_is_reading_out_at_that_depth(
 def test_pruned_truncated_saved_and_loaded_it_is_still_the_same(
     name: str, alpha: float, tmp_path: Path
 ) -> None:
-    model = tiny(name, alpha)
-    report = prune_(model, 0.4)  # asserts cut == masked itself
+    net = tiny(name, alpha)
+    report = prune_(net, 0.4)  # asserts cut == masked itself
     assert 0 < report["achieved"] <= 0.4
-    truncate_checked_(model, 2)
-    again = network(saved(model, tmp_path / "m"))
-    inputs = model.example_inputs(batch=3)
-    assert torch.equal(outputs(again, **inputs), outputs(model, **inputs))
+    truncate_checked_(net, 2)
+    again = network(saved(net, tmp_path / "m"))
+    inputs = net.example_inputs(batch=3)
+    assert torch.equal(outputs(again, **inputs), outputs(net, **inputs))
     assert again.structure.widths == tuple(report["widths"][:2])
     further = prune_(again, 0.2)
     assert further["parameters_after"] < report["parameters_after"]
@@ -199,12 +191,13 @@ def test_pruned_truncated_saved_and_loaded_it_is_still_the_same(
 @models
 @pytest.mark.parametrize(("alpha", "layer"), [(0.0, "block"), (0.3, "branch"), (0.0, "plain")])
 def test_gradients_reach_every_parameter(name: str, alpha: float, layer: str) -> None:
-    model = tiny(name, alpha, layer).train()
-    first_output(model(**model.example_inputs())).square().mean().backward()
+    net = tiny(name, alpha, layer)
+    net.model.train()
+    first_output(net(**net.example_inputs())).square().mean().backward()
     own = plain(name).train()
-    first_output(own(**model.example_inputs())).square().mean().backward()
+    first_output(own(**net.example_inputs())).square().mean().backward()
     without = {
-        n for n, p in model.model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+        n for n, p in net.model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
     }
     assert without == {
         n for n, p in own.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
@@ -214,22 +207,24 @@ def test_gradients_reach_every_parameter(name: str, alpha: float, layer: str) ->
 @families
 def test_gradient_checkpointing_changes_no_gradient_or_is_refused(name: str) -> None:
     found = []
-    if not architecture_of(tiny(name).config).checkpointing:
-        model = tiny(name, 0.0).train()
-        model.activation_checkpointing_enable({"use_reentrant": False})
+    if not tiny(name).family.checkpointing:
+        net = tiny(name, 0.0)
+        net.model.train()
+        net.model.activation_checkpointing_enable({"use_reentrant": False})
         with pytest.raises(UnsupportedError, match="checkpointing"):
-            model(**model.example_inputs())
+            net(**net.example_inputs())
         return
     for on in (False, True):
-        model = tiny(name, 0.0).train()
-        for module in model.model.modules():
+        net = tiny(name, 0.0)
+        net.model.train()
+        for module in net.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         if on:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            net.model.activation_checkpointing_enable({"use_reentrant": False})
         torch.manual_seed(0)
-        first_output(model(**model.example_inputs())).square().mean().backward()
-        found.append({n: p.grad for n, p in model.model.named_parameters() if p.grad is not None})
+        first_output(net(**net.example_inputs())).square().mean().backward()
+        found.append({n: p.grad for n, p in net.model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     for key in found[0]:
         torch.testing.assert_close(found[0][key], found[1][key], rtol=1e-5, atol=1e-7)
@@ -238,7 +233,9 @@ def test_gradient_checkpointing_changes_no_gradient_or_is_refused(name: str) -> 
 @models
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_stays_what_it_is(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    saved(tiny(name, 0.0).to(dtype), tmp_path / "m")
+    net = tiny(name, 0.0)
+    net.model.to(dtype)
+    saved(net, tmp_path / "m")
     again = network(tmp_path / "m")
     assert {p.dtype for p in again.model.parameters()} == {dtype} and again.dtype == dtype
     assert find_source(tmp_path / "m").bytes() < 0.8 * sum(
@@ -254,14 +251,14 @@ def test_half_precision_stays_what_it_is(name: str, dtype: torch.dtype, tmp_path
     ("name", "alpha"), list(zip(ONE_PER_FAMILY, itertools.cycle([0.0, 0.3, 1.0]), strict=False))
 )
 def test_torch_export_and_compile_give_the_same(name: str, alpha: float) -> None:
-    model = tiny(name, alpha)
-    model.config.use_cache = False  # a cache is no output of an exported graph
-    inputs = model.example_inputs()
-    expected = outputs(model, **inputs)
+    net = tiny(name, alpha)
+    net.config.use_cache = False  # a cache is no output of an exported graph
+    inputs = net.example_inputs()
+    expected = outputs(net, **inputs)
     with torch.no_grad():
-        exported = torch.export.export(model, (), dict(inputs), strict=False).module()
+        exported = torch.export.export(net.model, (), dict(inputs), strict=False).module()
         torch.testing.assert_close(first_output(exported(**inputs)), expected, rtol=0, atol=1e-5)
-        compiled = torch.compile(model, backend="aot_eager")
+        compiled = torch.compile(net.model, backend="aot_eager")
         torch.testing.assert_close(first_output(compiled(**inputs)), expected, rtol=0, atol=1e-5)
 
 
@@ -288,10 +285,10 @@ ONNX_CASES = [
 
 @pytest.mark.parametrize(("name", "form"), ONNX_CASES)
 def test_onnx_equals_torch(name: str, form: tuple[float, str], tmp_path: Path) -> None:
-    model = tiny(name, *form)
-    prune_(model, 0.3)
-    truncate_checked_(model, 2)
-    source = find_source(saved(model, tmp_path / "m"))
+    net = tiny(name, *form)
+    prune_(net, 0.3)
+    truncate_checked_(net, 2)
+    source = find_source(saved(net, tmp_path / "m"))
     report = write_onnx(
         checkpoint.load_source(source), tmp_path / "model.onnx", source
     )  # compares in ONNX Runtime itself
@@ -316,16 +313,18 @@ HALF_CASES = [
 def test_onnx_keeps_half_precision_weights_and_computes_in_float32(
     name: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    model = tiny(name, 0.3).to(dtype)
-    prune_(model, 0.3)
-    source = find_source(saved(model, tmp_path / "m"))
+    net = tiny(name, 0.3)
+    net.model.to(dtype)
+    prune_(net, 0.3)
+    source = find_source(saved(net, tmp_path / "m"))
     report = write_onnx(checkpoint.load_source(source), tmp_path / "model.onnx", source)
     assert report["max_difference"] <= 1e-4
     assert (
-        report["parameter_bytes"] < 2.3 * model.parameters + 4096
+        report["parameter_bytes"] < 2.3 * net.parameters + 4096
     )  # norms and the like are in float32
-    running, inputs = session(tmp_path / "model.onnx"), inputs_for(model.model.float(), 3, 12, 0)
+    net.model.float()
+    running, inputs = session(tmp_path / "model.onnx"), inputs_for(net, 3, 12, 0)
     found = running.run(report["outputs"][:1], {k: inputs[k].numpy() for k in report["inputs"]})[0]
     torch.testing.assert_close(
-        torch.from_numpy(found), outputs(model, **inputs), rtol=1e-4, atol=1e-4
+        torch.from_numpy(found), outputs(net, **inputs), rtol=1e-4, atol=1e-4
     )

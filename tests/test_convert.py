@@ -75,10 +75,10 @@ def test_other_layer_kinds_are_stored(digits_vit: Path, tmp_path: Path, layer: A
 
 def test_learned_alphas_move_and_end_as_plain_numbers(digits_vit: Path, tmp_path: Path) -> None:
     convert(digits_vit, tmp_path / "out", "digits", learned=True, epochs=1, batch_size=32, lr=5e-3)
-    model = network(tmp_path / "out")
-    alpha = model.structure.alpha
+    net = network(tmp_path / "out")
+    alpha = net.structure.alpha
     assert all(0 <= a <= 1 for a in alpha) and any(0 < a < 1 for a in alpha)
-    assert not [k for k in model.model.state_dict() if "learned" in k]
+    assert not [k for k in net.model.state_dict() if "learned" in k]
 
 
 def test_a_pull_takes_alpha_down_and_a_stronger_one_further(
@@ -124,9 +124,9 @@ def test_matching_hidden_states_brings_them_closer_whatever_their_scale(
             "pixel_values": torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         }
         found = []
-        for model in (student, teacher):
-            with torch.no_grad(), model.recording() as prefixes:
-                model(**given)
+        for net in (student, teacher):
+            with torch.no_grad(), net.recording() as prefixes:
+                net(**given)
             found.append(prefixes)
         # the blocks kept are 0 and 2
         return [float(apart(found[0][k], found[1][at], None)) for k, at in ((1, 1), (2, 3))]

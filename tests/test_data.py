@@ -80,8 +80,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-def prepared(spec: str, model: Any, source: Any, role: str = "eval") -> dict[str, torch.Tensor]:
-    data = load_data(spec, model, source, role=role)
+def prepared(spec: str, net: Any, source: Any, role: str = "eval") -> dict[str, torch.Tensor]:
+    data = load_data(spec, net, source, role=role)
     return next(iter(data.batches(len(data))))
 
 
@@ -89,8 +89,8 @@ def prepared(spec: str, model: Any, source: Any, role: str = "eval") -> dict[str
 def test_the_same_examples_come_out_of_every_shape(
     shape: str, places: dict[str, str], digits_vit: Path
 ) -> None:
-    model, source = network(digits_vit), find_source(digits_vit)
-    expected, found = (prepared(places[s], model, source) for s in ("parquet", shape))
+    net, source = network(digits_vit), find_source(digits_vit)
+    expected, found = (prepared(places[s], net, source) for s in ("parquet", shape))
 
     def sorted_rows(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         rows = torch.cat([batch["labels"][:, None].float(), batch["pixel_values"].flatten(1)], 1)
@@ -100,10 +100,10 @@ def test_the_same_examples_come_out_of_every_shape(
 
 
 def test_a_split_is_found_by_its_name(places: dict[str, str], digits_vit: Path) -> None:
-    model, source = network(digits_vit), find_source(digits_vit)
+    net, source = network(digits_vit), find_source(digits_vit)
     shards = places["shards"].removesuffix(":validation")
-    assert load_data(shards, model, source, role="eval").name == f"{shards}:validation"
-    assert load_data(shards, model, source, role="train").name == f"{shards}:train"
+    assert load_data(shards, net, source, role="eval").name == f"{shards}:validation"
+    assert load_data(shards, net, source, role="train").name == f"{shards}:train"
     assert has_eval_split(shards) and has_eval_split("digits")
     assert not has_eval_split(places["parquet"]) and not has_eval_split("digits:train")
 
@@ -111,16 +111,14 @@ def test_a_split_is_found_by_its_name(places: dict[str, str], digits_vit: Path) 
 def test_labels_are_matched_by_name_and_not_by_number(
     places: dict[str, str], digits_vit: Path, tmp_path: Path
 ) -> None:
-    model, source = network(digits_vit), find_source(digits_vit)
+    net, source = network(digits_vit), find_source(digits_vit)
     table = datasets.load_dataset("parquet", data_files=places["parquet"])["train"]
     turned = table.cast_column("label", datasets.ClassLabel(names=NAMES))
     features = turned.features.copy()
     features["label"] = datasets.ClassLabel(names=NAMES[::-1])
     turned = turned.map(lambda row: {"label": 9 - row["label"]}, features=features)
     turned.to_parquet(tmp_path / "turned.parquet")
-    a, b = (
-        prepared(s, model, source) for s in (places["parquet"], str(tmp_path / "turned.parquet"))
-    )
+    a, b = (prepared(s, net, source) for s in (places["parquet"], str(tmp_path / "turned.parquet")))
     assert torch.equal(a["labels"], b["labels"])
 
 
@@ -180,10 +178,10 @@ def test_what_is_wrong_with_data_is_told(
 def test_columns_can_be_named(places: dict[str, str], digits_vit: Path, tmp_path: Path) -> None:
     table = datasets.load_dataset("parquet", data_files=places["parquet"])["train"]
     table.rename_columns({"image": "scan", "label": "digit"}).to_parquet(tmp_path / "named.parquet")
-    model, source = network(digits_vit), find_source(digits_vit)
+    net, source = network(digits_vit), find_source(digits_vit)
     columns = Columns(image="scan", label="digit")
     assert (
-        len(load_data(str(tmp_path / "named.parquet"), model, source, role="eval", columns=columns))
+        len(load_data(str(tmp_path / "named.parquet"), net, source, role="eval", columns=columns))
         == 20
     )
 

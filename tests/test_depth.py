@@ -23,10 +23,10 @@ from acn_compress.steps.truncate import truncate
 def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn: Path) -> None:
     stored = json.loads((digits_acn / "profile.json").read_text())
     for depth in (1, 2, 3):
-        model = network(digits_acn)
-        model.truncate_(depth)
+        net = network(digits_acn)
+        net.truncate_(depth)
         found = summary(
-            measure(model, load_data("digits", model, find_source(digits_acn), role="eval")),
+            measure(net, load_data("digits", net, find_source(digits_acn), role="eval")),
             "image-classification",
         )
         row = stored["depths"][depth]
@@ -44,9 +44,9 @@ def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn
 
 def test_contributions_sum_to_the_output(digits_acn: Path) -> None:
 
-    model = network(digits_acn)
-    with torch.inference_mode(), model.recording() as prefixes:
-        model(**model.example_inputs())
+    net = network(digits_acn)
+    with torch.inference_mode(), net.recording() as prefixes:
+        net(**net.example_inputs())
     added = [prefixes[0], *(b - a for a, b in itertools.pairwise(prefixes))]
     torch.testing.assert_close(sum(added[1:], added[0]), prefixes[-1], rtol=1e-5, atol=1e-5)
     shares = [b["share"] for b in json.loads((digits_acn / "profile.json").read_text())["blocks"]]
@@ -54,9 +54,9 @@ def test_contributions_sum_to_the_output(digits_acn: Path) -> None:
 
 
 def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
-    model = network(digits_vit)
-    data = load_data("digits", model, find_source(digits_vit), role="eval")
-    found = profile_model(model, data, extras=("influence", "cka", "leave-one-out", "taylor"))
+    net = network(digits_vit)
+    data = load_data("digits", net, find_source(digits_vit), role="eval")
+    found = profile_model(net, data, extras=("influence", "cka", "leave-one-out", "taylor"))
     blocks, full = found["blocks"], found["full"]
     assert blocks[-1]["cka"] == pytest.approx(1, abs=1e-6) and all(
         0 <= b["cka"] <= 1 + 1e-9 for b in blocks
@@ -71,9 +71,9 @@ def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
 
     losses = []
     for value in (0.99, 1.01):
-        with model.gating() as gates, torch.no_grad():
+        with net.gating() as gates, torch.no_grad():
             gates[-1] = value
-            losses.append(summary(measure(model, data), data.task)["loss"])
+            losses.append(summary(measure(net, data), data.task)["loss"])
     assert blocks[-1]["taylor"] == pytest.approx(
         -(losses[1] - losses[0]) / 0.02, rel=0.05, abs=1e-4
     )
@@ -81,7 +81,7 @@ def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
         ConfigError,
         match=r"'importance' is not a measure. Known: influence, cka, leave-one-out, taylor",
     ):
-        profile_model(model, data, extras=("importance",))
+        profile_model(net, data, extras=("importance",))
 
 
 def test_the_cutoff_is_decided_on_the_upper_end_unless_told_otherwise() -> None:
@@ -101,12 +101,12 @@ def test_truncating_is_exact_and_removes_the_modules(
 ) -> None:
     source: Path = request.getfixturevalue(form)
     report = truncate(source, tmp_path / "cut", depth=2)
-    model, cut = network(source), network(tmp_path / "cut")
+    net, cut = network(source), network(tmp_path / "cut")
     assert cut.config.num_hidden_layers == 2 and report["parameters"] < report["parameters_before"]
     assert not [k for k in cut.model.state_dict() if ".layers.2." in k]
-    model.truncate_(2)
+    net.truncate_(2)
     inputs = cut.example_inputs(batch=3, seed=5)
-    assert torch.equal(model(**inputs).logits, cut(**inputs).logits)
+    assert torch.equal(net(**inputs).logits, cut(**inputs).logits)
     assert (tmp_path / "cut" / "model.safetensors").stat().st_size < (
         source / "model.safetensors"
     ).stat().st_size

@@ -60,29 +60,28 @@ cases = pytest.mark.parametrize(
 )
 
 
-def spread(model: Any) -> Any:
+def spread(net: Any) -> Any:
     """The model with a head so sharp that the entropies of its depths differ by more than
     rounding."""
     with torch.no_grad():
-        for key, parameter in model.model.named_parameters():
+        for key, parameter in net.model.named_parameters():
             if any(part in key for part in ("classifier", "score", "head", "fc_norm", "out_proj")):
                 parameter.mul_(20)
-    return model
+    return net
 
 
-def readouts(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+def readouts(net: Any, inputs: dict[str, Tensor]) -> Tensor:
     """[L, batch, classes], from recorded prefixes."""
-    architecture = model.family
-    with torch.inference_mode(), model.recording() as prefixes:
-        model(**inputs)
-        return torch.stack([readout(model, architecture, y, inputs).logits for y in prefixes[1:]])
+    with torch.inference_mode(), net.recording() as prefixes:
+        net(**inputs)
+        return torch.stack([readout(net, y, inputs).logits for y in prefixes[1:]])
 
 
 class Count:
     """How often each block ran."""
 
-    def __init__(self, model: Any) -> None:
-        blocks = model.blocks
+    def __init__(self, net: Any) -> None:
+        blocks = net.blocks
         self.calls = [0] * len(blocks)
         for i, block in enumerate(blocks):
             block.register_forward_hook(
@@ -98,11 +97,11 @@ class Count:
 def test_each_example_leaves_where_its_readouts_say_and_nothing_behind_runs(
     name: str, form: tuple[float, str]
 ) -> None:
-    model = spread(tiny(name, *form))
-    run, count, seen = EarlyExit(model, NEVER), Count(model), set()
+    net = spread(tiny(name, *form))
+    run, count, seen = EarlyExit(net, NEVER), Count(net), set()
     for seed in range(3):
-        inputs = inputs_for(model, 1, 9, seed)
-        found = readouts(model, inputs)
+        inputs = inputs_for(net, 1, 9, seed)
+        found = readouts(net, inputs)
         entropies = entropy(found)[:, 0].tolist()
         for threshold in (NEVER, AT_ONCE, *(e + 1e-4 for e in entropies[:-1])):
             run.threshold = threshold
@@ -122,36 +121,36 @@ def test_each_example_leaves_where_its_readouts_say_and_nothing_behind_runs(
 def test_who_never_leaves_gets_the_whole_network_bit_for_bit(
     name: str, form: tuple[float, str]
 ) -> None:
-    model = tiny(name, *form)
-    inputs = inputs_for(model, 3, 9, 0)
-    result, depth = EarlyExit(model, NEVER)(inputs)
-    assert depth == 3 and torch.equal(result.logits, outputs(model, **inputs))
-    result, depth = EarlyExit(model, AT_ONCE)(inputs)
-    assert depth == 1 and not torch.equal(result.logits, outputs(model, **inputs))
+    net = tiny(name, *form)
+    inputs = inputs_for(net, 3, 9, 0)
+    result, depth = EarlyExit(net, NEVER)(inputs)
+    assert depth == 3 and torch.equal(result.logits, outputs(net, **inputs))
+    result, depth = EarlyExit(net, AT_ONCE)(inputs)
+    assert depth == 1 and not torch.equal(result.logits, outputs(net, **inputs))
     assert torch.equal(
-        outputs(model, **inputs), outputs(model, **inputs)
+        outputs(net, **inputs), outputs(net, **inputs)
     )  # nothing of it is left in the model
 
 
 def test_a_batch_leaves_when_all_of_it_is_sure() -> None:
-    model = spread(tiny("vit", 0.3))
-    inputs = model.example_inputs(batch=4)
-    least_sure = entropy(readouts(model, inputs)).amax(1).tolist()
+    net = spread(tiny("vit", 0.3))
+    inputs = net.example_inputs(batch=4)
+    least_sure = entropy(readouts(net, inputs)).amax(1).tolist()
     for threshold in (e + 1e-4 for e in least_sure[:2]):
-        assert EarlyExit(model, threshold)(inputs)[1] == next(
+        assert EarlyExit(net, threshold)(inputs)[1] == next(
             k for k, e in enumerate([*least_sure[:2], NEVER], 1) if e <= threshold
         )
 
 
 def test_a_compiled_readout_is_one_of_its_shapes_not_of_its_values() -> None:
     """GPT-2 reads the last token that is no padding: where that is must not be baked in."""
-    model = spread(tiny("gpt2-classification", 0.3))
-    run = EarlyExit(model, AT_ONCE)
+    net = spread(tiny("gpt2-classification", 0.3))
+    run = EarlyExit(net, AT_ONCE)
     for padded in (0, 3, 5):
-        inputs = inputs_for(model, 1, 9, padded)
+        inputs = inputs_for(net, 1, 9, padded)
         inputs["input_ids"][:, 9 - padded :] = 0
         inputs["attention_mask"][:, 9 - padded :] = 0
-        run.threshold = float(entropy(readouts(model, inputs))[0]) + 1e-4
+        run.threshold = float(entropy(readouts(net, inputs))[0]) + 1e-4
         assert run(inputs)[1] == 1
         run.threshold -= 2e-4
         assert run(inputs)[1] > 1
@@ -164,17 +163,17 @@ def test_entropy_is_in_nats() -> None:
 
 
 def test_flops_are_those_of_what_runs() -> None:
-    model = tiny("bert", 0.3)
-    inputs = inputs_for(model, 1, 9, 0)
-    cost, full = exit_flops(model, inputs)
+    net = tiny("bert", 0.3)
+    inputs = inputs_for(net, 1, 9, 0)
+    cost, full = exit_flops(net, inputs)
     head = 2 * (32 * 32 + 32 * 3)
     block = (full - head) / 3
     assert cost == pytest.approx([block + 2 * head, 2 * block + 3 * head, 3 * block + 3 * head])
 
 
 def test_evaluate_reports_what_leaving_costs_and_saves(digits_acn: Path) -> None:
-    model = network(digits_acn)
-    data = load_data("digits", model, find_source(digits_acn), role="eval")
+    net = network(digits_acn)
+    data = load_data("digits", net, find_source(digits_acn), role="eval")
     full = evaluate(digits_acn, data="digits")["result"]
     report = json.loads(json.dumps(evaluate(digits_acn, data="digits", exit_entropy=1.0, limit=40)))
     found, depths = report["exit"], [row["share"] for row in report["exit"]["depths"]]
@@ -197,10 +196,10 @@ def test_evaluate_reports_what_leaving_costs_and_saves(digits_acn: Path) -> None
         and seconds["examples"] == 40
         and seconds["early"] > 0
     )
-    scores, at = measure_exits(model, data, NEVER)
+    scores, at = measure_exits(net, data, NEVER)
     assert set(at) == {3} and scores.value == full["value"]
-    assert np.array_equal(scores.loss, measure(model, data).loss)
-    assert set(measure_exits(model, data, AT_ONCE)[1]) == {1}
+    assert np.array_equal(scores.loss, measure(net, data).loss)
+    assert set(measure_exits(net, data, AT_ONCE)[1]) == {1}
 
 
 def test_the_command_prints_it(digits_acn: Path) -> None:
@@ -222,8 +221,8 @@ def test_the_command_prints_it(digits_acn: Path) -> None:
 def test_the_onnx_file_leaves_where_torch_does(
     name: str, form: tuple[float, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = spread(tiny(name, *form))
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
+    net = spread(tiny(name, *form))
+    output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
     report = export(tmp_path / "m", tmp_path / "onnx", exit_entropy=AT_ONCE)
     assert (
         report["outputs"] == ["logits", "exit_depth"]
@@ -242,14 +241,14 @@ def test_the_onnx_file_leaves_where_torch_does(
     assert [i.name for i in running.get_inputs()] == report[
         "inputs"
     ]  # the threshold need not be given
-    run = EarlyExit(model, NEVER)
+    run = EarlyExit(net, NEVER)
     for batch in (1, 4):
-        inputs = inputs_for(model, batch, 9, 40 + batch)
+        inputs = inputs_for(net, batch, 9, 40 + batch)
         feeds = {k: v.numpy() for k, v in inputs.items()}
         assert int(running.run(["exit_depth"], feeds)[0]) == 1
         for threshold in (
             NEVER,
-            *(float(e) + 1e-3 for e in entropy(readouts(model, inputs)).amax(1)),
+            *(float(e) + 1e-3 for e in entropy(readouts(net, inputs)).amax(1)),
         ):
             run.threshold = threshold
             result, depth = run(inputs)
@@ -325,7 +324,8 @@ def test_what_cannot_leave_early_is_told_why(digits_acn: Path, tmp_path: Path) -
             ConfigError, match="exit_entropy only works with format onnx, and not with quantize"
         ):
             export(digits_acn, tmp_path / "out", exit_entropy=0.7, **options)  # type: ignore[arg-type]
-    CHECK.truncate_(cut := network(digits_acn), 1)
+    cut = network(digits_acn)
+    cut.truncate_(1)
     with pytest.raises(
         UnsupportedError, match="it has 1 blocks: an ONNX file with early exit can have 2 to 30"
     ):

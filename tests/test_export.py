@@ -32,12 +32,12 @@ def exported(
 def test_the_file_computes_what_torch_does_at_sizes_it_was_not_traced_with(
     exported: tuple[Path, Any], digits_acn: Path
 ) -> None:
-    model = network(digits_acn)
+    net = network(digits_acn)
     session = onnxruntime.InferenceSession(str(exported[0] / "model.onnx"))
     for batch in (1, 4, 9):
-        inputs = model.example_inputs(batch=batch, seed=batch)
+        inputs = net.example_inputs(batch=batch, seed=batch)
         with torch.inference_mode():
-            expected = model(**inputs).logits.numpy()
+            expected = net(**inputs).logits.numpy()
         (found,) = session.run(["logits"], {"pixel_values": inputs["pixel_values"].numpy()})
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 

@@ -17,12 +17,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_cli import fails
-from tiny import network, outputs, plain, tiny
+from tiny import answer, network, outputs, plain, tiny
 
 from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import save
 from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import CheckpointError, ModelDirError
+from acn_compress.network.network import Network
 from acn_compress.onnx.write import write_onnx
 from acn_compress.steps.inspect import inspect
 from acn_compress.steps.truncate import truncate
@@ -31,13 +33,13 @@ CAUSAL = ["gpt2", "llama", "llama-tied", "mistral", "qwen2", "qwen3"]
 TIED = ["gpt2", "llama-tied", "qwen2"]
 
 
-def same(model: Any, expected: Any) -> None:
-    """Both hold the same tensors and say the same."""
-    assert model.model.state_dict().keys() == expected.state_dict().keys()
+def same(net: Network, expected: Any) -> None:
+    """The network and a transformers model hold the same tensors and say the same."""
+    assert net.model.state_dict().keys() == expected.state_dict().keys()
     for key, value in expected.state_dict().items():
-        assert torch.equal(model.model.state_dict()[key], value), key
-    inputs = model.example_inputs(batch=3)
-    assert torch.equal(outputs(model, **inputs), outputs(expected, **inputs))
+        assert torch.equal(net.model.state_dict()[key], value), key
+    inputs = net.example_inputs(batch=3)
+    assert torch.equal(outputs(net, **inputs), answer(expected, **inputs))
 
 
 def bare(name: str, directory: Path) -> tuple[Any, Path]:
@@ -54,13 +56,13 @@ def bare(name: str, directory: Path) -> tuple[Any, Path]:
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2", "vit"])
 def test_a_sharded_directory_is_one_model(name: str, tmp_path: Path) -> None:
     model = plain(name)
-    model.model.save_pretrained(tmp_path / "m", max_shard_size="20KB")
+    model.save_pretrained(tmp_path / "m", max_shard_size="20KB")
     shards = sorted((tmp_path / "m").glob("model-*.safetensors"))
     assert len(shards) > 2 and find_source(tmp_path / "m").bytes() == sum(
         p.stat().st_size for p in shards
     )
     same(network(tmp_path / "m"), model)
-    assert inspect(tmp_path / "m")["parameters"] == model.parameters
+    assert inspect(tmp_path / "m")["parameters"] == sum(p.numel() for p in model.parameters())
     report = truncate(tmp_path / "m", tmp_path / "out", depth=2)
     assert report["depth"] == 2 and len(network(tmp_path / "out").blocks) == 2
     shards[1].unlink()
@@ -76,7 +78,7 @@ def test_a_sharded_directory_is_one_model(name: str, tmp_path: Path) -> None:
 
 def test_sharded_legacy_files_are_one_model(tmp_path: Path) -> None:
     model, directory = bare("llama", tmp_path)
-    state = list(model.model.state_dict().items())
+    state = list(model.state_dict().items())
     parts = {
         "pytorch_model-00001-of-00002.bin": dict(state[:9]),
         "pytorch_model-00002-of-00002.bin": dict(state[9:]),
@@ -91,11 +93,11 @@ def test_sharded_legacy_files_are_one_model(tmp_path: Path) -> None:
 def test_large_models_are_written_in_shards_and_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "SHARD", "20KB")
-    model = tiny("qwen2", 0.3)
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
+    monkeypatch.setattr(save, "SHARD", "20KB")
+    net = tiny("qwen2", 0.3)
+    output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
     assert len(list((tmp_path / "m").glob("model-*.safetensors"))) > 2
-    same(network(tmp_path / "m"), model)
+    same(network(tmp_path / "m"), net.model)
 
 
 # loose files
@@ -122,7 +124,7 @@ def test_a_legacy_file_is_read_under_any_common_wrapper(
     name: str, wrapper: str, tmp_path: Path
 ) -> None:
     model, directory = bare(name, tmp_path / "config")
-    torch.save(WRAPPERS[wrapper](model.model.state_dict()), tmp_path / "old.pth")
+    torch.save(WRAPPERS[wrapper](model.state_dict()), tmp_path / "old.pth")
     same(network(tmp_path / "old.pth", config=directory), model)
 
 
@@ -131,7 +133,7 @@ def test_a_single_safetensors_file_is_read_with_its_config(name: str, tmp_path: 
     model, directory = bare(name, tmp_path / "config")
     state = {
         k: v.contiguous()
-        for k, v in model.model.state_dict().items()
+        for k, v in model.state_dict().items()
         if not (name in TIED and k.startswith("lm_head"))
     }
     save_file(state, tmp_path / "weights.safetensors")
@@ -140,16 +142,16 @@ def test_a_single_safetensors_file_is_read_with_its_config(name: str, tmp_path: 
 
 
 def test_the_weight_file_of_a_compressed_directory_is_the_compressed_model(tmp_path: Path) -> None:
-    model = tiny("qwen3", 0.3, "branch")
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
+    net = tiny("qwen3", 0.3, "branch")
+    output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
     again = network(tmp_path / "m" / "model.safetensors")
-    assert again.structure == model.structure
-    same(again, model)
+    assert again.structure == net.structure
+    same(again, net.model)
 
 
 def test_a_file_from_before_zip_archives_is_read(tmp_path: Path) -> None:
     model, directory = bare("gpt2", tmp_path / "config")
-    torch.save(model.model.state_dict(), tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    torch.save(model.state_dict(), tmp_path / "old.bin", _use_new_zipfile_serialization=False)
     same(network(tmp_path / "old.bin", config=directory), model)
 
 
@@ -174,7 +176,7 @@ def test_the_hubs_own_gpt2_layout_is_read(tmp_path: Path) -> None:
 def test_old_rotary_tables_are_passed_over(tmp_path: Path) -> None:
     model, directory = bare("llama", tmp_path)
     tables = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(4) for i in range(3)}
-    torch.save(dict(model.model.state_dict()) | tables, directory / "pytorch_model.bin")
+    torch.save(dict(model.state_dict()) | tables, directory / "pytorch_model.bin")
     same(network(directory), model)
 
 
@@ -192,7 +194,7 @@ def test_a_file_that_is_no_state_dict_is_refused(
     content: Callable[[Any], Any], text: str, tmp_path: Path
 ) -> None:
     model, directory = bare("llama", tmp_path / "config")
-    torch.save(content(dict(model.model.state_dict())), tmp_path / "odd.pth")
+    torch.save(content(dict(model.state_dict())), tmp_path / "odd.pth")
     fails(
         text,
         "truncate",
@@ -229,7 +231,7 @@ def hub(cache: Path, name: str, commits: dict[str, Any], refs: dict[str, str]) -
     """A cache as huggingface_hub lays it out, with a model per commit."""
     folder = cache / f"models--{name.replace('/', '--')}"
     for commit, model in commits.items():
-        model.model.save_pretrained(folder / "snapshots" / commit)
+        model.save_pretrained(folder / "snapshots" / commit)
     (folder / "refs").mkdir()
     for ref, commit in refs.items():
         (folder / "refs" / ref).write_text(commit)
@@ -284,13 +286,13 @@ def test_half_precision_is_kept_from_any_file(
     dtype: torch.dtype, stated: bool, loose: bool, tmp_path: Path
 ) -> None:
     model = plain("llama").to(dtype)
-    model.model.save_pretrained(tmp_path / "m")
+    model.save_pretrained(tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     if not stated:
         del config["dtype"]
         (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     if loose:
-        torch.save(model.model.state_dict(), tmp_path / "m" / "pytorch_model.bin")
+        torch.save(model.state_dict(), tmp_path / "m" / "pytorch_model.bin")
         (tmp_path / "m" / "model.safetensors").unlink()
     again = network(tmp_path / "m")
     assert {p.dtype for p in again.model.parameters()} == {dtype}
@@ -303,27 +305,27 @@ def test_half_precision_is_kept_from_any_file(
 @pytest.mark.parametrize("name", TIED)
 @pytest.mark.parametrize("alpha", [1.0, 0.3])
 def test_tied_weights_are_counted_and_stored_once(name: str, alpha: float, tmp_path: Path) -> None:
-    model = tiny(name, alpha)
-    embedding, head = model.get_input_embeddings().weight, model.lm_head.weight
+    net = tiny(name, alpha)
+    embedding, head = net.model.get_input_embeddings().weight, net.model.lm_head.weight
     assert embedding is head
-    report = output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
-    once = sum(p.numel() for p in {id(p): p for p in model.model.parameters()}.values())
+    report = output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
+    once = sum(p.numel() for p in {id(p): p for p in net.model.parameters()}.values())
     assert report["parameters"] == once == inspect(tmp_path / "m")["parameters"]
     header = int.from_bytes((tmp_path / "m" / "model.safetensors").read_bytes()[:8], "little") + 8
     assert report["bytes"] == 4 * once + header
     again = network(tmp_path / "m")
-    assert again.get_input_embeddings().weight is again.lm_head.weight
-    same(again, model)
+    assert again.model.get_input_embeddings().weight is again.model.lm_head.weight
+    same(again, net.model)
 
 
 @pytest.mark.parametrize("name", TIED)
 def test_tied_weights_are_stored_once_in_onnx(name: str, tmp_path: Path) -> None:
-    model = tiny(name, 0.3)
-    model.resize_token_embeddings(
+    net = tiny(name, 0.3)
+    net.model.resize_token_embeddings(
         1000
     )  # the exporter folds the transpose of a matrix as small as the tiny models' into a copy
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
-    source, once = find_source(tmp_path / "m"), model.parameters
+    output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
+    source, once = find_source(tmp_path / "m"), net.parameters
     written = write_onnx(checkpoint.load_source(source), tmp_path / "model.onnx", source)
     stored = onnx.load(str(tmp_path / "model.onnx")).graph.initializer
     assert (
@@ -332,8 +334,8 @@ def test_tied_weights_are_stored_once_in_onnx(name: str, tmp_path: Path) -> None
 
 
 def test_a_head_that_is_not_tied_stays_so(tmp_path: Path) -> None:
-    model = tiny("llama", 0.3)
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
+    net = tiny("llama", 0.3)
+    output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
     again = network(tmp_path / "m")
-    assert again.get_input_embeddings().weight is not again.lm_head.weight
-    same(again, model)
+    assert again.model.get_input_embeddings().weight is not again.model.lm_head.weight
+    same(again, net.model)

@@ -48,7 +48,7 @@ def generated(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The tokens of a greedy continuation ([batch, 10]) and the logits they were chosen from ([10,
     batch, vocabulary])."""
-    found = model.model.generate(
+    found = model.generate(
         **inputs,
         max_new_tokens=10,
         min_new_tokens=10,
@@ -79,13 +79,13 @@ def assert_the_cache_changes_nothing(model: Any, inputs: dict[str, torch.Tensor]
 @families
 @forms
 def test_with_cache_is_without(name: str, alpha: float, layer: str) -> None:
-    assert_the_cache_changes_nothing(tiny(name, alpha, layer), prompt())
+    assert_the_cache_changes_nothing(tiny(name, alpha, layer).model, prompt())
 
 
 @families
 @forms
 def test_a_batch_padded_on_the_left_is_its_rows(name: str, alpha: float, layer: str) -> None:
-    model, inputs = tiny(name, alpha, layer), prompt((9, 4, 1))
+    model, inputs = tiny(name, alpha, layer).model, prompt((9, 4, 1))
     assert_the_cache_changes_nothing(model, inputs)
     tokens, logits = generated(model, inputs)
     for row, length in enumerate((9, 4, 1)):
@@ -97,7 +97,7 @@ def test_a_batch_padded_on_the_left_is_its_rows(name: str, alpha: float, layer: 
 
 @families
 def test_alpha_one_generates_what_the_original_does(name: str) -> None:
-    ours, theirs = generated(tiny(name), prompt((9, 4))), generated(plain(name), prompt((9, 4)))
+    ours, theirs = (generated(m, prompt((9, 4))) for m in (tiny(name).model, plain(name)))
     assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
 
 
@@ -106,15 +106,16 @@ def test_alpha_one_generates_what_the_original_does(name: str) -> None:
 def test_cut_pruned_and_loaded_again_it_still_generates(
     name: str, alpha: float, layer: str, tmp_path: Path
 ) -> None:
-    model = tiny(name, alpha, layer)
-    prune_(model, 0.4)
-    assert_the_cache_changes_nothing(model, prompt((6, 3)))
-    truncate_checked_(model, 2)
-    assert_the_cache_changes_nothing(model, prompt((6, 3)))
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
+    net = tiny(name, alpha, layer)
+    prune_(net, 0.4)
+    assert_the_cache_changes_nothing(net.model, prompt((6, 3)))
+    truncate_checked_(net, 2)
+    assert_the_cache_changes_nothing(net.model, prompt((6, 3)))
+    output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
     again = network(tmp_path / "m")
-    assert_the_cache_changes_nothing(again, prompt((6, 3)))
-    for ours, theirs in zip(generated(again, prompt()), generated(model, prompt()), strict=True):
+    assert_the_cache_changes_nothing(again.model, prompt((6, 3)))
+    found, expected = (generated(n.model, prompt()) for n in (again, net))
+    for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours, theirs)
     cache = again(**prompt(), use_cache=True).past_key_values
     kept = [w["heads"] for w in again.structure.widths]
@@ -123,11 +124,11 @@ def test_cut_pruned_and_loaded_again_it_still_generates(
 
 @families
 def test_depth_is_told_once_everywhere(name: str) -> None:
-    model = tiny(name, 0.0)
-    truncate_checked_(model, 2)
-    assert model.config.num_hidden_layers == 2
-    assert len(getattr(model.config, "layer_types", None) or [0, 0]) == 2
-    blocks = model.blocks
+    net = tiny(name, 0.0)
+    truncate_checked_(net, 2)
+    assert net.config.num_hidden_layers == 2
+    assert len(getattr(net.config, "layer_types", None) or [0, 0]) == 2
+    blocks = net.blocks
     assert [m.layer_idx for b in blocks for m in b.modules() if hasattr(m, "layer_idx")] == [0, 1]
 
 
@@ -140,54 +141,52 @@ def test_every_block_keeps_its_own_window() -> None:
         ("qwen2", True),
         ("mistral", False),
     ):  # mistral: three blocks of five tokens reach back 12
-        model = tiny(name, 0.4)
+        net = tiny(name, 0.4)
         with torch.inference_mode():
-            differs = not torch.equal(model(**far).logits[0, -1], model(**near).logits[0, -1])
+            differs = not torch.equal(net(**far).logits[0, -1], net(**near).logits[0, -1])
         assert differs == reach
 
 
 @families
 def test_beams_and_the_auto_class_work(name: str, tmp_path: Path) -> None:
-    model = tiny(name, 0.3)
+    net = tiny(name, 0.3)
     beams = [
-        model.model.generate(
-            **prompt(), max_new_tokens=6, num_beams=3, do_sample=False, use_cache=on
-        )
+        net.model.generate(**prompt(), max_new_tokens=6, num_beams=3, do_sample=False, use_cache=on)
         for on in (True, False)
     ]
     assert torch.equal(*beams)
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
+    output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m")
-    assert type(again) is type(model)
+    assert type(again) is type(net.model)
     assert torch.equal(
-        again.model.generate(**prompt(), max_new_tokens=6, do_sample=False),
-        model.model.generate(**prompt(), max_new_tokens=6, do_sample=False),
+        again.generate(**prompt(), max_new_tokens=6, do_sample=False),
+        net.model.generate(**prompt(), max_new_tokens=6, do_sample=False),
     )
 
 
 @families
 def test_recording_and_reading_out_leave_a_cached_model_as_it_was(name: str) -> None:
-    model = tiny(name, 0.3)
-    architecture, inputs = model.family, prompt()
-    before = generated(model, inputs)
+    net = tiny(name, 0.3)
+    inputs = prompt()
+    before = generated(net.model, inputs)
     with torch.inference_mode():
-        with model.recording() as prefixes:
-            expected = model(**inputs).logits
-        with model.injecting(prefixes[-1]):
-            assert torch.equal(model(**inputs).logits, expected)
-        with model.bypassing([0]):
-            assert not torch.equal(model(**inputs).logits, expected)
+        with net.recording() as prefixes:
+            expected = net(**inputs).logits
+        with net.injecting(prefixes[-1]):
+            assert torch.equal(net(**inputs).logits, expected)
+        with net.bypassing([0]):
+            assert not torch.equal(net(**inputs).logits, expected)
     assert len(prefixes) == 4
-    assert torch.equal(generated(model, inputs)[1], before[1])
+    assert torch.equal(generated(net.model, inputs)[1], before[1])
 
 
 def test_a_pass_keeps_nothing_alive() -> None:
-    model, held = tiny("llama", 0.0), []
-    block = model.blocks[-1]
+    net, held = tiny("llama", 0.0), []
+    block = net.blocks[-1]
     block.register_forward_hook(lambda module, arguments, found: held.append(weakref.ref(found[1])))
     gc.disable()  # a cycle would live on until the collector comes
     try:
-        model(**prompt(), use_cache=False)
+        net(**prompt(), use_cache=False)
         assert held[0]() is None
     finally:
         gc.enable()
@@ -205,15 +204,15 @@ def words() -> Any:
 
 
 def test_the_pipeline_continues_a_text(tmp_path: Path) -> None:
-    model = tiny("llama", 0.3)
+    net = tiny("llama", 0.3)
     output.write(
-        model, tmp_path / "m", source=None, step="test", options={}, report={}, processor=words()
+        net, tmp_path / "m", source=None, step="test", options={}, report={}, processor=words()
     )
     found = transformers.pipeline("text-generation", str(tmp_path / "m"))(
         "w5 w6 w7", max_new_tokens=5, do_sample=False
     )
     ids = torch.tensor([[5, 6, 7]])
-    expected = model.model.generate(
+    expected = net.model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False
     )
     assert found[0]["generated_text"].replace(" ", "") == words().decode(expected[0]).replace(
@@ -259,4 +258,4 @@ def test_a_language_model_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     )
     assert "drop" in pruned and pruned["achieved"] <= 0.3
     assert export(tmp_path / "pruned", tmp_path / "onnx")["agreement"] == 1.0
-    assert_the_cache_changes_nothing(network(tmp_path / "pruned"), prompt((6, 3)))
+    assert_the_cache_changes_nothing(network(tmp_path / "pruned").model, prompt((6, 3)))

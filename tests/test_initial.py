@@ -30,29 +30,29 @@ JOB = Job("digits")
 POST_NORM = ("bert", "roberta", "electra", "distilbert")
 
 
-def kept_of(model: Any) -> tuple[int, ...]:
-    return model.structure.blocks
+def kept_of(net: Any) -> tuple[int, ...]:
+    return net.structure.blocks
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_blocks_left_out_are_blocks_removed(name: str) -> None:
-    model = tiny(name)
-    with torch.no_grad(), model.bypassing([1]):
-        without = outputs(model)
-    checkpoint.keep_blocks_(model, (0, 2), model.family, model.structure)
-    assert torch.equal(outputs(model), without)
+    net = tiny(name)
+    with torch.no_grad(), net.bypassing([1]):
+        without = outputs(net)
+    net.keep_((0, 2))
+    assert torch.equal(outputs(net), without)
 
 
 def test_auto_spreads_the_blocks_of_a_post_norm_network_that_is_refitted() -> None:
-    model = tiny("bert")
-    cut_(model, 2, "auto", JOB, None, refitted=True, examples=1)
-    assert kept_of(model) == (0, 2)
+    net = tiny("bert")
+    cut_(net, 2, "auto", JOB, None, refitted=True, examples=1)
+    assert kept_of(net) == (0, 2)
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n.startswith(POST_NORM)])
 def test_auto_keeps_the_first_blocks_of_a_post_norm_network(name: str) -> None:
-    model = tiny(name)
-    assert cut_(model, 2, "auto", JOB, None) == 0.0 and kept_of(model) == (
+    net = tiny(name)
+    assert cut_(net, 2, "auto", JOB, None) == 0.0 and kept_of(net) == (
         0,
         1,
     )  # without a look at data
@@ -60,8 +60,8 @@ def test_auto_keeps_the_first_blocks_of_a_post_norm_network(name: str) -> None:
 
 def test_evenly_spaced_blocks_have_the_first_and_the_last_among_them() -> None:
     for depth, even in ((1, (0,)), (2, (0, 2)), (3, (0, 1, 2))):
-        model = tiny("vit")
-        assert cut_(model, depth, "even", JOB, None) == 0.0 and kept_of(model) == even
+        net = tiny("vit")
+        assert cut_(net, depth, "even", JOB, None) == 0.0 and kept_of(net) == even
 
 
 def test_best_takes_out_what_changes_the_answers_least(
@@ -74,9 +74,9 @@ def test_best_takes_out_what_changes_the_answers_least(
     answers = outputs(whole, **features(batch)) / initial.TEMPERATURE
 
     def loss(kept: tuple[int, ...]) -> float:
-        model = checkpoint.load_source(source)
-        checkpoint.keep_blocks_(model, kept, model.family, model.structure)
-        now = outputs(model, **features(batch)) / initial.TEMPERATURE
+        net = checkpoint.load_source(source)
+        net.keep_(kept)
+        now = outputs(net, **features(batch)) / initial.TEMPERATURE
         return float(
             torch.nn.functional.kl_div(
                 now.log_softmax(-1), answers.softmax(-1), reduction="batchmean"
@@ -89,9 +89,9 @@ def test_best_takes_out_what_changes_the_answers_least(
     single = min(((i,) for i in pair), key=loss)
     for keep, epochs in (("best", 0.1), ("auto", 10)):
         for depth, kept in ((2, pair), (1, single), (3, (0, 1, 2))):
-            model = checkpoint.load_source(source)
-            spent = cut_(model, depth, keep, replace(JOB, recipe=Recipe(epochs=epochs)), source)
-            assert kept_of(model) == kept and (spent > 0) == (depth < 3)
+            net = checkpoint.load_source(source)
+            spent = cut_(net, depth, keep, replace(JOB, recipe=Recipe(epochs=epochs)), source)
+            assert kept_of(net) == kept and (spent > 0) == (depth < 3)
 
 
 def test_auto_chooses_only_where_that_is_cheap_beside_the_training(
@@ -106,9 +106,9 @@ def test_auto_chooses_only_where_that_is_cheap_beside_the_training(
     spent = cut_(checkpoint.load_source(source), 1, "best", JOB, source)
     epoch = len(JOB.train_split(whole, source)) * training_flops(whole, depth=1, teacher_depth=3)
     for epochs, chooses in ((10.1 * spent / epoch, True), (9.9 * spent / epoch, False)):
-        model = checkpoint.load_source(source)
+        net = checkpoint.load_source(source)
         assert (
-            cut_(model, 1, "auto", replace(JOB, recipe=Recipe(epochs=epochs)), source) > 0
+            cut_(net, 1, "auto", replace(JOB, recipe=Recipe(epochs=epochs)), source) > 0
         ) == chooses
 
 

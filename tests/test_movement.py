@@ -3,7 +3,6 @@ resume."""
 
 from __future__ import annotations
 
-import copy
 import signal
 from pathlib import Path
 from typing import Any
@@ -39,19 +38,20 @@ def flat(tensors: Any) -> torch.Tensor:
 def test_the_score_of_a_training_step_is_minus_gradient_times_weight(
     batch_size: int, accumulate: int
 ) -> None:
-    model = tiny("vit").train()
-    data = load_data("digits", model, None, role="train", limit=32)
+    net = tiny("vit")
+    net.model.train()
+    data = load_data("digits", net, None, role="train", limit=32)
     batch = data.examples.collate([data.examples[i] for i in range(32)], train=False)
-    named = matrices(model)
-    logits = model(pixel_values=batch["pixel_values"]).logits
+    named = matrices(net)
+    logits = net(pixel_values=batch["pixel_values"]).logits
     loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
     gradients = torch.autograd.grad(loss, list(named.values()))
     expected = {
         name: -g * w.detach() for (name, w), g in zip(named.items(), gradients, strict=True)
     }
-    hook = Movement(model, 0.5)
+    hook = Movement(net, 0.5)
     fit(
-        model,
+        net,
         data,
         Recipe(
             epochs=1,
@@ -70,20 +70,20 @@ def test_the_score_of_a_training_step_is_minus_gradient_times_weight(
 
 
 def test_scores_sum_over_steps_with_gradients_at_the_masked_weights() -> None:
-    model = tiny("vit")
-    weights = list(matrices(model).values())
-    hook, inputs = Movement(model, 0.5), model.example_inputs(batch=4)
-    optimizer = torch.optim.SGD(model.model.parameters(), lr=0.1)
+    net = tiny("vit")
+    weights = list(matrices(net).values())
+    hook, inputs = Movement(net, 0.5), net.example_inputs(batch=4)
+    optimizer = torch.optim.SGD(net.model.parameters(), lr=0.1)
     latent = [w.detach().clone() for w in weights]
     expected = [torch.zeros_like(w) for w in weights]
     for step in range(3):
         masked = [w == 0 for w in weights]
-        loss = model(**inputs).logits.logsumexp(1).sum()
+        loss = net(**inputs).logits.logsumexp(1).sum()
         gradients = torch.autograd.grad(loss, weights)
         for e, g, v in zip(expected, gradients, latent, strict=True):
             e -= g * v
         optimizer.zero_grad()
-        model(**inputs).logits.logsumexp(1).sum().backward()
+        net(**inputs).logits.logsumexp(1).sum().backward()
         hook.on_backward(step, 6)
         optimizer.step()
         for v, g, m in zip(
@@ -114,8 +114,8 @@ def moved(
 
 
 def test_a_small_weight_that_grows_stays_and_a_large_one_that_shrinks_goes() -> None:
-    model = tiny("vit")
-    name, weight = next(iter(matrices(model).items()))
+    net = tiny("vit")
+    name, weight = next(iter(matrices(net).items()))
     small, large = (
         torch.zeros_like(weight, dtype=torch.bool),
         torch.zeros_like(weight, dtype=torch.bool),
@@ -123,8 +123,8 @@ def test_a_small_weight_that_grows_stays_and_a_large_one_that_shrinks_goes() -> 
     small[:16], large[16:] = True, True
     with torch.no_grad():
         weight.copy_(torch.where(small, 1e-3, 10.0) * weight.sign())
-    other = model.copy()
-    hook = Movement(model, 0.5, "layer")
+    other = net.copy()
+    hook = Movement(net, 0.5, "layer")
     for step in range(4):
         moved(hook, weight, torch.where(small, -1.0, 1.0) * weight.sign(), step, 4)
     assert torch.equal(weight == 0, large)
@@ -133,11 +133,11 @@ def test_a_small_weight_that_grows_stays_and_a_large_one_that_shrinks_goes() -> 
 
 
 def test_a_masked_weight_returns_with_its_value_when_others_fall_below_it() -> None:
-    model = tiny("vit")
-    weight = next(iter(matrices(model).values()))
+    net = tiny("vit")
+    weight = next(iter(matrices(net).values()))
     with torch.no_grad():
         weight.fill_(1.0)
-    hook = Movement(model, 0.5, "layer")
+    hook = Movement(net, 0.5, "layer")
     first, second = torch.zeros_like(weight), torch.zeros_like(weight)
     first[:8], second[8:24] = (
         1.0,
@@ -165,19 +165,19 @@ def test_a_masked_weight_returns_with_its_value_when_others_fall_below_it() -> N
 
 
 def test_zeros_follow_the_cubic_schedule_from_what_the_source_has() -> None:
-    model = tiny("vit")
-    prune_(model, 0.2, "magnitude")
+    net = tiny("vit")
+    prune_(net, 0.2, "magnitude")
     gone, total, found = (
-        [w == 0 for w in matrices(model).values()],
-        sum(w.numel() for w in matrices(model).values()),
+        [w == 0 for w in matrices(net).values()],
+        sum(w.numel() for w in matrices(net).values()),
         [],
     )
-    hook = Movement(model, 0.8)
+    hook = Movement(net, 0.8)
     for step in range(8):
-        moved(hook, next(iter(matrices(model).values())), torch.ones(32, 32), step, 8)
-        found.append(zeros(model))
+        moved(hook, next(iter(matrices(net).values())), torch.ones(32, 32), step, 8)
+        found.append(zeros(net))
         assert all(
-            bool((w == 0)[g].all()) for w, g in zip(matrices(model).values(), gone, strict=True)
+            bool((w == 0)[g].all()) for w, g in zip(matrices(net).values(), gone, strict=True)
         )
     cubic = [0.8 - 0.6 * (1 - t / 4) ** 3 for t in (1, 2, 3, 4, 4, 4, 4, 4)]
     assert (
@@ -210,12 +210,12 @@ class Random:
 
     sizes = labels = None
 
-    def __init__(self, model: Any, n: int) -> None:
-        self.inputs = model.example_inputs(batch=n)
+    def __init__(self, net: Any, n: int) -> None:
+        self.inputs = net.example_inputs(batch=n)
         generator = torch.Generator().manual_seed(1)
         self.inputs["labels"] = (
             self.inputs.get("input_ids")
-            if task_of(model) == "causal-lm"
+            if task_of(net) == "causal-lm"
             else torch.randint(2, (n,), generator=generator)
         )
 
@@ -235,20 +235,20 @@ class Random:
 def test_after_training_exactly_the_share_is_zero_and_only_in_the_blocks_matrices(
     family: str,
 ) -> None:
-    model = tiny(family, 0.5)
-    teacher, named = model.copy(), matrices(model)
-    data = Data("random", task_of(model), Random(model, 16))
+    net = tiny(family, 0.5)
+    teacher, named = net.copy(), matrices(net)
+    data = Data("random", task_of(net), Random(net, 16))
     fit(
-        model,
+        net,
         data,
         Recipe(epochs=1, batch_size=4, lr=1e-3),
         teacher=teacher,
-        hook=Movement(model, 0.6),
+        hook=Movement(net, 0.6),
     )
-    assert zeros(model) == round(0.6 * sum(w.numel() for w in named.values()))
+    assert zeros(net) == round(0.6 * sum(w.numel() for w in named.values()))
     inside = {id(w) for w in named.values()}
-    assert all(bool((p != 0).all()) for p in model.model.parameters() if id(p) not in inside)
-    smallest = copy.deepcopy(teacher)
+    assert all(bool((p != 0).all()) for p in net.model.parameters() if id(p) not in inside)
+    smallest = teacher.copy()
     prune_(smallest, 0.6, "magnitude")
     assert any(
         not torch.equal(w == 0, s == 0)

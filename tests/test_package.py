@@ -96,4 +96,10 @@ def test_auto_classes_and_pipelines_work_after_the_import(digits_acn: Path) -> N
 
 def test_a_loaded_model_is_the_users_own_class(digits_acn: Path) -> None:
     model = acn_compress.load(digits_acn)
-    assert isinstance(model, transformers.ViTForImageClassification) and not model.model.training
+    assert isinstance(model, transformers.ViTForImageClassification) and not model.training
+
+
+def test_a_model_can_be_loaded_under_a_head_of_another_size(digits_vit: Path) -> None:
+    model = acn_compress.load(digits_vit, task="image-classification", num_labels=2)
+    assert model.config.id2label == {0: "LABEL_0", 1: "LABEL_1"}
+    assert model(torch.zeros(1, 3, 8, 8)).logits.shape == (1, 2)

@@ -19,7 +19,6 @@ from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import ConfigError, Interrupted, ModelDirError, VerificationError
 from acn_compress.network import widths
 from acn_compress.network.network import Network, first_output
-from acn_compress.network.stack import blocks_of
 from acn_compress.steps import prune as step
 from acn_compress.steps.prune import matrices, prune, prune_
 from acn_compress.training.fit import Recipe
@@ -28,13 +27,13 @@ from acn_compress.training.job import Job
 FAMILIES = [name for name in MODELS if "-" not in name]  # one head of each
 
 
-def saved(model: Any, directory: Path) -> Path:
-    output.write(model, directory, source=None, step="test", options={}, report={})
+def saved(net: Any, directory: Path) -> Path:
+    output.write(net, directory, source=None, step="test", options={}, report={})
     return directory
 
 
-def zeros(model: Any) -> int:
-    return sum(int((w == 0).sum()) for w in matrices(model).values())
+def zeros(net: Any) -> int:
+    return sum(int((w == 0).sum()) for w in matrices(net).values())
 
 
 # magnitude
@@ -43,87 +42,85 @@ def zeros(model: Any) -> int:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.937])
 def test_magnitude_reaches_the_share_within_one_weight(family: str, share: float) -> None:
-    model = tiny(family)
-    report = prune_(model, share, "magnitude")
-    total = sum(w.numel() for w in matrices(model).values())
-    assert zeros(model) == report["zeros"] == round(share * total)
+    net = tiny(family)
+    report = prune_(net, share, "magnitude")
+    total = sum(w.numel() for w in matrices(net).values())
+    assert zeros(net) == report["zeros"] == round(share * total)
     assert report["weights"] == total
-    assert report["achieved"] == model.structure.sparsity == zeros(model) / total
+    assert report["achieved"] == net.structure.sparsity == zeros(net) / total
     assert report["of"] == f"zeros among {total:,} weights of the blocks"
     assert "neither the dense file smaller nor the model faster" in report["note"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_magnitude_by_layer_gives_every_matrix_the_same_share(family: str) -> None:
-    model = tiny(family)
-    report = prune_(model, 0.3, "magnitude", "layer")
-    for name, weight in matrices(model).items():
+    net = tiny(family)
+    report = prune_(net, 0.3, "magnitude", "layer")
+    for name, weight in matrices(net).items():
         assert int((weight == 0).sum()) == round(0.3 * weight.numel())
         assert report["matrices"][name] == pytest.approx(0.3, abs=1 / weight.numel())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_global_magnitude_zeroes_the_smallest_weights_anywhere(family: str) -> None:
-    model = tiny(family)
-    before = model.copy()
+    net = tiny(family)
+    before = net.copy()
     next(iter(matrices(before).values())).data *= 100  # one matrix of large weights loses none
-    model = copy.deepcopy(before)
-    report = prune_(model, 0.5, "magnitude")
+    net = before.copy()
+    report = prune_(net, 0.5, "magnitude")
     assert next(iter(report["matrices"].values())) < 0.02
-    kept = torch.cat([w[w != 0].abs() for w in matrices(model).values()])
+    kept = torch.cat([w[w != 0].abs() for w in matrices(net).values()])
     dropped = torch.cat(
         [
             b[w == 0].abs()
-            for b, w in zip(matrices(before).values(), matrices(model).values(), strict=True)
+            for b, w in zip(matrices(before).values(), matrices(net).values(), strict=True)
         ]
     )
     assert dropped.max() <= kept.min()
-    for b, w in zip(matrices(before).values(), matrices(model).values(), strict=True):
+    for b, w in zip(matrices(before).values(), matrices(net).values(), strict=True):
         assert torch.equal(b[w != 0], w[w != 0])
 
 
 def test_ties_are_counted_exactly() -> None:
-    model = tiny("vit")
+    net = tiny("vit")
     with torch.no_grad():
-        for weight in matrices(model).values():
+        for weight in matrices(net).values():
             weight.fill_(0.5)
-    assert prune_(model, 0.25, "magnitude")["achieved"] == 0.25
+    assert prune_(net, 0.25, "magnitude")["achieved"] == 0.25
 
 
 def test_magnitude_touches_only_the_blocks_matrices() -> None:
-    model = tiny("vit")
-    before = {k: v.clone() for k, v in model.model.state_dict().items()}
-    prune_(model, 0.9, "magnitude")
-    changed = {k for k, v in model.model.state_dict().items() if not torch.equal(v, before[k])}
-    assert changed == {f"vit.layers.{name}.weight" for name in matrices(model)}
+    net = tiny("vit")
+    before = {k: v.clone() for k, v in net.model.state_dict().items()}
+    prune_(net, 0.9, "magnitude")
+    changed = {k for k, v in net.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {f"vit.layers.{name}.weight" for name in matrices(net)}
     inner = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
-    assert {name.rsplit(".", 1)[1] for name in matrices(model)} == set(inner)
+    assert {name.rsplit(".", 1)[1] for name in matrices(net)} == set(inner)
 
 
 def test_a_weight_that_is_not_a_number_is_an_error() -> None:
-    model = tiny("vit")
-    for weight in matrices(model).values():
+    net = tiny("vit")
+    for weight in matrices(net).values():
         weight.data.fill_(float("nan"))
     with pytest.raises(VerificationError, match="Are there NaN weights in the source"):
-        prune_(model, 0.5, "magnitude")
+        prune_(net, 0.5, "magnitude")
 
 
 def test_pruning_again_keeps_the_zeros() -> None:
-    model = tiny("vit")
-    prune_(model, 0.3, "magnitude")
-    first = [w == 0 for w in matrices(model).values()]
-    report = prune_(model, 0.6, "magnitude")
-    assert all(
-        bool((w == 0)[m].all()) for w, m in zip(matrices(model).values(), first, strict=True)
-    )
+    net = tiny("vit")
+    prune_(net, 0.3, "magnitude")
+    first = [w == 0 for w in matrices(net).values()]
+    report = prune_(net, 0.6, "magnitude")
+    assert all(bool((w == 0)[m].all()) for w, m in zip(matrices(net).values(), first, strict=True))
     assert report["achieved"] == pytest.approx(0.6, abs=1e-4)
     assert "pruned before" in report["note"]
-    assert prune_(model, 0.0, "magnitude")["achieved"] == report["achieved"]
+    assert prune_(net, 0.0, "magnitude")["achieved"] == report["achieved"]
     with pytest.raises(
         ConfigError,
         match=r"target_sparsity is 0\.2, but 0\.6\d* of the blocks are zeros already\. Choose more than that",
     ):
-        prune_(model, 0.2, "magnitude")
+        prune_(net, 0.2, "magnitude")
 
 
 # structured
@@ -133,32 +130,30 @@ def test_pruning_again_keeps_the_zeros() -> None:
 @pytest.mark.parametrize("alpha", [1.0, 0.4, 0.0])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_cutting_units_equals_masking_them(family: str, alpha: float, scope: Any) -> None:
-    model = tiny(family, alpha)
-    before = model.parameters
-    report = prune_(model, 0.5, "structured", scope)
+    net = tiny(family, alpha)
+    before = net.parameters
+    report = prune_(net, 0.5, "structured", scope)
     assert report["max_difference"] <= report["tolerance"] == 1e-5
     assert report["parameters_before"] == before
     removed, total = (
         int(n.replace(",", "")) for n in report["of"].split(" prunable")[0].split(" of ")
     )
-    assert before - model.parameters == removed
+    assert before - net.parameters == removed
     assert report["achieved"] == removed / total <= 0.5
-    architecture = model.family
-    assert report["widths"] == list(widths.counts(model)) == list(model.structure.widths)
+    assert report["widths"] == list(widths.counts(net)) == list(net.structure.widths)
     assert report["widths"] != report["widths_before"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.6])
 def test_global_pruning_falls_short_by_less_than_one_unit(family: str, share: float) -> None:
-    model = tiny(family)
-    architecture = model.family
+    net = tiny(family)
     total, largest = 0, 0
-    for block in model.blocks:
-        for width in architecture.widths(block).values():
+    for block in net.blocks:
+        for width in net.family.widths(block).values():
             cost = widths.unit_parameters(block, width)
             total, largest = total + cost * width.units, max(largest, cost)
-    achieved = prune_(model, share)["achieved"]
+    achieved = prune_(net, share)["achieved"]
     assert share - largest / total < achieved <= share + 0.5 / total
 
 
@@ -174,17 +169,17 @@ def test_pruning_by_layer_removes_the_same_share_of_each_width(family: str) -> N
 def test_the_largest_reachable_share_leaves_one_unit_everywhere_and_more_is_an_error(
     family: str,
 ) -> None:
-    model = tiny(family)
+    net = tiny(family)
     with pytest.raises(
         ConfigError,
         match=r"target_sparsity is 0\.9999.*one unit of every width must stay.*largest reachable share is 0\.\d+",
     ) as error:
-        prune_(model, 0.9999)
-    assert model.structure.widths is None
+        prune_(net, 0.9999)
+    assert net.structure.widths is None
     reachable = float(str(error.value).rstrip(".").rsplit(" ", 1)[1])
-    achieved = prune_(model, reachable)["achieved"]
+    achieved = prune_(net, reachable)["achieved"]
     assert achieved == pytest.approx(reachable, abs=5e-3)  # one unit
-    assert min(n for w in model.structure.widths for n in w.values()) >= 1
+    assert min(n for w in net.structure.widths for n in w.values()) >= 1
 
 
 def test_by_layer_the_smallest_width_sets_the_largest_share() -> None:
@@ -211,7 +206,7 @@ def test_widths_that_lose_nothing_are_named() -> None:
 
 def test_the_scale_of_a_layer_does_not_count() -> None:
     one, other = tiny("vit"), tiny("vit")
-    for weight in (p for n, p in other.named_parameters() if "layers.1." in n):
+    for weight in (p for n, p in other.model.named_parameters() if "layers.1." in n):
         weight.data *= 8
     assert prune_(one, 0.4)["widths"] == prune_(other, 0.4)["widths"]
 
@@ -241,10 +236,9 @@ def test_importance_is_the_group_norm_of_torch_pruning() -> None:
 
 def test_torch_pruning_removes_the_same_units_to_the_same_outputs() -> None:
     vit = plain("vit")
-    model = copy.deepcopy(vit)
-    Network.adopt(model)
+    net = Network.adopt(copy.deepcopy(vit))
     architecture = ARCHITECTURES["vit"]
-    for i, block in enumerate(model.blocks):
+    for i, block in enumerate(net.blocks):
         theirs = vit.vit.layers[i]
         heads, features = [(i + 1) % 4], [i, 5 + i, 40]
         graph = dependency_graph(vit)
@@ -257,9 +251,9 @@ def test_torch_pruning_removes_the_same_units_to_the_same_outputs() -> None:
         for name, drop in (("heads", heads), ("mlp", features)):
             width = architecture.widths(block)[name]
             widths.cut_(block, width, [u for u in range(width.units) if u not in drop])
-    for ours, theirs in zip(model.model.parameters(), vit.parameters(), strict=True):
+    for ours, theirs in zip(net.model.parameters(), vit.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(outputs(model), first_output(vit(**model.example_inputs(batch=3))))
+    assert torch.equal(outputs(net), first_output(vit(**net.example_inputs(batch=3))))
 
 
 def dependency_graph(model: Any) -> Any:
@@ -288,33 +282,34 @@ def test_a_cut_that_removes_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_outputs_that_are_not_numbers_do_not_pass_for_equal() -> None:
-    model = tiny("vit")
-    model.model.classifier.bias.data[0] = float("nan")
+    net = tiny("vit")
+    net.model.classifier.bias.data[0] = float("nan")
     with pytest.raises(VerificationError, match="differs from the masked original by nan"):
-        prune_(model, 0.5)
+        prune_(net, 0.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("method", ["magnitude", "structured"])
 def test_half_precision_is_pruned_within_its_own_tolerance(dtype: torch.dtype, method: Any) -> None:
-    model = tiny("vit").to(dtype)
-    report = prune_(model, 0.5, method)
+    net = tiny("vit")
+    net.model.to(dtype)
+    report = prune_(net, 0.5, method)
     assert report["achieved"] == pytest.approx(0.5, abs=2e-3)
     assert (
         method == "magnitude"
         or report["max_difference"] <= report["tolerance"] == step.TOLERANCE[dtype]
     )
-    assert model.dtype == dtype
+    assert net.dtype == dtype
 
 
 def test_pruning_structure_after_zeros_counts_the_zeros_again() -> None:
-    model = tiny("vit")
-    prune_(model, 0.5, "magnitude")
-    report = prune_(model, 0.3)
-    left = sum(w.numel() for w in matrices(model).values())
-    assert model.structure.sparsity == zeros(model) / left > 0
+    net = tiny("vit")
+    prune_(net, 0.5, "magnitude")
+    report = prune_(net, 0.3)
+    left = sum(w.numel() for w in matrices(net).values())
+    assert net.structure.sparsity == zeros(net) / left > 0
     assert "pruned before" in report["note"]
-    again = prune_(model, 0.3)
+    again = prune_(net, 0.3)
     assert again["widths_before"] == report["widths"]
     assert again["achieved"] == pytest.approx(0.3, abs=0.05)
 
@@ -326,12 +321,12 @@ def test_pruning_structure_after_zeros_counts_the_zeros_again() -> None:
 @pytest.mark.parametrize("method", ["magnitude", "structured"])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_a_share_of_zero_changes_nothing(family: str, method: Any, scope: Any) -> None:
-    model = tiny(family)
-    before, structure = copy.deepcopy(model.model.state_dict()), model.structure
-    report = prune_(model, 0.0, method, scope)
+    net = tiny(family)
+    before, structure = copy.deepcopy(net.model.state_dict()), net.structure
+    report = prune_(net, 0.0, method, scope)
     assert report["achieved"] == 0
-    assert model.structure == structure
-    assert all(torch.equal(v, before[k]) for k, v in model.model.state_dict().items())
+    assert net.structure == structure
+    assert all(torch.equal(v, before[k]) for k, v in net.model.state_dict().items())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -346,8 +341,9 @@ def test_pruned_saved_and_loaded_is_bit_equal(
     prune_(expected, 0.4, method)
     loaded = network(tmp_path / "out")
     assert loaded.structure == expected.structure
-    assert loaded.state_dict().keys() == expected.state_dict().keys()
-    assert all(torch.equal(v, expected.state_dict()[k]) for k, v in loaded.state_dict().items())
+    assert loaded.model.state_dict().keys() == expected.model.state_dict().keys()
+    for key, value in expected.model.state_dict().items():
+        assert torch.equal(value, loaded.model.state_dict()[key])
     assert torch.equal(outputs(loaded), outputs(expected))
     assert report["parameters"] == report["parameters_after"] == loaded.parameters
     assert report["step"] == "prune"
@@ -358,7 +354,7 @@ def test_widths_that_differ_between_blocks_survive_saving(tmp_path: Path) -> Non
     loaded = network(tmp_path / "out")
     kept = [w["mlp"] for w in loaded.structure.widths]
     assert len(set(kept)) > 1
-    assert [layer.mlp.fc1.out_features for layer in blocks_of(loaded, ARCHITECTURES["vit"])] == kept
+    assert [layer.mlp.fc1.out_features for layer in loaded.blocks] == kept
 
 
 def test_a_pruned_directory_can_be_pruned_again(tmp_path: Path) -> None:
@@ -526,8 +522,8 @@ def test_an_interrupted_recovery_goes_on_to_the_same_weights(method: Any, tmp_pa
 def test_training_that_loses_zeros_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def forgetful(model: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        for weight in matrices(model).values():
+    def forgetful(net: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        for weight in matrices(net).values():
             weight.data += 1
         return {}
 

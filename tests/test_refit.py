@@ -31,9 +31,9 @@ POST_NORM = ("bert", "roberta", "electra", "distilbert")
 class Inputs:
     """Random inputs in batches, which is all that a refit asks of its data."""
 
-    def __init__(self, model: Any, count: int = 256) -> None:
+    def __init__(self, net: Any, count: int = 256) -> None:
         torch.manual_seed(1)
-        self.all = model.example_inputs(batch=count)
+        self.all = net.example_inputs(batch=count)
         self.count = count
 
     def __len__(self) -> int:
@@ -44,15 +44,14 @@ class Inputs:
             yield {k: v[i : i + size] for k, v in self.all.items()}
 
 
-def error(model: Any, whole: Any, data: Any) -> float:
+def error(net: Any, whole: Any, data: Any) -> float:
     """Mean squared difference of the two networks' answers."""
-    return float((outputs(model, **data.all) - outputs(whole, **data.all)).square().mean())
+    return float((outputs(net, **data.all) - outputs(whole, **data.all)).square().mean())
 
 
-def last_writer(model: Any) -> Any:
-    architecture = model.family
-    block = model.blocks[-1]
-    return block.get_submodule(architecture.widths(block)["mlp"].inputs[0].path)
+def last_writer(net: Any) -> Any:
+    block = net.blocks[-1]
+    return block.get_submodule(net.family.widths(block)["mlp"].inputs[0].path)
 
 
 @pytest.mark.parametrize("alpha", (1.0, 0.5))
@@ -62,43 +61,45 @@ def test_a_layer_that_was_damaged_is_found_again(
 ) -> None:
     if alpha < 1 and name.startswith(POST_NORM):
         return  # refused: see below
-    monkeypatch.setattr(refit, "_first_gap", lambda model, whole, goals: len(goals) - 1)
+    monkeypatch.setattr(refit, "_first_gap", lambda net, whole, goals: len(goals) - 1)
     monkeypatch.setattr(
         refit, "ALONG_FEATURES", ("heads", "mlp") if name.startswith(POST_NORM) else ("mlp",)
     )
     whole = tiny(name, alpha)
-    model = whole.twin()
-    layer, data = last_writer(model), Inputs(whole)
+    net = whole.twin()
+    layer, data = last_writer(net), Inputs(whole)
     layer.weight = torch.nn.Parameter(layer.weight + 0.3 * torch.randn_like(layer.weight))
-    before, untouched = error(model, whole, data), outputs(whole, **data.all)
-    refit.refit_(model, whole, data)  # type: ignore[arg-type]
+    before, untouched = error(net, whole, data), outputs(whole, **data.all)
+    refit.refit_(net, whole, data)  # type: ignore[arg-type]
     # behind a post-norm the direction counts alone, so its layer is found up to a factor per token
-    assert error(model, whole, data) < (0.5 if name.startswith(POST_NORM) else 1e-4) * before
+    assert error(net, whole, data) < (0.5 if name.startswith(POST_NORM) else 1e-4) * before
     assert torch.equal(outputs(whole, **data.all), untouched)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_cut_network_answers_more_like_the_whole_one(name: str) -> None:
     whole = tiny(name)
-    model, data = whole.twin(), Inputs(whole)
-    shapes = {k: v.shape for k, v in model.model.state_dict().items()}
-    model.truncate_(2)
-    before = error(model, whole, data)
-    assert refit.refit_(model, whole, data) > 0  # type: ignore[arg-type]
-    assert error(model, whole, data) < before
-    assert all(v.shape == shapes[k] for k, v in model.model.state_dict().items())
+    net, data = whole.twin(), Inputs(whole)
+    shapes = {k: v.shape for k, v in net.model.state_dict().items()}
+    net.truncate_(2)
+    before = error(net, whole, data)
+    assert refit.refit_(net, whole, data) > 0  # type: ignore[arg-type]
+    assert error(net, whole, data) < before
+    assert all(v.shape == shapes[k] for k, v in net.model.state_dict().items())
 
 
 def test_what_is_right_already_stays_bit_for_bit() -> None:
     whole = tiny("vit")
-    model, data = whole.twin(), Inputs(whole)
-    assert refit.price(model, whole) == 0.0 == refit.refit_(model, whole, data)  # type: ignore[arg-type]
-    assert torch.equal(outputs(model, **data.all), outputs(whole, **data.all))
-    model.truncate_(2)
-    first = model.twin()
-    refit.refit_(model, whole, data)  # type: ignore[arg-type]
+    net, data = whole.twin(), Inputs(whole)
+    assert refit.price(net, whole) == 0.0 == refit.refit_(net, whole, data)  # type: ignore[arg-type]
+    assert torch.equal(outputs(net, **data.all), outputs(whole, **data.all))
+    net.truncate_(2)
+    first = net.twin()
+    refit.refit_(net, whole, data)  # type: ignore[arg-type]
     changed = {
-        k for k, v in model.model.state_dict().items() if not torch.equal(v, first.state_dict()[k])
+        k
+        for k, v in net.model.state_dict().items()
+        if not torch.equal(v, first.model.state_dict()[k])
     }
     assert changed and all(
         ".1.attention.o_proj." in k or ".1.mlp.fc2." in k for k in changed
@@ -107,11 +108,11 @@ def test_what_is_right_already_stays_bit_for_bit() -> None:
 
 def test_with_one_batch_nothing_can_be_held_out_and_nothing_changes() -> None:
     whole = tiny("vit")
-    model, data = whole.twin(), Inputs(whole, 1)
-    model.truncate_(2)
-    before = outputs(model, **data.all)
-    refit.refit_(model, whole, data)  # type: ignore[arg-type]
-    assert torch.equal(outputs(model, **data.all), before)
+    net, data = whole.twin(), Inputs(whole, 1)
+    net.truncate_(2)
+    before = outputs(net, **data.all)
+    refit.refit_(net, whole, data)  # type: ignore[arg-type]
+    assert torch.equal(outputs(net, **data.all), before)
 
 
 def test_what_cannot_be_refitted_is_refused(digits_vit: Path, tmp_path: Path) -> None:
@@ -140,10 +141,10 @@ def test_a_trained_network_is_better_for_it_and_loads_again(
     fitted = truncate(digits_vit, tmp_path / "fitted", depth=1, data="digits", refit="digits")
     assert fitted["after"]["value"] > plain["after"]["value"] + 0.05
     assert "nothing was trained" in fitted["note"]
-    model = network(tmp_path / "fitted")
+    net = network(tmp_path / "fitted")
     source = modeldir.find_source(tmp_path / "fitted")
-    test = Job("digits").eval_split(model, source)
-    assert test is not None and measure(model, test).value == fitted["after"]["value"]
+    test = Job("digits").eval_split(net, source)
+    assert test is not None and measure(net, test).value == fitted["after"]["value"]
 
 
 def test_a_refit_before_training_is_paid_for_and_takes_no_more_than_its_share(
@@ -152,8 +153,8 @@ def test_a_refit_before_training_is_paid_for_and_takes_no_more_than_its_share(
     source = modeldir.find_source(digits_vit)
     whole = checkpoint.load_source(source)
     job = Job("digits", Recipe(epochs=2.0))
-    model = checkpoint.load_source(source)
-    spent = cut_(model, 1, "first", job, source, refitted=True)
+    net = checkpoint.load_source(source)
+    spent = cut_(net, 1, "first", job, source, refitted=True)
     training = (
         2.0 * len(job.train_split(whole, source)) * training_flops(whole, depth=1, teacher_depth=3)
     )

@@ -163,8 +163,8 @@ def with_head(bert: Path, task: str, **options: Any) -> Any:
     return network(bert, task=task, **options)
 
 
-def read(spec: str, model: Any, bert: Path, **options: Any) -> Data:
-    return load_data(spec, model, find_source(bert), role="eval", **options)
+def read(spec: str, net: Any, bert: Path, **options: Any) -> Data:
+    return load_data(spec, net, find_source(bert), role="eval", **options)
 
 
 # --- the chain
@@ -258,8 +258,8 @@ def test_a_network_is_trained_from_a_config_with_a_tokenizer_beside(
         epochs=0.2,
         batch_size=16,
     )
-    model = network(tmp_path / "out")
-    assert model.structure.form == "acn" and model.config.id2label == {
+    net = network(tmp_path / "out")
+    assert net.structure.form == "acn" and net.config.id2label == {
         0: "negative",
         1: "positive",
     }
@@ -288,16 +288,16 @@ def test_interrupted_training_on_text_goes_on_to_the_same_weights(
 
 @pytest.mark.parametrize("name", ["bert", "bert-tokens", "distilbert", "electra", "roberta"])
 def test_padding_changes_nothing(name: str) -> None:
-    model = tiny(name, 0.3)
+    net = tiny(name, 0.3)
     rows = [torch.randint(5, 100, (n,)) for n in (4, 9, 17)]
     mask = torch.tensor([[1] * len(r) + [0] * (17 - len(r)) for r in rows])
     padded = torch.nn.utils.rnn.pad_sequence(
-        rows, batch_first=True, padding_value=model.config.pad_token_id
+        rows, batch_first=True, padding_value=net.config.pad_token_id
     )
     with torch.inference_mode():
-        together = first_output(model(input_ids=padded, attention_mask=mask))
+        together = first_output(net(input_ids=padded, attention_mask=mask))
         for row, found in zip(rows, together, strict=True):
-            alone = first_output(model(input_ids=row[None]))[0]
+            alone = first_output(net(input_ids=row[None]))[0]
             torch.testing.assert_close(
                 found[: len(row)] if name == "bert-tokens" else found, alone, rtol=0, atol=1e-5
             )
@@ -306,9 +306,9 @@ def test_padding_changes_nothing(name: str) -> None:
 def test_scores_do_not_depend_on_batches_and_stand_in_the_same_order(
     classifier: Path, reviews: Path
 ) -> None:
-    model = network(classifier)
-    data = read(str(reviews), model, classifier)
-    one, many = measure(model, data, batch_size=1), measure(model, data, batch_size=64)
+    net = network(classifier)
+    data = read(str(reviews), net, classifier)
+    one, many = measure(net, data, batch_size=1), measure(net, data, batch_size=64)
     np.testing.assert_allclose(one.loss, many.loss, atol=1e-5)
     assert (one.target == many.target).all() and len(set(one.target[:20])) == 2
     longest = [int(b["attention_mask"].sum(1).max()) for b in data.batches(10)]
@@ -331,15 +331,15 @@ def test_training_batches_hold_texts_of_similar_length() -> None:
 
 
 def test_the_longest_text_is_what_the_user_or_the_model_says(bert: Path, tmp_path: Path) -> None:
-    model = with_head(bert, "text-classification", num_labels=2)
+    net = with_head(bert, "text-classification", labels=["LABEL_0", "LABEL_1"])
     data = write(tmp_path / "d.parquet", {"sentence": ["the film " * 60, "dull"], "label": [0, 1]})
     for wanted, found in ((None, 48), (10, 10)):
-        batch = next(read(data, model, bert, max_length=wanted).batches(2))
+        batch = next(read(data, net, bert, max_length=wanted).batches(2))
         assert batch["input_ids"].shape == (2, found) and batch["attention_mask"].sum(
             1
         ).tolist() == [3, found]
     with pytest.raises(DataError, match="max_length is 49, but the model takes at most 48 tokens"):
-        read(data, model, bert, max_length=49)
+        read(data, net, bert, max_length=49)
 
 
 # --- what the tasks make of data
@@ -361,12 +361,10 @@ def decode(bert: Path, ids: Any) -> str:
 def test_pairs_are_read_as_pairs(
     bert: Path, tmp_path: Path, columns: tuple[str, str], option: str | None
 ) -> None:
-    model = with_head(bert, "text-classification", num_labels=2)
+    net = with_head(bert, "text-classification", labels=["LABEL_0", "LABEL_1"])
     table = {columns[0]: ["a good film"], columns[1]: ["it was bad"], "idx": [7], "label": [1]}
     batch = next(
-        read(write(tmp_path / "d.json", table), model, bert, columns=Columns(text=option)).batches(
-            1
-        )
+        read(write(tmp_path / "d.json", table), net, bert, columns=Columns(text=option)).batches(1)
     )
     assert decode(bert, batch["input_ids"][0]) == "[CLS] a good film [SEP] it was bad [SEP]"
     assert batch["token_type_ids"][0].tolist() == [0] * 5 + [1] * 4 and batch[
@@ -375,23 +373,21 @@ def test_pairs_are_read_as_pairs(
 
 
 def test_the_only_column_of_text_is_found_whatever_its_name(bert: Path, tmp_path: Path) -> None:
-    model = with_head(bert, "text-classification", num_labels=2)
+    net = with_head(bert, "text-classification", labels=["LABEL_0", "LABEL_1"])
     data = read(
         write(tmp_path / "d.parquet", {"headline": ["good", "bad"], "id": [1, 2], "label": [1, 0]}),
-        model,
+        net,
         bert,
     )
     assert len(data) == 2
 
 
 def test_labels_are_matched_by_name(bert: Path, tmp_path: Path) -> None:
-    model = with_head(bert, "text-classification", labels=["positive", "negative"])
+    net = with_head(bert, "text-classification", labels=["positive", "negative"])
     data = write(tmp_path / "d.json", {"text": ["good", "bad"], "label": ["positive", "negative"]})
-    assert [int(read(data, model, bert).examples[i]["labels"]) for i in (0, 1)] == [0, 1]
+    assert [int(read(data, net, bert).examples[i]["labels"]) for i in (0, 1)] == [0, 1]
     one = write(tmp_path / "one.json", {"text": ["bad"], "label": ["Negative"]})
-    assert (
-        int(read(one, model, bert).examples[0]["labels"]) == 1
-    )  # a split need not have every label
+    assert int(read(one, net, bert).examples[0]["labels"]) == 1  # a split need not have every label
     stars = with_head(bert, "text-classification", labels=["1", "2", "3"])
     data = write(tmp_path / "stars.json", {"text": ["good", "bad"], "label": [3, 1]})
     assert [int(read(data, stars, bert).examples[i]["labels"]) for i in (0, 1)] == [2, 0]
@@ -399,20 +395,20 @@ def test_labels_are_matched_by_name(bert: Path, tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="has the labels against, for, but the model knows positive, negative"
     ):
-        read(other, model, bert)
+        read(other, net, bert)
 
 
 def test_tags_stand_at_the_first_token_of_their_word(bert: Path, tmp_path: Path) -> None:
     words = [["the", "zzfilm", "good"], ["story"]]
     data = write(tmp_path / "d.json", {"tokens": words, "ner_tags": [["O", "B-X", "O"], ["B-X"]]})
-    model = with_head(bert, "token-classification", labels=["B-X", "O"])
-    batch = next(read(data, model, bert).batches(2))
+    net = with_head(bert, "token-classification", labels=["B-X", "O"])
+    batch = next(read(data, net, bert).batches(2))
     tokenizer = hf.AutoTokenizer.from_pretrained(bert)
     for row, labels, tags in zip(
         batch["input_ids"], batch["labels"], (["B-X"], ["O", "B-X", "O"]), strict=True
     ):
         pieces = tokenizer.convert_ids_to_tokens(row)
-        assert [model.config.id2label[int(y)] for y in labels if y != IGNORED] == tags
+        assert [net.config.id2label[int(y)] for y in labels if y != IGNORED] == tags
         begins = [(p not in SPECIAL and not p.startswith("##")) or p == "[UNK]" for p in pieces]
         assert [y != IGNORED for y in labels.tolist()] == begins
     report = finetune(
@@ -432,11 +428,11 @@ def test_tags_stand_at_the_first_token_of_their_word(bert: Path, tmp_path: Path)
             write(
                 tmp_path / "bad.json", {"tokens": [["a"], ["a", "b"]], "ner_tags": [["O"], ["B-X"]]}
             ),
-            model,
+            net,
             bert,
         )
     with pytest.raises(DataError, match="column 'ner_tags' holds no lists"):
-        read(write(tmp_path / "flat.json", {"tokens": [["a"]], "ner_tags": ["O"]}), model, bert)
+        read(write(tmp_path / "flat.json", {"tokens": [["a"]], "ner_tags": ["O"]}), net, bert)
 
 
 def test_answers_become_their_first_and_last_token(bert: Path, tmp_path: Path) -> None:
@@ -450,14 +446,14 @@ def test_answers_become_their_first_and_last_token(bert: Path, tmp_path: Path) -
         tmp_path / "d.json",
         {"question": ["it was"] * 3, "context": [context] * 3, "answers": answers},
     )
-    model = with_head(bert, "question-answering")
-    batch = next(read(data, model, bert).batches(3))
+    net = with_head(bert, "question-answering")
+    batch = next(read(data, net, bert).batches(3))
     spans = [
         decode(bert, ids[s : e + 1])
         for ids, (s, e) in zip(batch["input_ids"], batch["labels"].tolist(), strict=True)
     ]
     assert spans == ["lovely story", "[CLS]", "people"]
-    assert next(read(data, model, bert, max_length=12).batches(3))["labels"][2].tolist() == [
+    assert next(read(data, net, bert, max_length=12).batches(3))["labels"][2].tolist() == [
         0,
         0,
     ]  # cut off
@@ -482,7 +478,7 @@ def test_answers_become_their_first_and_last_token(bert: Path, tmp_path: Path) -
                 tmp_path / "bad.json",
                 {"question": ["it"], "context": [context], "answers": ["people"]},
             ),
-            model,
+            net,
             bert,
         )
 
@@ -490,8 +486,8 @@ def test_answers_become_their_first_and_last_token(bert: Path, tmp_path: Path) -
 def test_hidden_words_are_the_same_in_every_evaluation_and_new_in_training(
     bert: Path, reviews: Path
 ) -> None:
-    model = with_head(bert, "masked-lm")
-    data = load_data(f"{reviews}:train", model, find_source(bert), role="eval")
+    net = with_head(bert, "masked-lm")
+    data = load_data(f"{reviews}:train", net, find_source(bert), role="eval")
     examples = data.examples
     rows = [examples[i] for i in range(200)]
     together, alone = examples.collate(rows), examples.collate(rows[3:4])
@@ -512,7 +508,7 @@ def test_hidden_words_are_the_same_in_every_evaluation_and_new_in_training(
     assert not torch.equal(
         examples.collate(rows, train=True)["labels"], examples.collate(rows, train=True)["labels"]
     )
-    found = summary(measure(model, data), "masked-lm")
+    found = summary(measure(net, data), "masked-lm")
     assert found["metric"] == "token_accuracy" and found["perplexity"] == pytest.approx(
         np.exp(found["loss"])
     )
@@ -569,9 +565,9 @@ def test_a_decoder_learns_to_classify_though_it_has_no_padding_token(
         tmp_path / "gpt", tmp_path / "out", str(reviews), task="text-classification", **options
     )
     assert report["after"]["value"] > 0.9 and "score.weight" in report["note"]
-    model = network(tmp_path / "out")
+    net = network(tmp_path / "out")
     one, many = (
-        measure(model, read(str(reviews), model, tmp_path / "out"), batch_size=n) for n in (1, 50)
+        measure(net, read(str(reviews), net, tmp_path / "out"), batch_size=n) for n in (1, 50)
     )
     np.testing.assert_allclose(one.loss, many.loss, atol=1e-4)
     written = finetune(tmp_path / "gpt", tmp_path / "lm", str(reviews), epochs=1, batch_size=16)
@@ -588,9 +584,9 @@ def test_a_decoder_learns_to_classify_though_it_has_no_padding_token(
     ],
 )
 def test_our_loss_is_the_familys_own(name: str, task: str) -> None:
-    model = tiny(name)
-    inputs = model.example_inputs(batch=4)
-    classes = model.config.vocab_size if task == "masked-lm" else model.config.num_labels
+    net = tiny(name)
+    inputs = net.example_inputs(batch=4)
+    classes = net.config.vocab_size if task == "masked-lm" else net.config.num_labels
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(
         classes,
@@ -605,8 +601,8 @@ def test_our_loss_is_the_familys_own(name: str, task: str) -> None:
         else {"labels": labels}
     )
     with torch.inference_mode():
-        found = score(task, model(**inputs), inputs | {"labels": labels})
-        expected = model(**inputs, **theirs).loss
+        found = score(task, net(**inputs), inputs | {"labels": labels})
+        expected = net(**inputs, **theirs).loss
     torch.testing.assert_close(
         (found.loss * found.weight).sum() / found.weight.sum(), expected, rtol=1e-5, atol=1e-6
     )
@@ -634,8 +630,8 @@ def test_a_regression_is_measured_in_its_own_units(bert: Path, tmp_path: Path) -
         and after["spearman"] > 0.8
         and after["low"] <= after["value"] <= after["high"]
     )
-    model = network(tmp_path / "out")
-    scores = measure(model, read(data, model, tmp_path / "out"))
+    net = network(tmp_path / "out")
+    scores = measure(net, read(data, net, tmp_path / "out"))
     assert after["value"] == pytest.approx(
         -np.abs(scores.prediction - scores.target).mean(), abs=1e-5
     )
@@ -649,14 +645,14 @@ def test_a_regression_is_measured_in_its_own_units(bert: Path, tmp_path: Path) -
         == "acn"
     )
     with pytest.raises(DataError, match="column 'score' does not hold a number in every row"):
-        read(write(tmp_path / "bad.json", {"text": ["good"], "score": ["high"]}), model, bert)
+        read(write(tmp_path / "bad.json", {"text": ["good"], "score": ["high"]}), net, bert)
 
 
 def test_the_profile_of_padded_text_counts_no_padding(classifier: Path, reviews: Path) -> None:
-    model = network(classifier)
-    data = read(str(reviews), model, classifier, limit=20)
+    net = network(classifier)
+    data = read(str(reviews), net, classifier, limit=20)
     extras = ("influence", "cka")
-    together, alone = (profile_model(model, data, extras=extras, batch_size=n) for n in (20, 1))
+    together, alone = (profile_model(net, data, extras=extras, batch_size=n) for n in (20, 1))
     for a, b in zip(together["blocks"], alone["blocks"], strict=True):
         for key in a:
             assert a[key] == pytest.approx(b[key], abs=1e-4)
@@ -710,7 +706,7 @@ def test_a_config_that_contradicts_the_weights_is_refused(classifier: Path, tmp_
         CheckpointError, match=r"intermediate.dense.bias is \(64,\) in the file, but \(128,\)"
     ):
         network(
-            tmp_path / "wrong", task="text-classification", num_labels=2
+            tmp_path / "wrong", task="text-classification", labels=["a", "b"]
         )  # a new head excuses only the head
 
 
@@ -736,7 +732,7 @@ def test_what_cannot_be_converted_says_why(
     )
     assert (
         features_only["after"]["metric"] == "cosine"
-        and network(tmp_path / "features").__class__.__name__ == "AcnBertModel"
+        and type(network(tmp_path / "features").model).__name__ == "AcnBertModel"
     )
     assert not (tmp_path / "out").exists()
 
@@ -819,9 +815,9 @@ def test_recipes_know_every_task() -> None:
 def test_bad_data_says_what_is_there(
     bert: Path, tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], text: str
 ) -> None:
-    model = with_head(bert, "text-classification", num_labels=2)
+    net = with_head(bert, "text-classification", labels=["LABEL_0", "LABEL_1"])
     with pytest.raises(DataError, match=text):
-        read(write(tmp_path / "d.parquet", columns), model, bert, columns=Columns(**options))
+        read(write(tmp_path / "d.parquet", columns), net, bert, columns=Columns(**options))
 
 
 def test_text_without_any_text_or_a_tokenizer_that_fits(

@@ -27,7 +27,7 @@ from acn_compress.checkpoint import write as output
 from acn_compress.cli.app import app
 from acn_compress.data.images import Preparation
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, UnsupportedError
-from acn_compress.network.network import first_output
+from acn_compress.network.network import Network, first_output
 from acn_compress.steps.finetune import finetune
 from acn_compress.steps.inspect import inspect
 from acn_compress.steps.prune import prune_
@@ -59,9 +59,9 @@ def config_file(directory: Path, **fields: Any) -> Path:
     return directory
 
 
-def says(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+def says(net: Any, pixels: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        return first_output(model(pixel_values=pixels))
+        return first_output(net(pixel_values=pixels))
 
 
 def test_timms_own_directory_loads_and_says_the_same(
@@ -71,10 +71,10 @@ def test_timms_own_directory_loads_and_says_the_same(
         own, tmp_path / "m", model_config={"label_names": list("abcdefg")}, safe_serialization=True
     )
     assert "model_type" not in json.loads((tmp_path / "m" / "config.json").read_text())
-    model = network(tmp_path / "m")
+    net = network(tmp_path / "m")
     with torch.inference_mode():
-        assert torch.equal(says(model, pixels), own(pixels))
-    assert list(model.config.id2label.values()) == list("abcdefg")
+        assert torch.equal(says(net, pixels), own(pixels))
+    assert list(net.config.id2label.values()) == list("abcdefg")
     report = inspect(tmp_path / "m")
     assert (
         report["supported"]
@@ -110,10 +110,10 @@ def test_a_weight_file_with_the_name_of_its_architecture(
             else own.state_dict(),
             path,
         )
-    model = network(path, config="test_vit")
+    net = network(path, config="test_vit")
     with torch.inference_mode():
-        assert torch.equal(says(model, pixels), own(pixels))
-    assert model.config.num_labels == 7
+        assert torch.equal(says(net, pixels), own(pixels))
+    assert net.config.num_labels == 7
     assert inspect(path, config="test_vit")["parameters"] == sum(
         p.numel() for p in own.parameters()
     )
@@ -147,26 +147,26 @@ def test_a_backbone_without_a_head_gives_features_and_takes_a_new_head(
         {k: v for k, v in own.state_dict().items() if not k.startswith("head")},
         tmp_path / "w.safetensors",
     )
-    model = network(tmp_path / "w.safetensors", config="test_vit")
+    net = network(tmp_path / "w.safetensors", config="test_vit")
     with torch.inference_mode():
-        assert torch.equal(says(model, pixels), own.forward_features(pixels))
-    model = network(
+        assert torch.equal(says(net, pixels), own.forward_features(pixels))
+    net = network(
         tmp_path / "w.safetensors",
         config="test_vit",
         task="image-classification",
         labels=list("abc"),
     )
-    assert says(model, pixels).shape == (2, 3)
-    assert "head.bias, timm_model.head.weight" in str(fresh_of(model))
+    assert says(net, pixels).shape == (2, 3)
+    assert "head.bias, timm_model.head.weight" in str(net.fresh_head)
     save_file(own.state_dict(), tmp_path / "seven.safetensors")
-    model = network(
+    net = network(
         tmp_path / "seven.safetensors",
         config="test_vit",
         task="image-classification",
         labels=list("abc"),
     )
-    assert says(model, pixels).shape == (2, 3) and torch.equal(
-        model.timm_model.norm.weight, own.norm.weight
+    assert says(net, pixels).shape == (2, 3) and torch.equal(
+        net.model.timm_model.norm.weight, own.norm.weight
     )
 
 
@@ -182,8 +182,8 @@ def test_a_mixer_of_your_own_size_trains_from_scratch(tmp_path: Path) -> None:
         task_weight=1.0,
     )
     assert report["after"]["value"] > 0.6
-    model = network(tmp_path / "m")
-    assert model.config.model_args == SIZES and len(model.config.id2label) == 10
+    net = network(tmp_path / "m")
+    assert net.config.model_args == SIZES and len(net.config.id2label) == 10
     assert not (
         tmp_path / "m" / "preprocessor_config.json"
     ).exists()  # timm's processor lives in config.json
@@ -191,10 +191,10 @@ def test_a_mixer_of_your_own_size_trains_from_scratch(tmp_path: Path) -> None:
 
 def test_random_weights_are_timms_own(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = checkpoint.from_config(config_file(tmp_path))
-    assert not model.timm_model.head.weight.any()  # timm starts with a head of zeros
+    net = checkpoint.from_config(config_file(tmp_path))
+    assert not net.model.timm_model.head.weight.any()  # timm starts with a head of zeros
     assert (
-        float(model.timm_model.blocks[0].mlp_channels.fc1.weight.detach().std()) > 0.08
+        float(net.model.timm_model.blocks[0].mlp_channels.fc1.weight.detach().std()) > 0.08
     )  # Xavier; the wrapper draws with 0.02
 
 
@@ -204,18 +204,18 @@ def test_cutting_and_pruning_a_mixer_that_timm_builds_in_one_size_only(
 ) -> None:
     torch.manual_seed(0)
     config = {"architecture": base, "model_args": {"img_size": 64}, "num_classes": 3}
-    model = checkpoint.from_config(config_file(tmp_path / "c", **config))
-    torch.nn.init.normal_(model.timm_model.head.weight)
+    net = checkpoint.from_config(config_file(tmp_path / "c", **config))
+    torch.nn.init.normal_(net.model.timm_model.head.weight)
     pixels = torch.randn(1, 3, 64, 64)
-    truncate_checked_(model, 2)
+    truncate_checked_(net, 2)
     for step in ("cut", "pruned", "pruned and cut again"):
         if step == "pruned":
-            prune_(model, 0.3)
+            prune_(net, 0.3)
         if step == "pruned and cut again":
-            truncate_checked_(model, 1)
-        output.write(model, tmp_path / step, source=None, step="test", options={}, report={})
+            truncate_checked_(net, 1)
+        output.write(net, tmp_path / step, source=None, step="test", options={}, report={})
         again = network(tmp_path / step)
-        assert torch.equal(says(again, pixels), says(model, pixels))
+        assert torch.equal(says(again, pixels), says(net, pixels))
         assert again.config.architecture == "mlp_mixer" and again.config.model_args["base"] == base
 
 
@@ -231,21 +231,21 @@ def test_timm_itself_refuses_a_compressed_model(tmp_path: Path) -> None:
 def test_the_processor_and_pipeline_of_a_written_model(alpha: float, tmp_path: Path) -> None:
     model = tiny.timm("vit_tiny_patch16_224", depth=3, num_heads=4, in_chans=3, img_size=32)
     with torch.no_grad():
-        for parameter in model.model.parameters():
+        for parameter in model.parameters():
             parameter.normal_(0, 0.1)
     model.config.pretrained_cfg |= {
         "crop_pct": 0.8,
         "mean": [0.3, 0.4, 0.5],
         "std": [0.2, 0.3, 0.4],
     }
-    checkpoint.adopt_(model.model.eval())
-    model.set_structure_(model.structure.with_alpha((alpha,) * 3))
-    output.write(model, tmp_path / "m", source=None, step="test", options={}, report={})
+    net = Network.adopt(model.eval())
+    net.set_structure_(net.structure.with_alpha((alpha,) * 3))
+    output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 56, 3), dtype="uint8"))
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "m")
     assert type(processor).__name__ == "TimmWrapperImageProcessor"
     expected = processor(picture)["pixel_values"][0]
-    prepare = Preparation.of(model, None)
+    prepare = Preparation.of(net, None)
     ours = (
         torch.from_numpy(prepare.pixels(picture)).float() / 255 - prepare.mean[:, None, None]
     ) / prepare.std[:, None, None]
@@ -253,7 +253,7 @@ def test_the_processor_and_pipeline_of_a_written_model(alpha: float, tmp_path: P
     found = transformers.pipeline("image-classification", model=str(tmp_path / "m"), top_k=10)(
         picture
     )
-    scores = says(model, expected[None]).softmax(-1)[0]
+    scores = says(net, expected[None]).softmax(-1)[0]
     assert {f["label"]: pytest.approx(f["score"], abs=1e-5) for f in found} == {
         model.config.id2label[i]: float(s) for i, s in enumerate(scores)
     }
@@ -272,17 +272,17 @@ def test_images_are_cropped_as_timm_crops_them() -> None:
 
 
 def test_what_bypasses_the_long_sum_is_refused(tmp_path: Path) -> None:
-    model = tiny.tiny("timmvit", 0.0)
-    inputs = model.example_inputs()
+    net = tiny.tiny("timmvit", 0.0)
+    inputs = net.example_inputs()
     with pytest.raises(UnsupportedError, match="hidden states"):
-        model(**inputs, output_hidden_states=True)
+        net(**inputs, output_hidden_states=True)
     with pytest.raises(UnsupportedError, match="attention masks"):
-        model(**inputs, attn_mask=torch.ones(5, 5, dtype=torch.bool))
-    model.timm_model.set_grad_checkpointing(True)
+        net(**inputs, attn_mask=torch.ones(5, 5, dtype=torch.bool))
+    net.model.timm_model.set_grad_checkpointing(True)
     with pytest.raises(UnsupportedError, match="gradient checkpointing"):
-        model(**inputs)
-    model.timm_model.set_grad_checkpointing(False)
-    assert tiny.outputs(model).isfinite().all()
+        net(**inputs)
+    net.model.timm_model.set_grad_checkpointing(False)
+    assert tiny.outputs(net).isfinite().all()
     with pytest.raises(ConfigError, match="checkpointing does not work with timm models"):
         finetune(
             config_file(tmp_path / "c"),
@@ -348,9 +348,9 @@ import sys
 sys.modules[{missing!r}] = None
 from acn_compress import errors
 from acn_compress.checkpoint import load as checkpoint
-print(len(checkpoint.from_config({str(vit_config)!r}).vit.layers))
+print(len(checkpoint.from_config({str(vit_config)!r}).model.vit.layers))
 try:
-    network({str(tmp_path / "m")!r})
+    checkpoint.load({str(tmp_path / "m")!r})
 except errors.MissingDependencyError as error:
     print(error)
 """

@@ -20,7 +20,7 @@ from acn_compress.checkpoint.directory import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.write import write
 from acn_compress.form import LayerKind
-from acn_compress.network.network import Network
+from acn_compress.network.network import Network, first_output
 
 SHAPE = {
     "hidden_size": 32,
@@ -168,7 +168,8 @@ def tiny(name: str, alpha: float = 1.0, layer: LayerKind = "block") -> Network:
 
 def network(src: str | Path, **options: Any) -> Network:
     """The network of a checkpoint, as every step loads it."""
-    return load_source(find_source(src, config=options.pop("config", None)), **options)
+    where = {key: options.pop(key) for key in ("config", "revision") if key in options}
+    return load_source(find_source(src, **where), **options)
 
 
 def saved(net: Network, directory: Path) -> Path:
@@ -179,5 +180,10 @@ def saved(net: Network, directory: Path) -> Path:
 
 def outputs(net: Network, **inputs: torch.Tensor) -> torch.Tensor:
     """What it says to random inputs (or to `inputs`)."""
+    return answer(net.model, **(inputs or net.example_inputs(batch=3)))
+
+
+def answer(model: Any, **inputs: torch.Tensor) -> torch.Tensor:
+    """What a transformers model says to `inputs`."""
     with torch.inference_mode():
-        return net.answer(**(inputs or net.example_inputs(batch=3)))
+        return first_output(model(**inputs))

@@ -56,7 +56,7 @@ def load(
         src: model directory, Hub id, or weight file.
         config: for a weight file: config.json (or its directory), or the name of a timm model.
         task: one of TASKS, to read the network under another head than the checkpoint names. What
-            the checkpoint lacks of it, or has in another size, is random; `fresh_of` says what.
+            the checkpoint lacks of it, or has in another size, is random.
         num_labels: labels of that head.
         labels: their names.
         revision: of a Hub id.
@@ -80,7 +80,8 @@ def load_source(
     device: str | torch.device = "cpu",
     verify: bool = True,
 ) -> Network:
-    """The network of a source that has been found already; the options are those of `load`."""
+    """The network of a source that has been found already; the options are those of `load`.
+    `fresh_head` of it says what of its head is random."""
     _, cls, hf_config = describe(source, task)
     _set_head(hf_config, cls, task, labels)
     with quiet():

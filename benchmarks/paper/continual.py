@@ -32,9 +32,9 @@ class SynapticIntelligence:
     anchor is where the last task left it.
     """
 
-    def __init__(self, model: Any, strength: float = STRENGTH) -> None:
+    def __init__(self, net: Any, strength: float = STRENGTH) -> None:
         self.strength = strength
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._parameters = [p for p in net.model.parameters() if p.requires_grad]
         self._importance = [torch.zeros_like(p) for p in self._parameters]
         self._path = [torch.zeros_like(p) for p in self._parameters]
         self._anchor = self._values()
@@ -65,7 +65,7 @@ class SynapticIntelligence:
 
 
 def learn_task(
-    model: Any,
+    net: Any,
     data: Data,
     task: tuple[int, ...],
     epochs: int,
@@ -74,15 +74,15 @@ def learn_task(
 ) -> None:
     """Train on one task: AdamW at 1e-3, batch 64, gradients clipped to norm 1. Labels count within
     the task."""
-    model.train()
+    net.model.train()
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # of crops and flips
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in net.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
     for _ in range(epochs):
         for rows in torch.split(torch.randperm(len(data), generator=generator), 64):
             batch = data.examples.collate([data.examples[i] for i in rows.tolist()], train=True)
-            logits = model(pixel_values=batch["pixel_values"]).logits[:, list(task)]
+            logits = net(pixel_values=batch["pixel_values"]).logits[:, list(task)]
             loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
             before, gradients = [], []
             if memory is not None:
@@ -104,13 +104,13 @@ def learn_task(
         memory.consolidate()
 
 
-def right(model: Any, data: Data, task: tuple[int, ...]) -> Array:
+def right(net: Any, data: Data, task: tuple[int, ...]) -> Array:
     """Which examples of a task are answered right, among its own classes: [examples]."""
-    model.eval()
+    net.model.eval()
     found = []
     with torch.inference_mode():
         for batch in data.batches(256):
-            logits = model(pixel_values=batch["pixel_values"]).logits[:, list(task)]
+            logits = net(pixel_values=batch["pixel_values"]).logits[:, list(task)]
             found.append((logits.argmax(-1) == batch["labels"]).float())
     return torch.cat(found).numpy()
 
@@ -124,12 +124,12 @@ def run_tasks(lab: Lab, form: str, seed: int, intelligent: bool) -> tuple[list[l
         less right at the end: its mean is the forgetting.
     """
     s = lab.scale
-    model = lab.fresh("mixer", form, 10, seed)
-    memory = SynapticIntelligence(model) if intelligent else None
+    net = lab.fresh("mixer", form, 10, seed)
+    memory = SynapticIntelligence(net) if intelligent else None
     after: list[list[Array]] = []
     for number, task in enumerate(TASKS):
         learn_task(
-            model,
+            net,
             lab.part("train", task, s.task_images),
             task,
             s.task_epochs,
@@ -137,10 +137,7 @@ def run_tasks(lab: Lab, form: str, seed: int, intelligent: bool) -> tuple[list[l
             memory,
         )
         after.append(
-            [
-                right(model, lab.part("eval", t, s.test // len(TASKS)), t)
-                for t in TASKS[: number + 1]
-            ]
+            [right(net, lab.part("eval", t, s.test // len(TASKS)), t) for t in TASKS[: number + 1]]
         )
     lost = []
     for t in range(len(TASKS) - 1):

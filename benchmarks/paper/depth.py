@@ -14,11 +14,11 @@ from paper.setting import FORMS, Lab, pooled
 TOLERANCE = 0.01  # one point of accuracy below the network's own whole
 
 
-def quality_over_depth(lab: Lab, model: Any, classes: Sequence[int]) -> dict[str, Any]:
+def quality_over_depth(lab: Lab, net: Any, classes: Sequence[int]) -> dict[str, Any]:
     """Accuracy at every depth with its interval, and the cutoff: `cutoff` asks the whole paired 95
     % interval of the drop to lie within one point, `cutoff_point` the measured drop alone; both are
     the number of blocks where no smaller depth does."""
-    found = profile_model(model, lab.test(classes))
+    found = profile_model(net, lab.test(classes))
     rows = [
         {k: row[k] for k in ("depth", "value", "low", "high", "drop", "drop_high")}
         for row in found["depths"]
@@ -46,19 +46,19 @@ def compare_forms(
     for form in FORMS:
         found[form] = []
         for seed in seeds:
-            model, _ = lab.network(form, seed, kind=kind, layer=layer if form == "acn" else "plain")
-            rows = quality_over_depth(lab, model, classes)
-            whole[form].append(measure(model, lab.test()))
-            cut[form].append(measure(cut_to(model, rows["cutoff"]), lab.test()))
+            net, _ = lab.network(form, seed, kind=kind, layer=layer if form == "acn" else "plain")
+            rows = quality_over_depth(lab, net, classes)
+            whole[form].append(measure(net, lab.test()))
+            cut[form].append(measure(cut_to(net, rows["cutoff"]), lab.test()))
             found[form].append(rows)
     found["whole"] = paired(pooled(whole["acn"]), pooled(whole["residual"]))
     found["cut"] = paired(pooled(cut["acn"]), pooled(whole["residual"]))
     return found
 
 
-def cut_to(model: Any, depth: int) -> Any:
+def cut_to(net: Any, depth: int) -> Any:
     """A copy with the first `depth` blocks."""
-    cut = model.copy()
+    cut = net.copy()
     cut.truncate_(depth)
     return cut
 

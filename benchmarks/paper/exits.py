@@ -70,21 +70,20 @@ class Answers:
         )
 
 
-def answers(model: Any, data: Data) -> Answers:
+def answers(net: Any, data: Data) -> Answers:
     """Every depth's answer, from one pass over the data."""
-    architecture = model.family
     unsure, right = [], []
-    model.eval()
+    net.model.eval()
     with torch.inference_mode():
         for batch in data.batches(256):
-            with model.recording() as prefixes:
-                model(**features(batch))
+            with net.recording() as prefixes:
+                net(**features(batch))
             logits = torch.stack(
-                [readout(model, architecture, y, batch).logits.float() for y in prefixes[1:]]
+                [readout(net, y, batch).logits.float() for y in prefixes[1:]]
             )  # [depths, batch, classes]
             unsure.append(entropy(logits))
             right.append((logits.argmax(-1) == batch["labels"]).float())
-    return Answers(torch.cat(unsure, 1), torch.cat(right, 1), *forward_flops(model))
+    return Answers(torch.cat(unsure, 1), torch.cat(right, 1), *forward_flops(net))
 
 
 def claim_10(lab: Lab) -> Entry:

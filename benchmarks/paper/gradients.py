@@ -32,20 +32,18 @@ MOMENTS = ("start", "middle", "end")
 
 
 def block_gradients(
-    model: Any, batch: dict[str, Tensor], task: str
+    net: Any, batch: dict[str, Tensor], task: str
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """DG_i, NG_i and FG_i of every block, each [parameters of the block], of the mean loss over
     `batch`."""
-    architecture = model.family
-    with model.recording() as prefixes:
-        loss = score(task, model(**features(batch)), batch).loss.mean()
+    with net.recording() as prefixes:
+        loss = score(task, net(**features(batch)), batch).loss.mean()
     y = prefixes[-1].detach().requires_grad_()
-    with model.injecting(
-        y
-    ):  # norm, pooling and head alone: their gradient with respect to y_L is g
-        (g,) = torch.autograd.grad(score(task, model(**features(batch)), batch).loss.mean(), y)
+    # norm, pooling and head alone: their gradient with respect to y_L is g
+    with net.injecting(y):
+        (g,) = torch.autograd.grad(score(task, net(**features(batch)), batch).loss.mean(), y)
     found = []
-    for i, block in enumerate(model.blocks, 1):
+    for i, block in enumerate(net.blocks, 1):
         parameters = [p for p in block.parameters() if p.requires_grad]
         # y_{i-1} does not depend on block i, so the difference sees theta_i through x_i alone
         direct = _flat(
@@ -79,10 +77,10 @@ def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> T
     )
 
 
-def shares(model: Any, batch: dict[str, Tensor], task: str) -> dict[str, list[float]]:
+def shares(net: Any, batch: dict[str, Tensor], task: str) -> dict[str, list[float]]:
     """Per block: `ratio` ||DG_i|| / ||FG_i||, and `part`, the share of ||FG_i|| in the sum over all
     blocks."""
-    gradients = block_gradients(model, batch, task)
+    gradients = block_gradients(net, batch, task)
     full = [float(fg.norm()) for _, _, fg in gradients]
     ratio = [
         float(dg.norm()) / max(norm, 1e-30)

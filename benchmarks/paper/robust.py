@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
@@ -91,10 +90,10 @@ def low_data_run(lab: Lab, form: str, seed: int) -> dict[str, Any]:
     """Loss over epochs on 100 images a class, from the work folder if it is there."""
     file = lab.work / f"low-data-{form}-seed{seed}.json"
     if not file.is_file():
-        model = lab.fresh("mixer", form, 10, seed)
+        net = lab.fresh("mixer", form, 10, seed)
         data = lab.part("train", ALL, 10**9, per_class=100)
         recipe = lab.recipe(seed, epochs=lab.scale.low_epochs, label_smoothing=0.0)
-        modeldir.write_json(file, fit_(model, data, recipe, watch=lab.test(), test_loss_every=5))
+        modeldir.write_json(file, fit_(net, data, recipe, watch=lab.test(), test_loss_every=5))
     found: dict[str, Any] = json.loads(file.read_text())
     return found
 
@@ -163,18 +162,18 @@ def claim_8(lab: Lab) -> Entry:
     }
     scores = {}
     for name, (form, prefix) in networks.items():
-        model, _ = lab.network(form, seed, classes=OLD, prefix=prefix)
-        head: Any = model.timm_model.get_classifier()
+        net, _ = lab.network(form, seed, classes=OLD, prefix=prefix)
+        head: Any = net.model.timm_model.get_classifier()
         for p in head.parameters():
             p.data.zero_()  # timm's Mixers start with a head of zeros
         data = lab.part("train", NEW, lab.scale.transfer_images)
         fit_(
-            model,
+            net,
             data,
             lab.recipe(seed, epochs=lab.scale.transfer_epochs, lr=5e-4),
             watch=lab.test(NEW),
         )
-        scores[name] = measure(model, lab.test(NEW))
+        scores[name] = measure(net, lab.test(NEW))
     figures: dict[str, Any] = {
         "accuracy": {name: s.value for name, s in scores.items()},
         "seed": seed,
@@ -205,19 +204,19 @@ def magnitude(lab: Lab, form: str, sparsity: float) -> Scores:
     seeds."""
     runs = []
     for seed in lab.seeds:
-        model = copy.deepcopy(lab.network(form, seed)[0])
-        pruning.prune_(model, sparsity, "magnitude", "global")
-        runs.append(measure(model, lab.test()))
+        net = lab.network(form, seed)[0].copy()
+        pruning.prune_(net, sparsity, "magnitude", "global")
+        runs.append(measure(net, lab.test()))
     return pooled(runs)
 
 
 def movement(lab: Lab, form: str, sparsity: float) -> Scores:
     """The same by movement pruning, one seed: pruned while it trains for one epoch, distilled from
     the unpruned network."""
-    model, teacher = (lab.network(form, lab.seeds[0])[0] for _ in range(2))
+    net, teacher = (lab.network(form, lab.seeds[0])[0] for _ in range(2))
     recipe = lab.recipe(lab.seeds[0], epochs=1.0, lr=5e-4, task_weight=0.5)
-    fit(model, lab.train(), recipe, hook=Movement(model, sparsity), teacher=teacher)
-    return measure(model, lab.test())
+    fit(net, lab.train(), recipe, hook=Movement(net, sparsity), teacher=teacher)
+    return measure(net, lab.test())
 
 
 def judge_pruning(rows: dict[str, dict[str, Any]]) -> Verdict:

@@ -17,6 +17,7 @@ from torch import Tensor
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
+from acn_compress.checkpoint.directory import find_source
 from acn_compress.data.load import Data, Noise, load_data, open_table
 from acn_compress.measure.quality import Scores, measure, threads_for
 from acn_compress.training.fit import Recipe, Walk, fit
@@ -195,11 +196,11 @@ class Lab:
     def fresh(self, kind: str, form: str, classes: int, seed: int, layer: str = "plain") -> Any:
         """An untrained network in its form."""
         checkpoint.seed_everything(seed)
-        model = checkpoint.from_config(
+        net = checkpoint.from_config(
             self.work / f"{kind}.json", labels=[str(i) for i in range(classes)]
         )
-        set_form_(model, form, layer)
-        return model
+        set_form_(net, form, layer)
+        return net
 
     def network_dir(
         self,
@@ -224,15 +225,15 @@ class Lab:
         name = f"{kind}-{form}-{len(classes)}-{layer}-prefix{prefix:g}-seed{seed}"
         out = self.work / name
         if not (out / "training.json").is_file():
-            model = self.fresh(kind, form, len(classes), seed, layer)
+            net = self.fresh(kind, form, len(classes), seed, layer)
             seen = fit_(
-                model,
+                net,
                 self.train(classes),
                 self.recipe(seed, prefix_loss=prefix),
                 watch=self.test(classes),
             )
             output.write(
-                model,
+                net,
                 out,
                 source=None,
                 step="finetune",
@@ -247,21 +248,23 @@ class Lab:
     def network(self, form: str, seed: int, **options: Any) -> tuple[Any, dict[str, Any]]:
         """The network of `network_dir`, and what was seen while it trained (`fit_`)."""
         out = self.network_dir(form, seed, **options)
-        return checkpoint.load(out), json.loads((out / "training.json").read_text())
+        return checkpoint.load_source(find_source(out)), json.loads(
+            (out / "training.json").read_text()
+        )
 
     def describe(self) -> dict[str, Any]:
         return asdict(self.scale)
 
 
-def set_form_(model: Any, form: str, layer: str = "plain") -> None:
+def set_form_(net: Any, form: str, layer: str = "plain") -> None:
     """Put a network into residual or ACN form."""
-    structure = model.structure
+    structure = net.structure
     layers = len(structure.blocks) * (2 if layer == "branch" else 1)
-    model.set_structure_(structure.with_alpha((FORMS[form],) * layers, layer))  # type: ignore[arg-type]
+    net.set_structure_(structure.with_alpha((FORMS[form],) * layers, layer))  # type: ignore[arg-type]
 
 
 def fit_(
-    model: Any, data: Data, recipe: Recipe, *, watch: Data, test_loss_every: int = 0
+    net: Any, data: Data, recipe: Recipe, *, watch: Data, test_loss_every: int = 0
 ) -> dict[str, Any]:
     """Train in place in the form the model has.
 
@@ -274,7 +277,7 @@ def fit_(
         seconds, steps, history (step, loss), test (step, loss, accuracy), gradients ("start" after
         a hundredth of the run, "middle" and "end": `gradients.shares`).
     """
-    structure = model.structure
+    structure = net.structure
     batch = next(iter(watch.batches(256)))
     seen: dict[str, Any] = {"test": [], "gradients": {}}
     reports = 0
@@ -285,36 +288,32 @@ def fit_(
         done = entry["step"] / entry["steps"]
         for when, share in (("start", 0.0), ("middle", 0.5)):
             if done >= share and when not in seen["gradients"]:
-                seen["gradients"][when] = _in_evaluation(model, lambda: shares(model, batch, TASK))
+                seen["gradients"][when] = _in_evaluation(net, lambda: shares(net, batch, TASK))
         if test_loss_every and reports % test_loss_every == 0:
-            seen["test"].append({"step": entry["step"], **test_loss(model, watch)})
+            seen["test"].append({"step": entry["step"], **test_loss(net, watch)})
 
     alphas = structure.alpha
-    result = fit(
-        model, data, recipe, walk=Walk(alphas, alphas, 0.0, structure.layer), progress=look
-    )
-    seen["gradients"]["end"] = shares(model, batch, TASK)
+    result = fit(net, data, recipe, walk=Walk(alphas, alphas, 0.0, structure.layer), progress=look)
+    seen["gradients"]["end"] = shares(net, batch, TASK)
     history = [{"step": h["step"], "loss": round(h["loss"], 5)} for h in result.history]
     return {"seconds": round(result.seconds, 1), "steps": result.steps, "history": history, **seen}
 
 
-def _in_evaluation(
-    model: Any, found: Callable[[], dict[str, list[float]]]
-) -> dict[str, list[float]]:
-    model.eval()
+def _in_evaluation(net: Any, found: Callable[[], dict[str, list[float]]]) -> dict[str, list[float]]:
+    net.model.eval()
     try:
-        with threads_for(model):
+        with threads_for(net):
             return found()
     finally:
-        model.train()
+        net.model.train()
 
 
-def test_loss(model: Any, data: Data) -> dict[str, float]:
+def test_loss(net: Any, data: Data) -> dict[str, float]:
     """Loss and accuracy on the first 2,000 examples."""
     first = Data(
         data.name, data.task, Chosen(data.examples, range(min(2000, len(data))), range(10))
     )
-    scores = measure(model, first)
+    scores = measure(net, first)
     return {"loss": round(float(scores.loss.mean()), 5), "accuracy": round(scores.value, 4)}
 
 
