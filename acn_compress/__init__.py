@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from acn_compress.steps.profile import profile
     from acn_compress.steps.prune import prune
     from acn_compress.steps.truncate import truncate
-    from acn_compress.training.fit import Recipe
     from acn_compress.training.job import Job
+    from acn_compress.training.recipe import Recipe
 
 __version__ = "0.1.0"
 __all__ = [
@@ -55,7 +55,7 @@ _PLACES = {
     "load": "checkpoint.load",
     "run": "recipe.run",
     "Job": "training.job",
-    "Recipe": "training.fit",
+    "Recipe": "training.recipe",
 }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from acn_compress.checkpoint.directory import size
+
+if TYPE_CHECKING:
+    from acn_compress.training.hooks import Step
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 140)
@@ -32,7 +35,7 @@ def step_started(number: int, total: int, name: str, reused: bool) -> None:
     )
 
 
-def training_progress() -> Callable[[dict[str, Any]], None]:
+def training_progress() -> Callable[[Step], None]:
     """A callback for `training.fit`."""
     return _Live() if err.is_terminal else _Lines()
 
@@ -43,7 +46,7 @@ class _Live:
     def __init__(self) -> None:
         self._bar: Progress | None = None
 
-    def __call__(self, info: dict[str, Any]) -> None:
+    def __call__(self, info: Step) -> None:
         if self._bar is None:
             self._bar = Progress(
                 TextColumn("{task.completed}/{task.total}"),
@@ -66,7 +69,7 @@ class _Lines:
     def __init__(self) -> None:
         self._last, self._tenth = 0.0, -1
 
-    def __call__(self, info: dict[str, Any]) -> None:
+    def __call__(self, info: Step) -> None:
         tenth = 10 * info["step"] // info["steps"]
         if info["step"] >= info["steps"] or (
             tenth != self._tenth and time.monotonic() - self._last > 2
@@ -75,7 +78,7 @@ class _Lines:
             err.print(f"step {info['step']}/{info['steps']} {_numbers(info)}")
 
 
-def _numbers(info: dict[str, Any]) -> str:
+def _numbers(info: Step) -> str:
     metric = "" if info.get("metric") is None else f" metric {info['metric']:.3f}"
     return f"loss {info['loss']:.4f} alpha {info['alpha']:.2f}{metric} {_duration(info['seconds_left'])} left"
 

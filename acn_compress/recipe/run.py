@@ -27,8 +27,9 @@ from acn_compress.network.network import Network
 from acn_compress.recipe import table as report
 from acn_compress.recipe.schema import TRAINING, Recipe, Step
 from acn_compress.steps.inspect import inspect
-from acn_compress.training.fit import Progress, state_directory
+from acn_compress.training.hooks import Progress
 from acn_compress.training.job import Job, as_job
+from acn_compress.training.state import resumable
 
 OnStep = Callable[[int, int, str, bool], None]
 
@@ -200,9 +201,7 @@ def _step(
     if not reused:
         # the same step, interrupted while it trained, goes on; one whose options changed starts
         # anew
-        resume = known.get("fingerprint") == mark and any(
-            state_directory(place).glob("checkpoint-*")
-        )
+        resume = known.get("fingerprint") == mark and resumable(place)
         _remember(state, folder, {"fingerprint": mark, "finished": False})
         _run_step(state, step, source, place, drop, resume)
         _remember(

@@ -12,8 +12,10 @@ from acn_compress.checkpoint import write as output
 from acn_compress.compression.start import Keep, cut_
 from acn_compress.errors import ConfigError
 from acn_compress.form import LAYER_KINDS, LayerKind
-from acn_compress.training.fit import Progress, Walk, state_directory
+from acn_compress.training.hooks import Progress
 from acn_compress.training.job import Job, Training, as_job, run_job
+from acn_compress.training.state import kept
+from acn_compress.training.walk import Walk
 
 
 def convert(
@@ -82,38 +84,6 @@ def convert(
     job = as_job(data, training)
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite or resume)
-    net = checkpoint.load_source(source, task=task, device=device)
-    distilled = checkpoint.load_source(
-        modeldir.find_source(teacher or src, config=None if teacher else config),
-        task=task,
-        device=device,
-    )
-    if task != "features" and (note := distilled.fresh_head):  # features read no head
-        raise ConfigError(
-            f"{note} It has nothing to teach: train it first with acn-compress finetune --task {task}, then convert."
-        )
-    structure = net.structure
-    if structure.layer != layer and structure.form != "residual":
-        raise ConfigError(
-            f"{source.name} is in {structure.form} form with layer '{structure.layer}'; it cannot become layer '{layer}'."
-        )
-    chosen = 0.0
-    if depth is not None:
-        net.check_depth(depth, source.name)
-        chosen = cut_(net, depth, keep, job, source, distilled, refitted=refit)
-        structure = net.structure
-    walk = _walk(structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned, pull)
-    report = run_job(
-        net,
-        source,
-        job,
-        teacher=distilled,
-        reference=distilled,
-        walk=walk,
-        state=state_directory(out),
-        resume=resume,
-        progress=progress,
-    )
     options = {
         "job": asdict(job),
         "alpha_end": alpha_end,
@@ -127,18 +97,60 @@ def convert(
         "task": task,
         "teacher": teacher,
     }
-    report["choosing_flops"] = chosen
-    report["alpha"] = list(net.structure.alpha)
-    return output.write(
-        net,
+    with kept(
         out,
-        source=source,
+        source,
+        resume=resume,
+        overwrite=overwrite,
         step="convert",
-        options=options,
-        seed=job.recipe.seed,
-        report=report,
-        overwrite=overwrite or resume,
-    )
+        augment=job.augment,
+        **options,
+    ) as training_kept:
+        net = checkpoint.load_source(source, task=task, device=device)
+        distilled = checkpoint.load_source(
+            modeldir.find_source(teacher or src, config=None if teacher else config),
+            task=task,
+            device=device,
+        )
+        if task != "features" and (note := distilled.fresh_head):  # features read no head
+            raise ConfigError(
+                f"{note} It has nothing to teach: train it first with acn-compress finetune --task {task}, then convert."
+            )
+        structure = net.structure
+        if structure.layer != layer and structure.form != "residual":
+            raise ConfigError(
+                f"{source.name} is in {structure.form} form with layer '{structure.layer}'; it cannot become layer '{layer}'."
+            )
+        chosen = 0.0
+        if depth is not None:
+            net.check_depth(depth, source.name)
+            chosen = cut_(net, depth, keep, job, source, distilled, refitted=refit)
+            structure = net.structure
+        walk = _walk(
+            structure.alpha, len(structure.blocks), alpha_end, anneal, layer, learned, pull
+        )
+        report: dict[str, Any] = run_job(
+            net,
+            source,
+            job,
+            teacher=distilled,
+            reference=distilled,
+            walk=walk,
+            state=training_kept,
+            progress=progress,
+        ).model_dump(mode="json", exclude_none=True)
+        report["choosing_flops"] = chosen
+        report["alpha"] = list(net.structure.alpha)
+        return output.write(
+            net,
+            out,
+            source=source,
+            step="convert",
+            options=options,
+            seed=job.recipe.seed,
+            report=report,
+            overwrite=overwrite or resume,
+        )
 
 
 def _walk(

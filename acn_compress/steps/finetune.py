@@ -15,8 +15,10 @@ from acn_compress.data.load import label_names
 from acn_compress.errors import ConfigError
 from acn_compress.network.registration import plain_class
 from acn_compress.tasks import task_named
-from acn_compress.training.fit import Progress, Walk, state_directory
+from acn_compress.training.hooks import Progress
 from acn_compress.training.job import Job, Training, as_job, run_job
+from acn_compress.training.state import kept
+from acn_compress.training.walk import Walk
 
 
 def finetune(
@@ -68,44 +70,6 @@ def finetune(
     job = as_job(data, training)
     source = None if init == "random" else modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite or resume)
-    checkpoint.seed_everything(job.recipe.seed)
-    near = source  # where the tokenizer or image processor lies
-    if source is None:
-        beside, file = checkpoint.config_source(src)
-        architecture, cls, hf_config = checkpoint.describe(beside, task, file)
-        names = label_names(
-            job.data, job.columns, task or task_named(plain_class(cls).__name__, hf_config)
-        )
-        net = checkpoint.from_config(src, labels=names, task=task)
-        net.model.to(device)
-        near = beside if architecture.modality == "text" else None
-    else:
-        names = None if task is None else label_names(job.data, job.columns, task)
-        net = checkpoint.load_source(source, task=task, labels=names, device=device)
-    taught = (
-        None
-        if teacher is None
-        else checkpoint.load_source(modeldir.find_source(teacher), device=device)
-    )
-    if depth is not None:
-        net.check_depth(depth, str(src))
-        cut_(net, depth, keep, job, near, taught, refitted=refit)
-    walk = None
-    if alpha is not None:
-        n = net.depth * (2 if layer == "branch" else 1)
-        walk = Walk((alpha,) * n, (alpha,) * n, 0.0, layer)
-    report = {"note": note} if (note := net.fresh_head) else {}
-    report |= run_job(
-        net,
-        near,
-        job,
-        teacher=taught,
-        reference=taught,
-        walk=walk,
-        state=state_directory(out),
-        resume=resume,
-        progress=progress,
-    )
     options = {
         "job": asdict(job),
         "teacher": teacher,
@@ -117,15 +81,61 @@ def finetune(
         "refit": refit,
         "src": str(src),
     }
-    processor = checkpoint.new_processor(net, beside) if source is None else None
-    return output.write(
-        net,
+    with kept(
         out,
-        source=source,
+        source,
+        resume=resume,
+        overwrite=overwrite,
         step="finetune",
-        options=options,
-        seed=job.recipe.seed,
-        report=report,
-        overwrite=overwrite or resume,
-        processor=processor,
-    )
+        augment=job.augment,
+        **options,
+    ) as training_kept:
+        checkpoint.seed_everything(job.recipe.seed)
+        near = source  # where the tokenizer or image processor lies
+        if source is None:
+            beside, file = checkpoint.config_source(src)
+            architecture, cls, hf_config = checkpoint.describe(beside, task, file)
+            names = label_names(
+                job.data, job.columns, task or task_named(plain_class(cls).__name__, hf_config)
+            )
+            net = checkpoint.from_config(src, labels=names, task=task)
+            net.model.to(device)
+            near = beside if architecture.modality == "text" else None
+        else:
+            names = None if task is None else label_names(job.data, job.columns, task)
+            net = checkpoint.load_source(source, task=task, labels=names, device=device)
+        taught = (
+            None
+            if teacher is None
+            else checkpoint.load_source(modeldir.find_source(teacher), device=device)
+        )
+        if depth is not None:
+            net.check_depth(depth, str(src))
+            cut_(net, depth, keep, job, near, taught, refitted=refit)
+        walk = None
+        if alpha is not None:
+            n = net.depth * (2 if layer == "branch" else 1)
+            walk = Walk((alpha,) * n, (alpha,) * n, 0.0, layer)
+        report: dict[str, Any] = {"note": note} if (note := net.fresh_head) else {}
+        report |= run_job(
+            net,
+            near,
+            job,
+            teacher=taught,
+            reference=taught,
+            walk=walk,
+            state=training_kept,
+            progress=progress,
+        ).model_dump(mode="json", exclude_none=True)
+        processor = checkpoint.new_processor(net, beside) if source is None else None
+        return output.write(
+            net,
+            out,
+            source=source,
+            step="finetune",
+            options=options,
+            seed=job.recipe.seed,
+            report=report,
+            overwrite=overwrite or resume,
+            processor=processor,
+        )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,8 +32,9 @@ from acn_compress.network.network import Network
 from acn_compress.network.zeros import Scope, matrices
 
 if TYPE_CHECKING:
-    from acn_compress.training.fit import Progress
+    from acn_compress.training.hooks import Progress
     from acn_compress.training.job import Job, Training
+    from acn_compress.training.state import Kept
 
 Method = Literal["magnitude", "movement", "structured"]
 
@@ -104,39 +106,66 @@ def prune(
         raise ConfigError(f"{NEEDS_TRAINING} Give both, or choose magnitude.")
     source = find_source(src, config=config)
     check_out(out, source=source, overwrite=overwrite or resume)
-    net = checkpoint.load_source(source, device=device)
-    teacher = None if job is None else net.copy()
-    train = (
-        None if trained is None else _training(net, teacher, source, trained, out, resume, progress)
-    )
-    if method == "movement" and train is not None:
-        report = _pruned_(net, target_sparsity, method, scope, partial(_movement_, train=train))
-    else:
-        report = prune_(net, target_sparsity, method, scope)
-        if train is not None:
-            report |= _recover(net, train)
-        elif job is not None and teacher is not None:
-            from acn_compress.training.job import measure_job
-
-            report |= measure_job(net, source, job, teacher)
-    if method != "structured":
-        report |= {"gzip_bytes": _gzip_bytes(net)}
     options = {
         "target_sparsity": target_sparsity,
         "method": method,
         "scope": scope,
         "job": None if trained is None else asdict(trained),
     }
-    seed = None if trained is None else trained.recipe.seed
-    return output.write(
-        net,
+    with _kept(out, source, trained, resume, overwrite, options) as training_kept:
+        net = checkpoint.load_source(source, device=device)
+        teacher = None if job is None else net.copy()
+        train = (
+            None
+            if trained is None
+            else _training(net, teacher, source, trained, training_kept, progress)
+        )
+        if method == "movement" and train is not None:
+            report = _pruned_(net, target_sparsity, method, scope, partial(_movement_, train=train))
+        else:
+            report = prune_(net, target_sparsity, method, scope)
+            if train is not None:
+                report |= _recover(net, train)
+            elif job is not None and teacher is not None:
+                from acn_compress.training.job import measure_job
+
+                report |= measure_job(net, source, job, teacher).model_dump()
+        if method != "structured":
+            report |= {"gzip_bytes": _gzip_bytes(net)}
+        seed = None if trained is None else trained.recipe.seed
+        return output.write(
+            net,
+            out,
+            source=source,
+            step="prune",
+            options=options,
+            report=report,
+            seed=seed,
+            overwrite=overwrite or resume,
+        )
+
+
+def _kept(
+    out: str | Path,
+    source: Source,
+    job: Job | None,
+    resume: bool,
+    overwrite: bool,
+    options: dict[str, Any],
+) -> AbstractContextManager[Kept | None]:
+    """Where what is trained is kept until it is written; nothing without training."""
+    if job is None:
+        return nullcontext()
+    from acn_compress.training.state import kept
+
+    return kept(
         out,
-        source=source,
+        source,
+        resume=resume,
+        overwrite=overwrite,
         step="prune",
-        options=options,
-        report=report,
-        seed=seed,
-        overwrite=overwrite or resume,
+        augment=job.augment,
+        **options,
     )
 
 
@@ -169,26 +198,27 @@ def _training(
     teacher: Network | None,
     source: Source,
     job: Job,
-    out: str | Path,
-    resume: bool,
+    state: Kept | None,
     progress: Progress | None,
 ) -> Callable[..., dict[str, Any]]:
     """The training that belongs to the pruning, not begun; it returns the job's part of the
     report."""
-    from acn_compress.training.fit import state_directory
     from acn_compress.training.job import run_job
 
-    return partial(
-        run_job,
-        net,
-        source,
-        job,
-        teacher=teacher,
-        reference=teacher,
-        state=state_directory(out),
-        resume=resume,
-        progress=progress,
-    )
+    def train(**hooked: Any) -> dict[str, Any]:
+        found = run_job(
+            net,
+            source,
+            job,
+            teacher=teacher,
+            reference=teacher,
+            state=state,
+            progress=progress,
+            **hooked,
+        )
+        return found.model_dump(mode="json", exclude_none=True)
+
+    return train
 
 
 def _recover(net: Network, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:

@@ -4,16 +4,20 @@ paired on the same examples."""
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, TypedDict
 
 from acn_compress.checkpoint.directory import Source
-from acn_compress.data.load import Columns, Data, has_eval_split, load_data
+from acn_compress.data.load import Columns, Data, Examples, has_eval_split, load_data
 from acn_compress.errors import ConfigError
 from acn_compress.measure.quality import change, measure
 from acn_compress.network.network import Network
+from acn_compress.reports.base import Found
 from acn_compress.tasks import task_of
-from acn_compress.training.fit import Hook, Progress, Recipe, Walk, fit
+from acn_compress.training.fit import Fit, fit
+from acn_compress.training.hooks import Hook, Progress
+from acn_compress.training.recipe import Recipe
+from acn_compress.training.state import Kept
+from acn_compress.training.walk import Walk
 
 GLANCE = 1000  # examples measured once per epoch for the progress display
 
@@ -120,6 +124,34 @@ def as_job(data: str | Job, options: Training) -> Job:
     return Job(data, Recipe(**recipe), **rest)  # type: ignore[arg-type]
 
 
+class Trained(Found):
+    """What a training job found."""
+
+    data: str
+    """Trained on."""
+    examples: int
+    """Of them."""
+    eval_data: str | None = None
+    """Measured on; None if there was nothing to measure on, and then the rest is None as well."""
+    training: Fit
+    before: dict[str, Any] | None = None
+    """Quality of the reference."""
+    after: dict[str, Any] | None = None
+    """Quality of the trained network."""
+    drop: dict[str, Any] | None = None
+    """Paired on the same examples, with a 95 % interval."""
+
+
+class Compared(Found):
+    """Quality of a network and of what it was made from."""
+
+    data: str
+    """Measured on."""
+    before: dict[str, Any]
+    after: dict[str, Any]
+    drop: dict[str, Any]
+
+
 def run_job(
     net: Network,
     source: Source | None,
@@ -129,33 +161,24 @@ def run_job(
     reference: Network | None = None,
     walk: Walk | None = None,
     hook: Hook | None = None,
-    state: Path | None = None,
-    resume: bool = False,
+    state: Kept | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train `model` in place and measure it.
+) -> Trained:
+    """Train `net` in place and measure it.
 
     Args:
-        reference: the model that "before" means and that the drop is paired with; None measures
-            `model` itself before training.
+        reference: the network that "before" means and that the drop is paired with; None measures
+            `net` itself before training.
         (the others as in `training.fit`)
-    Returns:
-        data, eval_data, before, after, drop (paired, 95 % interval) and training, as plain data.
     """
     if teacher is None and task_of(net) == "features":
         raise ConfigError(
-            "features has no labels: it needs a teacher, whose embeddings are learned. Pass --teacher, or --task for another head."
+            "features has no labels: it needs a teacher, whose embeddings are learned. "
+            "Pass --teacher, or --task for another head."
         )
-    data, eval_data = (
-        job.train_split(net, source, teacher),
-        job.eval_split(net, source, teacher),
-    )
+    data = job.train_split(net, source, teacher)
+    eval_data = job.eval_split(net, source, teacher)
     before = None if eval_data is None else measure(reference or net, eval_data)
-    glance = (
-        None
-        if eval_data is None
-        else Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
-    )
     result = fit(
         net,
         data,
@@ -163,47 +186,37 @@ def run_job(
         walk=walk,
         hook=hook,
         teacher=teacher,
-        eval_data=glance,
+        eval_data=eval_data and _glance(eval_data),
         state=state,
-        resume=resume,
         progress=progress,
     )
-    report: dict[str, Any] = {
-        "data": data.name,
-        "examples": len(data),
-        "eval_data": eval_data.name if eval_data else None,
-        "training": result.report(),
-    }
-    return report | (
-        {}
-        if eval_data is None or before is None
-        else change(before, measure(net, eval_data), data.task)
-    )
+    found: dict[str, Any] = {}
+    if eval_data is not None and before is not None:
+        found = change(before, measure(net, eval_data), data.task)
+    name = None if eval_data is None else eval_data.name
+    return Trained(data=data.name, examples=len(data), eval_data=name, training=result, **found)
 
 
-def measure_job(
-    net: Network, source: Source | None, job: Job, reference: Network
-) -> dict[str, Any]:
-    """Measure `model` against `reference` on what a job measures on (its data itself, if that has
-    one split), without training.
-
-    Returns:
-        data, before (the reference), after, drop (paired, 95 % interval), as plain data.
-    """
+def measure_job(net: Network, source: Source | None, job: Job, reference: Network) -> Compared:
+    """Measure `net` against `reference` on what a job measures on (its data itself, if that has
+    one split), without training."""
     eval_data = job.eval_split(net, source, reference) or replace(
         job, eval_data=job.data
     ).eval_split(net, source, reference)
     assert eval_data is not None
-    return {
-        "data": eval_data.name,
-        **change(measure(reference, eval_data), measure(net, eval_data), eval_data.task),
-    }
+    found = change(measure(reference, eval_data), measure(net, eval_data), eval_data.task)
+    return Compared(data=eval_data.name, **found)
+
+
+def _glance(data: Data) -> Data:
+    """The examples measured once per epoch."""
+    return Data(data.name, data.task, _First(data.examples, GLANCE))
 
 
 class _First:
     """The first `n` of other examples."""
 
-    def __init__(self, examples: Any, n: int) -> None:
+    def __init__(self, examples: Examples, n: int) -> None:
         self.labels, self.collate = examples.labels, examples.collate
         self.sizes = None if examples.sizes is None else examples.sizes[:n]
         self._examples, self._n = examples, n
@@ -212,5 +225,4 @@ class _First:
         return min(self._n, len(self._examples))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row: dict[str, Any] = self._examples[index]
-        return row
+        return self._examples[index]

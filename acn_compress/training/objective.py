@@ -14,17 +14,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from acn_compress.network.network import Network
 from acn_compress.tasks import Scored, distillation, features, score
-
-if TYPE_CHECKING:
-    from acn_compress.training.fit import Recipe
+from acn_compress.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Objective:
     task: str
     pull: float = 0.0
 
-    def __call__(self, model: Any, net: Network, batch: dict[str, Tensor]) -> Tensor:
+    def __call__(self, model: nn.Module, net: Network, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch; `model` is `net`'s, with what wraps it for several
         processes."""
         given = features(batch)
