@@ -17,6 +17,7 @@ import typer
 
 from acn_compress import __version__, compat
 from acn_compress.errors import AcnError, ConfigError
+from acn_compress.training import interrupt
 
 app = typer.Typer(
     help="Trained transformer checkpoint in, smaller, faster, verified model out (Auto-Compressing Networks).",
@@ -196,9 +197,9 @@ def command(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
                 raise
             typer.echo(f"error: {advice}", err=True)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             typer.echo("error: interrupted; nothing was written.", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(interrupt.exit_code(interrupt.number_of(stopped))) from None
         if json_:
             typer.echo(json.dumps(report))
         else:
@@ -959,4 +960,5 @@ def main() -> None:
 
         warnings.simplefilter("ignore")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    app()
+    with interrupt.handling():
+        app()

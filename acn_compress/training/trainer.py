@@ -126,7 +126,7 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
         with self.kept.writing(step) as self.aside:
             super()._save_checkpoint(*args)
 
-    def _get_output_dir(self, *args: object) -> str:
+    def _get_output_dir(self, *args: object, **kwargs: object) -> str:
         return str(self.aside)
 
     def _save(self, output_dir: str, state_dict: dict[str, Tensor] | None = None) -> None:
