@@ -8,8 +8,8 @@ do.
     ├── DataError                data that does not fit the task
     ├── UnsupportedError         a model, task or combination nobody has written an adapter for
     ├── VerificationError        the result does not equal what it must equal; nothing is left
-    behind ├── MissingDependencyError   an optional package is needed
-    └── Interrupted              Ctrl-C; says how to go on
+    ├── MissingDependencyError   an optional package is needed
+    └── Interrupted              Ctrl-C, SIGTERM or SIGHUP; says how to go on
 
 The command line prints an `AcnError` in one line and exits 1. Anything else is our bug and keeps
 its traceback.
@@ -53,6 +53,8 @@ class MissingDependencyError(AcnError):
 
 
 class Interrupted(AcnError):
-    """The user pressed Ctrl-C; the message says how to go on."""
+    """The user pressed Ctrl-C, or another signal ended the run; the message says how to go on."""
 
-    exit_code = 130
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -196,7 +196,7 @@ class Measured(Columns):
 class Seeded(Options):
     """How a step runs."""
 
-    panel = "Run"
+    panel = "Output"
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
 
@@ -297,7 +297,7 @@ class Trained(Prefixes, TrainingData, Seeded):
 class Cut(Options):
     """A cut that comes before training."""
 
-    panel = "Cut first"
+    panel = "Options"
     depth: Count | None = None
     """Cut to DEPTH blocks before training."""
     keep: Keep = "auto"

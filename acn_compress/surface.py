@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -131,6 +131,8 @@ def function(cls: type[Verb]) -> Callable[..., Found]:
         if len(args) > len(positional):
             raise TypeError(f"{cls.verb}() takes {', '.join(positional)}, and options by name")
         given = dict(zip(positional, args, strict=False)) | given
+        if isinstance(job := given.get("data"), dict):  # `deprecated.Job`
+            given = {**given, **job}
         if missing := [a.name for a in cls.arguments if a.name not in given]:
             raise TypeError(f"{cls.verb}() needs {', '.join(missing)}")
         progress = _progress(given.pop("progress", True))

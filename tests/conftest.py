@@ -48,7 +48,7 @@ def vit_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits_vit(vit_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A residual ViT of 3 blocks, trained on digits far above chance."""
     from acn_compress.steps.finetune import finetune
-    from acn_compress.training.fit import Recipe
+    from acn_compress.training.recipe import Recipe
     from acn_compress.training.job import Job
 
     out = tmp_path_factory.mktemp("models") / "digits-vit"

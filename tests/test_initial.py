@@ -23,7 +23,7 @@ from acn_compress.steps.compare import compare
 from acn_compress.steps.convert import convert
 from acn_compress.steps.finetune import finetune
 from acn_compress.tasks import features
-from acn_compress.training.fit import Recipe
+from acn_compress.training.recipe import Recipe
 from acn_compress.training.job import Job
 
 JOB = Job("digits")

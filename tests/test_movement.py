@@ -23,7 +23,8 @@ from acn_compress.recipe.schema import Recipe as Chain
 from acn_compress.recipe.schema import read
 from acn_compress.steps.prune import matrices, prune, prune_
 from acn_compress.tasks import task_of
-from acn_compress.training.fit import Recipe, fit
+from acn_compress.training.fit import fit
+from acn_compress.training.recipe import Recipe
 from acn_compress.training.job import Job
 
 

@@ -21,7 +21,7 @@ from acn_compress.network import widths
 from acn_compress.network.network import Network, first_output
 from acn_compress.steps import prune as step
 from acn_compress.steps.prune import matrices, prune, prune_
-from acn_compress.training.fit import Recipe
+from acn_compress.training.recipe import Recipe
 from acn_compress.training.job import Job
 
 FAMILIES = [name for name in MODELS if "-" not in name]  # one head of each

@@ -22,7 +22,7 @@ from acn_compress.measure.budget import training_flops
 from acn_compress.measure.quality import measure
 from acn_compress.steps.convert import convert
 from acn_compress.steps.truncate import truncate
-from acn_compress.training.fit import Recipe
+from acn_compress.training.recipe import Recipe
 from acn_compress.training.job import Job
 
 POST_NORM = ("bert", "roberta", "electra", "distilbert")

@@ -18,7 +18,7 @@ from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.recipe.run import run
 from acn_compress.recipe.schema import Recipe
 from acn_compress.recipe.table import cells, verdict
-from acn_compress.training.fit import Recipe as TrainingRecipe
+from acn_compress.training.recipe import Recipe as TrainingRecipe
 from acn_compress.training.job import Job
 
 STEPS: list[Any] = [

@@ -42,7 +42,7 @@ from acn_compress.steps.prune import prune
 from acn_compress.steps.truncate import truncate
 from acn_compress.tasks import IGNORED, METRICS, features, score
 from acn_compress.training.batches import Bucketed
-from acn_compress.training.fit import Recipe
+from acn_compress.training.recipe import Recipe
 from acn_compress.training.job import Job
 
 GOOD, BAD = ("good", "lovely", "brilliant", "charming"), ("bad", "dull", "awful", "boring")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from acn_compress.checkpoint.directory import Source
 from acn_compress import options
+from acn_compress.checkpoint.directory import Source
 from acn_compress.errors import DataError
 from acn_compress.network.network import Network
 

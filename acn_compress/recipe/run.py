@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -24,7 +23,7 @@ from acn_compress.recipe.schema import Recipe, Step
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.progress import ChainStep, Progress
 from acn_compress.reports.ran import BASELINE, Done, Ran
-from acn_compress.training.fit import state_directory
+from acn_compress.training.state import resumable
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,9 @@ def run(
     original = chain.original or made[-1].path
     budget = baseline.equal_budget(recipe, made, original) if plan or recipe.compare else None
     plain = _baseline(chain, plan, original, budget) if budget else []
-    compared = _compared(chain, original, budget, how.overwrite) if recipe.compare and budget else None
+    compared = (
+        _compared(chain, original, budget, how.overwrite) if recipe.compare and budget else None
+    )
     chain.tell(total, "table")
     rows, final = [*made, *plain], made[-1].path
     measured = table.table(
@@ -208,9 +209,7 @@ def run_step(
     began = time.perf_counter()
     if not reused:
         # the same step, interrupted while it trained, goes on; one whose options changed starts anew
-        resume = known.get("fingerprint") == mark and any(
-            state_directory(place).glob("checkpoint-*")
-        )
+        resume = known.get("fingerprint") == mark and resumable(place)
         chain.remember(folder, {"fingerprint": mark, "finished": False})
         _do(chain, how, source, place, resume)
         seconds = round(time.perf_counter() - began, 1)
@@ -260,9 +259,7 @@ def _fingerprint(chain: Chain, how: Verb, source: str | None) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _baseline(
-    chain: Chain, plan: list[Step], original: str, budget: baseline.Budget
-) -> list[Made]:
+def _baseline(chain: Chain, plan: list[Step], original: str, budget: baseline.Budget) -> list[Made]:
     """Run the plain baseline beside the finished chain."""
     made: list[Made] = []
     for number, step in enumerate(plan, 1):
@@ -278,9 +275,7 @@ def _baseline(
     return made
 
 
-def _compared(
-    chain: Chain, original: str, budget: baseline.Budget, overwrite: bool
-) -> Compared:
+def _compared(chain: Chain, original: str, budget: baseline.Budget, overwrite: bool) -> Compared:
     """Every route to the chain's depth, with the budget of the chain."""
     chain.tell(chain.total - 1, "compare")
     how = baseline.comparison(chain.recipe, budget).model_copy(
@@ -289,5 +284,3 @@ def _compared(
     found = surface.call(type(how), [original], how, progress=chain.progress)
     assert isinstance(found, Compared)
     return found
-
-

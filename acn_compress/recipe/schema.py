@@ -31,6 +31,7 @@ from acn_compress.options import (
     Prefixes,
     Route,
     Seeded,
+    Trained,
     TrainingData,
     Verb,
     model_spec,
@@ -138,6 +139,13 @@ class Recipe(TrainingData, Seeded):
     """Also every route of compare: a second table."""
     steps: tuple[Step, ...] = Field(min_length=1)
     """In order; each reads the model the one before wrote."""
+
+    def __new__(cls, **given: object) -> Any:
+        """Until the next release Recipe(epochs=3) still makes training options, as in 0.1.0."""
+        if given and given.keys() <= {*Prefixes.model_fields, "seed"}:
+            note("Recipe is a whole recipe now: give training options to the function by name.")
+            return Trained.model_validate(given)
+        return super().__new__(cls)
 
     @model_validator(mode="wrap")
     @classmethod

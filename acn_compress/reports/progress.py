@@ -10,22 +10,28 @@ from typing import Protocol
 from acn_compress.found import Found
 
 
-class TrainingStep(Found):
-    """Where a training stands."""
+class Logged(Found):
+    """A training after some of its steps."""
 
     step: int
-    """Steps that are done."""
-    steps: int
-    """Steps in all."""
+    """Optimizer steps done."""
     loss: float
-    """Mean since the last report."""
+    """Its mean since the entry before."""
     alpha: float
-    """Mean over the layers."""
+    """The mean over the layers."""
     lr: float | None = None
-    """Learning rate."""
+    """Learning rate of the last step."""
     metric: float | None = None
-    """Of a first look at the data to measure on, once per epoch."""
-    seconds_left: float = 0.0
+    """Of the task, at the end of the last epoch."""
+
+
+class TrainingStep(Logged):
+    """What a progress display is told of a training."""
+
+    steps: int
+    """Of the whole run."""
+    seconds_left: float
+    """If it goes on as fast."""
 
     def __str__(self) -> str:
         metric = "" if self.metric is None else f" metric {self.metric:.3f}"

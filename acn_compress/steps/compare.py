@@ -42,8 +42,10 @@ from acn_compress.measure.timing import fixed_threads, interleave, spread
 from acn_compress.network.network import Network
 from acn_compress.onnx.write import inputs_for
 from acn_compress.reports import plots
-from acn_compress.training.fit import Progress, Walk, fit
+from acn_compress.training.fit import fit
+from acn_compress.training.hooks import Progress
 from acn_compress.training.job import Job
+from acn_compress.training.walk import Walk
 
 ROUTES = (
     "drop-last",

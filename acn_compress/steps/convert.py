@@ -13,8 +13,9 @@ from acn_compress.options import Convert, ModelSpec, PathSpec
 from acn_compress.reports.made import Converted
 from acn_compress.reports.progress import Progress
 from acn_compress.steps.scratch import from_scratch
-from acn_compress.training.fit import Walk, state_directory
 from acn_compress.training.job import run_job
+from acn_compress.training.state import kept
+from acn_compress.training.walk import Walk
 
 
 def run(src: ModelSpec, out: PathSpec, how: Convert, progress: Progress | None = None) -> Converted:
@@ -24,43 +25,43 @@ def run(src: ModelSpec, out: PathSpec, how: Convert, progress: Progress | None =
     replace = how.overwrite or how.resume
     source, device = find_source(src, config=how.config), find_device(how.device)
     check_out(out, source=source, overwrite=replace)
-    net = load_source(source, task=how.task, device=device)
-    taught_by = source if how.teacher is None else find_source(how.teacher)
-    teacher = load_source(taught_by, task=how.task, device=device)
-    check_teacher(teacher, how)
-    structure = net.structure
-    if structure.layer != how.layer and structure.form != "residual":
-        raise ConfigError(
-            f"{source.name} is in {structure.form} form with layer '{structure.layer}'; "
-            f"it cannot become layer '{how.layer}'."
+    with kept(out, source, how) as training:
+        net = load_source(source, task=how.task, device=device)
+        taught_by = source if how.teacher is None else find_source(how.teacher)
+        teacher = load_source(taught_by, task=how.task, device=device)
+        check_teacher(teacher, how)
+        structure = net.structure
+        if structure.layer != how.layer and structure.form != "residual":
+            raise ConfigError(
+                f"{source.name} is in {structure.form} form with layer '{structure.layer}'; "
+                f"it cannot become layer '{how.layer}'."
+            )
+        chosen = 0.0
+        if how.depth is not None:
+            net.check_depth(how.depth, source.name)
+            chosen = cut_(net, how.depth, how, source, teacher)
+        report = run_job(
+            net,
+            source,
+            how,
+            teacher=teacher,
+            reference=teacher,
+            walk=_walk(net, how),
+            state=training,
+            progress=progress,
         )
-    chosen = 0.0
-    if how.depth is not None:
-        net.check_depth(how.depth, source.name)
-        chosen = cut_(net, how.depth, how, source, teacher)
-    report = run_job(
-        net,
-        source,
-        how,
-        teacher=teacher,
-        reference=teacher,
-        walk=_walk(net, how),
-        state=state_directory(out),
-        resume=how.resume,
-        progress=progress,
-    )
-    alpha = net.structure.alpha
-    return write(
-        net,
-        out,
-        source=source,
-        step=how.verb,
-        options=how.plain(),
-        report={**report, "choosing_flops": chosen, "alpha": alpha},
-        seed=how.seed,
-        overwrite=replace,
-        kind=Converted,
-    )
+        alpha = net.structure.alpha
+        return write(
+            net,
+            out,
+            source=source,
+            step=how.verb,
+            options=how.plain(),
+            report={**report, "choosing_flops": chosen, "alpha": alpha},
+            seed=how.seed,
+            overwrite=replace,
+            kind=Converted,
+        )
 
 
 def check_teacher(teacher: Network, how: Convert) -> None:

@@ -12,8 +12,8 @@ from acn_compress.options import Finetune, ModelSpec, PathSpec
 from acn_compress.reports.made import Finetuned
 from acn_compress.reports.progress import Progress
 from acn_compress.steps.scratch import from_scratch
-from acn_compress.training.fit import state_directory
 from acn_compress.training.job import run_job
+from acn_compress.training.state import kept
 
 
 def run(
@@ -25,31 +25,31 @@ def run(
     replace = how.overwrite or how.resume
     source, device = find_source(src, config=how.config), find_device(how.device)
     check_out(out, source=source, overwrite=replace)
-    checkpoint.seed_everything(how.seed)
-    names = None if how.task is None else label_names(how.data, Columns.of(how), how.task)
-    net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
-    teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
-    if how.depth is not None:
-        net.check_depth(how.depth, source.name)
-        cut_(net, how.depth, how, source, teacher)
-    report = run_job(
-        net,
-        source,
-        how,
-        teacher=teacher,
-        reference=teacher,
-        state=state_directory(out),
-        resume=how.resume,
-        progress=progress,
-    )
-    return write(
-        net,
-        out,
-        source=source,
-        step=how.verb,
-        options=how.plain(),
-        report={"note": net.fresh_head, **report},
-        seed=how.seed,
-        overwrite=replace,
-        kind=Finetuned,
-    )
+    with kept(out, source, how) as training:
+        checkpoint.seed_everything(how.seed)
+        names = None if how.task is None else label_names(how.data, Columns.of(how), how.task)
+        net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
+        teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
+        if how.depth is not None:
+            net.check_depth(how.depth, source.name)
+            cut_(net, how.depth, how, source, teacher)
+        report = run_job(
+            net,
+            source,
+            how,
+            teacher=teacher,
+            reference=teacher,
+            state=training,
+            progress=progress,
+        )
+        return write(
+            net,
+            out,
+            source=source,
+            step=how.verb,
+            options=how.plain(),
+            report={"note": net.fresh_head, **report},
+            seed=how.seed,
+            overwrite=replace,
+            kind=Finetuned,
+        )

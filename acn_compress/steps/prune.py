@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from acn_compress.checkpoint.directory import check_out, find_source
+from contextlib import nullcontext
+
+from acn_compress.checkpoint.directory import Source, check_out, find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.prune import METHODS, Aim
@@ -10,16 +12,25 @@ from acn_compress.network.device import find_device
 from acn_compress.options import ModelSpec, PathSpec, Prune
 from acn_compress.reports.made import PruneReport
 from acn_compress.reports.progress import Progress
-from acn_compress.training.fit import state_directory
 from acn_compress.training.job import measure_job, run_job
+from acn_compress.training.state import Kept, kept
 
 
 def run(src: ModelSpec, out: PathSpec, how: Prune, progress: Progress | None = None) -> PruneReport:
     """Prune a model; with data and epochs train it back, with data alone measure it."""
-    method, replace = METHODS[how.method], how.overwrite or how.resume
+    method = METHODS[how.method]
     method.check_training(how.trains, "Give both, or choose magnitude.")
     source = find_source(src, config=how.config)
-    check_out(out, source=source, overwrite=replace)
+    check_out(out, source=source, overwrite=how.overwrite or how.resume)
+    training = kept(out, source, how) if how.trains else nullcontext()
+    with training as state:
+        return _run(out, how, source, state, progress)
+
+
+def _run(
+    out: PathSpec, how: Prune, source: Source, state: Kept | None, progress: Progress | None
+) -> PruneReport:
+    method = METHODS[how.method]
     net = load_source(source, device=find_device(how.device))
     whole = net.copy() if how.data is not None else None
     pruning = method.begin_(net, Aim(how.target_sparsity, how.scope))
@@ -32,8 +43,7 @@ def run(src: ModelSpec, out: PathSpec, how: Prune, progress: Progress | None = N
             teacher=whole,
             reference=whole,
             hook=pruning.hook,
-            state=state_directory(out),
-            resume=how.resume,
+            state=state,
             progress=progress,
         )
     pruned = pruning.finish_()
@@ -47,6 +57,6 @@ def run(src: ModelSpec, out: PathSpec, how: Prune, progress: Progress | None = N
         options=how.plain(),
         report={**pruned.model_dump(exclude_none=True), **report},
         seed=how.seed if how.trains else None,
-        overwrite=replace,
+        overwrite=how.overwrite or how.resume,
         kind=PruneReport,
     )

@@ -17,8 +17,9 @@ from acn_compress.options import Convert, Finetune, ModelSpec, PathSpec
 from acn_compress.reports.made import Made
 from acn_compress.reports.progress import Progress
 from acn_compress.tasks import task_named
-from acn_compress.training.fit import Walk, state_directory
 from acn_compress.training.job import run_job
+from acn_compress.training.state import kept
+from acn_compress.training.walk import Walk
 
 M = TypeVar("M", bound=Made)
 
@@ -42,43 +43,43 @@ def from_scratch(
         raise ConfigError("init is random, so SRC must be a config file, not a model in memory.")
     replace, device = how.overwrite or how.resume, find_device(how.device)
     check_out(out, overwrite=replace)
-    checkpoint.seed_everything(how.seed)
-    beside, file = checkpoint.config_source(src)
-    family, cls, hf_config = checkpoint.describe(beside, how.task, file)
-    task = how.task or task_named(plain_class(cls).__name__, hf_config)
-    names = label_names(how.data, Columns.of(how), task)
-    net = checkpoint.from_config(src, labels=names, task=how.task)
-    net.model.to(device)
-    near = beside if family.modality == "text" else None  # where the tokenizer lies
-    teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
-    if how.depth is not None:
-        net.check_depth(how.depth, fspath(src))
-        cut_(net, how.depth, how, near, teacher)
-    walk = None
-    if alpha is not None:
-        values = (alpha,) * (net.depth * (2 if how.layer == "branch" else 1))
-        walk = Walk(values, values, 0.0, how.layer)
-    report = run_job(
-        net,
-        near,
-        how,
-        teacher=teacher,
-        reference=teacher,
-        walk=walk,
-        state=state_directory(out),
-        resume=how.resume,
-        progress=progress,
-    )
-    known = {"alpha": net.structure.alpha} if "alpha" in kind.model_fields else {}
-    return write(
-        net,
-        out,
-        source=None,
-        step=how.verb,
-        options={"src": fspath(src), **how.plain()},
-        report={**report, **known},
-        seed=how.seed,
-        overwrite=replace,
-        processor=checkpoint.new_processor(net, beside),
-        kind=kind,
-    )
+    with kept(out, None, how) as training:
+        checkpoint.seed_everything(how.seed)
+        beside, file = checkpoint.config_source(src)
+        family, cls, hf_config = checkpoint.describe(beside, how.task, file)
+        task = how.task or task_named(plain_class(cls).__name__, hf_config)
+        names = label_names(how.data, Columns.of(how), task)
+        net = checkpoint.from_config(src, labels=names, task=how.task)
+        net.model.to(device)
+        near = beside if family.modality == "text" else None  # where the tokenizer lies
+        teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
+        if how.depth is not None:
+            net.check_depth(how.depth, fspath(src))
+            cut_(net, how.depth, how, near, teacher)
+        walk = None
+        if alpha is not None:
+            values = (alpha,) * (net.depth * (2 if how.layer == "branch" else 1))
+            walk = Walk(values, values, 0.0, how.layer)
+        report = run_job(
+            net,
+            near,
+            how,
+            teacher=teacher,
+            reference=teacher,
+            walk=walk,
+            state=training,
+            progress=progress,
+        )
+        known = {"alpha": net.structure.alpha} if "alpha" in kind.model_fields else {}
+        return write(
+            net,
+            out,
+            source=None,
+            step=how.verb,
+            options={"src": fspath(src), **how.plain()},
+            report={**report, **known},
+            seed=how.seed,
+            overwrite=replace,
+            processor=checkpoint.new_processor(net, beside),
+            kind=kind,
+        )

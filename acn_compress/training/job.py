@@ -3,9 +3,6 @@ same examples."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from acn_compress.checkpoint.directory import Source
 from acn_compress.data.load import Data
 from acn_compress.data.splits import eval_split, training_split
@@ -13,8 +10,12 @@ from acn_compress.errors import ConfigError
 from acn_compress.measure.quality import change, measure
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
+from acn_compress.reports.progress import Progress
 from acn_compress.tasks import task_of
-from acn_compress.training.fit import Hook, Progress, Walk, fit
+from acn_compress.training.fit import fit
+from acn_compress.training.hooks import Hook
+from acn_compress.training.state import Kept
+from acn_compress.training.walk import Walk
 
 GLANCE = 1000  # examples measured once per epoch for the progress display
 
@@ -28,8 +29,7 @@ def run_job(
     reference: Network | None = None,
     walk: Walk | None = None,
     hook: Hook | None = None,
-    state: Path | None = None,
-    resume: bool = False,
+    state: Kept | None = None,
     progress: Progress | None = None,
 ) -> dict[str, object]:
     """Train `net` in place and measure it.
@@ -47,7 +47,10 @@ def run_job(
             "features has no labels: it needs a teacher, whose embeddings are learned. "
             "Pass --teacher, or --task for another head."
         )
-    data, eval_data = training_split(how, net, source, teacher), eval_split(how, net, source, teacher)
+    data, eval_data = (
+        training_split(how, net, source, teacher),
+        eval_split(how, net, source, teacher),
+    )
     before = None if eval_data is None else measure(reference or net, eval_data)
     glance = eval_data and Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
     result = fit(
@@ -59,7 +62,6 @@ def run_job(
         teacher=teacher,
         eval_data=glance,
         state=state,
-        resume=resume,
         progress=progress,
     )
     report: dict[str, object] = {

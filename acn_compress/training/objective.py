@@ -14,17 +14,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from acn_compress.network.network import Network
+from acn_compress.options import Trained
 from acn_compress.tasks import Scored, distillation, features, score
-
-if TYPE_CHECKING:
-    from acn_compress.training.fit import Recipe
 
 
 @dataclass(frozen=True)
@@ -32,53 +29,53 @@ class Objective:
     """The loss of a batch.
 
     Args:
-        recipe: its weights.
+        how: its weights.
         teacher: distilled from, or None.
         task: of the student.
         pull: per unit of mean alpha, while alphas are trained.
     """
 
-    recipe: Recipe
+    how: Trained
     teacher: Network | None
     task: str
     pull: float = 0.0
 
-    def __call__(self, model: Any, net: Network, batch: dict[str, Tensor]) -> Tensor:
+    def __call__(self, model: nn.Module, net: Network, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch; `model` is `net`'s, with what wraps it for several
         processes."""
         given = features(batch)
         target, hidden = self._taught(given, batch)
-        if self.recipe.prefix_loss == 0 and hidden is None:
+        if self.how.prefix_loss == 0 and hidden is None:
             return self._loss(score(self.task, model(**given), batch), target) + self._pull(net)
         with net.recording() as prefixes:
             full = self._loss(score(self.task, model(**given), batch), target)
         full = full + self._pull(net)
         if hidden is not None:
-            full = full + self.recipe.hidden_weight * self._unlike(
+            full = full + self.how.hidden_weight * self._unlike(
                 net, prefixes, hidden, batch.get("attention_mask")
             )
-        if self.recipe.prefix_loss == 0:
+        if self.how.prefix_loss == 0:
             return full
-        depths = self.recipe.prefix_depths or (
+        depths = self.how.prefix_depths or (
             int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0,
         )
         shallow = full.new_zeros(())
         for depth in depths:
             with net.injecting(prefixes[depth]):
                 shallow = shallow + self._loss(score(self.task, model(**given), batch), target)
-        return full + self.recipe.prefix_loss / len(depths) * shallow
+        return full + self.how.prefix_loss / len(depths) * shallow
 
     def _taught(
         self, given: dict[str, Tensor], batch: dict[str, Tensor]
     ) -> tuple[Scored | None, list[Tensor] | None]:
-        """The teacher's answers and its y_0 .. y_L, as far as the recipe asks for them."""
+        """The teacher's answers and its y_0 .. y_L, as far as the options ask for them."""
         # features: the teacher's answers are the labels already
-        answers = self.recipe.distil_weight > 0 and self.task != "features"
-        if self.teacher is None or not (answers or self.recipe.hidden_weight):
+        answers = self.how.distil_weight > 0 and self.task != "features"
+        if self.teacher is None or not (answers or self.how.hidden_weight):
             return None, None
         with torch.no_grad(), ExitStack() as asked:
             prefixes: list[Tensor] = []
-            if self.recipe.hidden_weight:
+            if self.how.hidden_weight:
                 prefixes = asked.enter_context(self.teacher.recording())
             output = self.teacher(**given)
         return score(self.task, output, batch) if answers else None, prefixes or None
@@ -109,14 +106,14 @@ class Objective:
 
     def _loss(self, student: Scored, target: Scored | None) -> Tensor:
         task = (student.loss * student.weight).sum() / student.weight.sum()
-        if self.recipe.label_smoothing and student.target is not None and not student.numbers:
+        if self.how.label_smoothing and student.target is not None and not student.numbers:
             task = F.cross_entropy(
-                student.logits, student.target, label_smoothing=self.recipe.label_smoothing
+                student.logits, student.target, label_smoothing=self.how.label_smoothing
             )
-        loss: Tensor = self.recipe.task_weight * task
+        loss: Tensor = self.how.task_weight * task
         if target is not None:
-            loss = loss + self.recipe.distil_weight * distillation(
-                student, target, self.recipe.temperature
+            loss = loss + self.how.distil_weight * distillation(
+                student, target, self.how.temperature
             )
         return loss
 
