@@ -6,18 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
-from acn_compress.checkpoint.directory import Source
+from acn_compress.compression.depth import choose, measured, stored, truncate_checked_
 from acn_compress.compression.refit import EXAMPLES, refit_
 from acn_compress.data.load import Columns, load_data
-from acn_compress.errors import ConfigError, ModelDirError, VerificationError
+from acn_compress.errors import ConfigError
 from acn_compress.measure.quality import change, measure
-from acn_compress.measure.readouts import cutoff, profile_model
-from acn_compress.network.network import Network
 
 
 def truncate(
@@ -68,7 +64,8 @@ def truncate(
         )
     if max_drop is not None and max_drop < 0:
         raise ConfigError(
-            f"max_drop is {max_drop}, expected 0 or more, in the metric's own units (0.01 = one point of accuracy)."
+            f"max_drop is {max_drop}, expected 0 or more, in the metric's own units "
+            "(0.01 = one point of accuracy)."
         )
     source = modeldir.find_source(src, config=config)
     modeldir.check_out(out, source=source, overwrite=overwrite)
@@ -83,23 +80,13 @@ def truncate(
     )
     why = "asked for"
     if max_drop is not None:
-        if examples is not None:
-            depths, where = (
-                profile_model(net, examples, batch_size=batch_size, seed=seed)["depths"],
-                examples.name,
-            )
-        else:
-            depths, where = _stored_profile(source, profile)
-        depth = cutoff(depths, max_drop, bound)
-        if depth is None:
-            best = depths[-2] if len(depths) > 1 else depths[-1]
-            raise ConfigError(
-                f"{source.name}: no depth below {len(depths) - 1} keeps the drop within {max_drop} on {where} "
-                f"({bound} bound; depth {best['depth']} drops {best['drop']:.4f}, up to {best['drop_high']:.4f}). "
-                "Allow more, convert the model first, or choose --depth."
-            )
-        row = depths[depth]
-        why = f"smallest depth whose drop is at most {max_drop} on {where}: {row['drop']:.4f} (95 % {row['drop_low']:.4f} to {row['drop_high']:.4f}), {bound} bound"
+        known = (
+            stored(source, profile)
+            if examples is None
+            else measured(net, examples, batch_size=batch_size, seed=seed)
+        )
+        chosen = choose(known, max_drop, bound, source.name)
+        depth, why = chosen.depth, chosen.why
     assert depth is not None
     net.check_depth(depth, source.name)
     before = None if examples is None else measure(net, examples, batch_size=batch_size)
@@ -129,11 +116,13 @@ def truncate(
     }
     if refit is not None:
         report["note"] = (
-            f"The last block's output layers were solved on {refit} to follow the whole network; nothing was trained."
+            f"The last block's output layers were solved on {refit} to follow the whole network; "
+            "nothing was trained."
         )
     elif structure.form == "residual":
         report["note"] = (
-            "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."
+            "Residual form: this is the plain baseline (drop the last blocks); "
+            "fine-tune it to recover."
         )
     if examples is not None and before is not None:
         after = measure(net, examples, batch_size=batch_size)
@@ -149,39 +138,3 @@ def truncate(
         report=report,
         overwrite=overwrite,
     )
-
-
-def truncate_checked_(net: Network, depth: int) -> None:
-    """`Network.truncate_`, with the proof that slicing equals reading the whole model out at
-    `depth`, bit for bit.
-
-    Raises:
-        VerificationError: if it does not.
-    """
-    inputs = net.example_inputs()
-    with torch.inference_mode():
-        with net.recording() as prefixes:
-            net(**inputs)
-        with net.injecting(prefixes[depth]):
-            masked = net.answer(**inputs)
-        net.truncate_(depth)
-        sliced = net.answer(**inputs)
-    if not torch.equal(masked, sliced):
-        raise VerificationError(
-            f"cutting to depth {depth} changed the output by {(masked - sliced).abs().max():.1e}, expected 0. Please report this."
-        )
-
-
-def _stored_profile(source: Source, path: str | Path | None) -> tuple[list[dict[str, Any]], str]:
-    """The depths of a profile that was made of these very weights."""
-    where = Path(path) if path is not None else source.directory / "profile.json"
-    stored = modeldir.read_json(where)
-    if stored is None:
-        raise ConfigError(
-            f"{source.name} has no profile. Pass --data, or run: acn-compress profile {source.name} --data DATA"
-        )
-    if stored.get("weights_sha256") != source.sha256():
-        raise ModelDirError(
-            f"{where} is a profile of other weights ({str(stored.get('weights_sha256'))[:12]}, found {source.sha256()[:12]}). Run profile again."
-        )
-    return stored["depths"], f"{stored['data']} (profile.json)"
