@@ -9,26 +9,25 @@ blocks are spread, and the last one stays, which the head knows. docs/method.md 
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from acn_compress.checkpoint.directory import Source
 from acn_compress.compression import refit
 from acn_compress.data.load import Data
-from acn_compress.errors import ConfigError
+from acn_compress.data.splits import training_split
 from acn_compress.measure.budget import forward_flops, training_flops
 from acn_compress.measure.quality import outputs
 from acn_compress.network.network import Network
+from acn_compress.options import Keep, Trained
 from acn_compress.tasks import Scored, distillation, score
-from acn_compress.training.job import Job
 
-Keep = Literal["first", "even", "best", "auto"]
 EXAMPLES = 64  # on which blocks are chosen
-DEEP = (
-    0.25  # share of the blocks up to which choosing them was worth what it costs (docs/method.md)
-)
+DEEP = 0.25  # share of the blocks up to which choosing them was worth its cost (docs/method.md)
 TEMPERATURE = 2.0  # of the answers that choosing compares
 CHEAP = 0.1  # of the training that follows: what "auto" lets choosing cost
 SHARE = 0.25  # of the training that follows: about what a refit may cost
@@ -37,84 +36,128 @@ SHARE = 0.25  # of the training that follows: about what a refit may cost
 def cut_(
     net: Network,
     depth: int,
-    keep: str,
-    job: Job,
+    keep: Keep,
+    how: Trained,
     source: Source | None,
     reference: Network | None = None,
     *,
     refitted: bool | None = False,
     examples: int | None = None,
 ) -> float:
-    """Cut the model to `depth` of its blocks, physically, in place.
+    """Cut the network to `depth` of its blocks, physically, in place.
 
     Args:
-        keep: "first"; "even", spaced evenly, the first and the last among them; "best", what is
-            left when the block without which the answers change least is taken out again and again;
-            or "auto": in a pre-norm network "best" for a cut to a quarter of the blocks or less
-            whose training by `job` costs at least ten times what choosing does, in a post-norm one
-            "even" if it is refitted, otherwise "first".
-        job, source, reference: what will be trained on, as in `job.run_job`; "best" and the refit
+        keep: of `KEEP`.
+        how, source, reference: what will be trained on, as in `job.run_job`; "best" and the refit
             look at a few examples of it.
         refitted: solve the kept blocks' output layers so that they follow the whole network
             (`refit.refit_`), on as many examples as cost a quarter of the training, at most 2048;
             with fewer than 64 they stay. None does it where it can be done.
-        examples: how many there are to train on, where that is known; "auto" reads them to count
-            them otherwise.
+        examples: how many there are to train on, where that is known; they are read and counted
+            otherwise, where it matters.
     Returns:
         The floating-point operations that this took.
-    Raises:
-        ConfigError: for another `keep`.
     """
-    if keep not in get_args(Keep):
-        raise ConfigError(f"keep is '{keep}', expected {', '.join(get_args(Keep))}.")
-    structure = net.structure
     refitted = refit.refused(net) is None if refitted is None else refitted
-    blocks, spent, training = len(structure.blocks), 0.0, 0.0
-    spread = net.norm_behind(0) is not None
-    if refitted or (keep == "auto" and not spread):
-        examples = examples or len(job.train_split(net, source, reference))
-        training = (
-            job.recipe.epochs * examples * training_flops(net, depth=depth, teacher_depth=blocks)
-        )
-    if keep == "auto" and spread:
-        keep = "even" if refitted else "first"
-    elif keep == "auto":
-        keep = (
-            "best"
-            if depth <= DEEP * blocks and EXAMPLES * _search(net, depth) <= CHEAP * training
-            else "first"
-        )
-    kept = tuple(range(depth))
-    if keep == "even" and depth > 1:
-        kept = tuple(int(i) for i in np.linspace(0, blocks - 1, depth).round())
-    elif keep == "best" and depth < blocks:
-        few = replace(job, limit=EXAMPLES, augment=None).train_split(net, source, reference)
-        spent = len(few) * _search(net, depth)
-        kept = _best(net, depth, few)
-    whole = net.twin() if refitted else None
+    start = Start(net, depth, how, source, reference, refitted, examples)
+    kept, spent = KEEP[keep](start)
+    if not refitted:
+        net.keep_(kept)
+        return spent
+    whole, affordable = net.twin(), SHARE * start.training  # counted on the network as it was
     net.keep_(kept)
-    if whole is not None and (price := refit.price(net, whole)):
-        affordable = min(int(SHARE * training / price), refit.EXAMPLES, job.limit or refit.EXAMPLES)
-        if affordable >= EXAMPLES:
-            few = replace(job, limit=affordable, augment=None).train_split(net, source, reference)
-            spent += refit.refit_(net, whole, few)
-    return spent
+    return spent + _refit_(start, whole, affordable)
 
 
-def _search(net: Network, depth: int) -> float:
-    """Operations per example of taking blocks out one after the other until `depth` are left."""
-    outside, block = forward_flops(net)
-    whole = net.depth
-    return (
-        outside
-        + whole * block
-        + sum(n * (outside + (n - 1) * block) for n in range(depth + 1, whole + 1))
-    )
+@dataclass(frozen=True)
+class Start:
+    """A cut that is to be made: what a choice of its blocks may look at.
+
+    Args: as in `cut_`.
+    """
+
+    net: Network
+    depth: int
+    how: Trained
+    source: Source | None
+    reference: Network | None
+    refitted: bool
+    examples: int | None
+
+    @cached_property
+    def training(self) -> float:
+        """Floating-point operations of the training that follows."""
+        examples = self.examples or len(self._split(self.how))
+        blocks = self.net.depth
+        price = training_flops(self.net, depth=self.depth, teacher_depth=blocks)
+        return self.how.epochs * examples * price
+
+    @property
+    def search(self) -> float:
+        """Operations per example of taking blocks out one after the other until `depth` are
+        left."""
+        outside, block = forward_flops(self.net)
+        whole = self.net.depth
+        tried = range(self.depth + 1, whole + 1)
+        return outside + whole * block + sum(n * (outside + (n - 1) * block) for n in tried)
+
+    def few(self, number: int) -> Data:
+        """So many of the examples that will be trained on."""
+        return self._split(self.how.part(Trained, limit=number, augment=None))
+
+    def _split(self, how: Trained) -> Data:
+        return training_split(how, self.net, self.source, self.reference)
 
 
-def _best(net: Network, depth: int, data: Data) -> tuple[int, ...]:
-    left = list(range(net.depth))
-    gone: list[int] = []
+class Kept(NamedTuple):
+    """A choice of blocks, by position, and the operations it took."""
+
+    blocks: tuple[int, ...]
+    flops: float = 0.0
+
+
+def first(start: Start) -> Kept:
+    """The first ones."""
+    return Kept(tuple(range(start.depth)))
+
+
+def even(start: Start) -> Kept:
+    """Evenly spaced, the first and the last among them; of one, the first."""
+    spaced = np.linspace(0, start.net.depth - 1, start.depth).round()
+    return Kept(tuple(int(i) for i in spaced))
+
+
+def best(start: Start) -> Kept:
+    """What is left when the block without which the answers change least is taken out again and
+    again."""
+    if start.depth == start.net.depth:
+        return first(start)
+    data = start.few(EXAMPLES)
+    return Kept(_least_missed(start.net, start.depth, data), len(data) * start.search)
+
+
+def auto(start: Start) -> Kept:
+    """In a pre-norm network the best for a cut to a quarter of the blocks or less whose training
+    costs at least ten times what choosing does; in a post-norm one evenly spaced if they are
+    refitted. Otherwise the first."""
+    if start.net.norm_behind(0) is not None:
+        return even(start) if start.refitted else first(start)
+    deep = start.depth <= DEEP * start.net.depth
+    cheap = deep and EXAMPLES * start.search <= CHEAP * start.training
+    return best(start) if cheap else first(start)
+
+
+KEEP: dict[str, Callable[[Start], Kept]] = {
+    "first": first,
+    "even": even,
+    "best": best,
+    "auto": auto,
+}
+
+
+def _least_missed(net: Network, depth: int, data: Data) -> tuple[int, ...]:
+    """Take blocks out one after the other, always the one that is missed least."""
+    left, gone = list(range(net.depth)), list[int]()
     answers = [score(data.task, output, batch) for output, batch in outputs(net, data)]
     while len(left) > depth:
         out = min(left, key=lambda i: _change_without(net, [*gone, i], data, answers))
@@ -133,3 +176,12 @@ def _change_without(net: Network, gone: list[int], data: Data, answers: list[Sco
         for mine, was in zip(now, answers, strict=True)
     ]
     return sum(changed) / sum(len(was.logits) for was in answers)
+
+
+def _refit_(start: Start, whole: Network, affordable: float) -> float:
+    """Refit the network that was cut from `whole`, on as many examples as can be afforded. Returns
+    the operations that took."""
+    if not (price := refit.price(start.net, whole)):
+        return 0.0
+    number = min(int(affordable / price), refit.EXAMPLES, start.how.limit or refit.EXAMPLES)
+    return refit.refit_(start.net, whole, start.few(number)) if number >= EXAMPLES else 0.0

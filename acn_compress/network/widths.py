@@ -3,7 +3,7 @@ place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,9 +27,12 @@ def _features(cut: Cut, units: int, keep: Sequence[int], device: torch.device) -
     return all_features[:, list(keep)].reshape(-1)
 
 
-def _layer(block: nn.Module, cut: Cut) -> Any:
-    """The linear layer (nn.Linear or Conv1D) that a cut names."""
-    return block.get_submodule(cut.path)
+def layers(block: nn.Module, width: Width) -> Iterator[tuple[Any, Cut, bool]]:
+    """Every linear layer (nn.Linear or Conv1D) in which a width lies, the cut that says where, and
+    whether the layer puts the width out (or takes it in)."""
+    for cuts, output in ((width.outputs, True), (width.inputs, False)):
+        for cut in cuts:
+            yield block.get_submodule(cut.path), cut, output
 
 
 def dim(layer: nn.Module, output: bool) -> int:
@@ -42,10 +45,9 @@ def dim(layer: nn.Module, output: bool) -> int:
 def cut_(block: nn.Module, width: Width, keep: Sequence[int], fix: Any = None) -> None:
     """Keep only the units `keep` of one width, physically."""
     drop = sorted(set(range(width.units)) - set(keep))
-    for cuts, output in ((width.outputs, True), (width.inputs, False)):
-        for cut in cuts:
-            layer = _layer(block, cut)
-            _remove_(layer, _features(cut, width.units, drop, torch.device("cpu")).tolist(), output)
+    for layer, cut, output in layers(block, width):
+        features = _features(cut, width.units, drop, torch.device("cpu"))
+        _remove_(layer, features.tolist(), output)
     if fix is not None:
         fix(block)
 
@@ -80,38 +82,24 @@ def _remove_(layer: Any, features: list[int], output: bool) -> None:
 
 def zero_(block: nn.Module, width: Width, drop: Sequence[int]) -> None:
     """Zero the units `drop` of one width, leaving every shape as it is: the masked original of
-    `cut_`."""
-    with torch.no_grad():
-        for cuts, output in ((width.outputs, True), (width.inputs, False)):
-            for cut in cuts:
-                layer = _layer(block, cut)
-                index = _features(cut, width.units, drop, layer.weight.device)
-                layer.weight.index_fill_(dim(layer, output), index, 0.0)
-                if output and layer.bias is not None:
-                    layer.bias.index_fill_(0, index, 0.0)
+    `cut_`. Parameters are replaced, so that a twin of the network keeps its own."""
+    for layer, cut, output in layers(block, width):
+        index = _features(cut, width.units, drop, layer.weight.device)
+        layer.weight = _zeroed(layer.weight, dim(layer, output), index)
+        if output and layer.bias is not None:
+            layer.bias = _zeroed(layer.bias, 0, index)
 
 
-def unit_scores(block: nn.Module, width: Width) -> Tensor:
-    """Squared L2 norm of everything that belongs to a unit: [units]."""
-    scores = torch.zeros(width.units)
-    for cuts, output in ((width.outputs, True), (width.inputs, False)):
-        for cut in cuts:
-            layer = _layer(block, cut)
-            square = layer.weight.detach().float().square().sum(1 - dim(layer, output))
-            if output and layer.bias is not None:
-                square = square + layer.bias.detach().float().square()
-            scores += square.view(cut.parts, width.units, cut.size).sum((0, 2)).cpu()
-    return scores
+def _zeroed(parameter: nn.Parameter, along: int, index: Tensor) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().index_fill(along, index, 0.0), parameter.requires_grad)
 
 
 def unit_parameters(block: nn.Module, width: Width) -> int:
     """Parameters removed with one unit."""
     total = 0
-    for cuts, output in ((width.outputs, True), (width.inputs, False)):
-        for cut in cuts:
-            layer = _layer(block, cut)
-            across: int = layer.weight.shape[1 - dim(layer, output)]
-            total += cut.parts * cut.size * (across + int(output and layer.bias is not None))
+    for layer, cut, output in layers(block, width):
+        across: int = layer.weight.shape[1 - dim(layer, output)]
+        total += cut.parts * cut.size * (across + int(output and layer.bias is not None))
     return total
 
 

@@ -39,7 +39,7 @@ def run(src: ModelSpec, out: PathSpec, how: Convert, progress: Progress | None =
         chosen = 0.0
         if how.depth is not None:
             net.check_depth(how.depth, source.name)
-            chosen = cut_(net, how.depth, how, source, teacher)
+            chosen = cut_(net, how.depth, how.keep, how, source, teacher, refitted=how.refit)
         report = run_job(
             net,
             source,

@@ -32,7 +32,7 @@ def run(
         teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
         if how.depth is not None:
             net.check_depth(how.depth, source.name)
-            cut_(net, how.depth, how, source, teacher)
+            cut_(net, how.depth, how.keep, how, source, teacher, refitted=how.refit)
         report = run_job(
             net,
             source,

@@ -55,7 +55,7 @@ def from_scratch(
         teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
         if how.depth is not None:
             net.check_depth(how.depth, fspath(src))
-            cut_(net, how.depth, how, near, teacher)
+            cut_(net, how.depth, how.keep, how, near, teacher, refitted=how.refit)
         walk = None
         if alpha is not None:
             values = (alpha,) * (net.depth * (2 if how.layer == "branch" else 1))

@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 from acn_compress.checkpoint import directory as modeldir
-from acn_compress.compression.movement import Movement
+from acn_compress.compression.prune import Movement, prune_
 from acn_compress.data.load import Noise
 from acn_compress.measure.quality import Scores, measure, paired
-from acn_compress.steps import prune as pruning
 from acn_compress.training.fit import fit
 from paper.entry import Entry, Verdict, percent, points, seeds_of
 from paper.setting import ALL, FORMS, Lab, fit_, pooled
@@ -205,7 +204,7 @@ def magnitude(lab: Lab, form: str, sparsity: float) -> Scores:
     runs = []
     for seed in lab.seeds:
         net = lab.network(form, seed)[0].copy()
-        pruning.prune_(net, sparsity, "magnitude", "global")
+        prune_(net, sparsity, "magnitude", "global")
         runs.append(measure(net, lab.test()))
     return pooled(runs)
 

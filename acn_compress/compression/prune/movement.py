@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from acn_compress.compression.prune import zeroed
+from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, Start
 from acn_compress.errors import ConfigError
 from acn_compress.network import zeros
 from acn_compress.network.network import Network
@@ -56,8 +58,8 @@ class _Group:
 
 
 class Movement:
-    """Prunes a model while `training.fit` trains it (a `training.Hook`); between two steps the
-    model is the masked one.
+    """Prunes a network while it is trained (the training engine's `Hook`); between two steps the
+    network is the masked one.
 
     Args:
         net: pruned in place; the zeros it has stay.
@@ -122,7 +124,8 @@ class Movement:
         mine = self.state_dict()
         if state.keys() != mine.keys() or not torch.equal(state["zeros"], mine["zeros"]):
             raise ConfigError(
-                "the training checkpoint is of another target_sparsity or scope. Give the same ones, or leave out --resume."
+                "the training checkpoint is of another target_sparsity or scope. "
+                "Give the same ones, or leave out --resume."
             )
         for name, tensor in mine.items():
             tensor.copy_(state[name])
@@ -148,3 +151,29 @@ def _mask_(matrices: list[_Matrix], number: int) -> None:
     bound = zeros.threshold(scores, number, zeros.by_value)
     for m, masked in zip(matrices, zeros.lowest(scores, bound, zeros.by_value), strict=True):
         m.masked.copy_(masked)
+
+
+def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
+    """Get ready to prune while training; a target of 0 only trains."""
+    hook = Movement(net, aim.target, aim.scope) if aim.target > 0 else None
+    least = 0 if hook is None else hook.wanted
+
+    def finish_() -> Pruned:
+        found = zeroed.record_(net, aim, start)
+        if found.zeros < least:  # more: training itself may bring a weight to zero
+            raise zeroed.lost(found.zeros, least)
+        return found.weighed(net)
+
+    return Pruning(finish_, hook)
+
+
+METHOD = Method(
+    name="movement",
+    help="sets those weights to zero that training moves towards zero, while it trains "
+    "(needs data and epochs)",
+    note=zeroed.NOTE,
+    prune_=prune_,
+    needs_training=(
+        "method is 'movement', which prunes while it trains and needs data and more than 0 epochs."
+    ),
+)

@@ -1,0 +1,96 @@
+"""Weighted least squares for the change of one linear layer, with the ridge that does best on rows
+held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # as shares of the mean square of the layer's inputs
+HELD_OUT = 4  # every 4th batch
+
+
+class Rows(NamedTuple):
+    """What a layer is solved on, float64."""
+
+    x: Tensor
+    """[rows, features]: its inputs."""
+    missing: Tensor
+    """[rows, width]: what its output lacks."""
+    weight: Tensor
+    """[rows]: how much each counts."""
+
+
+@dataclass
+class Solver:
+    """Gathers the rows of one layer.
+
+    Attributes:
+        flops: that gathering took.
+    """
+
+    flops: float = 0.0
+    _fitted: Normal = field(default_factory=lambda: Normal())
+    _held: Normal = field(default_factory=lambda: Normal())
+    _batches: int = 0
+
+    def add(self, rows: Rows) -> None:
+        """One batch more; every `HELD_OUT`-th is held out."""
+        self._batches += 1
+        part = Normal.of(rows)
+        features, width = rows.x.shape[1] + 1, rows.missing.shape[1]
+        self.flops += 2.0 * len(rows.x) * features * (features + width)
+        if self._batches % HELD_OUT == 0:
+            self._held += part
+        else:
+            self._fitted += part
+
+    def best(self, bias: bool) -> Tensor | None:
+        """The change [features + 1, width] with the ridge that leaves least on the rows held out,
+        from all rows; None if it is no better there than none. Its last row is that of the bias."""
+        if isinstance(self._held.gram, float):  # too few batches: nothing to decide on
+            return None
+        left = {ridge: self._held.error(self._fitted.solve(ridge, bias)) for ridge in RIDGES}
+        ridge = min(left, key=left.__getitem__)
+        better = left[ridge] < self._held.square
+        return (self._fitted + self._held).solve(ridge, bias) if better else None
+
+
+@dataclass
+class Normal:
+    """The normal equations of weighted rows, inputs with a one behind them."""
+
+    gram: Tensor | float = 0.0
+    cross: Tensor | float = 0.0
+    square: float = 0.0
+
+    @classmethod
+    def of(cls, rows: Rows) -> Normal:
+        """Of some rows."""
+        x = torch.cat([rows.x, rows.x.new_ones(len(rows.x), 1)], 1)
+        weight = rows.weight[:, None]
+        weighted = weight * rows.missing
+        return cls((weight * x).T @ x, x.T @ weighted, float((weighted * rows.missing).sum()))
+
+    def __add__(self, other: Normal) -> Normal:
+        return Normal(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
+
+    def solve(self, ridge: float, bias: bool) -> Tensor:
+        """The change [features + 1, width]; the bias is not held back."""
+        gram, cross = torch.as_tensor(self.gram), torch.as_tensor(self.cross)
+        n = len(gram) - (0 if bias else 1)
+        least = ridge * float(gram.diagonal()[:-1].mean()) + 1e-12
+        penalty = torch.full((n,), least, dtype=gram.dtype, device=gram.device)
+        if bias:
+            penalty[-1] = 1e-9 * float(gram[-1, -1])
+        found = torch.zeros_like(cross)
+        found[:n] = torch.linalg.solve(gram[:n, :n] + penalty.diag(), cross[:n])
+        return found
+
+    def error(self, change: Tensor) -> float:
+        """What is left of the squares, after a change."""
+        gram, cross = torch.as_tensor(self.gram), torch.as_tensor(self.cross)
+        return self.square + float((change * (gram @ change - 2 * cross)).sum())

@@ -1,0 +1,87 @@
+"""Pruning: zeros among the blocks' weights, or whole heads and MLP features removed.
+
+A method says how (`METHODS`), for structured pruning a score says by what (`SCORES`). Adding a
+method: a file beside this one, and a line in the dict. A pruning is begun, the network is trained
+if it is to be, and the pruning is finished:
+
+    pruning = METHODS["movement"].begin_(net, Aim(0.5))
+    fit(net, data, recipe, hook=pruning.hook)
+    pruned = pruning.finish_()
+"""
+
+from __future__ import annotations
+
+from acn_compress.compression.prune import magnitude, movement, structured
+from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, check_one_of
+from acn_compress.compression.prune.movement import Movement
+from acn_compress.compression.prune.scores import SCORES, Score
+from acn_compress.compression.prune.structured import Narrowed
+from acn_compress.compression.prune.zeroed import Zeroed
+from acn_compress.data.load import Data
+from acn_compress.network.network import Network
+from acn_compress.network.zeros import Scope
+
+__all__ = [
+    "Aim",
+    "METHODS",
+    "Method",
+    "Movement",
+    "Narrowed",
+    "Pruned",
+    "Pruning",
+    "SCORES",
+    "Score",
+    "Zeroed",
+    "method_named",
+    "prune_",
+]
+
+METHODS: dict[str, Method] = {
+    method.METHOD.name: method.METHOD for method in (magnitude, movement, structured)
+}
+
+
+def method_named(name: str) -> Method:
+    """The method of this name.
+
+    Raises:
+        ConfigError: listing those there are.
+    """
+    check_one_of("method", name, METHODS)
+    return METHODS[name]
+
+
+def prune_(
+    net: Network,
+    target_sparsity: float,
+    method: str = "structured",
+    scope: Scope = "global",
+    score: str = "magnitude",
+    data: Data | None = None,
+) -> Pruned:
+    """Prune a loaded network in place and record it in its structure; no files, no training.
+
+    Args:
+        net: pruned in place.
+        target_sparsity: a share in [0, 1), of the network as it comes; 0 changes nothing.
+            magnitude: share of zeros among the weight matrices of the blocks; zeros already there
+                count.
+            structured: share of the parameters of the prunable units that is removed. Never more
+                than asked; scope global falls short by less than one unit, scope layer by less than
+                one unit of each width. At least one unit of every width stays.
+        method: of `METHODS`.
+        scope: where the share holds. magnitude: "global" is one threshold across all blocks,
+            "layer" the same share in each matrix. structured: "global" ranks units across blocks
+            by their score, "layer" removes the same share of each width.
+        score: of `SCORES`, for structured.
+        data: examples for a score that needs them.
+    Returns:
+        What was reached: `Zeroed` or `Narrowed`.
+    Raises:
+        ConfigError: for a share that cannot be meant or reached, and for a method that needs
+            training.
+        VerificationError: if the cut network differs from the masked original.
+    """
+    aim, how = Aim(target_sparsity, scope, score, data), method_named(method)
+    how.check_training(False, "Call prune with both.")
+    return how.begin_(net, aim).finish_()

@@ -1,0 +1,145 @@
+"""What a pruning method is, what it is asked for, and what every one of them reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TypedDict, get_args
+
+from acn_compress.compression.prune.scores import SCORES
+from acn_compress.data.load import Data
+from acn_compress.errors import ConfigError
+from acn_compress.network.network import Network
+from acn_compress.network.zeros import Scope
+from acn_compress.reports.base import Found
+from acn_compress.training.fit import Hook
+
+PRUNED_BEFORE = (
+    " The source was pruned before; its zeros and widths are kept, and the share is one of the "
+    "model as it came."
+)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a pruning is asked for, whatever the method.
+
+    Args:
+        target: a share in [0, 1), of the network as it comes; 0 changes nothing.
+        scope: where it holds: "global", across all blocks; "layer", the same in each place.
+        score: of `SCORES`, by which structured pruning ranks.
+        data: examples for a score that needs them.
+    Raises:
+        ConfigError: for what cannot be meant, before any work.
+    """
+
+    target: float
+    scope: Scope = "global"
+    score: str = "magnitude"
+    data: Data | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.target < 1:
+            raise ConfigError(
+                f"target_sparsity is {self.target}, expected a share in [0, 1), "
+                "such as 0.5 for one half."
+            )
+        check_one_of("scope", self.scope, get_args(Scope))
+        check_one_of("score", self.score, SCORES)
+
+
+def check_one_of(option: str, value: str, known: Collection[str]) -> None:
+    """Refuse a name that is not known.
+
+    Raises:
+        ConfigError: with those that are.
+    """
+    if value not in known:
+        raise ConfigError(f"{option} is '{value}', expected one of: {', '.join(known)}.")
+
+
+class Pruned(Found):
+    """What a pruning reached."""
+
+    method: str
+    scope: Scope
+    target: float
+    """The share that was asked for."""
+    achieved: float
+    """The share that was reached."""
+    of: str
+    """What it is a share of."""
+    parameters_before: int
+    parameters_after: int
+    note: str
+    """What the result is good for."""
+
+
+class Start(TypedDict):
+    """The part of `Pruned` that is known before pruning."""
+
+    method: str
+    scope: Scope
+    target: float
+    parameters_before: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A pruning that has begun. Train the network now or leave it, then finish.
+
+    Args:
+        finish_: checks that what was pruned is so still, records it in the network's structure and
+            tells what was reached.
+        hook: takes part in every step of the training, where the method prunes while it trains.
+    """
+
+    finish_: Callable[[], Pruned]
+    hook: Hook | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to prune, in a file of its own.
+
+    Args:
+        name: as it is chosen.
+        help: one sentence for who chooses.
+        note: what the result is good for, for the report.
+        prune_: (net, aim, start) -> the pruning, begun.
+        needs_training: why it cannot prune a network that is not trained, as a sentence.
+    """
+
+    name: str
+    help: str
+    note: str
+    prune_: Callable[[Network, Aim, Start], Pruning]
+    needs_training: str | None = None
+
+    def begin_(self, net: Network, aim: Aim) -> Pruning:
+        """Prune `net` in place; a method that prunes while training gets ready to.
+
+        Raises:
+            ConfigError: for a share that cannot be reached.
+            VerificationError: if the network is not what pruning should have made of it.
+        """
+        structure = net.structure
+        again = structure.widths is not None or structure.sparsity > 0
+        start: Start = {
+            "method": self.name,
+            "scope": aim.scope,
+            "target": aim.target,
+            "parameters_before": net.parameters,
+            "note": self.note + (PRUNED_BEFORE if again else ""),
+        }
+        return self.prune_(net, aim, start)
+
+    def check_training(self, trains: bool, advice: str) -> None:
+        """Refuse to go without training what needs it.
+
+        Raises:
+            ConfigError: saying why, and the advice.
+        """
+        if self.needs_training is not None and not trains:
+            raise ConfigError(f"{self.needs_training} {advice}")

@@ -1,0 +1,105 @@
+"""Structured pruning: whole attention heads (or key/value groups with their heads) and MLP
+features are removed. A score (`scores/`) says what each is worth, a ranking (`ranking.py`) which of
+them go, and the cut (`cut.py`) goes through the widths the architecture names, so fused
+projections, key/value groups and transposed weights cannot be missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from acn_compress.compression.prune import cut, ranking
+from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, Start
+from acn_compress.compression.prune.ranking import Choice, Drops
+from acn_compress.compression.prune.scores import SCORES, Units
+from acn_compress.compression.prune.zeroed import holding_zeros
+from acn_compress.errors import ConfigError
+from acn_compress.network import widths
+from acn_compress.network.network import Network
+
+NOTE = "Removed heads and features are gone from the file and from every forward pass."
+ONE_FEATURE = (
+    " Of {} widths one feature is left, which hardly computes anything (one_feature): to remove "
+    "whole blocks, cut them with truncate."
+)
+
+
+class Narrowed(Pruned):
+    """What structured pruning reached."""
+
+    widths_before: list[dict[str, int]]
+    """Units of every width, per block."""
+    widths: list[dict[str, int]]
+    unchanged: list[str]
+    """Widths that lost nothing."""
+    one_feature: list[str]
+    """Widths of which the one feature is left that must stay."""
+    max_difference: float
+    """To the masked original."""
+    tolerance: float
+    """That it had to meet."""
+
+
+def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
+    """Remove the units, now."""
+    choices, before = ranking.choices(net, scores(net, aim)), list(widths.counts(net))
+    drops = ranking.RANKINGS[aim.scope](choices, aim.target)
+    removed, total = _removed(choices, drops), sum(c.cost * c.units for c in choices)
+    if aim.target > 0 and removed == 0:
+        smallest = min(c.cost for c in choices if c.units > 1) / total
+        raise ConfigError(
+            f"target_sparsity is {aim.target}, less than what one unit holds "
+            f"({smallest:.4f} with scope global). Choose more."
+        )
+    thin = [str(c) for c, d in zip(choices, drops, strict=True) if d and _leaves_one(c, d)]
+    start["note"] += ONE_FEATURE.format(len(thin)) if thin else ""
+    found = Narrowed(
+        **start,
+        max_difference=cut.cut_checked_(net, choices, drops),
+        tolerance=cut.TOLERANCE[net.dtype],
+        achieved=removed / total,
+        of=f"{removed:,} of {total:,} prunable parameters",
+        parameters_after=net.parameters,
+        widths_before=before,
+        widths=list(widths.counts(net)),
+        unchanged=[str(c) for c, d in zip(choices, drops, strict=True) if not d],
+        one_feature=thin,
+    )
+    check_held = holding_zeros(net)
+
+    def finish_() -> Pruned:
+        check_held()
+        return found
+
+    return Pruning(finish_)
+
+
+def scores(net: Network, aim: Aim) -> Units:
+    """By the score that was asked for.
+
+    Raises:
+        ConfigError: if it needs data and there is none.
+    """
+    score = SCORES[aim.score]
+    if score.needs_data and aim.data is None:
+        raise ConfigError(f"score is '{score.name}', which looks at examples. Give data.")
+    return score.of(net, aim.data)
+
+
+def _removed(choices: Sequence[Choice], drops: Drops) -> int:
+    """Parameters that go with the units."""
+    return sum(c.cost * len(d) for c, d in zip(choices, drops, strict=True))
+
+
+def _leaves_one(choice: Choice, drop: Sequence[int]) -> bool:
+    """Whether one feature is all that stays; one head may do a lot."""
+    single = all(cut.size == 1 for cut in choice.width.inputs)
+    return single and choice.units - len(drop) == 1
+
+
+METHOD = Method(
+    name="structured",
+    help="removes whole heads and MLP features",
+    note=NOTE,
+    prune_=prune_,
+)
