@@ -37,7 +37,8 @@ class Found(BaseModel):
 
     def get(self, key: str, default: Any = None) -> Any:
         """What was found under a key, or `default`."""
-        return self[key] if key in self else default
+        value = dict(self._items()).get(key)
+        return default if value is None else value
 
     def keys(self) -> list[str]:
         """The keys under which something was found."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike, fspath
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import PreTrainedModel
 
-    DataSpec: TypeAlias = str | PathLike[str] | Dataset | DatasetDict
-    ModelSpec: TypeAlias = str | PathLike[str] | PreTrainedModel
-    PathSpec: TypeAlias = str | PathLike[str]
+    DataSpec: TypeAlias = str | Path | Dataset | DatasetDict
+    ModelSpec: TypeAlias = str | Path | PreTrainedModel
+    PathSpec: TypeAlias = str | Path
 else:
     DataSpec = ModelSpec = PathSpec = Any
 
@@ -318,11 +319,12 @@ class Argument(NamedTuple):
 
     name: str
     help: str
+    type: str = "ModelSpec"
     many: bool = False
 
 
 SRC = Argument("src", "Model directory, Hub id (NAME or NAME@REVISION), or weight file.")
-OUT = Argument("out", "Directory to write; it appears whole or not at all.")
+OUT = Argument("out", "Directory to write; it appears whole or not at all.", "PathSpec")
 
 
 class Verb(Options):
@@ -650,7 +652,11 @@ class Compare(Reads, Training, TrainingData, Runs, Verb):
     """Run again what is finished."""
 
 
-RECIPE = Argument("recipe", "A YAML file, or the name of a packaged recipe, such as quickstart.")
+RECIPE = Argument(
+    "recipe",
+    "A YAML file, or the name of a packaged recipe, such as quickstart.",
+    "str | Path | Recipe",
+)
 
 
 class Run(Verb):

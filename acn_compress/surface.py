@@ -169,13 +169,21 @@ def signature(cls: type[Verb]) -> Signature:
             continue
         field = cls.model_fields.get(name)
         kind = Parameter.POSITIONAL_OR_KEYWORD if name in positional else Parameter.KEYWORD_ONLY
-        shown = annotation(cls, name) if field else "ModelSpec"
+        shown = annotation(cls, name) if field else _argument(cls, name)
         default = Parameter.empty if field is None or field.is_required() else field.default
         parameters.append(Parameter(name, kind, default=default, annotation=shown))
     parameters.append(
-        Parameter("progress", Parameter.KEYWORD_ONLY, default=True, annotation="bool")
+        Parameter(
+            "progress", Parameter.KEYWORD_ONLY, default=True, annotation="bool | Progress | None"
+        )
     )
     return Signature(parameters)
+
+
+def _argument(cls: type[Verb], name: str) -> str:
+    """The type of an argument."""
+    argument = next(a for a in cls.arguments if a.name == name)
+    return f"Sequence[{argument.type}]" if argument.many else argument.type
 
 
 def ordered(cls: type[Options]) -> dict[str, FieldInfo]:

@@ -9,4 +9,4 @@ from acn_compress.surface import function
 for _name, _verb in VERBS.items():
     globals()[_name] = function(_verb)
 
-__all__ = list(VERBS)  # noqa: PLE0605
+__all__ = list(VERBS)

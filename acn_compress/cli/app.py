@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 import types
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -81,8 +81,10 @@ def _run(cls: type[Verb], where: list[Any], own: dict[str, Any], as_json: bool) 
         if as_json:
             typer.echo(report.model_dump_json(by_alias=True))
         else:
+            from acn_compress.reports.base import Report
             from acn_compress.reports.show import show
 
+            assert isinstance(report, Report)
             show(report)
 
 
@@ -138,7 +140,7 @@ def _option(cls: type[Options], name: str, field: FieldInfo) -> inspect.Paramete
         metavar=None if get_origin(kind) is Literal or kind is bool else _metavar(name, kind),
     )
     required = field.is_required()
-    annotation = Annotated[kind if required else Union[kind, None], info]  # noqa: UP007
+    annotation: Any = Annotated[kind if required else Optional[kind], info]  # noqa: UP045
     return _parameter(name, annotation, inspect.Parameter.empty if required else None)
 
 
@@ -176,8 +178,8 @@ def _old(cls: type[Verb]) -> list[inspect.Parameter]:
     for old, new in surface.renamed(cls).items():
         kind = plain_type(cls.model_fields[new].annotation)
         many = kind is str and "tuple" in str(cls.model_fields[new].annotation)
-        annotation = Annotated[
-            Union[list[str] if many else kind, None],  # noqa: UP007
+        annotation: Any = Annotated[
+            Optional[list[str] if many else kind],  # noqa: UP045
             typer.Option("--" + old.replace("_", "-"), hidden=True),
         ]
         found.append(_parameter(old, annotation, None))

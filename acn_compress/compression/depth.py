@@ -6,27 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from acn_compress.checkpoint.directory import Source, read_json
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, ModelDirError, VerificationError
-from acn_compress.measure.readouts import cutoff, profile_model
+from acn_compress.measure.readouts import Depth, cutoff, profile_model
 from acn_compress.network.network import Network
+from acn_compress.options import Bound
 
-
-class Row(BaseModel):
-    """What a profile says of one depth, as far as choosing one asks."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    depth: int
-    drop: float
-    drop_low: float
-    drop_high: float
-
-
-ROWS = TypeAdapter(list[Row])
+ROWS = TypeAdapter(tuple[Depth, ...])
 
 
 @dataclass(frozen=True)
@@ -38,7 +27,7 @@ class Depths:
         where: the data it was measured on, for a sentence.
     """
 
-    rows: list[Row]
+    rows: tuple[Depth, ...]
     where: str
 
 
@@ -53,7 +42,7 @@ class Chosen:
 def measured(net: Network, data: Data, *, batch_size: int = 256, seed: int = 0) -> Depths:
     """What every depth costs on `data`; `seed` is that of the bootstrap."""
     found = profile_model(net, data, batch_size=batch_size, seed=seed)
-    return Depths(ROWS.validate_python(found["depths"]), data.name)
+    return Depths(found.depths, data.name)
 
 
 def stored(source: Source, path: str | Path | None = None) -> Depths:
@@ -81,7 +70,7 @@ def stored(source: Source, path: str | Path | None = None) -> Depths:
     return Depths(_rows(found.get("depths"), where), f"{found.get('data')} (profile.json)")
 
 
-def _rows(found: object, where: Path) -> list[Row]:
+def _rows(found: object, where: Path) -> tuple[Depth, ...]:
     try:
         rows = ROWS.validate_python(found)
     except ValidationError as error:
@@ -93,7 +82,7 @@ def _rows(found: object, where: Path) -> list[Row]:
     return rows
 
 
-def choose(depths: Depths, max_drop: float, bound: str, name: str) -> Chosen:
+def choose(depths: Depths, max_drop: float, bound: Bound, name: str) -> Chosen:
     """The smallest depth that costs at most `max_drop`.
 
     Args:
@@ -104,7 +93,7 @@ def choose(depths: Depths, max_drop: float, bound: str, name: str) -> Chosen:
         ConfigError: if none below the whole network does.
     """
     rows, where = depths.rows, depths.where
-    depth = cutoff([row.model_dump() for row in rows], max_drop, bound)
+    depth = cutoff(rows, max_drop, bound)
     if depth is None:
         best = rows[-2] if len(rows) > 1 else rows[-1]
         raise ConfigError(

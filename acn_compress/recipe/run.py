@@ -101,7 +101,7 @@ def run(
     directory = Path(how.out if how.out is not None else Path("runs") / recipe.name).expanduser()
     scratch = recipe.options(recipe.steps[0]).scratch
     if not scratch:
-        modeldir.check_out(directory / "1", source=modeldir.find_source(recipe.source))
+        modeldir.check_out(directory / "1", source=modeldir.find_source(recipe.source or ""))
     plan = baseline.plan(recipe)
     total = len(recipe.steps) + len(plan) + 1 + (recipe.compare is not None)
     chain = Chain(recipe, directory, device, progress, total, _open(directory, how.overwrite))
@@ -237,7 +237,7 @@ def _do(chain: Chain, how: Verb, source: str | None, place: Path, resume: bool) 
 def _config_file(recipe: Recipe, place: Path) -> Path:
     """The config a network is trained from, as the file that a verb reads."""
     if not isinstance(recipe.source, dict):
-        return Path(recipe.source)
+        return Path(str(recipe.source))
     path = place.with_name(f"{place.name}.config.json")
     modeldir.write_json(path, recipe.source)
     return path

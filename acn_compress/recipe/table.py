@@ -58,14 +58,14 @@ def table(
         data = eval_split(how, net, source, whole)
         assert data is not None
         scores[path] = measure(net, data)
-        noisy = corrupt and measure(net, data, noise=corrupt).value
+        noisy = None if corrupt is None else measure(net, data, noise=corrupt).value
         row = _row(name, path, scores[path], scores[original], data, noisy)
         size = {"parameters": net.parameters, "bytes": source.bytes()}
         rows.append(row.model_copy(update=size))
     assert data is not None
     for name, path in exports:
         file = Path(path) / "model.onnx"
-        noisy = corrupt and _onnx_scores(file, data, corrupt).value
+        noisy = None if corrupt is None else _onnx_scores(file, data, corrupt).value
         row = _row(name, path, _onnx_scores(file, data, None), scores[original], data, noisy)
         rows.append(row.model_copy(update={"format": "onnx", "bytes": file_bytes(file)}))
     rows.sort(key=lambda row: row.is_baseline)  # the chain with its exports, then the baseline

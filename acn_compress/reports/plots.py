@@ -9,6 +9,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from acn_compress.reports.compared import Compared, RouteRow, Whole
+from acn_compress.reports.measured import Profiled
+
 INK, ACCENT, MUTED, BAR = "#1f2933", "#0b7285", "#9aa5b1", "#74c0c7"
 
 
@@ -43,7 +46,7 @@ def _figure(path: Path, columns: int, size: tuple[float, float]) -> Iterator[Any
             plt.close(figure)
 
 
-def profile(report: dict[str, Any], path: Path) -> None:
+def profile(report: Profiled, path: Path) -> None:
     """Quality over depth with the cutoff marked; contribution of every block."""
     depths, blocks, metric = report["depths"], report["blocks"], report["full"]["metric"]
     with _figure(path, 2, (11.5, 4.4)) as (figure, (left, right)):
@@ -105,7 +108,7 @@ def profile(report: dict[str, Any], path: Path) -> None:
         )
 
 
-def comparison(report: dict[str, Any], path: Path) -> None:
+def comparison(report: Compared, path: Path) -> None:
     """Quality over latency for every route, the depth at each point, and the same under noise if it
     was measured."""
     kinds = ["clean"] + (["noisy"] if report["noise"] else [])
@@ -164,5 +167,5 @@ def comparison(report: dict[str, Any], path: Path) -> None:
         )
 
 
-def _ms(row: dict[str, Any]) -> float:
+def _ms(row: RouteRow | Whole) -> float:
     return 1000 * float(row["latency"])

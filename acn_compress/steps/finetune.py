@@ -29,7 +29,9 @@ def run(
         checkpoint.seed_everything(how.seed)
         names = None if how.task is None else label_names(how.data, Columns.of(how), how.task)
         net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
-        teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
+        teacher = None
+        if how.teacher is not None:
+            teacher = checkpoint.load_source(find_source(how.teacher), device=device)
         if how.depth is not None:
             net.check_depth(how.depth, source.name)
             cut_(net, how.depth, how.keep, how, source, teacher, refitted=how.refit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from os import fspath
+from pathlib import Path
 from typing import TypeVar
 
 from acn_compress.checkpoint import load as checkpoint
@@ -39,7 +39,7 @@ def from_scratch(
         alpha: of every layer; None is residual.
         kind: of the report.
     """
-    if not isinstance(src, (str, bytes)) and not hasattr(src, "__fspath__"):
+    if not isinstance(src, (str, Path)):
         raise ConfigError("init is random, so SRC must be a config file, not a model in memory.")
     replace, device = how.overwrite or how.resume, find_device(how.device)
     check_out(out, overwrite=replace)
@@ -52,9 +52,11 @@ def from_scratch(
         net = checkpoint.from_config(src, labels=names, task=how.task)
         net.model.to(device)
         near = beside if family.modality == "text" else None  # where the tokenizer lies
-        teacher = how.teacher and checkpoint.load_source(find_source(how.teacher), device=device)
+        teacher = None
+        if how.teacher is not None:
+            teacher = checkpoint.load_source(find_source(how.teacher), device=device)
         if how.depth is not None:
-            net.check_depth(how.depth, fspath(src))
+            net.check_depth(how.depth, str(src))
             cut_(net, how.depth, how.keep, how, near, teacher, refitted=how.refit)
         walk = None
         if alpha is not None:
@@ -76,7 +78,7 @@ def from_scratch(
             out,
             source=None,
             step=how.verb,
-            options={"src": fspath(src), **how.plain()},
+            options={"src": str(src), **how.plain()},
             report={**report, **known},
             seed=how.seed,
             overwrite=replace,

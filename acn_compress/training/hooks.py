@@ -17,7 +17,7 @@ from acn_compress.errors import AcnError
 from acn_compress.measure.quality import measure
 from acn_compress.network import zeros
 from acn_compress.network.network import Network
-from acn_compress.reports.progress import Logged, Progress
+from acn_compress.reports.progress import Logged, Progress, TrainingStep
 from acn_compress.training.batches import seed_of
 from acn_compress.training.interrupt import stop
 from acn_compress.training.walk import Walk
@@ -189,7 +189,7 @@ class Log(TrainerCallback):  # type: ignore[misc]
         if self.progress is not None:
             left = self._seconds_per_step(state.global_step) * (state.max_steps - state.global_step)
             steps = {"steps": state.max_steps, "seconds_left": left}
-            self.progress(Step.model_validate(entry.model_dump() | steps))
+            self.progress(TrainingStep.model_validate(entry.model_dump() | steps))
 
     def _seconds_per_step(self, step: int) -> float:
         return (time.perf_counter() - self.started) / max(1, step - self.first)

@@ -3,8 +3,10 @@ same examples."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from acn_compress.checkpoint.directory import Source
-from acn_compress.data.load import Data
+from acn_compress.data.load import Data, Examples
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError
 from acn_compress.measure.quality import change, measure
@@ -94,7 +96,7 @@ def measure_job(
 class _First:
     """The first `n` of other examples."""
 
-    def __init__(self, examples: Any, n: int) -> None:
+    def __init__(self, examples: Examples, n: int) -> None:
         self.labels, self.collate = examples.labels, examples.collate
         self.sizes = None if examples.sizes is None else examples.sizes[:n]
         self._examples, self._n = examples, n
@@ -103,5 +105,4 @@ class _First:
         return min(self._n, len(self._examples))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row: dict[str, Any] = self._examples[index]
-        return row
+        return self._examples[index]

@@ -9,10 +9,10 @@ from typing import TypedDict, get_args
 from acn_compress.compression.prune.scores import SCORES
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
+from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.zeros import Scope
-from acn_compress.reports.base import Found
-from acn_compress.training.fit import Hook
+from acn_compress.training.hooks import Hook
 
 PRUNED_BEFORE = (
     " The source was pruned before; its zeros and widths are kept, and the share is one of the "
