@@ -15,7 +15,7 @@ from acn_compress.data.load import Data, Noise
 from acn_compress.data.splits import eval_split
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.network.network import Network
-from acn_compress.onnx.write import file_bytes, session
+from acn_compress.onnx.session import FILE, Session, file_bytes
 from acn_compress.options import Benchmark, Trained
 from acn_compress.reports.measured import Benchmarked
 from acn_compress.reports.ran import Gain, Row, Speed, Table
@@ -39,7 +39,7 @@ def table(
 
     Args:
         models: model directories in order.
-        exports: directories with a model.onnx, in the order they were made.
+        exports: directories that hold an ONNX file, in the order they were made.
         original: directory of the model that drops and speed-ups are against; one of `models`.
         final, baseline: the models that the verdict compares.
         how: names the data to measure on.
@@ -64,7 +64,7 @@ def table(
         rows.append(row.model_copy(update=size))
     assert data is not None
     for name, path in exports:
-        file = Path(path) / "model.onnx"
+        file = Path(path) / FILE
         noisy = corrupt and _onnx_scores(file, data, corrupt).value
         row = _row(name, path, _onnx_scores(file, data, None), scores[original], data, noisy)
         rows.append(row.model_copy(update={"format": "onnx", "bytes": file_bytes(file)}))
@@ -117,8 +117,8 @@ def _row(
 
 def _onnx_scores(file: Path, data: Data, noise: Noise | None) -> Scores:
     """The quality of an ONNX file, run in ONNX Runtime on the same examples."""
-    running = session(file)
-    wanted, names = [i.name for i in running.get_inputs()], [o.name for o in running.get_outputs()]
+    running = Session(file)
+    wanted, names = [i.name for i in running.inputs], running.outputs
     batches = []
     for batch in data.batches(64, noise=noise):
         found = running.run(names, {k: np.ascontiguousarray(batch[k].numpy()) for k in wanted})

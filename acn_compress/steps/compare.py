@@ -40,7 +40,7 @@ from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.measure.quality import Scores, interval, measure, summary
 from acn_compress.measure.timing import fixed_threads, interleave, spread
 from acn_compress.network.network import Network
-from acn_compress.onnx.write import inputs_for
+from acn_compress.onnx.inputs import inputs_for
 from acn_compress.reports import plots
 from acn_compress.training.fit import fit
 from acn_compress.training.hooks import Progress
