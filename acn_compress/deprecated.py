@@ -10,5 +10,5 @@ class Job(dict[str, object]):
 
     def __init__(self, data: object, recipe: object = None, **options: object) -> None:
         note("Job goes with the next release: give its options to the function by name.")
-        training = getattr(recipe, "given", dict)()
+        training: dict[str, object] = getattr(recipe, "given", dict)()
         super().__init__(data=data, **training, **options)

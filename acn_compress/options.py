@@ -586,7 +586,9 @@ class Export(Reads, Seeded, Verb):
     tolerance: Positive = 1e-4
     """Largest difference to torch that is let through, over max(1, largest output)."""
     quantize: Quantize | None = None
-    """int8: dynamic quantisation, judged by agreement with torch."""
+    """int8: dynamic quantisation, judged by what changes in the answers."""
+    data: DataSet | None = None
+    """What int8 is judged on; default: random inputs."""
     exit_entropy: float | None = None
     """Early exit in the file: leave at the first depth whose readout has at most this entropy, in
     nats (0 is certainty), for example 0.7."""

@@ -213,11 +213,19 @@ class Network:
         finally:
             self.model.train(training)
 
-    def example_inputs(self, batch: int = 2, length: int = 12, seed: int = 0) -> dict[str, Tensor]:
-        """Random inputs that the model accepts: [batch, channels, height, width] pixels, or [batch, length] tokens with a mask."""
+    def example_inputs(
+        self,
+        batch: int = 2,
+        length: int = 12,
+        seed: int = 0,
+        size: tuple[int, int] | None = None,
+    ) -> dict[str, Tensor]:
+        """Random inputs that the model accepts: [batch, channels, height, width] pixels, of `size`
+        where it is not the config's, or [batch, length] tokens with a mask."""
         generator = torch.Generator().manual_seed(seed)
         if self.modality == "image":
-            pixels = torch.randn(batch, self.channels, *self.image_size, generator=generator)
+            height, width = size or self.image_size
+            pixels = torch.randn(batch, self.channels, height, width, generator=generator)
             return {"pixel_values": pixels.to(self.device, self.dtype)}
         vocabulary = self.config.vocab_size
         shape = (batch, min(length, longest_text(self.config)))

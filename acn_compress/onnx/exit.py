@@ -39,7 +39,8 @@ def check_depth(net: Network, name: str) -> None:
     """
     if not 2 <= (depth := net.depth) <= DEEPEST:
         raise UnsupportedError(
-            f"{name} has {depth} blocks: an ONNX file with early exit can have 2 to {DEEPEST}. Leave exit_entropy out."
+            f"{name} has {depth} blocks: an ONNX file with early exit can have 2 to {DEEPEST}. "
+            "Leave exit_entropy out."
         )
 
 

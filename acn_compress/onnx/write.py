@@ -1,89 +1,65 @@
-"""ONNX files: written with names, dynamic sizes and metadata, and compared with the model in ONNX
-Runtime before anyone sees them."""
+"""Writing one ONNX file of a network, and proving it before anyone sees it."""
 
 from __future__ import annotations
 
 import gc
-import inspect
-import io
-import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+import math
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint.directory import Source
-from acn_compress.errors import VerificationError
-from acn_compress.network.network import Network, longest_text
-from acn_compress.onnx import exit as onnx_exit
+from acn_compress.data.load import Data
+from acn_compress.errors import ConfigError, VerificationError
+from acn_compress.network.network import Network
+from acn_compress.onnx import half
+from acn_compress.onnx.compare import Compared, Expected, compare, expected
+from acn_compress.onnx.inputs import picture_size
+from acn_compress.onnx.quantize import quantize_, random_rows, real_rows
+from acn_compress.onnx.session import LIMIT, file_bytes
+from acn_compress.onnx.trace import Traced, trace
 
-BATCHES = (1, 2, 3, 5)  # batch sizes compared; the graph is traced with 2
-LENGTHS = (7, 12, 19)  # text lengths compared; traced with 12
-LIMIT = 2 << 30  # bytes of one protobuf file; larger weights go beside the graph
-INT8_COSINE = (
-    0.98  # smallest mean cosine of the outputs that an int8 model may have with its source
-)
-
-
-class _Positional(nn.Module):
-    """The model as ONNX sees it: named tensors in, a tuple of tensors out. With early exit the
-    threshold comes last, and every depth is read."""
-
-    def __init__(
-        self, net: Network, inputs: list[str], outputs: list[str], exit_entropy: float | None = None
-    ) -> None:
-        super().__init__()
-        self.net, self.model = net, net.model
-        self.inputs, self.exit_entropy = inputs, exit_entropy
-        self.outputs = outputs if exit_entropy is None else onnx_exit.OUTPUTS
-        decoder = getattr(net.config, "use_cache", None) is not None and getattr(
-            net.config, "is_decoder", True
-        )
-        self.extra = {"use_cache": False} if decoder else {}
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        if self.exit_entropy is not None:
-            return onnx_exit.flat(
-                self.net,
-                dict(zip(self.inputs, tensors[:-1], strict=True)) | self.extra,
-                tensors[-1],
-            )
-        result = self.model(**dict(zip(self.inputs, tensors, strict=True)), **self.extra)
-        return tuple(result[name] for name in self.outputs)
+OPSETS = range(18, 25)  # that torch's exporter writes: asked for less, it writes 18 all the same
 
 
-def _wrapped(net: Network, exit_entropy: float | None = None) -> _Positional:
-    """Find the inputs the model takes and the outputs it gives."""
-    example = inputs_for(net, 2, LENGTHS[1], 0)
-    with torch.inference_mode():
-        result = net(**example)
-    names = ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output")
-    outputs = [n for n in names if isinstance(result.get(n), Tensor)]
-    return _Positional(net, list(example), outputs, exit_entropy)
+class OnnxFile(Compared):
+    """An ONNX file, and how it was proven. Of an int8 file `agreement` is the one `quantize.py`
+    judged; the differences are those of the float file it was made from."""
 
-
-def inputs_for(net: Network, batch: int, length: int, seed: int) -> dict[str, Tensor]:
-    """Random inputs of the model, the last text padded: as `checkpoint.example_inputs`, with token
-    types where it takes them."""
-    inputs = net.example_inputs(batch=batch, length=length, seed=seed)
-    if "input_ids" not in inputs:
-        return inputs
-    if batch > 1:
-        inputs["attention_mask"][-1, -(inputs["input_ids"].shape[1] // 3) :] = 0
-    if (
-        getattr(net.config, "type_vocab_size", 0) > 1
-        and "token_type_ids" in inspect.signature(net.model.forward).parameters
-    ):
-        inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
-    return inputs
+    file: str
+    """Its name."""
+    opset: int
+    """The operator set that the file has."""
+    nodes: int
+    """Of its graph."""
+    inputs: list[str]
+    """Names."""
+    outputs: list[str]
+    """Names."""
+    parameters: int
+    """Of the network, tied ones once."""
+    parameter_bytes: int
+    """Bytes of its parameters and buffers."""
+    tolerance: float
+    """The difference that was allowed."""
+    bytes: int
+    """Of the file and the weights beside it."""
+    exit_entropy: float | None = None
+    """The threshold of early exit, in nats."""
+    exit_depths: list[int] | None = None
+    """Depths at which the compared inputs left."""
+    quantized: str | None = None
+    """int8, if that was asked for."""
+    judged_on: str | None = None
+    """What int8 was judged on: the data, or random inputs."""
+    examples: int | None = None
+    """How many of them."""
+    cosine: float | None = None
+    """Of the int8 file's centred scores with the source's; None for numbers."""
+    error: float | None = None
+    """Mean absolute error of the int8 file over the spread of the source's outputs."""
+    note: str | None = None
+    """What else to know."""
 
 
 def write_onnx(
@@ -96,190 +72,70 @@ def write_onnx(
     quantize: str | None = None,
     exit_entropy: float | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+    data: Data | None = None,
+) -> OnnxFile:
     """Write and verify one ONNX file. A half-precision model keeps its weights so and computes in
     float32; int8 starts from float32.
 
     Args:
         net: emptied when its weights are written, so that they and ONNX Runtime's are never held
             at once.
+        source: where it came from; its image processor says how large its images are.
+        opset: ONNX operator set.
+        tolerance: largest difference to torch, over max(1, largest output).
+        quantize: "int8", or None.
         exit_entropy: the file leaves at the first depth that is so sure (nats; see `early_exit`);
             not with `quantize`.
-    Returns:
-        Plain data for a report.
+        seed: of the inputs that are compared.
+        data: what int8 is judged on; None is random inputs.
     Raises:
+        ConfigError: if an option cannot be meant.
+        UnsupportedError: if the network cannot be written.
         VerificationError: if it differs from the model.
     """
-    dtype = net.dtype
-    halved = dtype in {torch.float16, torch.bfloat16} and not quantize
-    if halved:
-        _compute_in_float32_(net.model)
-    else:
-        net.model.float()
-    net.model.eval()
-    wrapped = _wrapped(net, exit_entropy)
-    size = sum(p.numel() * p.element_size() for p in net.model.parameters()) + sum(
-        b.numel() * b.element_size() for b in net.model.buffers()
-    )
-    nodes = _trace(wrapped, path, source, opset, external=size > LIMIT)
+    check_options(opset, tolerance)
+    note = _prepare_(net, quantize is not None)
+    traced = Traced(net, picture_size(net, source), exit_entropy)
+    size = _weight_bytes(net)
+    nodes = trace(traced, path, source, opset=opset, external=size > LIMIT)
     check_size(file_bytes(path), size)
-    report: dict[str, Any] = {
-        "file": path.name,
-        "opset": opset,
-        "nodes": nodes,
-        "inputs": wrapped.inputs,
-        "outputs": wrapped.outputs,
-    }
-    report |= {
-        "parameters": net.parameters,
-        "parameter_bytes": size,
-        "tolerance": tolerance,
-    }
-    expected = _expected(wrapped, seed)
-    if exit_entropy is not None:
-        report |= {
-            "exit_entropy": exit_entropy,
-            "exit_depths": sorted({int(case.outputs[1]) for case in expected}),
-        }
-    net.model.to("meta")
-    gc.collect()  # the traced program holds the weights too, in cycles
-    report |= compare(expected, path, wrapped.outputs, tolerance=tolerance)
-    if halved:
-        report["note"] = (
-            f"The file holds the weights in {str(dtype).removeprefix('torch.')} as the source does, and computes in float32."
-        )
-    elif dtype != torch.float32:
-        report["note"] = "The source is in half precision; the weights were quantised from float32."
-    if quantize:
-        report |= _quantize(expected, path, wrapped.outputs)
-    report["bytes"] = file_bytes(path)
-    return report
-
-
-class _HalfEmbedding(nn.Embedding):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).float()
-
-
-class _HalfLinear(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(
-            x, self.weight.float(), None if self.bias is None else self.bias.float()
-        )
-
-
-class _HalfConv1D(nn.Module):
-    """Of transformers' Conv1D, whose weight is [in, out]."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight.float().T, self.bias.float())
-
-
-_HALF = {"Embedding": _HalfEmbedding, "Linear": _HalfLinear, "Conv1D": _HalfConv1D}
-
-
-def _compute_in_float32_(net: nn.Module) -> None:
-    """Leave the large weights in half precision and let their layers read them as float32: nothing
-    is held twice."""
-    for module in net.modules():
-        if (half := _HALF.get(type(module).__name__)) is not None:
-            module.__class__ = half
-            continue
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            if tensor.is_floating_point():
-                tensor.data = tensor.data.float()
-
-
-def _trace(wrapped: _Positional, path: Path, source: Source, opset: int, external: bool) -> int:
-    """Write the graph with named inputs and outputs, a dynamic batch (and sequence), and metadata.
-    Returns its nodes."""
-    import onnx
-
-    example = inputs_for(wrapped.net, 2, LENGTHS[1], 0)
-    text = wrapped.net.modality == "text"
-    batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence")
-    dynamic: tuple[Any, ...] = tuple(
-        {0: batch, 1: sequence} if text else {0: batch} for _ in example
+    cases = expected(traced, seed)
+    rows = None
+    if quantize is not None:
+        rows = random_rows(traced, seed) if data is None else real_rows(data, traced.inputs)
+    _empty_(net)
+    found = {**compare(cases, path, traced.outputs, tolerance=tolerance)}
+    if rows is not None:
+        found |= {**quantize_(net, path, traced.outputs, rows)}
+    return OnnxFile(
+        **found,
+        file=path.name,
+        opset=_opset_of(path, opset),
+        nodes=nodes,
+        inputs=traced.inputs,
+        outputs=traced.outputs,
+        parameters=net.parameters,
+        parameter_bytes=size,
+        tolerance=tolerance,
+        bytes=file_bytes(path),
+        exit_entropy=exit_entropy,
+        exit_depths=None if exit_entropy is None else _left(cases),
+        note=note,
     )
-    tensors, inputs, outputs, threshold = (
-        tuple(example.values()),
-        wrapped.inputs,
-        wrapped.outputs,
-        wrapped.exit_entropy,
-    )
-    if threshold is not None:
-        outputs = onnx_exit.flat_outputs(wrapped.net.depth)
-        tensors, inputs, dynamic = (
-            (*tensors, torch.tensor(threshold)),
-            [*inputs, onnx_exit.INPUT],
-            (*dynamic, None),
+
+
+def check_options(opset: int, tolerance: float) -> None:
+    """Refuse what no file could have or pass.
+
+    Raises:
+        ConfigError: with what is expected.
+    """
+    if opset not in OPSETS:
+        raise ConfigError(f"opset is {opset}, expected {OPSETS[0]} to {OPSETS[-1]}.")
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise ConfigError(
+            f"tolerance is {tolerance:g}, expected a difference that may be: 0 or more, as 1e-4."
         )
-    with _silence():
-        program = torch.onnx.export(
-            wrapped,
-            tensors,
-            dynamo=True,
-            opset_version=opset,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes=(dynamic,),
-            verbose=False,
-        )
-        assert program is not None
-        if threshold is not None:
-            onnx_exit.nest_(program.model.graph, threshold)
-        nodes = sum(1 for _ in program.model.graph.all_nodes())
-        for node in (
-            program.model.graph.all_nodes()
-        ):  # the exporter stores a stack trace per node: more bytes than a small model
-            node.metadata_props.clear()
-            node.doc_string = None
-        for key, value in _metadata(wrapped.net, source).items():
-            program.model.metadata_props[key] = value
-        program.save(str(path), external_data=external)
-        for (
-            graph
-        ) in program.model.graphs():  # onnxscript's rules keep the last graph, and so its weights
-            for weight in graph.initializers.values():
-                weight.const_value = None
-    onnx.checker.check_model(str(path))
-    return nodes
-
-
-def _metadata(net: Network, source: Source) -> dict[str, str]:
-    labels = getattr(net.config, "id2label", None) or {}
-    text = net.modality == "text"
-    return ({"max_length": str(longest_text(net.config))} if text else {}) | {
-        "acn_structure": net.structure.model_dump_json(),
-        "source_weights_sha256": source.sha256(),
-        "acn_compress_version": modeldir.packages().get("acn-compress", ""),
-        "id2label": json.dumps({str(k): v for k, v in labels.items()}),
-    }
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """The exporter talks on every channel; what matters is verified afterwards."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            redirect_stdout(io.StringIO()),
-            redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def file_bytes(path: Path) -> int:
-    """Bytes of an ONNX file and of the weights that lie beside it."""
-    return sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
 
 
 def check_size(written: int, parameter_bytes: int) -> None:
@@ -291,144 +147,52 @@ def check_size(written: int, parameter_bytes: int) -> None:
     """
     if written > 1.05 * parameter_bytes + (2 << 20):
         raise VerificationError(
-            f"the ONNX file has {written:,} bytes, but the parameters only {parameter_bytes:,}: something is stored twice."
+            f"the ONNX file has {written:,} bytes, but the parameters only {parameter_bytes:,}: "
+            "something is stored twice."
         )
 
 
-def session(path: Path, threads: int = 1, *, lean: bool = False) -> Any:
-    """An ONNX Runtime session on the CPU; `lean` keeps no second, rewritten copy of the weights,
-    which takes more time per run."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = (
-        threads,
-        1,
-        3,
-    )
-    if lean:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.execution_order = (
-            onnxruntime.ExecutionOrder.PRIORITY_BASED
-        )  # a weight becomes float32 when it is needed, not first
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-        options.add_session_config_entry("session.disable_prepacking", "1")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _prepare_(net: Network, quantized: bool) -> str | None:
+    """Bring a network into the precision it is written in. Returns what to say about it."""
+    dtype, name = net.dtype, str(net.dtype).removeprefix("torch.")
+    net.model.eval()
+    if dtype in half.TYPES and not quantized:
+        half.compute_in_float32_(net)
+        return f"The file holds the weights in {name} as the source does, and computes in float32."
+    net.model.float()
+    if dtype == torch.float32:
+        return None
+    return "The source is in half precision; the weights were quantised from float32."
 
 
-@dataclass(frozen=True)
-class Expected:
-    """One set of inputs, what it is, and torch's outputs for it."""
-
-    what: str
-    inputs: dict[str, Any]
-    outputs: list[Any]
+def _weight_bytes(net: Network) -> int:
+    held = (*net.model.parameters(), *net.model.buffers())
+    return sum(t.numel() * t.element_size() for t in held)
 
 
-def _expected(wrapped: _Positional, seed: int) -> list[Expected]:
-    """Torch's outputs for several batch sizes and lengths, and with early exit at several
-    thresholds."""
-    text = wrapped.net.modality == "text"
-    found = []
-    for number, batch in enumerate(BATCHES):
-        inputs = inputs_for(wrapped.net, batch, LENGTHS[number % len(LENGTHS)], seed + number)
-        what = f"batch {batch}" + (f" x length {inputs['input_ids'].shape[1]}" if text else "")
-        arrays = {k: v.numpy() for k, v in inputs.items()}
-        if wrapped.exit_entropy is not None:
-            for threshold, outputs in onnx_exit.expected(wrapped.net, inputs, wrapped.exit_entropy):
-                found.append(
-                    Expected(
-                        what,
-                        arrays | {onnx_exit.INPUT: np.asarray(threshold, dtype="float32")},
-                        outputs,
-                    )
-                )
-            continue
-        with torch.inference_mode():
-            found.append(Expected(what, arrays, [t.numpy() for t in wrapped(*inputs.values())]))
-    return found
+def _empty_(net: Network) -> None:
+    net.model.to("meta")
+    gc.collect()  # the traced program holds the weights too, in cycles
 
 
-def _pairs(
-    expected: list[Expected], path: Path, names: list[str]
-) -> Iterator[tuple[str, list[Any], list[Any]]]:
-    """(what, torch's outputs, ONNX Runtime's outputs)."""
-    running = session(path, lean=file_bytes(path) > LIMIT)
-    for case in expected:
-        mask = case.inputs.get("attention_mask")
-        sides = (case.outputs, running.run(names, case.inputs))
-        ours, theirs = (
-            [
-                t if mask is None else _of_tokens(n, t, mask != 0)
-                for n, t in zip(names, side, strict=True)
-            ]
-            for side in sides
-        )
-        yield case.what, ours, theirs
+def _left(cases: list[Expected]) -> list[int]:
+    """The depths at which the cases of early exit leave."""
+    return sorted({int(case.outputs[1]) for case in cases})
 
 
-def _of_tokens(name: str, output: Any, mask: Any) -> Any:
-    """An output without what it says at padding: that means nothing, and under a sliding window not
-    even the same nothing."""
-    if output.shape[:2] != mask.shape:
-        return output
-    if output.ndim == 3:
-        return output[mask]
-    return np.where(mask, output, 0) if name in {"start_logits", "end_logits"} else output
-
-
-def compare(
-    expected: list[Expected], path: Path, names: list[str], *, tolerance: float
-) -> dict[str, Any]:
-    """Compare an ONNX file with what the model said to several inputs.
+def _opset_of(path: Path, asked: int) -> int:
+    """The operator set that a file has.
 
     Raises:
-        VerificationError: at the first output beyond `tolerance`.
+        VerificationError: if it is not the one that was asked for.
     """
-    worst, agree, rows, compared = 0.0, 0, 0, []
-    for what, ours, theirs in _pairs(expected, path, names):
-        for name, a, b in zip(names, ours, theirs, strict=True):
-            difference = float(np.abs(a - b).max()) / max(1.0, float(np.abs(a).max()))
-            if a.shape != b.shape or not difference <= tolerance:
-                raise VerificationError(
-                    f"the ONNX model differs from the source: {name} at {what} by {difference:.1e}, allowed {tolerance:.1e}. Nothing was written."
-                )
-            worst = max(worst, difference)
-        agree += int((ours[0].argmax(-1) == theirs[0].argmax(-1)).sum())
-        rows += ours[0][..., 0].size
-        compared.append(what)
-    return {
-        "max_difference": worst,
-        "agreement": agree / rows,
-        "compared": list(dict.fromkeys(compared)),
-    }
+    import onnx
 
-
-def _quantize(expected: list[Expected], path: Path, names: list[str]) -> dict[str, Any]:
-    """Replace the file by its int8 version (weights per channel, activations on the fly), if its
-    outputs stay close."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    small = path.with_name("int8.onnx")
-    with _silence():
-        quantize_dynamic(str(path), str(small), per_channel=True, weight_type=QuantType.QInt8)
-    cosines, agree, rows = [], 0, 0
-    for _, ours, theirs in _pairs(expected, small, names):
-        a, b = ours[0].reshape(-1, ours[0].shape[-1]), theirs[0].reshape(-1, theirs[0].shape[-1])
-        cosines += list(
-            (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1) + 1e-12)
-        )
-        agree += int((a.argmax(-1) == b.argmax(-1)).sum())
-        rows += len(a)
-    mean = float(np.mean(cosines))
-    if not mean >= INT8_COSINE:
+    model = onnx.load(str(path), load_external_data=False)
+    found = next(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if found != asked:
         raise VerificationError(
-            f"int8: outputs have a mean cosine of {mean:.4f} with the source, expected at least {INT8_COSINE}. Export without --quantize."
+            f"the ONNX file has opset {found}, but {asked} was asked for. "
+            f"Ask for {found}. Nothing was written."
         )
-    small.replace(path)
-    return {
-        "quantized": "int8",
-        "cosine": mean,
-        "cosine_min": float(np.min(cosines)),
-        "agreement": agree / rows,
-    }
+    return found

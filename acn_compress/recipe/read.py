@@ -66,13 +66,13 @@ class _Loader(yaml.SafeLoader):
     """Without aliases, which could make a small file as large as memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="aliases are not read", problem_mark=mark)
         return super().compose_node(parent, index)
 
 
-def _parse(path: Path) -> tuple[yaml.Node, Any]:
+def _parse(path: Path) -> tuple[Any, Any]:
     try:
         if path.stat().st_size > LARGEST:
             raise ConfigError(f"{path}: larger than a recipe can be ({LARGEST:,} bytes).")

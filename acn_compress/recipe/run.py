@@ -17,6 +17,7 @@ from acn_compress import surface
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.data.load import has_eval_split
 from acn_compress.errors import ConfigError, DataError, ModelDirError
+from acn_compress.onnx.session import find_onnx
 from acn_compress.options import Run, Trained, Verb
 from acn_compress.recipe import baseline, table
 from acn_compress.recipe.schema import Recipe, Step
@@ -116,7 +117,7 @@ def run(
         found = run_step(chain, f"{number}-{step.verb}", step, source)
         if options.writes or _is_model(found.path):
             made.append(found)
-        elif (Path(found.path) / "model.onnx").is_file():
+        elif find_onnx(found.path) is not None:
             exports.append(found)
     original = chain.original or made[-1].path
     budget = baseline.equal_budget(recipe, made, original) if plan or recipe.compare else None

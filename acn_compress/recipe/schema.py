@@ -227,7 +227,7 @@ def of_today(data: Any) -> Any:
         return data
     note("a recipe's config of finetune is its source now, with init: random in the step.")
     rest = {k: v for k, v in inner.items() if k != "config"} | {"init": "random"}
-    return data | {"source": inner["config"], "steps": [{"finetune": rest}, *steps[1:]]}
+    return data | {"source": inner["config"], "steps": [{"finetune": rest}, *(steps or ())[1:]]}
 
 
 def step_faults(data: Any) -> Iterator[tuple[Place, str]]:

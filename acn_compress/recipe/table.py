@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acn_compress import surface
+from acn_compress.backends.base import Load
+from acn_compress.backends.race import race
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.data.load import Data, Noise
 from acn_compress.data.splits import eval_split
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.network.network import Network
-from acn_compress.onnx.write import file_bytes, session
+from acn_compress.onnx.session import FILE, Session, file_bytes
 from acn_compress.options import Benchmark, Trained
 from acn_compress.reports.measured import Benchmarked
 from acn_compress.reports.ran import Gain, Row, Speed, Table
@@ -39,7 +40,7 @@ def table(
 
     Args:
         models: model directories in order.
-        exports: directories with a model.onnx, in the order they were made.
+        exports: directories that hold an ONNX file, in the order they were made.
         original: directory of the model that drops and speed-ups are against; one of `models`.
         final, baseline: the models that the verdict compares.
         how: names the data to measure on.
@@ -64,13 +65,14 @@ def table(
         rows.append(row.model_copy(update=size))
     assert data is not None
     for name, path in exports:
-        file = Path(path) / "model.onnx"
+        file = Path(path) / FILE
         noisy = None if corrupt is None else _onnx_scores(file, data, corrupt).value
         row = _row(name, path, _onnx_scores(file, data, None), scores[original], data, noisy)
         rows.append(row.model_copy(update={"format": "onnx", "bytes": file_bytes(file)}))
     rows.sort(key=lambda row: row.is_baseline)  # the chain with its exports, then the baseline
-    timed = surface.call(Benchmark, [[row.path for row in rows]], Benchmark())
-    assert isinstance(timed, Benchmarked)
+    how_fast = Benchmark()
+    load = Load(how_fast.batch_size, how_fast.length, how_fast.threads)
+    timed = race([row.path for row in rows], how_fast.backends, load)
     before = summary(scores[original], data.task)
     return Table(
         metric=before.metric,
@@ -117,8 +119,8 @@ def _row(
 
 def _onnx_scores(file: Path, data: Data, noise: Noise | None) -> Scores:
     """The quality of an ONNX file, run in ONNX Runtime on the same examples."""
-    running = session(file)
-    wanted, names = [i.name for i in running.get_inputs()], [o.name for o in running.get_outputs()]
+    running = Session(file)
+    wanted, names = [i.name for i in running.inputs], running.outputs
     batches = []
     for batch in data.batches(64, noise=noise):
         found = running.run(names, {k: np.ascontiguousarray(batch[k].numpy()) for k in wanted})

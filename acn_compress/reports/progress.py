@@ -72,7 +72,8 @@ def display() -> Progress:
 
 
 def _in_notebook() -> bool:
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    notebooks = getattr(sys.modules.get("IPython"), "get_ipython", type(None))
+    shell = notebooks()
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
@@ -134,7 +135,7 @@ class _Notebook:
     """One line below the cell that changes in place."""
 
     def __init__(self) -> None:
-        from IPython.display import Pretty, display
+        from IPython.display import Pretty, display  # type: ignore[import-not-found]
 
         self._pretty, self._handle = Pretty, display(Pretty(""), display_id=True)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from acn_compress.found import Found
 from acn_compress.measure.quality import Drop
 from acn_compress.measure.timing import FIRST, NO_DIFFERENCE, UNCLEAR
+from acn_compress.onnx.session import FILE
 from acn_compress.reports.base import Block, Grid, Line, Pairs, Report, size
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.measured import busy_note
@@ -164,7 +165,7 @@ class Ran(Report, Table):
         yield Line(f"{self.speed_note()} {len(self.steps)} steps, {duration(self.seconds)}.")
         if self.compare is not None:
             yield from self.compare.display()
-        onnx = [("ONNX", f"{export}/model.onnx") for export in self.exports]
+        onnx = [("ONNX", f"{export}/{FILE}") for export in self.exports]
         table = ("this table", f"{self.out}/README.md, table.json")
         yield Pairs("", [("model", self.final), *onnx, table])
         mine = f"acn-compress run {self.recipe} --source CHECKPOINT --data DATA"

@@ -21,7 +21,7 @@ def show(report: Report, file: io.TextIOBase | None = None) -> None:
     """Print a report: on stdout, or into `file`."""
     terminal = file is None and sys.stdout.isatty()
     width = None if terminal else WIDE
-    console = Console(file=file, highlight=False, soft_wrap=True, width=width)  # type: ignore[arg-type]
+    console = Console(file=file, highlight=False, soft_wrap=True, width=width)
     for block in report.display():
         if isinstance(block, Line):
             console.print(escape(block.text))

@@ -29,7 +29,7 @@ from acn_compress.measure.quality import Array, Scores, interval, measure, summa
 from acn_compress.measure.timing import fixed_threads, interleave, spread
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
-from acn_compress.onnx.write import inputs_for
+from acn_compress.onnx.inputs import inputs_for
 from acn_compress.options import Compare, ModelSpec, Trained
 from acn_compress.reports import plots
 from acn_compress.reports.compared import Budget, Compared, RouteRow, RouteRun, Whole

@@ -1,0 +1,86 @@
+"""Models timed against each other: seconds and bytes, with fixed threads (`timing.py` says how)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from acn_compress.backends import BACKENDS
+from acn_compress.backends.base import Load, Variant, find
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.errors import ConfigError
+from acn_compress.measure.timing import fixed_threads, interleave, judge, spread
+from acn_compress.options import ModelSpec
+from acn_compress.reports.measured import Benchmarked, Timed
+
+
+def race(
+    sources: Sequence[ModelSpec],
+    backends: Sequence[str],
+    load: Load,
+    *,
+    repeats: int = 30,
+    warmup: int = 3,
+) -> Benchmarked:
+    """Time models against the first one.
+
+    Args:
+        sources: model directories, Hub ids, directories with an ONNX file, or ONNX files.
+        backends: names in `BACKENDS`.
+        load: what a call has to do.
+        repeats: rounds; in each, every variant runs once, in a new order.
+        warmup: calls before.
+    Raises:
+        AcnError: in one line.
+    """
+    unknown = [b for b in backends if b not in BACKENDS]
+    if unknown or not backends:
+        known = ", ".join(BACKENDS)
+        raise ConfigError(f"backend '{', '.join(unknown)}' is not known. Known: {known}.")
+    if not sources:
+        raise ConfigError("benchmark needs at least one model.")
+    with tempfile.TemporaryDirectory() as scratch, fixed_threads(load.threads):
+        variants = list(_variants(sources, backends, load, Path(scratch)))
+        seconds = interleave([v.call for v in variants], repeats, warmup)
+    rows = tuple(_rows(variants, seconds))
+    return Benchmarked(
+        step="benchmark",
+        batch_size=load.batch,
+        threads=load.threads,
+        repeats=repeats,
+        rows=rows,
+        busy=round(max(row.median / row.min for row in rows), 2),
+        machine=modeldir.machine(),
+    )
+
+
+def _variants(
+    sources: Sequence[ModelSpec], backends: Sequence[str], load: Load, scratch: Path
+) -> Iterator[Variant]:
+    for number, src in enumerate(sources):
+        subject = find(src, load)
+        place = scratch / str(number)
+        place.mkdir()
+        found = [BACKENDS[name].variant(subject, load, place) for name in backends]
+        if not any(found):
+            raise ConfigError(
+                f"{src} is an ONNX model, and backend onnx is not among those asked for."
+            )
+        yield from (variant for variant in found if variant is not None)
+
+
+def _rows(variants: list[Variant], seconds: list[list[float]]) -> Iterator[Timed]:
+    """A variant is judged against the first in the same backend."""
+    firsts: dict[str, list[float]] = {}
+    for variant, own in zip(variants, seconds, strict=True):
+        first = firsts.setdefault(variant.backend, own)
+        yield Timed(
+            source=variant.source,
+            backend=variant.backend,
+            parameters=variant.parameters,
+            flops=variant.flops,
+            bytes=variant.bytes,
+            **spread(own),
+            **judge(own, first, own is first),
+        )

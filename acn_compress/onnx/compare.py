@@ -1,0 +1,125 @@
+"""What an ONNX file says beside what torch said to the same inputs: at several batch sizes and
+lengths, other than those it was traced with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from acn_compress.errors import VerificationError
+from acn_compress.found import Found
+from acn_compress.onnx import exit as onnx_exit
+from acn_compress.onnx.session import LIMIT, Array, Session, file_bytes
+from acn_compress.onnx.trace import Traced
+
+BATCHES = (1, 2, 3, 5)  # batch sizes compared; the graph is traced with 2
+LENGTHS = (7, 12, 19)  # text lengths compared; traced with 12
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One set of inputs, what it is, and torch's outputs for it."""
+
+    what: str
+    inputs: dict[str, Array]
+    outputs: Sequence[Array]
+
+
+class Compared(Found):
+    """How a file compares with torch."""
+
+    max_difference: float
+    """Largest difference of any output, over max(1, largest value)."""
+    agreement: float | None = None
+    """Share of rows of the first output with the same answer; None for a single number."""
+    compared: list[str]
+    """The inputs, in words."""
+
+
+def expected(traced: Traced, seed: int) -> list[Expected]:
+    """Torch's outputs for several batch sizes and lengths, and with early exit at several
+    thresholds."""
+    found: list[Expected] = []
+    for number, batch in enumerate(BATCHES):
+        found += _said(traced, batch, LENGTHS[number % len(LENGTHS)], seed + number)
+    return found
+
+
+def _said(traced: Traced, batch: int, length: int, seed: int) -> Iterator[Expected]:
+    inputs = traced.inputs_for(batch, length, seed)
+    tokens = f" x length {inputs['input_ids'].shape[1]}" if "input_ids" in inputs else ""
+    what, arrays = f"batch {batch}{tokens}", {k: v.numpy() for k, v in inputs.items()}
+    if traced.exit_entropy is None:
+        with torch.inference_mode():
+            yield Expected(what, arrays, [t.numpy() for t in traced(*inputs.values())])
+        return
+    for threshold, outputs in onnx_exit.expected(traced.net, inputs, traced.exit_entropy):
+        given = np.asarray(threshold, dtype="float32")
+        yield Expected(what, arrays | {onnx_exit.INPUT: given}, outputs)
+
+
+def compare(
+    cases: Iterable[Expected], path: Path, names: list[str], *, tolerance: float
+) -> Compared:
+    """Compare an ONNX file with what the model said to several inputs.
+
+    Raises:
+        VerificationError: at the first output beyond `tolerance`.
+    """
+    running = Session(path, lean=file_bytes(path) > LIMIT)
+    worst, same, compared = 0.0, [], []
+    for case in cases:
+        theirs = running.run(names, case.inputs)
+        pairs = list(of_tokens(case.inputs, names, case.outputs, theirs))
+        for name, (ours, found) in zip(names, pairs, strict=True):
+            difference = _difference(ours, found)
+            if not difference <= tolerance:
+                raise VerificationError(
+                    f"the ONNX model differs from the source: {name} at {case.what} "
+                    f"by {difference:.1e}, allowed {tolerance:.1e}. Nothing was written."
+                )
+            worst = max(worst, difference)
+        same += _same(*pairs[0])
+        compared.append(case.what)
+    return Compared(
+        max_difference=worst,
+        agreement=float(np.mean(same)) if same else None,
+        compared=list(dict.fromkeys(compared)),
+    )
+
+
+def _difference(ours: Array, theirs: Array) -> float:
+    """The largest, over max(1, largest value); infinite between different shapes."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    return float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
+
+
+def _same(ours: Array, theirs: Array) -> list[bool]:
+    """Per row, whether the largest entry is the same one; nothing where a row has one entry."""
+    if ours.shape[-1] == 1:
+        return []
+    return list((ours.argmax(-1) == theirs.argmax(-1)).ravel())
+
+
+def of_tokens(
+    inputs: dict[str, Array], names: Sequence[str], *sides: Sequence[Array]
+) -> Iterator[tuple[Array, ...]]:
+    """The outputs of both sides, in pairs, without what they say at padding: that means nothing,
+    and under a sliding window not even the same nothing."""
+    mask = inputs.get("attention_mask")
+    for name, *pair in zip(names, *sides, strict=True):
+        yield tuple(a if mask is None else _at(mask != 0, name, a) for a in pair)
+
+
+def _at(mask: Array, name: str, output: Array) -> Array:
+    if output.shape[:2] != mask.shape:
+        return output
+    if output.ndim == 3:
+        kept: Array = output[mask]
+        return kept
+    return np.where(mask, output, 0) if name in {"start_logits", "end_logits"} else output

@@ -1,0 +1,70 @@
+"""Inputs that a network accepts, as an ONNX file and a benchmark need them."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import Tensor
+
+from acn_compress.checkpoint.directory import Source
+from acn_compress.errors import UnsupportedError
+from acn_compress.network.network import Network
+
+
+def inputs_for(
+    net: Network, batch: int, length: int, seed: int, size: tuple[int, int] | None = None
+) -> dict[str, Tensor]:
+    """Random inputs of the model, the last text padded: as `Network.example_inputs`, with token
+    types where it takes them.
+
+    Args:
+        size: height and width of images; None is what the config says (see `picture_size`).
+    """
+    inputs = net.example_inputs(batch=batch, length=length, seed=seed, size=size)
+    if "input_ids" not in inputs:
+        return inputs
+    if batch > 1:
+        inputs["attention_mask"][-1, -(inputs["input_ids"].shape[1] // 3) :] = 0
+    if _takes_types(net):
+        inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+    return inputs
+
+
+def _takes_types(net: Network) -> bool:
+    named = inspect.signature(net.model.forward).parameters
+    return getattr(net.config, "type_vocab_size", 0) > 1 and "token_type_ids" in named
+
+
+def picture_size(net: Network, source: Source) -> tuple[int, int] | None:
+    """Height and width that the checkpoint's own image processor gives; None for texts. DINOv2's
+    config, say, speaks of 518 x 518, which it was trained on last, and its processor crops to 224.
+
+    Raises:
+        UnsupportedError: if the network does not take what its processor gives.
+    """
+    if net.modality != "image":
+        return None
+    from PIL import Image
+
+    from acn_compress.data.images import Preparation
+
+    height, width = net.image_size
+    picture = Image.new("RGB", (3 * width, 3 * height))  # of no size that needs no preparation
+    found = Preparation.of(net, source).pixels(picture).shape[-2:]
+    size = (int(found[0]), int(found[1]))
+    if size != (height, width):
+        _check_taken(net, size, source.name)
+    return size
+
+
+def _check_taken(net: Network, size: tuple[int, int], name: str) -> None:
+    try:
+        with torch.inference_mode():
+            net(**net.example_inputs(batch=1, size=size))
+    except (ValueError, RuntimeError, AssertionError):  # the class differs by family
+        asked, given = (f"{a} x {b}" for a, b in (net.image_size, size))
+        raise UnsupportedError(
+            f"{name}: its image processor gives {given} pixels, but the network takes {asked} "
+            "alone. Give preprocessor_config.json that size."
+        ) from None

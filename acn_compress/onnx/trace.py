@@ -1,0 +1,168 @@
+"""A network as an ONNX graph: named inputs and outputs, a batch (and a length) of any size, and
+metadata that says what it is."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint.directory import Source
+from acn_compress.errors import UnsupportedError
+from acn_compress.network.network import Network, longest_text
+from acn_compress.onnx import exit as onnx_exit
+from acn_compress.onnx.inputs import inputs_for
+from acn_compress.onnx.session import reason
+
+if TYPE_CHECKING:
+    from torch.onnx import ONNXProgram
+
+LENGTH = 12  # of the text it is traced with, in a batch of 2
+OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output")
+
+
+class Traced(nn.Module):
+    """The network as ONNX sees it: named tensors in, a tuple of tensors out. With early exit the
+    threshold comes last, and every depth is read.
+
+    Args:
+        net: in evaluation mode.
+        size: height and width of its images.
+        exit_entropy: the threshold of early exit (nats), or None.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        size: tuple[int, int] | None = None,
+        exit_entropy: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.net, self.model = net, net.model
+        self.size, self.exit_entropy = size, exit_entropy
+        example = self.inputs_for(2, LENGTH, 0)
+        with torch.inference_mode():
+            result = net(**example)
+        given = [name for name in OUTPUTS if isinstance(result.get(name), Tensor)]
+        self.inputs = list(example)
+        self.outputs = given if exit_entropy is None else onnx_exit.OUTPUTS
+        keeps = getattr(net.config, "use_cache", None) is not None
+        decodes = keeps and getattr(net.config, "is_decoder", True)
+        self.extra = {"use_cache": False} if decodes else {}
+
+    def inputs_for(self, batch: int, length: int, seed: int) -> dict[str, Tensor]:
+        """Random inputs of the network (see `inputs.inputs_for`)."""
+        return inputs_for(self.net, batch, length, seed, self.size)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The outputs by name; with early exit those of `exit.flat`."""
+        if self.exit_entropy is not None:
+            given = dict(zip(self.inputs, tensors[:-1], strict=True)) | self.extra
+            return onnx_exit.flat(self.net, given, tensors[-1])
+        result = self.model(**dict(zip(self.inputs, tensors, strict=True)), **self.extra)
+        return tuple(result[name] for name in self.outputs)
+
+
+def trace(traced: Traced, path: Path, source: Source, *, opset: int, external: bool) -> int:
+    """Write the graph, its weights beside it if `external`. Returns its nodes.
+
+    Raises:
+        UnsupportedError: in one line, if torch's exporter fails.
+    """
+    import onnx
+
+    with silence():
+        program = _export(traced, source.name, opset)
+        if traced.exit_entropy is not None:
+            onnx_exit.nest_(program.model.graph, traced.exit_entropy)
+        nodes = _lighten_(program)
+        program.model.metadata_props.update(_metadata(traced.net, source))
+        program.save(str(path), external_data=external)
+        _forget_weights_(program)
+    onnx.checker.check_model(str(path))
+    return nodes
+
+
+def _export(traced: Traced, name: str, opset: int) -> ONNXProgram:
+    example = traced.inputs_for(2, LENGTH, 0)
+    sizes = {0: torch.export.Dim("batch")}
+    if traced.net.modality == "text":
+        sizes[1] = torch.export.Dim("sequence")
+    tensors, inputs, outputs = tuple(example.values()), traced.inputs, traced.outputs
+    dynamic: tuple[dict[int, torch.export.Dim] | None, ...] = (sizes,) * len(tensors)
+    if traced.exit_entropy is not None:
+        outputs = onnx_exit.flat_outputs(traced.net.depth)
+        tensors, inputs = (*tensors, torch.tensor(traced.exit_entropy)), [*inputs, onnx_exit.INPUT]
+        dynamic = (*dynamic, None)
+    try:
+        program = torch.onnx.export(
+            traced,
+            tensors,
+            dynamo=True,
+            opset_version=opset,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=(dynamic,),
+            verbose=False,
+        )
+    except Exception as error:  # its own class around torch's, in hundreds of lines
+        raise UnsupportedError(
+            f"{name}: torch's ONNX exporter cannot write this network at opset {opset} "
+            f"({reason(error)}). Try another opset, or export to safetensors."
+        ) from None
+    assert program is not None
+    return program
+
+
+def _lighten_(program: ONNXProgram) -> int:
+    """Take away the stack trace that the exporter stores per node: more bytes than a small model.
+    Returns the nodes."""
+    nodes = list(program.model.graph.all_nodes())
+    for node in nodes:
+        node.metadata_props.clear()
+        node.doc_string = None
+    return len(nodes)
+
+
+def _forget_weights_(program: ONNXProgram) -> None:
+    """onnxscript's rules keep the last graph, and so its weights."""
+    for graph in program.model.graphs():
+        for weight in graph.initializers.values():
+            weight.const_value = None
+
+
+def _metadata(net: Network, source: Source) -> dict[str, str]:
+    labels = getattr(net.config, "id2label", None) or {}
+    length = {"max_length": str(longest_text(net.config))} if net.modality == "text" else {}
+    return length | {
+        "acn_structure": net.structure.model_dump_json(),
+        "source_weights_sha256": source.sha256(),
+        "acn_compress_version": modeldir.packages().get("acn-compress", ""),
+        "id2label": json.dumps({str(k): v for k, v in labels.items()}),
+    }
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """The exporter talks on every channel; what matters is verified afterwards."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

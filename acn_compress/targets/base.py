@@ -1,0 +1,72 @@
+"""What every export target is: what it writes, which options it takes, how it is verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from acn_compress.checkpoint.directory import Source
+from acn_compress.data.load import Data
+from acn_compress.errors import ConfigError
+from acn_compress.found import Found
+from acn_compress.network.network import Network
+from acn_compress.options import Export
+from acn_compress.reports.base import Report
+
+
+class Exported(Report):
+    """What every export reports; a target adds its own."""
+
+    source: str
+    """What the user called it."""
+    out: str
+    """The directory."""
+    format: str
+    """The target."""
+    seconds: float
+    """Of loading, writing and comparing."""
+
+
+class Target(Protocol):
+    """A format to export to. It is found by its name in `TARGETS`, and asked in this order."""
+
+    writes: str
+    """What lies in the directory afterwards, in a few words."""
+    takes: Mapping[str, str]
+    """Options of `Export` that mean something here alone, with what limits them."""
+    verified: str
+    """What is proven before the directory appears, in one sentence."""
+    report: type[Exported]
+    """What its export reports: `Exported`, and what `write` found."""
+
+    def check(self, net: Network, source: Source, how: Export) -> None:
+        """Refuse, before anything is written, what this network cannot be exported with."""
+
+    def write(
+        self, net: Network, source: Source, directory: Path, how: Export, data: Data | None = None
+    ) -> Found:
+        """Write all files but report, provenance and card into an empty directory, and prove them.
+        May empty the network. `data` are rows to judge on.
+
+        Raises:
+            VerificationError: if what was written is not the network.
+        """
+
+    def card(self, net: Network, report: Exported, provenance: dict[str, object]) -> str:
+        """The model card, Markdown."""
+
+
+def check_taken(how: Export, targets: Mapping[str, Target]) -> None:
+    """Refuse options that mean nothing for the target.
+
+    Raises:
+        ConfigError: naming the targets that take the option.
+    """
+    for name in sorted({option for target in targets.values() for option in target.takes}):
+        default = type(how).model_fields[name].default
+        if name in targets[how.format].takes or getattr(how, name) == default:
+            continue
+        able = {n: target.takes[name] for n, target in targets.items() if name in target.takes}
+        limits = " or ".join(f"{target}{limit}" for target, limit in able.items())
+        raise ConfigError(f"{name} only works with format {limits}.")

@@ -1,0 +1,139 @@
+"""ONNX: one file that ONNX Runtime runs, compared with torch, beside config and processor files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint.directory import Source
+from acn_compress.data.load import Data
+from acn_compress.errors import ConfigError
+from acn_compress.measure.early_exit import check_exit
+from acn_compress.network.network import Network
+from acn_compress.onnx.exit import check_depth
+from acn_compress.onnx.session import FILE
+from acn_compress.onnx.write import OnnxFile, write_onnx
+from acn_compress.options import Export
+from acn_compress.reports.base import Block, Line, Pairs, size
+from acn_compress.targets.base import Exported
+
+NOTHING_TO_JUDGE = "data is what int8 is judged on. Set quantize to int8, or leave data out."
+ALONE = ", and not with quantize"
+
+
+class OnnxExported(Exported, OnnxFile):
+    """What an export to ONNX reports."""
+
+    def display(self) -> Iterator[Block]:
+        """A list, and what to do next."""
+        title = f"export {self.source} (opset {self.opset}, {self.nodes} nodes, "
+        yield Pairs(f"{title}{self.seconds:.0f} s)", list(self._rows()))
+        # how many leave early depends on what comes in, and a benchmark's inputs are random
+        follow = f"benchmark ORIGINAL {self.out}"
+        if self.exit_entropy is not None:
+            follow = f"evaluate {self.source} --data D --exit-entropy {self.exit_entropy:g}"
+        yield Line(f"next: acn-compress {follow}")
+
+    def _rows(self) -> Iterator[tuple[str, object]]:
+        alone = f"parameters alone: {size(self.parameter_bytes)}"
+        yield "file", f"{self.out}/{self.file}, {size(self.bytes)} ({alone})"
+        yield "inputs", ", ".join(self.inputs) + " (dynamic batch)"
+        yield "outputs", ", ".join(self.outputs)
+        worst = f"largest difference {self.max_difference:.1e} of {self.tolerance:.0e} allowed"
+        yield "verified", f"in ONNX Runtime at {', '.join(self.compared)}: {worst}"
+        if self.exit_depths is not None:
+            left = ", ".join(map(str, self.exit_depths))
+            how = f"at an entropy of at most {self.exit_entropy:g} nats (input exit_entropy)"
+            yield "early exit", f"{how}; verified leaving at depth {left}"
+        yield "int8", self.int8()
+        yield "same answer", None if self.agreement is None else f"{self.agreement:.1%}"
+        yield "note", self.note
+
+    def int8(self) -> str | None:
+        """What int8 changes, in words, and on what that was seen; None if it is not int8."""
+        if self.quantized is None:
+            return None
+        cosine = "" if self.cosine is None else f"cosine with the source {self.cosine:.4f}, "
+        error = f"mean error {self.error:.1%} of the outputs' spread"
+        return f"{cosine}{error}, on {self.judged_on}, n = {self.examples:,}"
+
+    def card(self) -> str:
+        """What the file takes and gives, and how it was proven: Markdown."""
+        lines = [
+            "---",
+            "library_name: onnx",
+            "tags: [acn-compress, model-compression, onnx]",
+            "---",
+            "",
+            f"# {Path(self.out).name}: ONNX export",
+            "",
+            f"Made with acn-compress from `{self.source}`, opset {self.opset}.",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in self._facts() if value is not None),
+            "",
+            "Labels and the network's structure are in the file's metadata "
+            "(`id2label`, `acn_structure`).",
+            "",
+        ]
+        return "\n".join(lines)
+
+    def _facts(self) -> Iterator[tuple[str, str | None]]:
+        yield "inputs", f"{', '.join(self.inputs)} (dynamic batch)"
+        yield "outputs", ", ".join(self.outputs)
+        yield "bytes", f"{self.bytes:,} (parameters: {self.parameter_bytes:,})"
+        compared = ", ".join(self.compared)
+        yield "largest difference to torch", f"{self.max_difference:.1e} over {compared}"
+        if self.exit_entropy is not None:
+            leaves = f"at an entropy of at most {self.exit_entropy:g} nats (input `exit_entropy`)"
+            yield "early exit", f"{leaves}; a batch leaves when all of it is sure"
+        yield "int8", self.int8()
+        if self.quantized is not None and self.agreement is not None:
+            yield "same answer as the source (int8)", f"{self.agreement:.1%}"
+
+
+class Onnx:
+    """See `targets.base.Target`."""
+
+    writes = f"{FILE}, beside its config and processor files"
+    takes: Mapping[str, str] = dict.fromkeys(("opset", "tolerance", "quantize", "data"), "") | {
+        "exit_entropy": ALONE
+    }
+    verified = "In ONNX Runtime it says what torch says, at several batch sizes and lengths."
+    report: type[Exported] = OnnxExported
+
+    def check(self, net: Network, source: Source, how: Export) -> None:
+        """Data is for int8; early exit needs a classifier of not too many blocks, in float."""
+        if how.data is not None and how.quantize is None:
+            raise ConfigError(NOTHING_TO_JUDGE)
+        if how.exit_entropy is not None:
+            if how.quantize is not None:
+                raise ConfigError(f"exit_entropy only works with format onnx{ALONE}.")
+            check_exit(net, how.exit_entropy, source.name)
+            check_depth(net, source.name)
+
+    def write(
+        self, net: Network, source: Source, directory: Path, how: Export, data: Data | None = None
+    ) -> OnnxFile:
+        """The file, config.json and processor files."""
+        found = write_onnx(
+            net,
+            directory / FILE,
+            source,
+            opset=how.opset,
+            tolerance=how.tolerance,
+            quantize=how.quantize,
+            exit_entropy=how.exit_entropy,
+            seed=how.seed,
+            data=data,
+        )
+        net.config.save_pretrained(directory)
+        modeldir.copy_processors(source, directory)
+        return found
+
+    def card(self, net: Network, report: Exported, provenance: dict[str, object]) -> str:
+        """The report's own."""
+        assert isinstance(report, OnnxExported)
+        return report.card()

@@ -1,0 +1,77 @@
+"""safetensors: the compact model directory itself, as every step writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from acn_compress.checkpoint import card
+from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.save import save
+from acn_compress.data.load import Data
+from acn_compress.found import Found
+from acn_compress.network.network import Network
+from acn_compress.network.structure import Structure
+from acn_compress.options import Export
+from acn_compress.reports.base import Block, Pairs, size
+from acn_compress.reports.made import kept
+from acn_compress.targets.base import Exported
+
+
+class Saved(Found):
+    """A model directory."""
+
+    structure: Structure
+    """Of the network."""
+    parameters: int
+    """Tied ones once."""
+    bytes: int
+    """Of the weight files."""
+    max_difference: float = 0.0
+    """Between the network's tensors and the file's: it is written only if they are equal."""
+
+
+class SafetensorsExported(Exported, Saved):
+    """What an export to safetensors reports."""
+
+    def display(self) -> Iterator[Block]:
+        """A list."""
+        s = self.structure
+        rows: list[tuple[str, object]] = [
+            ("from", self.source),
+            ("form", f"{s.form} (layer {s.layer}, alpha {sum(s.alpha) / len(s.alpha):.2g})"),
+            ("blocks", kept(s.blocks, s.source_blocks)),
+            ("parameters", f"{self.parameters:,}"),
+            ("bytes", f"{size(self.bytes)} on disk"),
+            ("written", self.out),
+        ]
+        yield Pairs(self.step, rows)
+
+
+class Safetensors:
+    """See `targets.base.Target`."""
+
+    writes = "model.safetensors, beside its config and processor files"
+    takes: Mapping[str, str] = {}
+    verified = "The file holds the network's tensors bit for bit."
+    report: type[Exported] = SafetensorsExported
+
+    def check(self, net: Network, source: Source, how: Export) -> None:
+        """Every network can be written so."""
+
+    def write(
+        self, net: Network, source: Source, directory: Path, how: Export, data: Data | None = None
+    ) -> Saved:
+        """Weights, config.json and processor files."""
+        save(net, directory)
+        modeldir.copy_processors(source, directory)
+        return Saved(
+            structure=net.structure,
+            parameters=net.parameters,
+            bytes=sum(p.stat().st_size for p in directory.glob("*.safetensors")),
+        )
+
+    def card(self, net: Network, report: Exported, provenance: dict[str, object]) -> str:
+        """That of a model directory."""
+        return card.render(net, report, provenance)

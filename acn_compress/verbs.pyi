@@ -1,0 +1,688 @@
+# Made from acn_compress/options.py by `make docs`: do not edit.
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from acn_compress.options import Annotated
+from acn_compress.options import Augment
+from acn_compress.options import Backend
+from acn_compress.options import BeforeValidator
+from acn_compress.options import BelowOne
+from acn_compress.options import Bound
+from acn_compress.options import Count
+from acn_compress.options import DataSet
+from acn_compress.options import Depths
+from acn_compress.options import Field
+from acn_compress.options import File
+from acn_compress.options import Format
+from acn_compress.options import Init
+from acn_compress.options import Keep
+from acn_compress.options import Layer
+from acn_compress.options import Measure
+from acn_compress.options import Method
+from acn_compress.options import Model
+from acn_compress.options import ModelSpec
+from acn_compress.options import NotNegative
+from acn_compress.options import OUT
+from acn_compress.options import Path
+from acn_compress.options import PathSpec
+from acn_compress.options import Positive
+from acn_compress.options import Precision
+from acn_compress.options import Quantize
+from acn_compress.options import Route
+from acn_compress.options import SRC
+from acn_compress.options import Scope
+from acn_compress.options import Share
+from acn_compress.options import T
+from acn_compress.options import Task
+from acn_compress.options import Tokens
+from acn_compress.reports.compared import Compared
+from acn_compress.reports.inspected import Inspected
+from acn_compress.reports.made import Converted
+from acn_compress.reports.made import Finetuned
+from acn_compress.reports.made import PruneReport
+from acn_compress.reports.made import Truncated
+from acn_compress.reports.measured import Benchmarked
+from acn_compress.reports.measured import Evaluated
+from acn_compress.reports.measured import Profiled
+from acn_compress.reports.ran import Ran
+from acn_compress.reports.ran import Validated
+from acn_compress.targets.base import Exported
+from acn_compress.reports.progress import Progress
+
+def inspect(
+    src: ModelSpec,
+    *,
+    config: File | None = None,
+    progress: bool | Progress | None = True,
+) -> Inspected:
+    """Say what a checkpoint is: family, form, size, where it comes from.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        config: What a bare weight file is: a config.json (or its directory), or the name of a timm
+            model.
+
+    Example:
+        acn-compress inspect my-vit
+    """
+
+def convert(
+    src: ModelSpec,
+    out: PathSpec,
+    data: DataSet,
+    *,
+    alpha_end: Share = 0.0,
+    learned: bool = False,
+    pull: NotNegative = 0.0,
+    layer: Layer = "block",
+    anneal: Share = 0.5,
+    init: Init = "source",
+    teacher: Model | None = None,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    max_length: Tokens | None = None,
+    eval_data: DataSet | None = None,
+    limit: Count | None = None,
+    eval_limit: Count | None = None,
+    augment: Augment | None = None,
+    epochs: Positive = 3.0,
+    batch_size: Count = 64,
+    lr: Positive | None = None,
+    warmup: BelowOne = 0.05,
+    weight_decay: NotNegative = 0.05,
+    label_smoothing: Share = 0.0,
+    distil_weight: NotNegative = 1.0,
+    task_weight: NotNegative = 0.5,
+    temperature: Positive = 2.0,
+    hidden_weight: NotNegative = 0.0,
+    accumulate: Count = 1,
+    precision: Precision = "auto",
+    prefix_loss: NotNegative = 0.0,
+    prefix_depths: Depths = (),
+    checkpointing: bool = False,
+    task: Task | None = None,
+    config: File | None = None,
+    depth: Count | None = None,
+    keep: Keep = "auto",
+    refit: bool | None = None,
+    progress: bool | Progress | None = True,
+) -> Converted:
+    """Convert to ACN form: walk alpha from 1 to 0 while distilling from the unchanged source.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        out: Directory to write; it appears whole or not at all.
+        data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
+        alpha_end: Alpha at the end: 0 is the ACN, between 0 and 1 a hybrid.
+        learned: Train alpha per layer from alpha_end on, once the walk is done, and store what it
+            became.
+        pull: Let alpha find its own way down instead, per layer: this much loss is added per unit
+            of mean alpha, for example 0.1. 0 = the fixed walk to alpha_end.
+        layer: What one layer is: a block, each of its branches, or the paper's plain block.
+        anneal: Share of the steps in which alpha walks from 1 to alpha_end.
+        init: random trains the form from scratch; SRC is then a config.
+        teacher: Model to distil from; default: SRC itself.
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Replace OUT if it exists.
+        resume: Go on from the training checkpoint an interrupted run left beside OUT.
+        label_column: Column that holds the labels.
+        image_column: Column that holds the images.
+        text_column: Column that holds the text; two with a comma between for pairs.
+        max_length: Longest text, in tokens.
+        eval_data: Data to measure on; default: the validation or test split of the data, if it has
+            one.
+        limit: Train on at most this many examples.
+        eval_limit: Measure on at most this many examples.
+        augment: Random crops (and flips) of training images.
+        epochs: Passes over the training data; a fraction is allowed.
+        batch_size: Examples per batch.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        warmup: Share of the steps with rising learning rate.
+        weight_decay: Weight decay; not on norms, biases and alphas.
+        label_smoothing: Label smoothing of the task loss.
+        distil_weight: Weight of the distillation loss.
+        task_weight: Weight of the loss on the labels.
+        temperature: Temperature of distillation.
+        hidden_weight: Weight of matching the teacher's hidden states, behind the last block and
+            behind every block that was kept, token by token.
+        accumulate: Batches per optimizer step.
+        precision: auto uses bfloat16 where the hardware multiplies it and the model gains.
+        prefix_loss: Weight of the prefix loss: each step one random depth is read out and trained
+            too. 0 = off.
+        prefix_depths: Depths read out in every step instead of a random one, for example 3,4,6.
+        checkpointing: Gradient checkpointing: less memory, more time.
+        task: Read SRC under the head of this task (features: sentence embeddings). finetune trains
+            what SRC lacks of it from random weights.
+        config: What a bare weight file is: a config.json (or its directory), or the name of a timm
+            model.
+        depth: Cut to DEPTH blocks before training.
+        keep: With depth, which blocks: the first, evenly spaced ones, the best (what is left when
+            the block without which the answers change least goes, again and again), or auto: best
+            for a cut to a quarter or less of a pre-norm network if choosing costs at most a tenth
+            of the training, even in a post-norm one with refit, else first.
+        refit: With depth: before training, solve the kept blocks' output layers by least squares so
+            that they follow the whole network. Default: where it can be done.
+
+    Example:
+        acn-compress convert my-vit acn --data digits --epochs 8 --prefix-loss 1
+    """
+
+def finetune(
+    src: ModelSpec,
+    out: PathSpec,
+    data: DataSet,
+    *,
+    teacher: Model | None = None,
+    init: Init = "source",
+    alpha: Share | None = None,
+    layer: Layer = "block",
+    keep: Keep = "first",
+    refit: bool | None = False,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    max_length: Tokens | None = None,
+    eval_data: DataSet | None = None,
+    limit: Count | None = None,
+    eval_limit: Count | None = None,
+    augment: Augment | None = None,
+    epochs: Positive = 3.0,
+    batch_size: Count = 64,
+    lr: Positive | None = None,
+    warmup: BelowOne = 0.05,
+    weight_decay: NotNegative = 0.05,
+    label_smoothing: Share = 0.0,
+    distil_weight: NotNegative = 1.0,
+    task_weight: NotNegative = 0.5,
+    temperature: Positive = 2.0,
+    hidden_weight: NotNegative = 0.0,
+    accumulate: Count = 1,
+    precision: Precision = "auto",
+    prefix_loss: NotNegative = 0.0,
+    prefix_depths: Depths = (),
+    checkpointing: bool = False,
+    task: Task | None = None,
+    config: File | None = None,
+    depth: Count | None = None,
+    progress: bool | Progress | None = True,
+) -> Finetuned:
+    """Train a model in the form it has: recover after cutting, or train from scratch.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        out: Directory to write; it appears whole or not at all.
+        data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
+        teacher: Model to distil from; default: none, the labels alone teach.
+        init: random trains from scratch; SRC is then a config.
+        alpha: With init random: the form to train, 0 = ACN; default residual.
+        layer: With alpha: what one layer is.
+        keep: With depth, which blocks: first (the plain baseline), even, best, or auto, as in
+            convert.
+        refit: With depth: before training, solve the kept blocks' output layers by least squares so
+            that they follow the whole network, as convert does.
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Replace OUT if it exists.
+        resume: Go on from the training checkpoint an interrupted run left beside OUT.
+        label_column: Column that holds the labels.
+        image_column: Column that holds the images.
+        text_column: Column that holds the text; two with a comma between for pairs.
+        max_length: Longest text, in tokens.
+        eval_data: Data to measure on; default: the validation or test split of the data, if it has
+            one.
+        limit: Train on at most this many examples.
+        eval_limit: Measure on at most this many examples.
+        augment: Random crops (and flips) of training images.
+        epochs: Passes over the training data; a fraction is allowed.
+        batch_size: Examples per batch.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        warmup: Share of the steps with rising learning rate.
+        weight_decay: Weight decay; not on norms, biases and alphas.
+        label_smoothing: Label smoothing of the task loss.
+        distil_weight: Weight of the distillation loss.
+        task_weight: Weight of the loss on the labels.
+        temperature: Temperature of distillation.
+        hidden_weight: Weight of matching the teacher's hidden states, behind the last block and
+            behind every block that was kept, token by token.
+        accumulate: Batches per optimizer step.
+        precision: auto uses bfloat16 where the hardware multiplies it and the model gains.
+        prefix_loss: Weight of the prefix loss: each step one random depth is read out and trained
+            too. 0 = off.
+        prefix_depths: Depths read out in every step instead of a random one, for example 3,4,6.
+        checkpointing: Gradient checkpointing: less memory, more time.
+        task: Read SRC under the head of this task (features: sentence embeddings). finetune trains
+            what SRC lacks of it from random weights.
+        config: What a bare weight file is: a config.json (or its directory), or the name of a timm
+            model.
+        depth: Cut to DEPTH blocks before training.
+
+    Example:
+        acn-compress finetune my-vit half --data digits --depth 3 --teacher my-vit
+    """
+
+def evaluate(
+    src: ModelSpec,
+    data: DataSet,
+    *,
+    against: Model | None = None,
+    noise: str | None = None,
+    exit_entropy: float | None = None,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    device: str = "auto",
+    label_column: str | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    max_length: Tokens | None = None,
+    limit: Count | None = None,
+    batch_size: Count = 256,
+    config: File | None = None,
+    progress: bool | Progress | None = True,
+) -> Evaluated:
+    """Measure quality with a 95 % interval, alone or paired against another model.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
+        against: Another model, measured on the same examples; the drop is paired.
+        noise: gaussian:SD or salt-pepper:SHARE, on images in 0..1.
+        exit_entropy: Early exit too: leave at the first depth whose readout has at most this
+            entropy, in nats (0 is certainty), for example 0.7.
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        label_column: Column that holds the labels.
+        image_column: Column that holds the images.
+        text_column: Column that holds the text; two with a comma between for pairs.
+        max_length: Longest text, in tokens.
+        limit: Use at most this many examples.
+        batch_size: Examples per batch.
+        config: What a bare weight file is: a config.json (or its directory), or the name of a timm
+            model.
+
+    Example:
+        acn-compress evaluate small --data digits --against my-vit --noise gaussian:0.2
+    """
+
+def profile(
+    src: ModelSpec,
+    data: DataSet,
+    *,
+    max_drop: NotNegative = 0.01,
+    bound: Bound = "upper",
+    measures: Annotated[tuple[Measure, ...], BeforeValidator(_words)] = (),
+    to: File | None = None,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    device: str = "auto",
+    label_column: str | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    max_length: Tokens | None = None,
+    limit: Count | None = None,
+    batch_size: Count = 256,
+    progress: bool | Progress | None = True,
+) -> Profiled:
+    """Measure quality at every depth and what every block adds, in one pass; adds profile.json and a
+    plot to SRC.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
+        max_drop: Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy.
+        bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
+            (point).
+        measures: More measures, comma separated: influence, cka, leave-one-out, taylor.
+        to: Directory for profile.json and profile.png instead of SRC.
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        label_column: Column that holds the labels.
+        image_column: Column that holds the images.
+        text_column: Column that holds the text; two with a comma between for pairs.
+        max_length: Longest text, in tokens.
+        limit: Use at most this many examples.
+        batch_size: Examples per batch.
+
+    Example:
+        acn-compress profile acn --data digits --max-drop 0.02
+    """
+
+def truncate(
+    src: ModelSpec,
+    out: PathSpec,
+    data: DataSet | None = None,
+    *,
+    depth: Count | None = None,
+    max_drop: NotNegative | None = None,
+    bound: Bound = "upper",
+    refit_data: DataSet | None = None,
+    profile: File | None = None,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    max_length: Tokens | None = None,
+    limit: Count | None = None,
+    batch_size: Count = 256,
+    config: File | None = None,
+    progress: bool | Progress | None = True,
+) -> Truncated:
+    """Cut the deep blocks off, physically; exact, and checked.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        out: Directory to write; it appears whole or not at all.
+        depth: Keep the first DEPTH blocks.
+        max_drop: Or: the smallest depth whose drop is at most this, in the metric's own units.
+        data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
+        bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
+            (point).
+        refit_data: Afterwards, without training: solve the output layers that come before the cut
+            by least squares on this data (its training split), so that the cut network follows the
+            whole one.
+        profile: A profile.json that does not lie in SRC.
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Replace OUT if it exists.
+        label_column: Column that holds the labels.
+        image_column: Column that holds the images.
+        text_column: Column that holds the text; two with a comma between for pairs.
+        max_length: Longest text, in tokens.
+        limit: Use at most this many examples.
+        batch_size: Examples per batch.
+        config: What a bare weight file is: a config.json (or its directory), or the name of a timm
+            model.
+
+    Example:
+        acn-compress truncate acn cut --max-drop 0.02 --data digits
+    """
+
+def prune(
+    src: ModelSpec,
+    out: PathSpec,
+    data: DataSet | None = None,
+    *,
+    target_sparsity: BelowOne,
+    method: Method = "structured",
+    scope: Scope = "global",
+    epochs: NotNegative = 0.0,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    max_length: Tokens | None = None,
+    eval_data: DataSet | None = None,
+    limit: Count | None = None,
+    eval_limit: Count | None = None,
+    augment: Augment | None = None,
+    batch_size: Count = 64,
+    lr: Positive | None = None,
+    warmup: BelowOne = 0.05,
+    weight_decay: NotNegative = 0.05,
+    label_smoothing: Share = 0.0,
+    distil_weight: NotNegative = 1.0,
+    task_weight: NotNegative = 0.5,
+    temperature: Positive = 2.0,
+    hidden_weight: NotNegative = 0.0,
+    accumulate: Count = 1,
+    precision: Precision = "auto",
+    prefix_loss: NotNegative = 0.0,
+    prefix_depths: Depths = (),
+    checkpointing: bool = False,
+    config: File | None = None,
+    progress: bool | Progress | None = True,
+) -> PruneReport:
+    """Remove heads and MLP features (structured) or set weights to zero (magnitude, movement); recover
+    with data and epochs.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        out: Directory to write; it appears whole or not at all.
+        target_sparsity: Share in 0..1. structured: of the parameters of attention heads and MLP
+            features of the blocks, removed. magnitude, movement: of the weights in the weight
+            matrices of the blocks, set to zero.
+        method: structured is smaller and faster; the others only set zeros: magnitude the smallest
+            weights, then trains; movement those that training moves towards zero, while it trains
+            (needs data and epochs).
+        scope: One ranking over all blocks, or the same share in each layer.
+        data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
+        epochs: Training after pruning (movement: while pruning), distilling from SRC; 0 = none,
+            data is then only measured on.
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Replace OUT if it exists.
+        resume: Go on from the training checkpoint an interrupted run left beside OUT.
+        label_column: Column that holds the labels.
+        image_column: Column that holds the images.
+        text_column: Column that holds the text; two with a comma between for pairs.
+        max_length: Longest text, in tokens.
+        eval_data: Data to measure on; default: the validation or test split of the data, if it has
+            one.
+        limit: Train on at most this many examples.
+        eval_limit: Measure on at most this many examples.
+        augment: Random crops (and flips) of training images.
+        batch_size: Examples per batch.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        warmup: Share of the steps with rising learning rate.
+        weight_decay: Weight decay; not on norms, biases and alphas.
+        label_smoothing: Label smoothing of the task loss.
+        distil_weight: Weight of the distillation loss.
+        task_weight: Weight of the loss on the labels.
+        temperature: Temperature of distillation.
+        hidden_weight: Weight of matching the teacher's hidden states, behind the last block and
+            behind every block that was kept, token by token.
+        accumulate: Batches per optimizer step.
+        precision: auto uses bfloat16 where the hardware multiplies it and the model gains.
+        prefix_loss: Weight of the prefix loss: each step one random depth is read out and trained
+            too. 0 = off.
+        prefix_depths: Depths read out in every step instead of a random one, for example 3,4,6.
+        checkpointing: Gradient checkpointing: less memory, more time.
+        config: What a bare weight file is: a config.json (or its directory), or the name of a timm
+            model.
+
+    Example:
+        acn-compress prune cut small --target-sparsity 0.3 --data digits --epochs 3
+    """
+
+def export(
+    src: ModelSpec,
+    out: PathSpec,
+    data: DataSet | None = None,
+    *,
+    format: Format = "onnx",
+    opset: Annotated[int, Field(ge=18, le=24)] = 20,
+    tolerance: Positive = 0.0001,
+    quantize: Quantize | None = None,
+    exit_entropy: float | None = None,
+    overwrite: bool = False,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    config: File | None = None,
+    progress: bool | Progress | None = True,
+) -> Exported:
+    """Export, and compare the result with the source; on a mismatch nothing is left behind.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        out: Directory to write; it appears whole or not at all.
+        format: onnx, or safetensors: the compact model directory itself.
+        opset: ONNX operator set.
+        tolerance: Largest difference to torch that is let through, over max(1, largest output).
+        quantize: int8: dynamic quantisation, judged by what changes in the answers.
+        data: What int8 is judged on; default: random inputs.
+        exit_entropy: Early exit in the file: leave at the first depth whose readout has at most
+            this entropy, in nats (0 is certainty), for example 0.7.
+        overwrite: Replace OUT if it exists.
+        seed: Seed of everything random.
+        config: What a bare weight file is: a config.json (or its directory), or the name of a timm
+            model.
+
+    Example:
+        acn-compress export small onnx
+    """
+
+def benchmark(
+    sources: Sequence[ModelSpec],
+    *,
+    batch_size: Count = 1,
+    threads: Count = 1,
+    repeats: Annotated[int, Field(ge=5)] = 30,
+    warmup_rounds: Count = 3,
+    length: Tokens = 128,
+    backends: Annotated[tuple[Backend, ...], BeforeValidator(_words), Field(min_length=1)] = (
+        "torch",
+        "onnx",
+    ),
+    progress: bool | Progress | None = True,
+) -> Benchmarked:
+    """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise is
+    called none.
+
+    Args:
+        sources: Model directories or .onnx files; ratios are to the first.
+        batch_size: Examples per call.
+        threads: Threads of torch and ONNX Runtime.
+        repeats: Rounds; in each every variant runs once.
+        warmup_rounds: Rounds before the first that counts.
+        length: Tokens per text.
+        backends: What to run in, comma separated: torch, onnx.
+
+    Example:
+        acn-compress benchmark my-vit onnx
+    """
+
+def compare(
+    src: ModelSpec,
+    data: DataSet,
+    *,
+    depths: Annotated[Depths, Field(min_length=1)],
+    out: File = "comparison",
+    epochs: Positive = 3.0,
+    seeds: Count = 2,
+    routes: Annotated[tuple[Route, ...], BeforeValidator(_words)] | None = None,
+    noise: str | None = None,
+    alpha_end: Share | None = None,
+    pull: NotNegative = 0.1,
+    overwrite: bool = False,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    device: str = "auto",
+    label_column: str | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    max_length: Tokens | None = None,
+    eval_data: DataSet | None = None,
+    limit: Count | None = None,
+    eval_limit: Count | None = None,
+    augment: Augment | None = None,
+    batch_size: Count = 64,
+    lr: Positive | None = None,
+    warmup: BelowOne = 0.05,
+    weight_decay: NotNegative = 0.05,
+    label_smoothing: Share = 0.0,
+    distil_weight: NotNegative = 1.0,
+    task_weight: NotNegative = 0.5,
+    temperature: Positive = 2.0,
+    hidden_weight: NotNegative = 0.0,
+    accumulate: Count = 1,
+    precision: Precision = "auto",
+    config: File | None = None,
+    progress: bool | Progress | None = True,
+) -> Compared:
+    """Every way to a smaller depth at the same training budget: drop-last, evenly spaced, best blocks,
+    prefix readouts, ACN.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
+        depths: Depths to compare at, for example 3,4,6.
+        out: Directory for compare.json, compare.png and README.md.
+        epochs: The budget: what this many epochs of the whole network cost.
+        seeds: Runs of every route.
+        routes: Which routes, comma separated; default all.
+        noise: Also measure under this noise, for example gaussian:0.2.
+        alpha_end: Alpha at the end of the ACN routes: 0 is the ACN, between 0 and 1 a hybrid.
+            Default: alpha finds its own way.
+        pull: Without alpha_end: with which alpha goes down in the ACN routes, as in convert.
+        overwrite: Run again what is finished.
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        label_column: Column that holds the labels.
+        image_column: Column that holds the images.
+        text_column: Column that holds the text; two with a comma between for pairs.
+        max_length: Longest text, in tokens.
+        eval_data: Data to measure on; default: the validation or test split of the data, if it has
+            one.
+        limit: Train on at most this many examples.
+        eval_limit: Measure on at most this many examples.
+        augment: Random crops (and flips) of training images.
+        batch_size: Examples per batch.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        warmup: Share of the steps with rising learning rate.
+        weight_decay: Weight decay; not on norms, biases and alphas.
+        label_smoothing: Label smoothing of the task loss.
+        distil_weight: Weight of the distillation loss.
+        task_weight: Weight of the loss on the labels.
+        temperature: Temperature of distillation.
+        hidden_weight: Weight of matching the teacher's hidden states, behind the last block and
+            behind every block that was kept, token by token.
+        accumulate: Batches per optimizer step.
+        precision: auto uses bfloat16 where the hardware multiplies it and the model gains.
+        config: What a bare weight file is: a config.json (or its directory), or the name of a timm
+            model.
+
+    Example:
+        acn-compress compare my-vit --data digits --depths 2,4 --epochs 2 --out routes
+    """
+
+def run(
+    recipe: str | Path | Recipe,
+    data: DataSet | None = None,
+    *,
+    out: File | None = None,
+    source: Model | None = None,
+    seed: Annotated[int, Field(ge=0)] | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: bool | Progress | None = True,
+) -> Ran:
+    """Run a recipe: one folder per step, finished steps are reused, a table with the plain baseline at
+    the end.
+
+    Args:
+        recipe: A YAML file, or the name of a packaged recipe, such as quickstart.
+        out: Directory for the steps; default runs/NAME.
+        source: Checkpoint to use instead of the recipe's.
+        data: Data to use instead of the recipe's.
+        seed: Seed to use instead of the recipe's.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Run every step again, also those that are finished.
+
+    Example:
+        acn-compress run quickstart
+    """
+
+def validate(
+    recipe: str | Path | Recipe,
+    *,
+    progress: bool | Progress | None = True,
+) -> Validated:
+    """Check a recipe: every fault at once, with its place in the file.
+
+    Args:
+        recipe: A YAML file, or the name of a packaged recipe, such as quickstart.
+
+    Example:
+        acn-compress validate recipe.yaml
+    """
