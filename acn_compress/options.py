@@ -126,6 +126,8 @@ class Options(BaseModel):
     panel: ClassVar[str] = "Options"
     renamed: ClassVar[Mapping[str, str]] = {}
     """Old names of options, that work for one release more."""
+    dropped: ClassVar[Mapping[str, str]] = {}
+    """Options that are gone, and why nothing is lost; they are passed over for one release more."""
 
     def given(self) -> dict[str, Any]:
         """Only what was said; everything else is the default."""
@@ -381,10 +383,11 @@ class Convert(Cut, Reads, Headed, Trained, Resumes, Verb):
     example = "acn-compress convert my-vit acn --data digits --epochs 8 --prefix-loss 1"
     step = True
     converts = True
+    renamed = {"alpha": "learned"}
     data: DataSet = Field(description=DATA)
     alpha_end: Share = 0.0
     """Alpha at the end: 0 is the ACN, between 0 and 1 a hybrid."""
-    learned: bool = False
+    learned: Annotated[bool, BeforeValidator(lambda v: True if v == "learned" else v)] = False
     """Train alpha per layer from alpha_end on, once the walk is done, and store what it became."""
     pull: NotNegative = 0.0
     """Let alpha find its own way down instead, per layer: this much loss is added per unit of mean
@@ -513,6 +516,7 @@ class Truncate(Reads, Measured, Writes, Verb):
     example = "acn-compress truncate acn cut --max-drop 0.02 --data digits"
     step = True
     renamed = {"refit": "refit_data"}
+    dropped = {"tail_only": "only the last blocks are ever cut"}
     depth: Count | None = None
     """Keep the first DEPTH blocks."""
     max_drop: NotNegative | None = None

@@ -53,7 +53,10 @@ def checked(cls: type[T], given: Mapping[str, object]) -> T:
 
 def current(cls: type[Options], given: Mapping[str, object]) -> dict[str, object]:
     """The options under the names they have today; an old name is noted."""
-    old = renamed(cls)
+    old, gone = renamed(cls), getattr(cls, "dropped", {})
+    for name in sorted(given.keys() & gone.keys()):
+        note(f"{name} goes with the next release: {gone[name]}.")
+    given = {name: value for name, value in given.items() if name not in gone}
     for name in sorted(given.keys() & old.keys()):
         note(f"{name} is called {old[name]} now; the old name goes with the next release.")
     return {old.get(name, name): value for name, value in given.items()}

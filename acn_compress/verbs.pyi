@@ -57,12 +57,12 @@ def inspect(
     progress: bool | Progress | None = True,
 ) -> Inspected:
     """Say what a checkpoint is: family, form, size, where it comes from.
-
+    
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-
+    
     Example:
         acn-compress inspect my-vit
     """
@@ -73,14 +73,14 @@ def convert(
     data: DataSet,
     *,
     alpha_end: Share = 0.0,
-    learned: bool = False,
+    learned: Annotated[bool, BeforeValidator(lambda v: True if v == 'learned' else v)] = False,
     pull: NotNegative = 0.0,
-    layer: Layer = "block",
+    layer: Layer = 'block',
     anneal: Share = 0.5,
-    init: Init = "source",
+    init: Init = 'source',
     teacher: Model | None = None,
     seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = "auto",
+    device: str = 'auto',
     overwrite: bool = False,
     resume: bool = False,
     label_column: str | None = None,
@@ -102,19 +102,19 @@ def convert(
     temperature: Positive = 2.0,
     hidden_weight: NotNegative = 0.0,
     accumulate: Count = 1,
-    precision: Precision = "auto",
+    precision: Precision = 'auto',
     prefix_loss: NotNegative = 0.0,
     prefix_depths: Depths = (),
     checkpointing: bool = False,
     task: Task | None = None,
     config: File | None = None,
     depth: Count | None = None,
-    keep: Keep = "auto",
+    keep: Keep = 'auto',
     refit: bool | None = None,
     progress: bool | Progress | None = True,
 ) -> Converted:
     """Convert to ACN form: walk alpha from 1 to 0 while distilling from the unchanged source.
-
+    
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -169,7 +169,7 @@ def convert(
             of the training, even in a post-norm one with refit, else first.
         refit: With depth: before training, solve the kept blocks' output layers by least squares so
             that they follow the whole network. Default: where it can be done.
-
+    
     Example:
         acn-compress convert my-vit acn --data digits --epochs 8 --prefix-loss 1
     """
@@ -180,13 +180,13 @@ def finetune(
     data: DataSet,
     *,
     teacher: Model | None = None,
-    init: Init = "source",
+    init: Init = 'source',
     alpha: Share | None = None,
-    layer: Layer = "block",
-    keep: Keep = "first",
+    layer: Layer = 'block',
+    keep: Keep = 'first',
     refit: bool | None = False,
     seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = "auto",
+    device: str = 'auto',
     overwrite: bool = False,
     resume: bool = False,
     label_column: str | None = None,
@@ -208,7 +208,7 @@ def finetune(
     temperature: Positive = 2.0,
     hidden_weight: NotNegative = 0.0,
     accumulate: Count = 1,
-    precision: Precision = "auto",
+    precision: Precision = 'auto',
     prefix_loss: NotNegative = 0.0,
     prefix_depths: Depths = (),
     checkpointing: bool = False,
@@ -218,7 +218,7 @@ def finetune(
     progress: bool | Progress | None = True,
 ) -> Finetuned:
     """Train a model in the form it has: recover after cutting, or train from scratch.
-
+    
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -266,7 +266,7 @@ def finetune(
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         depth: Cut to DEPTH blocks before training.
-
+    
     Example:
         acn-compress finetune my-vit half --data digits --depth 3 --teacher my-vit
     """
@@ -279,7 +279,7 @@ def evaluate(
     noise: str | None = None,
     exit_entropy: float | None = None,
     seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = "auto",
+    device: str = 'auto',
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -290,7 +290,7 @@ def evaluate(
     progress: bool | Progress | None = True,
 ) -> Evaluated:
     """Measure quality with a 95 % interval, alone or paired against another model.
-
+    
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
@@ -308,7 +308,7 @@ def evaluate(
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-
+    
     Example:
         acn-compress evaluate small --data digits --against my-vit --noise gaussian:0.2
     """
@@ -318,11 +318,11 @@ def profile(
     data: DataSet,
     *,
     max_drop: NotNegative = 0.01,
-    bound: Bound = "upper",
+    bound: Bound = 'upper',
     measures: Annotated[tuple[Measure, ...], BeforeValidator(_words)] = (),
     to: File | None = None,
     seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = "auto",
+    device: str = 'auto',
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -333,7 +333,7 @@ def profile(
 ) -> Profiled:
     """Measure quality at every depth and what every block adds, in one pass; adds profile.json and a
     plot to SRC.
-
+    
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
@@ -350,7 +350,7 @@ def profile(
         max_length: Longest text, in tokens.
         limit: Use at most this many examples.
         batch_size: Examples per batch.
-
+    
     Example:
         acn-compress profile acn --data digits --max-drop 0.02
     """
@@ -362,11 +362,11 @@ def truncate(
     *,
     depth: Count | None = None,
     max_drop: NotNegative | None = None,
-    bound: Bound = "upper",
+    bound: Bound = 'upper',
     refit_data: DataSet | None = None,
     profile: File | None = None,
     seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = "auto",
+    device: str = 'auto',
     overwrite: bool = False,
     label_column: str | None = None,
     image_column: str | None = None,
@@ -378,7 +378,7 @@ def truncate(
     progress: bool | Progress | None = True,
 ) -> Truncated:
     """Cut the deep blocks off, physically; exact, and checked.
-
+    
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -402,7 +402,7 @@ def truncate(
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-
+    
     Example:
         acn-compress truncate acn cut --max-drop 0.02 --data digits
     """
@@ -413,11 +413,11 @@ def prune(
     data: DataSet | None = None,
     *,
     target_sparsity: BelowOne,
-    method: Method = "structured",
-    scope: Scope = "global",
+    method: Method = 'structured',
+    scope: Scope = 'global',
     epochs: NotNegative = 0.0,
     seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = "auto",
+    device: str = 'auto',
     overwrite: bool = False,
     resume: bool = False,
     label_column: str | None = None,
@@ -438,7 +438,7 @@ def prune(
     temperature: Positive = 2.0,
     hidden_weight: NotNegative = 0.0,
     accumulate: Count = 1,
-    precision: Precision = "auto",
+    precision: Precision = 'auto',
     prefix_loss: NotNegative = 0.0,
     prefix_depths: Depths = (),
     checkpointing: bool = False,
@@ -447,7 +447,7 @@ def prune(
 ) -> PruneReport:
     """Remove heads and MLP features (structured) or set weights to zero (magnitude, movement); recover
     with data and epochs.
-
+    
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -492,7 +492,7 @@ def prune(
         checkpointing: Gradient checkpointing: less memory, more time.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-
+    
     Example:
         acn-compress prune cut small --target-sparsity 0.3 --data digits --epochs 3
     """
@@ -502,7 +502,7 @@ def export(
     out: PathSpec,
     data: DataSet | None = None,
     *,
-    format: Format = "onnx",
+    format: Format = 'onnx',
     opset: Annotated[int, Field(ge=18, le=24)] = 20,
     tolerance: Positive = 0.0001,
     quantize: Quantize | None = None,
@@ -513,7 +513,7 @@ def export(
     progress: bool | Progress | None = True,
 ) -> Exported:
     """Export, and compare the result with the source; on a mismatch nothing is left behind.
-
+    
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -528,7 +528,7 @@ def export(
         seed: Seed of everything random.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-
+    
     Example:
         acn-compress export small onnx
     """
@@ -541,15 +541,12 @@ def benchmark(
     repeats: Annotated[int, Field(ge=5)] = 30,
     warmup_rounds: Count = 3,
     length: Tokens = 128,
-    backends: Annotated[tuple[Backend, ...], BeforeValidator(_words), Field(min_length=1)] = (
-        "torch",
-        "onnx",
-    ),
+    backends: Annotated[tuple[Backend, ...], BeforeValidator(_words), Field(min_length=1)] = ('torch', 'onnx'),
     progress: bool | Progress | None = True,
 ) -> Benchmarked:
     """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise is
     called none.
-
+    
     Args:
         sources: Model directories or .onnx files; ratios are to the first.
         batch_size: Examples per call.
@@ -558,7 +555,7 @@ def benchmark(
         warmup_rounds: Rounds before the first that counts.
         length: Tokens per text.
         backends: What to run in, comma separated: torch, onnx.
-
+    
     Example:
         acn-compress benchmark my-vit onnx
     """
@@ -568,7 +565,7 @@ def compare(
     data: DataSet,
     *,
     depths: Annotated[Depths, Field(min_length=1)],
-    out: File = "comparison",
+    out: File = 'comparison',
     epochs: Positive = 3.0,
     seeds: Count = 2,
     routes: Annotated[tuple[Route, ...], BeforeValidator(_words)] | None = None,
@@ -577,7 +574,7 @@ def compare(
     pull: NotNegative = 0.1,
     overwrite: bool = False,
     seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = "auto",
+    device: str = 'auto',
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -596,13 +593,13 @@ def compare(
     temperature: Positive = 2.0,
     hidden_weight: NotNegative = 0.0,
     accumulate: Count = 1,
-    precision: Precision = "auto",
+    precision: Precision = 'auto',
     config: File | None = None,
     progress: bool | Progress | None = True,
 ) -> Compared:
     """Every way to a smaller depth at the same training budget: drop-last, evenly spaced, best blocks,
     prefix readouts, ACN.
-
+    
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
@@ -641,7 +638,7 @@ def compare(
         precision: auto uses bfloat16 where the hardware multiplies it and the model gains.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-
+    
     Example:
         acn-compress compare my-vit --data digits --depths 2,4 --epochs 2 --out routes
     """
@@ -653,13 +650,13 @@ def run(
     out: File | None = None,
     source: Model | None = None,
     seed: Annotated[int, Field(ge=0)] | None = None,
-    device: str = "auto",
+    device: str = 'auto',
     overwrite: bool = False,
     progress: bool | Progress | None = True,
 ) -> Ran:
     """Run a recipe: one folder per step, finished steps are reused, a table with the plain baseline at
     the end.
-
+    
     Args:
         recipe: A YAML file, or the name of a packaged recipe, such as quickstart.
         out: Directory for the steps; default runs/NAME.
@@ -668,7 +665,7 @@ def run(
         seed: Seed to use instead of the recipe's.
         device: cpu, cuda, cuda:1, mps, or auto.
         overwrite: Run every step again, also those that are finished.
-
+    
     Example:
         acn-compress run quickstart
     """
@@ -679,10 +676,10 @@ def validate(
     progress: bool | Progress | None = True,
 ) -> Validated:
     """Check a recipe: every fault at once, with its place in the file.
-
+    
     Args:
         recipe: A YAML file, or the name of a packaged recipe, such as quickstart.
-
+    
     Example:
         acn-compress validate recipe.yaml
     """

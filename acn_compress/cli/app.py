@@ -51,6 +51,7 @@ def add(cls: type[Verb]) -> None:
     def command(json_: bool = False, **given: Any) -> None:
         own = {name: given[name] for name in cls.model_fields if _said(given.get(name))}
         own |= {old: given[old] for old in surface.renamed(cls) if _said(given.get(old))}
+        own |= {name: True for name in cls.dropped if given[name]}
         where = [given[a.name] for a in cls.arguments]
         _run(cls, where, own, json_)
 
@@ -176,13 +177,15 @@ def _old(cls: type[Verb]) -> list[inspect.Parameter]:
     """Old names of options, not shown."""
     found = []
     for old, new in surface.renamed(cls).items():
-        kind = plain_type(cls.model_fields[new].annotation)
-        many = kind is str and "tuple" in str(cls.model_fields[new].annotation)
+        many = "tuple" in str(cls.model_fields[new].annotation)
         annotation: Any = Annotated[
-            Optional[list[str] if many else kind],  # noqa: UP045
+            Optional[list[str] if many else str],  # noqa: UP045
             typer.Option("--" + old.replace("_", "-"), hidden=True),
         ]
         found.append(_parameter(old, annotation, None))
+    for name in cls.dropped:
+        flag: Any = Annotated[bool, typer.Option("--" + name.replace("_", "-"), hidden=True)]
+        found.append(_parameter(name, flag, False))
     return found
 
 

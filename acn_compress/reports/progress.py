@@ -72,9 +72,8 @@ def display() -> Progress:
 
 
 def _in_notebook() -> bool:
-    notebooks = getattr(sys.modules.get("IPython"), "get_ipython", type(None))
-    shell = notebooks()
-    return type(shell).__name__ == "ZMQInteractiveShell"
+    python = sys.modules.get("IPython")
+    return python is not None and type(python.get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
 class _Display:

@@ -6,6 +6,7 @@ import html
 import io
 import sys
 from collections.abc import Iterator
+from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,7 +18,7 @@ from acn_compress.reports.base import Block, Grid, Line, Pairs, Report
 WIDE = 140  # columns where there is no screen whose width counts
 
 
-def show(report: Report, file: io.TextIOBase | None = None) -> None:
+def show(report: Report, file: IO[str] | None = None) -> None:
     """Print a report: on stdout, or into `file`."""
     terminal = file is None and sys.stdout.isatty()
     width = None if terminal else WIDE
@@ -32,7 +33,7 @@ def show(report: Report, file: io.TextIOBase | None = None) -> None:
 def as_text(report: Report) -> str:
     """A report as plain text."""
     text = io.StringIO()
-    show(report, text)  # type: ignore[arg-type]
+    show(report, text)
     return text.getvalue().rstrip("\n")
 
 
