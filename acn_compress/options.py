@@ -6,8 +6,6 @@ command line, the steps of a recipe, the Python functions (`surface.py`), `recip
 a panel of the help. Importing this file is light: no torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
@@ -113,6 +111,14 @@ Task = Literal[
     "features",
 ]
 
+Measures = Annotated[tuple[Measure, ...], BeforeValidator(_words)]
+Backends = Annotated[tuple[Backend, ...], BeforeValidator(_words)]
+Routes = Annotated[tuple[Route, ...], BeforeValidator(_words)]
+Seed = Annotated[int, Field(ge=0)]
+Learned = Annotated[bool, BeforeValidator(lambda v: True if v == "learned" else v)]  # as in 0.1.0
+Opset = Annotated[int, Field(ge=18, le=24)]
+Rounds = Annotated[int, Field(ge=5)]
+
 DATA = "digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed."
 T = TypeVar("T", bound="Options")
 
@@ -120,9 +126,7 @@ T = TypeVar("T", bound="Options")
 class Options(BaseModel):
     """Closed and frozen: an unknown name or a value out of bounds is told before any work."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     panel: ClassVar[str] = "Options"
     renamed: ClassVar[Mapping[str, str]] = {}
     """Old names of options, that work for one release more."""
@@ -200,7 +204,7 @@ class Seeded(Options):
     """How a step runs."""
 
     panel = "Output"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of everything random."""
 
 
@@ -387,7 +391,7 @@ class Convert(Cut, Reads, Headed, Trained, Resumes, Verb):
     data: DataSet = Field(description=DATA)
     alpha_end: Share = 0.0
     """Alpha at the end: 0 is the ACN, between 0 and 1 a hybrid."""
-    learned: Annotated[bool, BeforeValidator(lambda v: True if v == "learned" else v)] = False
+    learned: Learned = False
     """Train alpha per layer from alpha_end on, once the walk is done, and store what it became."""
     pull: NotNegative = 0.0
     """Let alpha find its own way down instead, per layer: this much loss is added per unit of mean
@@ -503,7 +507,7 @@ class Profile(Measured, Runs, Verb):
     """Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy."""
     bound: Bound = "upper"
     """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
-    measures: Annotated[tuple[Measure, ...], BeforeValidator(_words)] = ()
+    measures: Measures = ()
     """More measures, comma separated: influence, cka, leave-one-out, taylor."""
     to: File | None = None
     """Directory for profile.json and profile.png instead of SRC."""
@@ -585,7 +589,7 @@ class Export(Reads, Seeded, Verb):
     writes = False
     format: Format = "onnx"
     """onnx, or safetensors: the compact model directory itself."""
-    opset: Annotated[int, Field(ge=18, le=24)] = 20
+    opset: Opset = 20
     """ONNX operator set."""
     tolerance: Positive = 1e-4
     """Largest difference to torch that is let through, over max(1, largest output)."""
@@ -616,16 +620,13 @@ class Benchmark(Verb):
     """Examples per call."""
     threads: Count = 1
     """Threads of torch and ONNX Runtime."""
-    repeats: Annotated[int, Field(ge=5)] = 30
+    repeats: Rounds = 30
     """Rounds; in each every variant runs once."""
     warmup_rounds: Count = 3
     """Rounds before the first that counts."""
     length: Tokens = 128
     """Tokens per text."""
-    backends: Annotated[tuple[Backend, ...], BeforeValidator(_words), Field(min_length=1)] = (
-        "torch",
-        "onnx",
-    )
+    backends: Annotated[Backends, Field(min_length=1)] = ("torch", "onnx")
     """What to run in, comma separated: torch, onnx."""
 
 
@@ -645,7 +646,7 @@ class Compare(Reads, Training, TrainingData, Runs, Verb):
     """The budget: what this many epochs of the whole network cost."""
     seeds: Count = 2
     """Runs of every route."""
-    routes: Annotated[tuple[Route, ...], BeforeValidator(_words)] | None = None
+    routes: Routes | None = None
     """Which routes, comma separated; default all."""
     noise: str | None = None
     """Also measure under this noise, for example gaussian:0.2."""
@@ -678,7 +679,7 @@ class Run(Verb):
     """Checkpoint to use instead of the recipe's."""
     data: DataSet | None = None
     """Data to use instead of the recipe's."""
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Seed | None = None
     """Seed to use instead of the recipe's."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps, or auto."""

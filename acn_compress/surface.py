@@ -6,18 +6,23 @@ options checked here.
 
 from __future__ import annotations
 
+import ast
 import difflib
+import itertools
 import logging
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib import import_module
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, TypeVar, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from acn_compress import options
 from acn_compress.errors import ConfigError
 from acn_compress.options import Options, Verb
 
@@ -34,6 +39,7 @@ INNER = (
     "nullable",
     "literal[",
 )  # pydantic's own names
+PANELS = ("Options", "Data", "Training", "Model", "Output")  # of the help, in this order
 log = logging.getLogger("acn_compress")
 
 
@@ -172,7 +178,7 @@ def signature(cls: type[Verb]) -> Signature:
             continue
         field = cls.model_fields.get(name)
         kind = Parameter.POSITIONAL_OR_KEYWORD if name in positional else Parameter.KEYWORD_ONLY
-        shown = annotation(cls, name) if field else _argument(cls, name)
+        shown = declared(cls, name).type if field else _argument(cls, name)
         default = Parameter.empty if field is None or field.is_required() else field.default
         parameters.append(Parameter(name, kind, default=default, annotation=shown))
     parameters.append(
@@ -193,31 +199,58 @@ def ordered(cls: type[Options]) -> dict[str, FieldInfo]:
     """The options, the class's own first (those that must be given before all), then its groups'."""
     own = [n for n in cls.__annotations__ if n in cls.model_fields]
     own.sort(key=lambda n: not cls.model_fields[n].is_required())
-    names = [*own, *(n for n in cls.model_fields if n not in own)]
-    return {name: cls.model_fields[name] for name in names}
+    rest = [n for n in cls.model_fields if n not in own]
+    rest.sort(key=lambda n: PANELS.index(panel(cls, n)))
+    return {name: cls.model_fields[name] for name in (*own, *rest)}
 
 
-def annotation(cls: type[Options], name: str) -> str:
-    """The type of an option as it is written in `options.py`."""
-    return next(str(c.__annotations__[name]) for c in cls.__mro__ if name in c.__annotations__)
+class Declared(NamedTuple):
+    """An option as it is written in `options.py`."""
+
+    type: str
+    meaning: str
+
+
+@cache
+def _declarations() -> dict[tuple[str, str], Declared]:
+    """All of them, by class and name: read from the source, once and only where a help or a page is
+    made, because pydantic would read it class by class on every start."""
+    found: dict[tuple[str, str], Declared] = {}
+    source = Path(options.__file__).read_text(encoding="utf-8")
+    for group in (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)):
+        for node, after in itertools.pairwise([*group.body, ast.Pass()]):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                text = after.value if isinstance(after, ast.Expr) else None
+                told = text.value if isinstance(text, ast.Constant) else ""
+                declared = Declared(ast.unparse(node.annotation), " ".join(str(told).split()))
+                found[group.name, node.target.id] = declared
+    return found
+
+
+def declared(cls: type[Options], name: str) -> Declared:
+    """An option as it is written for this class, or for the group it comes from."""
+    known = _declarations()
+    return next(known[c.__name__, name] for c in cls.__mro__ if (c.__name__, name) in known)
 
 
 def panel(cls: type[Options], name: str) -> str:
     """The panel of the help an option belongs to: that of the group that has it."""
-    group = next(c for c in reversed(cls.__mro__) if name in vars(c).get("__annotations__", {}))
-    return str(group.__dict__.get("panels", {}).get(name) or getattr(group, "panel", "Options"))
+    groups = (c for c in reversed(cls.__mro__) if issubclass(c, Options))
+    group = next(c for c in groups if name in vars(c).get("__annotations__", {}))
+    own = issubclass(group, Verb)
+    return "Data" if name == "data" else "Options" if own else group.panel
 
 
-def sentence(field: FieldInfo) -> str:
+def sentence(cls: type[Options], name: str) -> str:
     """What an option means, on one line."""
-    return " ".join((field.description or "").split())
+    return cls.model_fields[name].description or declared(cls, name).meaning
 
 
 def documentation(cls: type[Verb]) -> str:
     """The docstring of the function."""
     lines = [*textwrap.wrap(" ".join((cls.__doc__ or "").split()), 96), "", "Args:"]
     entries = [(a.name, a.help) for a in cls.arguments]
-    entries += [(name, sentence(field)) for name, field in ordered(cls).items()]
+    entries += [(name, sentence(cls, name)) for name in ordered(cls)]
     for name, text in entries:
         lines += textwrap.wrap(
             f"{name}: {text}", 96, initial_indent=" " * 4, subsequent_indent=" " * 8

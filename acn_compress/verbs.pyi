@@ -1,54 +1,50 @@
 # Made from acn_compress/options.py by `make docs`: do not edit.
-from typing import Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from acn_compress.options import Annotated
-from acn_compress.options import Augment
-from acn_compress.options import Backend
-from acn_compress.options import BeforeValidator
-from acn_compress.options import BelowOne
-from acn_compress.options import Bound
-from acn_compress.options import Count
-from acn_compress.options import DataSet
-from acn_compress.options import Depths
-from acn_compress.options import Field
-from acn_compress.options import File
-from acn_compress.options import Format
-from acn_compress.options import Init
-from acn_compress.options import Keep
-from acn_compress.options import Layer
-from acn_compress.options import Measure
-from acn_compress.options import Method
-from acn_compress.options import Model
-from acn_compress.options import ModelSpec
-from acn_compress.options import NotNegative
-from acn_compress.options import OUT
-from acn_compress.options import Path
-from acn_compress.options import PathSpec
-from acn_compress.options import Positive
-from acn_compress.options import Precision
-from acn_compress.options import Quantize
-from acn_compress.options import Route
-from acn_compress.options import SRC
-from acn_compress.options import Scope
-from acn_compress.options import Share
-from acn_compress.options import T
-from acn_compress.options import Task
-from acn_compress.options import Tokens
+from acn_compress.options import (
+    Augment,
+    Backends,
+    BelowOne,
+    Bound,
+    Count,
+    DataSet,
+    Depths,
+    File,
+    Format,
+    Init,
+    Keep,
+    Layer,
+    Learned,
+    Measures,
+    Method,
+    Model,
+    ModelSpec,
+    NotNegative,
+    Opset,
+    PathSpec,
+    Positive,
+    Precision,
+    Quantize,
+    Rounds,
+    Routes,
+    Scope,
+    Seed,
+    Share,
+    Task,
+    Tokens,
+)
+from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.inspected import Inspected
-from acn_compress.reports.made import Converted
-from acn_compress.reports.made import Finetuned
-from acn_compress.reports.made import PruneReport
-from acn_compress.reports.made import Truncated
-from acn_compress.reports.measured import Benchmarked
-from acn_compress.reports.measured import Evaluated
-from acn_compress.reports.measured import Profiled
-from acn_compress.reports.ran import Ran
-from acn_compress.reports.ran import Validated
-from acn_compress.targets.base import Exported
+from acn_compress.reports.made import Converted, Finetuned, PruneReport, Truncated
+from acn_compress.reports.measured import Benchmarked, Evaluated, Profiled
 from acn_compress.reports.progress import Progress
+from acn_compress.reports.ran import Ran, Validated
+from acn_compress.targets.base import Exported
 
 def inspect(
     src: ModelSpec,
@@ -57,12 +53,12 @@ def inspect(
     progress: bool | Progress | None = True,
 ) -> Inspected:
     """Say what a checkpoint is: family, form, size, where it comes from.
-    
+
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-    
+
     Example:
         acn-compress inspect my-vit
     """
@@ -73,16 +69,15 @@ def convert(
     data: DataSet,
     *,
     alpha_end: Share = 0.0,
-    learned: Annotated[bool, BeforeValidator(lambda v: True if v == 'learned' else v)] = False,
+    learned: Learned = False,
     pull: NotNegative = 0.0,
-    layer: Layer = 'block',
+    layer: Layer = "block",
     anneal: Share = 0.5,
-    init: Init = 'source',
+    init: Init = "source",
     teacher: Model | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = 'auto',
-    overwrite: bool = False,
-    resume: bool = False,
+    depth: Count | None = None,
+    keep: Keep = "auto",
+    refit: bool | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -102,19 +97,20 @@ def convert(
     temperature: Positive = 2.0,
     hidden_weight: NotNegative = 0.0,
     accumulate: Count = 1,
-    precision: Precision = 'auto',
+    precision: Precision = "auto",
     prefix_loss: NotNegative = 0.0,
     prefix_depths: Depths = (),
     checkpointing: bool = False,
     task: Task | None = None,
     config: File | None = None,
-    depth: Count | None = None,
-    keep: Keep = 'auto',
-    refit: bool | None = None,
+    seed: Seed = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
     progress: bool | Progress | None = True,
 ) -> Converted:
     """Convert to ACN form: walk alpha from 1 to 0 while distilling from the unchanged source.
-    
+
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -128,10 +124,13 @@ def convert(
         anneal: Share of the steps in which alpha walks from 1 to alpha_end.
         init: random trains the form from scratch; SRC is then a config.
         teacher: Model to distil from; default: SRC itself.
-        seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
-        overwrite: Replace OUT if it exists.
-        resume: Go on from the training checkpoint an interrupted run left beside OUT.
+        depth: Cut to DEPTH blocks before training.
+        keep: With depth, which blocks: the first, evenly spaced ones, the best (what is left when
+            the block without which the answers change least goes, again and again), or auto: best
+            for a cut to a quarter or less of a pre-norm network if choosing costs at most a tenth
+            of the training, even in a post-norm one with refit, else first.
+        refit: With depth: before training, solve the kept blocks' output layers by least squares so
+            that they follow the whole network. Default: where it can be done.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
@@ -162,14 +161,11 @@ def convert(
             what SRC lacks of it from random weights.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-        depth: Cut to DEPTH blocks before training.
-        keep: With depth, which blocks: the first, evenly spaced ones, the best (what is left when
-            the block without which the answers change least goes, again and again), or auto: best
-            for a cut to a quarter or less of a pre-norm network if choosing costs at most a tenth
-            of the training, even in a post-norm one with refit, else first.
-        refit: With depth: before training, solve the kept blocks' output layers by least squares so
-            that they follow the whole network. Default: where it can be done.
-    
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Replace OUT if it exists.
+        resume: Go on from the training checkpoint an interrupted run left beside OUT.
+
     Example:
         acn-compress convert my-vit acn --data digits --epochs 8 --prefix-loss 1
     """
@@ -180,15 +176,12 @@ def finetune(
     data: DataSet,
     *,
     teacher: Model | None = None,
-    init: Init = 'source',
+    init: Init = "source",
     alpha: Share | None = None,
-    layer: Layer = 'block',
-    keep: Keep = 'first',
+    layer: Layer = "block",
+    keep: Keep = "first",
     refit: bool | None = False,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = 'auto',
-    overwrite: bool = False,
-    resume: bool = False,
+    depth: Count | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -208,17 +201,20 @@ def finetune(
     temperature: Positive = 2.0,
     hidden_weight: NotNegative = 0.0,
     accumulate: Count = 1,
-    precision: Precision = 'auto',
+    precision: Precision = "auto",
     prefix_loss: NotNegative = 0.0,
     prefix_depths: Depths = (),
     checkpointing: bool = False,
     task: Task | None = None,
     config: File | None = None,
-    depth: Count | None = None,
+    seed: Seed = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
     progress: bool | Progress | None = True,
 ) -> Finetuned:
     """Train a model in the form it has: recover after cutting, or train from scratch.
-    
+
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -231,10 +227,7 @@ def finetune(
             convert.
         refit: With depth: before training, solve the kept blocks' output layers by least squares so
             that they follow the whole network, as convert does.
-        seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
-        overwrite: Replace OUT if it exists.
-        resume: Go on from the training checkpoint an interrupted run left beside OUT.
+        depth: Cut to DEPTH blocks before training.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
@@ -265,8 +258,11 @@ def finetune(
             what SRC lacks of it from random weights.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-        depth: Cut to DEPTH blocks before training.
-    
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Replace OUT if it exists.
+        resume: Go on from the training checkpoint an interrupted run left beside OUT.
+
     Example:
         acn-compress finetune my-vit half --data digits --depth 3 --teacher my-vit
     """
@@ -278,8 +274,6 @@ def evaluate(
     against: Model | None = None,
     noise: str | None = None,
     exit_entropy: float | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = 'auto',
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -287,10 +281,12 @@ def evaluate(
     limit: Count | None = None,
     batch_size: Count = 256,
     config: File | None = None,
+    seed: Seed = 0,
+    device: str = "auto",
     progress: bool | Progress | None = True,
 ) -> Evaluated:
     """Measure quality with a 95 % interval, alone or paired against another model.
-    
+
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
@@ -298,8 +294,6 @@ def evaluate(
         noise: gaussian:SD or salt-pepper:SHARE, on images in 0..1.
         exit_entropy: Early exit too: leave at the first depth whose readout has at most this
             entropy, in nats (0 is certainty), for example 0.7.
-        seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
@@ -308,7 +302,9 @@ def evaluate(
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-    
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+
     Example:
         acn-compress evaluate small --data digits --against my-vit --noise gaussian:0.2
     """
@@ -318,22 +314,22 @@ def profile(
     data: DataSet,
     *,
     max_drop: NotNegative = 0.01,
-    bound: Bound = 'upper',
-    measures: Annotated[tuple[Measure, ...], BeforeValidator(_words)] = (),
+    bound: Bound = "upper",
+    measures: Measures = (),
     to: File | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = 'auto',
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     limit: Count | None = None,
     batch_size: Count = 256,
+    seed: Seed = 0,
+    device: str = "auto",
     progress: bool | Progress | None = True,
 ) -> Profiled:
     """Measure quality at every depth and what every block adds, in one pass; adds profile.json and a
     plot to SRC.
-    
+
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
@@ -342,15 +338,15 @@ def profile(
             (point).
         measures: More measures, comma separated: influence, cka, leave-one-out, taylor.
         to: Directory for profile.json and profile.png instead of SRC.
-        seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         limit: Use at most this many examples.
         batch_size: Examples per batch.
-    
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+
     Example:
         acn-compress profile acn --data digits --max-drop 0.02
     """
@@ -362,12 +358,9 @@ def truncate(
     *,
     depth: Count | None = None,
     max_drop: NotNegative | None = None,
-    bound: Bound = 'upper',
+    bound: Bound = "upper",
     refit_data: DataSet | None = None,
     profile: File | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = 'auto',
-    overwrite: bool = False,
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -375,10 +368,13 @@ def truncate(
     limit: Count | None = None,
     batch_size: Count = 256,
     config: File | None = None,
+    seed: Seed = 0,
+    device: str = "auto",
+    overwrite: bool = False,
     progress: bool | Progress | None = True,
 ) -> Truncated:
     """Cut the deep blocks off, physically; exact, and checked.
-    
+
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -391,9 +387,6 @@ def truncate(
             by least squares on this data (its training split), so that the cut network follows the
             whole one.
         profile: A profile.json that does not lie in SRC.
-        seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
-        overwrite: Replace OUT if it exists.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
@@ -402,7 +395,10 @@ def truncate(
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-    
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Replace OUT if it exists.
+
     Example:
         acn-compress truncate acn cut --max-drop 0.02 --data digits
     """
@@ -413,13 +409,9 @@ def prune(
     data: DataSet | None = None,
     *,
     target_sparsity: BelowOne,
-    method: Method = 'structured',
-    scope: Scope = 'global',
+    method: Method = "structured",
+    scope: Scope = "global",
     epochs: NotNegative = 0.0,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = 'auto',
-    overwrite: bool = False,
-    resume: bool = False,
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -438,16 +430,20 @@ def prune(
     temperature: Positive = 2.0,
     hidden_weight: NotNegative = 0.0,
     accumulate: Count = 1,
-    precision: Precision = 'auto',
+    precision: Precision = "auto",
     prefix_loss: NotNegative = 0.0,
     prefix_depths: Depths = (),
     checkpointing: bool = False,
     config: File | None = None,
+    seed: Seed = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
     progress: bool | Progress | None = True,
 ) -> PruneReport:
     """Remove heads and MLP features (structured) or set weights to zero (magnitude, movement); recover
     with data and epochs.
-    
+
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -461,10 +457,6 @@ def prune(
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
         epochs: Training after pruning (movement: while pruning), distilling from SRC; 0 = none,
             data is then only measured on.
-        seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
-        overwrite: Replace OUT if it exists.
-        resume: Go on from the training checkpoint an interrupted run left beside OUT.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
@@ -492,7 +484,11 @@ def prune(
         checkpointing: Gradient checkpointing: less memory, more time.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-    
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Replace OUT if it exists.
+        resume: Go on from the training checkpoint an interrupted run left beside OUT.
+
     Example:
         acn-compress prune cut small --target-sparsity 0.3 --data digits --epochs 3
     """
@@ -502,18 +498,18 @@ def export(
     out: PathSpec,
     data: DataSet | None = None,
     *,
-    format: Format = 'onnx',
-    opset: Annotated[int, Field(ge=18, le=24)] = 20,
+    format: Format = "onnx",
+    opset: Opset = 20,
     tolerance: Positive = 0.0001,
     quantize: Quantize | None = None,
     exit_entropy: float | None = None,
     overwrite: bool = False,
-    seed: Annotated[int, Field(ge=0)] = 0,
     config: File | None = None,
+    seed: Seed = 0,
     progress: bool | Progress | None = True,
 ) -> Exported:
     """Export, and compare the result with the source; on a mismatch nothing is left behind.
-    
+
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
@@ -525,10 +521,10 @@ def export(
         exit_entropy: Early exit in the file: leave at the first depth whose readout has at most
             this entropy, in nats (0 is certainty), for example 0.7.
         overwrite: Replace OUT if it exists.
-        seed: Seed of everything random.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-    
+        seed: Seed of everything random.
+
     Example:
         acn-compress export small onnx
     """
@@ -538,15 +534,15 @@ def benchmark(
     *,
     batch_size: Count = 1,
     threads: Count = 1,
-    repeats: Annotated[int, Field(ge=5)] = 30,
+    repeats: Rounds = 30,
     warmup_rounds: Count = 3,
     length: Tokens = 128,
-    backends: Annotated[tuple[Backend, ...], BeforeValidator(_words), Field(min_length=1)] = ('torch', 'onnx'),
+    backends: Annotated[Backends, Field(min_length=1)] = ("torch", "onnx"),
     progress: bool | Progress | None = True,
 ) -> Benchmarked:
     """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise is
     called none.
-    
+
     Args:
         sources: Model directories or .onnx files; ratios are to the first.
         batch_size: Examples per call.
@@ -555,7 +551,7 @@ def benchmark(
         warmup_rounds: Rounds before the first that counts.
         length: Tokens per text.
         backends: What to run in, comma separated: torch, onnx.
-    
+
     Example:
         acn-compress benchmark my-vit onnx
     """
@@ -565,16 +561,14 @@ def compare(
     data: DataSet,
     *,
     depths: Annotated[Depths, Field(min_length=1)],
-    out: File = 'comparison',
+    out: File = "comparison",
     epochs: Positive = 3.0,
     seeds: Count = 2,
-    routes: Annotated[tuple[Route, ...], BeforeValidator(_words)] | None = None,
+    routes: Routes | None = None,
     noise: str | None = None,
     alpha_end: Share | None = None,
     pull: NotNegative = 0.1,
     overwrite: bool = False,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = 'auto',
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -593,13 +587,15 @@ def compare(
     temperature: Positive = 2.0,
     hidden_weight: NotNegative = 0.0,
     accumulate: Count = 1,
-    precision: Precision = 'auto',
+    precision: Precision = "auto",
     config: File | None = None,
+    seed: Seed = 0,
+    device: str = "auto",
     progress: bool | Progress | None = True,
 ) -> Compared:
     """Every way to a smaller depth at the same training budget: drop-last, evenly spaced, best blocks,
     prefix readouts, ACN.
-    
+
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
@@ -613,8 +609,6 @@ def compare(
             Default: alpha finds its own way.
         pull: Without alpha_end: with which alpha goes down in the ACN routes, as in convert.
         overwrite: Run again what is finished.
-        seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
@@ -638,7 +632,9 @@ def compare(
         precision: auto uses bfloat16 where the hardware multiplies it and the model gains.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
-    
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+
     Example:
         acn-compress compare my-vit --data digits --depths 2,4 --epochs 2 --out routes
     """
@@ -649,14 +645,14 @@ def run(
     *,
     out: File | None = None,
     source: Model | None = None,
-    seed: Annotated[int, Field(ge=0)] | None = None,
-    device: str = 'auto',
+    seed: Seed | None = None,
+    device: str = "auto",
     overwrite: bool = False,
     progress: bool | Progress | None = True,
 ) -> Ran:
     """Run a recipe: one folder per step, finished steps are reused, a table with the plain baseline at
     the end.
-    
+
     Args:
         recipe: A YAML file, or the name of a packaged recipe, such as quickstart.
         out: Directory for the steps; default runs/NAME.
@@ -665,7 +661,7 @@ def run(
         seed: Seed to use instead of the recipe's.
         device: cpu, cuda, cuda:1, mps, or auto.
         overwrite: Run every step again, also those that are finished.
-    
+
     Example:
         acn-compress run quickstart
     """
@@ -676,10 +672,10 @@ def validate(
     progress: bool | Progress | None = True,
 ) -> Validated:
     """Check a recipe: every fault at once, with its place in the file.
-    
+
     Args:
         recipe: A YAML file, or the name of a packaged recipe, such as quickstart.
-    
+
     Example:
         acn-compress validate recipe.yaml
     """

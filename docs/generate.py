@@ -7,12 +7,15 @@ python docs/generate.py --check    exits 1 and names those that are not current
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from importlib import import_module
 from inspect import Parameter
 from pathlib import Path
-from typing import get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from acn_compress import options, surface
 from acn_compress.options import VERBS, Options, Verb
@@ -41,10 +44,53 @@ def reference() -> str:
 
 def _row(cls: type[Verb], name: str) -> str:
     field = cls.model_fields[name]
-    kind = surface.annotation(cls, name).replace("|", "\\|")
     default = "required" if field.is_required() else _default(field.default)
     recipe = "" if cls.step and name in own_fields(cls) else " \\*" if cls.step else ""
-    return f"| `{name}`{recipe} | {kind} | {default} | {surface.sentence(field)} |"
+    return f"| `{name}`{recipe} | {_kind(cls, name)} | {default} | {surface.sentence(cls, name)} |"
+
+
+NAMES = {
+    "DataSet": "data",
+    "Model": "model",
+    "File": "path",
+    "Depths": "depths",
+    "Learned": "yes or no",
+}
+WORDS: dict[object, str] = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
+BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "below"}
+
+
+def _kind(cls: type[Verb], name: str) -> str:
+    """What may be given, for people."""
+    field = cls.model_fields[name]
+    written = surface.declared(cls, name).type.removesuffix(" | None")
+    if written in NAMES:
+        return NAMES[written]
+    kinds = [k for k in (get_args(field.annotation) or [field.annotation]) if k is not type(None)]
+    found: list[str] = []
+    for kind in [field.annotation, *kinds]:
+        found += _values(kind)
+    if found:
+        return ", ".join(dict.fromkeys(found))
+    inner = kinds[0]
+    bounds = [*field.metadata, *getattr(inner, "__metadata__", ())]
+    limits = [
+        f"{word} {getattr(b, key):g}"
+        for bound in bounds
+        for b in [bound, *getattr(bound, "metadata", ())]
+        for key, word in BOUNDS.items()
+        if getattr(b, key, None) is not None
+    ]
+    plain = getattr(inner, "__origin__", inner)
+    return ", ".join([WORDS.get(plain, written), *limits])
+
+
+def _values(kind: object) -> list[str]:
+    """The values of a Literal, also inside a tuple."""
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    inside = [k for k in get_args(kind) if k is not Ellipsis]
+    return [value for k in inside for value in _values(k)]
 
 
 def _default(value: object) -> str:
@@ -53,47 +99,71 @@ def _default(value: object) -> str:
 
 def stub() -> str:
     """What a type checker and an editor know of the verbs."""
-    body, names = [], set()
-    for cls in VERBS.values():
-        report = get_type_hints(import_module(f"acn_compress.steps.{cls.verb}").run)["return"]
-        names.add((report.__module__, report.__name__))
-        body += ["", f"def {cls.verb}("]
-        starred = False
-        for p in surface.signature(cls).parameters.values():
-            if p.kind is Parameter.KEYWORD_ONLY and not starred:
-                body.append("    *,")
-                starred = True
-            default = "" if p.default is Parameter.empty else f" = {p.default!r}"
-            body.append(f"    {p.name}: {p.annotation}{default},")
-        body += [
-            f") -> {report.__name__}:",
-            '    """' + surface.documentation(cls).replace("\n", "\n    "),
-        ]
-        body += ['    """']
-    known = sorted(n for n in vars(options) if any(n in line for line in body) and n[0].isupper())
-    known = [n for n in known if n not in {"Options", "Verb", "Any"} and n not in VERB_CLASSES]
+    body = [line for cls in VERBS.values() for line in _declared(cls)]
+    words = set(
+        re.findall(r"\w+", "\n".join(line for line in body if not line.startswith(" " * 5)))
+    )
+    own = [n for n in vars(options) if n in words and n[0].isupper() and not _elsewhere(n)]
     imports = [
-        "from typing import Annotated, Any",
-        "",
-        "from pydantic import BeforeValidator, Field",
+        "from collections.abc import Sequence",
+        "from pathlib import Path",
+        "from typing import Annotated",
         "",
     ]
-    imports += [f"from acn_compress.options import {n}" for n in known]
-    imports += [f"from {module} import {name}" for module, name in sorted(names)]
+    imports += ["from pydantic import Field", ""]
+    imports += ["from acn_compress.options import (", *(f"    {n}," for n in sorted(own)), ")"]
+    imports += ["from acn_compress.recipe.schema import Recipe"]
+    found = sorted({(r.__module__, r.__name__) for r in map(_report, VERBS.values())})
+    imports += [f"from {module} import {name}" for module, name in found]
     imports += ["from acn_compress.reports.progress import Progress"]
-    return "\n".join([f"# {HEAD}", *imports, *body, ""])
+    text = "\n".join([f"# {HEAD}", *imports, *body, ""])
+    for arguments in (["check", "--quiet", "--fix", "--select", "I"], ["format", "--quiet"]):
+        command = [sys.executable, "-m", "ruff", *arguments, "--stdin-filename", "verbs.pyi", "-"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+        text = done.stdout
+    return text
 
 
-VERB_CLASSES = {cls.__name__ for cls in VERBS.values()} | {
-    name
-    for name, value in vars(options).items()
-    if isinstance(value, type) and issubclass(value, Options)
-}
+def _elsewhere(name: str) -> bool:
+    """Whether a name of `options.py` is not one of its types."""
+    value = getattr(options, name)
+    return name in {"Annotated", "Measure", "Field", "Path", "Any", "T", "SRC", "OUT", "DATA"} or (
+        isinstance(value, type) and issubclass(value, (Options, tuple))
+    )
+
+
+def _report(cls: type[Verb]) -> type:
+    """The report of a verb."""
+    run = import_module(f"acn_compress.steps.{cls.verb}").run
+    report: type = get_type_hints(run)["return"]
+    return report
+
+
+def _declared(cls: type[Verb]) -> Iterator[str]:
+    """The declaration of a verb."""
+    yield from ("", f"def {cls.verb}(")
+    starred = False
+    for p in surface.signature(cls).parameters.values():
+        if p.kind is Parameter.KEYWORD_ONLY and not starred:
+            yield "    *,"
+            starred = True
+        default = "" if p.default is Parameter.empty else f" = {p.default!r}"
+        yield f"    {p.name}: {p.annotation}{default},"
+    yield f") -> {_report(cls).__name__}:"
+    yield from ('    """' + surface.documentation(cls)).replace("\n", "\n    ").splitlines()
+    yield '    """'
 
 
 def schema() -> str:
     """Of a recipe, for editors."""
-    return json.dumps(Recipe.model_json_schema(), indent=1) + "\n"
+    full = Recipe.model_json_schema()
+    for name, group in (("Recipe", full), *full["$defs"].items()):
+        cls = Recipe if name == "Recipe" else getattr(options, name, None)
+        for option, told in group.get("properties", {}).items():
+            told.pop("title", None)
+            if "description" not in told and cls is not None:
+                told["description"] = surface.sentence(cls, option)
+    return json.dumps(full, indent=1) + "\n"
 
 
 FILES = {

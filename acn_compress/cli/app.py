@@ -27,13 +27,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-PANELS = ("Options", "Model", "Data", "Training", "Output")  # of the help, in this order
 JSON = Annotated[
     bool,
     typer.Option(
         "--json",
         help="Print one JSON object on stdout and nothing else.",
-        rich_help_panel=PANELS[-1],
+        rich_help_panel=surface.PANELS[-1],
     ),
 ]
 # every command takes these, so that scripts may pass the same to all; where one has no meaning it is
@@ -126,18 +125,17 @@ def _arguments(cls: type[Verb]) -> list[inspect.Parameter]:
 def _options(cls: type[Verb]) -> list[inspect.Parameter]:
     """The options in the order of their panels."""
     fields = surface.ordered(cls)
-    names = sorted(fields, key=lambda name: PANELS.index(surface.panel(cls, name)))
+    names = sorted(fields, key=lambda name: surface.PANELS.index(surface.panel(cls, name)))
     return [_option(cls, name, fields[name]) for name in names]
 
 
 def _option(cls: type[Options], name: str, field: FieldInfo) -> inspect.Parameter:
     kind = plain_type(field.annotation)
-    shown = f"[default: {_shown(field.default)}]" if _shown(field.default) else ""
     info: Any = typer.Option(
         *_names(name, kind),
-        help=f"{surface.sentence(field)} {shown}".strip(),
+        help=surface.sentence(cls, name),
         rich_help_panel=surface.panel(cls, name),
-        show_default=False,
+        show_default=_shown(field.default) or False,
         metavar=None if get_origin(kind) is Literal or kind is bool else _metavar(name, kind),
     )
     required = field.is_required()

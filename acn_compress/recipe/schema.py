@@ -36,7 +36,7 @@ from acn_compress.options import (
     Verb,
     model_spec,
 )
-from acn_compress.surface import Place, current, faults, note, unknown
+from acn_compress.surface import Place, current, faults, note, sentence, unknown
 
 # what a step of a recipe cannot say itself: the recipe does, or running it does
 GIVEN = {"data", "config", "device", "overwrite", "resume", "to", "profile"}
@@ -84,7 +84,8 @@ class Step(BaseModel, frozen=True, extra="forbid"):
         verbs = []
         for name, options in STEPS.items():
             full = options.model_json_schema()
-            own = {k: v for k, v in full["properties"].items() if k in own_fields(options)}
+            own = {k: full["properties"][k] for k in own_fields(options)}
+            own = {k: v | {"description": sentence(options, k)} for k, v in own.items()}
             verb = {"type": ["object", "null"], "properties": own, "additionalProperties": False}
             verb["required"] = [k for k in full.get("required", ()) if k in own]
             verb["description"] = full["description"]
@@ -104,7 +105,7 @@ class Step(BaseModel, frozen=True, extra="forbid"):
         return STEPS[self.verb]
 
 
-class Routes(Options):
+class Routes(Options, use_attribute_docstrings=True):
     """A second table: every route of compare, to the chain's depth with the chain's budget."""
 
     routes: tuple[Route, ...] | None = None
@@ -113,7 +114,7 @@ class Routes(Options):
     """Runs of every route."""
 
 
-class Recipe(TrainingData, Seeded):
+class Recipe(TrainingData, Seeded, use_attribute_docstrings=True):
     """A whole recipe.
 
     Raises:
