@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from acn_compress.architectures import Architecture, architecture_of, base_type, timm
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import weights
-from acn_compress.checkpoint.directory import Source, find_source
+from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.source import Source, find_source
 from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError
 from acn_compress.network.network import Network
 from acn_compress.network.registration import config_class, model_class
@@ -212,7 +212,7 @@ def describe(
 def config_of(source: Source, file: Path | None = None) -> dict[str, Any]:
     """The config of a checkpoint (or of `file`), completed where timm leaves out what transformers
     needs."""
-    data = source.config if file is None else modeldir.read_json(file) or {}
+    data = source.config if file is None else read_json(file) or {}
     if source.architecture is not None:
         data = {
             "architecture": source.architecture,

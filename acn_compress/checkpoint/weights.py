@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.source import Source
 from acn_compress.errors import CheckpointError
 
 
