@@ -216,9 +216,15 @@ def config_of(source: Source, file: Path | None = None) -> dict[str, Any]:
     if source.architecture is not None:
         data = {
             "architecture": source.architecture,
-            "num_classes": len(weights.plain_state(source).get("head.weight", ())),
+            "num_classes": _classes(source),
         }
     return timm.complete(data, source.name)
+
+
+def _classes(source: Source) -> int:
+    """Rows of the head in a loose file of timm's."""
+    head = source.tensors().get("head.weight")
+    return 0 if head is None else len(head[:])
 
 
 def seed_everything(seed: int) -> None:
