@@ -231,3 +231,15 @@ def test_every_family_pickles() -> None:
             net = tiny(name, 0.3)
             again = Network.of(pickle.loads(pickle.dumps(net.model)))
             assert torch.equal(outputs(again), outputs(net)), name
+
+
+@pytest.mark.parametrize("name", ["vit", "bert", "llama"])
+def test_a_step_takes_a_model_in_memory(name: str, tmp_path: Path) -> None:
+    model = plain(name)
+    report = acn_compress.truncate(model, tmp_path / "out", depth=2)
+    assert report["source"] == type(model).__name__ and report["depth"] == 2
+    cut = Network.adopt(copy.deepcopy(model))
+    cut.truncate_(2)
+    inputs = cut.example_inputs()
+    assert torch.equal(outputs(network(tmp_path / "out"), **inputs), outputs(cut, **inputs))
+    assert Network.of(model).depth == 3

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 
 from acn_compress.checkpoint.files import read_json as read_json
@@ -33,7 +34,9 @@ from acn_compress.checkpoint.source import find_source as find_source
 from acn_compress.errors import AcnError, ModelDirError
 
 
-def check_out(out: str | Path, *, source: Source | None = None, overwrite: bool = False) -> Path:
+def check_out(
+    out: str | PathLike[str], *, source: Source | None = None, overwrite: bool = False
+) -> Path:
     """Refuse an output directory that would be lost or would damage its source, before any work is
     done.
 
@@ -65,7 +68,7 @@ def check_out(out: str | Path, *, source: Source | None = None, overwrite: bool 
 
 @contextmanager
 def new_directory(
-    out: str | Path, *, source: Source | None = None, overwrite: bool = False
+    out: str | PathLike[str], *, source: Source | None = None, overwrite: bool = False
 ) -> Iterator[Path]:
     """A directory to fill; it appears at `out` when the context ends well, and leaves nothing
     behind when it does not.

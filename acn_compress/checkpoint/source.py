@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +74,9 @@ class Source:
 
 
 def find_source(
-    src: str | Path | PreTrainedModel,
+    src: str | PathLike[str] | PreTrainedModel,
     *,
-    config: str | Path | None = None,
+    config: str | PathLike[str] | None = None,
     revision: str | None = None,
 ) -> Source:
     """Find a checkpoint: a directory, a weight file (with `config`, unless config.json lies beside
@@ -87,7 +87,7 @@ def find_source(
     Raises:
         ModelDirError, CheckpointError: if there is none.
     """
-    if not isinstance(src, (str, os.PathLike)):
+    if not isinstance(src, (str, PathLike)):
         from acn_compress.checkpoint.memory import Loaded
 
         return Loaded.of(src)
@@ -132,7 +132,7 @@ def _near(path: Path, others: Iterable[str] = ()) -> str:
     return f" Did you mean {' or '.join(known[n] for n in near[:2])}?" if near else ""
 
 
-def _loose_source(path: Path, config: str | Path | None) -> Source:
+def _loose_source(path: Path, config: str | PathLike[str] | None) -> Source:
     where = Path(config).expanduser() if config else path.parent
     if config and not where.exists() and timm.is_name(str(config)):
         timm.check_name(str(config), "--architecture")

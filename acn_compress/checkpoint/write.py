@@ -4,7 +4,7 @@ directory."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from os import PathLike
 from typing import Any, TypeVar
 
 from acn_compress.checkpoint import card
@@ -38,7 +38,7 @@ W = TypeVar("W", bound=Written)
 
 def write(
     net: Network,
-    out: str | Path,
+    out: str | PathLike[str],
     *,
     source: Source | None,
     step: str,
