@@ -25,7 +25,8 @@ TOKENIZER = (
 PROCESSOR = ("preprocessor_config.json", "processor_config.json", "generation_config.json")
 # of sentence-transformers: which modules follow the network, their settings and their weights
 SENTENCES = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
-MODULE = re.compile(r"\d+_[A-Za-z]+/(config\.json|model\.safetensors)")
+MODULE = re.compile(r"\d+_[A-Za-z]+/(config\.json|model\.safetensors|pytorch_model\.bin)")
+LEGACY_MODULE = re.compile(r"\d+_[A-Za-z]+/pytorch_model\.bin")  # copied as safetensors
 
 NAMES = frozenset((*TOKENIZER, *PROCESSOR, *SENTENCES))
 

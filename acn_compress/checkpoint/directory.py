@@ -8,6 +8,8 @@
         weights
     README.md            a model card written from them
     profile.json, .png   added by `profile`
+
+A directory with our provenance.json is ours. No other is ever replaced.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
+from acn_compress.checkpoint import lock, swap
 from acn_compress.checkpoint.files import read_json as read_json
 from acn_compress.checkpoint.files import size as size
 from acn_compress.checkpoint.files import write_json as write_json
 from acn_compress.checkpoint.processors import copy_processors as copy_processors
+from acn_compress.checkpoint.provenance import Provenance
 from acn_compress.checkpoint.provenance import machine as machine
 from acn_compress.checkpoint.provenance import options_of as options_of
 from acn_compress.checkpoint.provenance import packages as packages
@@ -38,32 +41,69 @@ def check_out(
     out: str | PathLike[str], *, source: Source | None = None, overwrite: bool = False
 ) -> Path:
     """Refuse an output directory that would be lost or would damage its source, before any work is
-    done.
+    done, and hold it for this process (`lock.py`) until `new_directory` has written it.
 
     Raises:
         ModelDirError: saying which.
     """
     path = Path(out).expanduser()
-    resolved = path.resolve()
-    if source is not None and source.directory.exists():
-        own = source.directory.resolve()
-        inside = own in resolved.parents and not source.loose  # beside a weight file is not in it
-        if resolved == own or inside or resolved in own.parents:
-            raise ModelDirError(
-                f"OUT {out} and SRC {source.name} overlap. A step never writes into its source: choose another OUT."
-            )
+    if source is not None:
+        _check_apart(path, str(out), source)
     if path.exists() and not path.is_dir():
         raise ModelDirError(f"OUT {out} is a file, expected a directory to create.")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    lock.take(path)
+    try:
+        swap.recover(path)
+        _check_replaceable(path, str(out), overwrite)
+        _check_writable(path, str(out))
+    except AcnError:
+        lock.release(path)
+        raise
+    return path
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether this package wrote a directory: it has the provenance that every step leaves."""
+    try:
+        stored = read_json(directory / "provenance.json")
+        return bool(stored and Provenance.read(stored, str(directory)).steps)
+    except ModelDirError:
+        return False
+
+
+def _check_apart(path: Path, out: str, source: Source) -> None:
+    if not source.directory.is_dir():  # a model in memory that came from nowhere
+        return
+    resolved, own = path.resolve(), source.directory.resolve()
+    inside = own in resolved.parents and not source.loose  # beside a weight file is not in it
+    if resolved == own or inside or resolved in own.parents:
+        raise ModelDirError(
+            f"OUT {out} and SRC {source.name} overlap. A step never writes into its source: choose "
+            "another OUT."
+        )
+
+
+def _check_replaceable(path: Path, out: str, overwrite: bool) -> None:
+    if not path.is_dir() or not (found := sorted(p.name for p in path.iterdir())):
+        return
+    if not overwrite:
         raise ModelDirError(
             f"OUT {out} exists and is not empty. Choose another, or pass --overwrite to replace it."
         )
+    if not is_ours(path):
+        shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        raise ModelDirError(
+            f"OUT {out} was not written by acn-compress (it has no provenance.json of ours, but "
+            f"{shown}), so it is not replaced. Choose another OUT, or move it away."
+        )
+
+
+def _check_writable(path: Path, out: str) -> None:
     parent = path.parent
     while not parent.exists():
         parent = parent.parent
     if not os.access(parent, os.W_OK):
         raise ModelDirError(f"OUT {out}: no permission to write in {parent}.")
-    return path
 
 
 @contextmanager
@@ -77,13 +117,13 @@ def new_directory(
         ModelDirError: as `check_out`, or if the disk is full or not writable.
     """
     path = check_out(out, source=source, overwrite=overwrite)
-    temporary: Path | None = None
+    new = swap.new_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        temporary.chmod(0o777 & ~_umask())
-        yield temporary
-        _swap(temporary, path)
+        new.mkdir()
+        yield new
+        _follow_umask(new)
+        swap.put(new, path)
     except AcnError:
         raise
     except Exception as error:
@@ -91,25 +131,16 @@ def new_directory(
             raise
         raise ModelDirError(f"OUT {out}: {reason}. Nothing was written.") from None
     finally:
-        if temporary is not None and temporary.exists():
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+        lock.release(path)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
+def _follow_umask(directory: Path) -> None:
+    """Some libraries write files that only their owner may read."""
+    mask = os.umask(0o077)
     os.umask(mask)
-    return mask
-
-
-def _swap(temporary: Path, path: Path) -> None:
-    """Put the finished directory in place; what stood there is removed only after."""
-    old = None
-    if path.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / "old"
-        path.replace(old)
-    temporary.replace(path)
-    if old is not None:
-        shutil.rmtree(old.parent, ignore_errors=True)
+    for path in directory.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def _disk_reason(error: Exception) -> str | None:

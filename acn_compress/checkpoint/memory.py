@@ -58,8 +58,8 @@ class Loaded(Source):
         assert self.model is not None
         return dict(self.model.state_dict())
 
-    def sha256(self) -> str:
-        """SHA-256 over name, type, shape and bytes of every tensor."""
+    def _digest(self) -> str:
+        """Over name, type, shape and bytes of every tensor."""
         import torch
 
         digest = hashlib.sha256()

@@ -7,10 +7,14 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import ConfigError, ModelDirError
+from acn_compress.found import Found
 
 PACKAGES = (
     "acn-compress",
@@ -24,29 +28,77 @@ PACKAGES = (
 )
 
 
+class Origin(Found):
+    """What a step read."""
+
+    name: str
+    weights_sha256: str
+    """Of the weights as they were when they were read."""
+
+
+class Entry(Found):
+    """One step."""
+
+    step: str
+    options: dict[str, Any]
+    seed: int | None
+    source: Origin | None
+    """None is random weights."""
+    packages: dict[str, str]
+    finished: str
+
+
+class Provenance(Found):
+    """provenance.json."""
+
+    version: Literal[1] = 1
+    steps: tuple[Entry, ...] = ()
+
+    @classmethod
+    def read(cls, data: object, where: str) -> Provenance:
+        """Validate what was read from a file.
+
+        Raises:
+            ModelDirError: in one line, if this version does not write such a thing.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ModelDirError(
+                f"{where}: provenance.json is not one that this version writes (version 1): "
+                f"{place}: {first['msg']}."
+            ) from None
+
+
+def history(source: Source | None) -> Provenance:
+    """The steps that led to a source; none for a checkpoint of somebody else's.
+
+    Raises:
+        ModelDirError: for a provenance.json that is not ours.
+    """
+    stored = None if source is None else source.read("provenance.json")
+    return (
+        Provenance() if source is None or stored is None else Provenance.read(stored, source.name)
+    )
+
+
 def provenance(
     source: Source | None, step: str, options: dict[str, Any], seed: int | None
 ) -> dict[str, Any]:
-    """The source's provenance with this step added."""
-    before = (source.read("provenance.json") if source is not None else None) or {
-        "version": 1,
-        "steps": [],
-    }
-    if before.get("version") != 1 or not isinstance(before.get("steps"), list):
-        raise ModelDirError(
-            f"{source.name if source else ''}: provenance.json is not one that this version writes (version 1)."
-        )
-    entry = {
-        "step": step,
-        "options": options,
-        "seed": seed,
-        "source": None
+    """The source's provenance with this step added, as it is published."""
+    entry = Entry(
+        step=step,
+        options=published(options),
+        seed=seed,
+        source=None
         if source is None
-        else {"name": source.name, "weights_sha256": source.sha256()},
-        "packages": packages(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return {"version": 1, "steps": [*before["steps"], entry]}
+        else Origin(name=published(source.name), weights_sha256=source.sha256()),
+        packages=packages(),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return Provenance(steps=(*history(source).steps, entry)).plain()
 
 
 def options_of(**options: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 LOOSE = frozenset((".safetensors", ".bin", ".pth", ".pt"))  # ends of files that may hold weights
 # what a directory may hold its weights in: one file, or the index of its shards; the first counts
 LAYOUTS = (hub.SAFE, hub.LEGACY)
+
+Stamps = tuple[tuple[int, int, int], ...]  # inode, size, time of every file
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,32 @@ class Source:
     architecture: str | None = None
 
     def sha256(self) -> str:
-        """SHA-256 over the bytes of the weight files."""
+        """SHA-256 over the bytes of the weight files as they were when this was first asked, which
+        is before `load_source` reads them."""
+        return self._hashed[1]
+
+    def check_unchanged(self) -> None:
+        """Refuse weights that are no longer those that were hashed.
+
+        Raises:
+            CheckpointError: if somebody wrote the files since.
+        """
+        if self._stamps() != self._hashed[0]:
+            raise CheckpointError(
+                f"{self.name}: the weight files changed while they were in use. Wait until they are "
+                "written, and start again."
+            )
+
+    @cached_property
+    def _hashed(self) -> tuple[Stamps, str]:
+        return self._stamps(), self._digest()
+
+    def _stamps(self) -> Stamps:
+        """What changes when somebody writes the weight files."""
+        stats = [path.stat() for path in self.weights]
+        return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
+
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for path in self.weights:
             with path.open("rb") as file:
@@ -59,6 +87,21 @@ class Source:
 
         return read_files(self.weights)
 
+    def check_inside(self, path: Path) -> None:
+        """Refuse a link to a file that is not part of the checkpoint, which would get out with it.
+
+        Raises:
+            ModelDirError: naming both.
+        """
+        place = self.directory.resolve()
+        inside = (
+            place.parent.parent if place.parent.name == "snapshots" else place
+        )  # the Hub's cache
+        if not path.resolve().is_relative_to(inside):
+            raise ModelDirError(
+                f"{path}: is a link to {path.resolve()}, out of the model directory. Copy the file in."
+            )
+
     def bytes(self) -> int:
         """Bytes of the weight files on disk."""
         return sum(p.stat().st_size for p in self.weights)
@@ -70,6 +113,7 @@ class Source:
     @property
     def config(self) -> dict[str, Any]:
         """config.json."""
+        self.check_inside(self.directory / "config.json")
         return read_json(self.directory / "config.json") or {}
 
 

@@ -40,7 +40,7 @@ def read_files(paths: Iterable[Path]) -> Stored:
     """
     state: dict[str, Tensor | Slice] = {}
     for path in paths:
-        found = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+        found = _safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
         if twice := state.keys() & found.keys():
             raise CheckpointError(f"{path}: {min(twice)} is in another weight file too.")
         state |= found
@@ -59,7 +59,7 @@ def _safetensors(path: Path) -> Stored:
         ) from None
 
 
-def _pickled(path: Path) -> dict[str, Tensor]:
+def read_pickle(path: Path) -> dict[str, Tensor]:
     """Of a file that torch.save wrote, alone or under a common wrapper."""
     zipped = zipfile.is_zipfile(path)  # as torch writes since 1.6
     try:

@@ -18,9 +18,12 @@ def read(
     source: Source, cls: Any, hf_config: Any, new_head: bool
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Weights into a model, through transformers (which renames, ties and places them)."""
+    source.sha256()  # of what is read now
     state = source.tensors()
     try:
-        return _from_tensors(source, state, cls, hf_config, new_head)
+        found = _from_tensors(source, state, cls, hf_config, new_head)
+        source.check_unchanged()
+        return found
     except RuntimeError as error:
         if "mismatch" not in str(error) or new_head:
             raise

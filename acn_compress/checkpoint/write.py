@@ -13,6 +13,7 @@ from acn_compress.checkpoint.directory import new_directory
 from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.processors import copy_processors
 from acn_compress.checkpoint.provenance import options_of, provenance
+from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.source import Source
 from acn_compress.found import Found
 from acn_compress.network.network import Network
@@ -82,7 +83,8 @@ def write(
             **report,
         )
         history = provenance(source, step, options_of(**options), seed)
-        write_json(directory / "report.json", full.plain())
+        shown = published(full.plain())
+        write_json(directory / "report.json", shown)
         write_json(directory / "provenance.json", history)
-        (directory / "README.md").write_text(card.render(net, full, history), encoding="utf-8")
+        (directory / "README.md").write_text(card.render(net, shown, history), encoding="utf-8")
     return full

@@ -1,0 +1,26 @@
+"""What may stand in a file that is handed on: no place on somebody's machine, no name of a user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# an absolute path, or one from the home or the parent directory, up to its last name; not a URL
+PLACE = re.compile(r"(?<![\w/:.~-])(~[\w.-]*|\.\.)?/([^/\s,;'\"()]+/)*")
+
+
+def published(value: Any) -> Any:
+    """Plain data with every path in it cut down to its last name; relative paths stay."""
+    if isinstance(value, Mapping):
+        return {published(k): published(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [published(v) for v in value]
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(text: str) -> str:
+    whole = text.rstrip("/")
+    if whole.startswith(("/", "~", "../")):  # a path, which may have blanks in it
+        return whole.rpartition("/")[2]
+    return PLACE.sub("", text)
