@@ -3,10 +3,10 @@ could publish it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from acn_compress.architectures import base_type
+from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.registration import plain_class
 
@@ -20,7 +20,7 @@ TAGS = {
 }
 
 
-def render(net: Network, report: Mapping[str, Any], provenance: dict[str, Any]) -> str:
+def render(net: Network, report: Found, provenance: dict[str, Any]) -> str:
     """The card as Markdown with the Hub's YAML header."""
     name = plain_class(type(net.model)).__name__
     family, task = (
@@ -70,7 +70,7 @@ def render(net: Network, report: Mapping[str, Any], provenance: dict[str, Any]) 
             + "; ".join(", ".join(f"{k} {v}" for k, v in w.items()) for w in s["widths"])
             + " |"
         ]
-    quality = [(k, report[k]) for k in ("before", "after") if "metric" in (report.get(k) or ())]
+    quality = [(k, report[k]) for k in ("before", "after") if k in report and "metric" in report[k]]
     lines += [
         f"| {q['metric']} {k} this step | {q['value']:.4f} (95 % interval {q['low']:.4f} to {q['high']:.4f}, n = {q['examples']}) |"
         for k, q in quality

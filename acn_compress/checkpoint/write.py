@@ -3,8 +3,9 @@ directory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar
 
 from acn_compress.checkpoint import card
@@ -13,7 +14,7 @@ from acn_compress.checkpoint.directory import new_directory
 from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.processors import copy_processors
 from acn_compress.checkpoint.provenance import options_of, provenance
-from acn_compress.checkpoint.published import published
+from acn_compress.checkpoint.published import F, published, shown
 from acn_compress.checkpoint.source import Source
 from acn_compress.found import Found
 from acn_compress.network.network import Network
@@ -83,8 +84,20 @@ def write(
             **report,
         )
         history = provenance(source, step, options_of(**options), seed)
-        shown = published(full.plain())
-        write_json(directory / "report.json", shown)
-        write_json(directory / "provenance.json", history)
-        (directory / "README.md").write_text(card.render(net, shown, history), encoding="utf-8")
+        document(directory, full, history, lambda found: card.render(net, found, history))
     return full
+
+
+def document(directory: Path, report: F, history: dict[str, Any], card: Callable[[F], str]) -> None:
+    """Write report, provenance and model card, so that they can be handed on.
+
+    Args:
+        directory: of the model.
+        report: what the step found; its places are cut down to their last names.
+        history: the provenance.
+        card: the README of a report.
+    """
+    public = shown(report)
+    write_json(directory / "report.json", published(public.plain()))
+    write_json(directory / "provenance.json", history)
+    (directory / "README.md").write_text(card(public), encoding="utf-8")
