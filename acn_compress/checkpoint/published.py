@@ -11,7 +11,7 @@ from acn_compress.found import Found
 F = TypeVar("F", bound=Found)
 
 # an absolute path, or one from the home or the parent directory, up to its last name; not a URL
-PLACE = re.compile(r"(?<![\w/:.~-])(~[\w.-]*|\.\.)?/([^/\s,;'\"()]+/)*")
+PLACE = re.compile(r"(?<![\w/:.~-])((~[\w.-]*|\.\.)?/([^/\s,;'\"()]+/)+|(~[\w.-]*|\.\.)/)")
 
 
 def published(value: Any) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acn_compress.architectures import timm
-from acn_compress.checkpoint import hub
+from acn_compress.checkpoint import hub, swap
 from acn_compress.checkpoint.files import read_json
 from acn_compress.errors import CheckpointError, ModelDirError
 
@@ -136,6 +136,8 @@ def find_source(
 
         return Loaded.of(src)
     path = Path(src).expanduser()
+    if not path.exists():
+        swap.recover(path)  # a step may have been killed while it replaced it
     if path.is_file():
         return _loose_source(path, config)
     if path.is_dir():
