@@ -10,15 +10,16 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from acn_compress.architectures import Architecture, architecture_of, base_type, timm
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import weights
-from acn_compress.checkpoint.directory import Source, find_source
+from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.source import Source, find_source
 from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError
 from acn_compress.network.network import Network
 from acn_compress.network.registration import config_class, model_class
@@ -40,9 +41,9 @@ TASKS = {
 
 
 def load(
-    src: str | Path,
+    src: str | PathLike[str] | PreTrainedModel,
     *,
-    config: str | Path | None = None,
+    config: str | PathLike[str] | None = None,
     task: str | None = None,
     num_labels: int | None = None,
     labels: list[str] | None = None,
@@ -53,7 +54,7 @@ def load(
     """Load a checkpoint in whatever form it is, ready to be called as in transformers.
 
     Args:
-        src: model directory, Hub id, or weight file.
+        src: model directory, Hub id, weight file, or a transformers model (of which this is a copy).
         config: for a weight file: config.json (or its directory), or the name of a timm model.
         task: one of TASKS, to read the network under another head than the checkpoint names. What
             the checkpoint lacks of it, or has in another size, is random.
@@ -117,7 +118,7 @@ def _set_head(hf_config: Any, cls: Any, task: str | None, labels: list[str] | No
 
 
 def from_config(
-    path: str | Path, *, labels: list[str] | None = None, task: str | None = None
+    path: str | PathLike[str], *, labels: list[str] | None = None, task: str | None = None
 ) -> Network:
     """A network with random weights from a transformers config file (or its directory), in residual
     form."""
@@ -139,7 +140,7 @@ def from_config(
     return net
 
 
-def config_source(path: str | Path) -> tuple[Source, Path]:
+def config_source(path: str | PathLike[str]) -> tuple[Source, Path]:
     """A config file (or its directory) as a source without weights, and the file."""
     file = Path(path).expanduser()
     file = file / "config.json" if file.is_dir() else file
@@ -212,13 +213,19 @@ def describe(
 def config_of(source: Source, file: Path | None = None) -> dict[str, Any]:
     """The config of a checkpoint (or of `file`), completed where timm leaves out what transformers
     needs."""
-    data = source.config if file is None else modeldir.read_json(file) or {}
+    data = source.config if file is None else read_json(file) or {}
     if source.architecture is not None:
         data = {
             "architecture": source.architecture,
-            "num_classes": len(weights.plain_state(source).get("head.weight", ())),
+            "num_classes": _classes(source),
         }
     return timm.complete(data, source.name)
+
+
+def _classes(source: Source) -> int:
+    """Rows of the head in a loose file of timm's."""
+    head = source.tensors().get("head.weight")
+    return 0 if head is None else len(head[:])
 
 
 def seed_everything(seed: int) -> None:

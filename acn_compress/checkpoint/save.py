@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from acn_compress.architectures import base_type
-from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint.files import read_json, write_json
 from acn_compress.checkpoint.load import quiet
 from acn_compress.errors import VerificationError
 from acn_compress.network.network import Network
@@ -30,12 +30,12 @@ def save(net: Network, out: Path) -> None:
     with quiet():
         net.model.save_pretrained(out, save_original_format=False, max_shard_size=SHARD)
     if structure.form == "residual" and structure.widths is None:
-        data = modeldir.read_json(out / "config.json") or {}
+        data = read_json(out / "config.json") or {}
         data |= {
             "model_type": base_type(data["model_type"]),
             "architectures": [plain_class(type(net.model)).__name__],
         }
-        modeldir.write_json(out / "config.json", data)
+        write_json(out / "config.json", data)
     _verify_saved(net, out)
 
 

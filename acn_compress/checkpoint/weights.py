@@ -1,107 +1,68 @@
-"""Tensors from files into a model, strictly: one that is missing, left over or of another size is
-an error. Nothing is unpickled that needs code."""
+"""A model from a checkpoint's tensors, strictly: one that is missing, left over or of another size
+is an error. transformers gets tensors and a config, never a directory to look around in."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from pathlib import Path
-from typing import Any, cast
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, cast
 
 from acn_compress.architectures import architecture_of
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.source import Source
+from acn_compress.checkpoint.tensors import Stored, stored_dtype
 from acn_compress.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel
 
-def read(source: Source, cls: Any, hf_config: Any, new_head: bool) -> tuple[Any, dict[str, Any]]:
-    """Weights into a model, through transformers (which renames, ties, shards and places them)."""
-    from safetensors import SafetensorError
 
-    # of a head that was asked for anew, tensors of another size begin at random, which `check_keys`
-    # holds to the head; any other mismatch is an error already here
-    common = {"config": hf_config, "output_loading_info": True, "ignore_mismatched_sizes": new_head}
+def read(
+    source: Source, cls: Any, hf_config: Any, new_head: bool
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Weights into a model, through transformers (which renames, ties and places them)."""
+    source.sha256()  # of what is read now
+    state = source.tensors()
     try:
-        if all(p.suffix == ".safetensors" for p in source.weights) and not source.loose:
-            return cast(
-                "tuple[Any, dict[str, Any]]",
-                cls.from_pretrained(source.directory, local_files_only=True, **common),
-            )
-        state = plain_state(source)
-        hf_config.dtype = hf_config.dtype or next(
-            (t.dtype for t in state.values() if t.is_floating_point()), torch.float32
-        )
-        return cast(
-            "tuple[Any, dict[str, Any]]",
-            cls.from_pretrained(None, state_dict=state, dtype=hf_config.dtype, **common),
-        )
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{source.name}: the safetensors file is damaged or cut short ({error}). Get it again."
-        ) from None
+        found = _from_tensors(source, state, cls, hf_config, new_head)
+        source.check_unchanged()
+        return found
     except RuntimeError as error:
         if "mismatch" not in str(error) or new_head:
             raise
-        model, info = read(
-            source, cls, hf_config, new_head=True
-        )  # transformers' error names no tensor: only to say which
+        # transformers' error names no tensor: only to say which
+        model, info = _from_tensors(source, state, cls, hf_config, new_head=True)
         check_keys(source, model, info, new_head=False)
         raise
 
 
-def plain_state(source: Source) -> dict[str, Tensor]:
-    """Tensors of a loose or legacy file: safetensors, or a pickle that needs no code; common
-    wrappers are opened."""
-    from safetensors.torch import load_file
-
-    state: dict[str, Tensor] = {}
-    for path in source.weights:
-        if path.suffix == ".safetensors":
-            state |= load_file(path)
-            continue
-        try:
-            data = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )  # as torch writes since 1.6
-        except pickle.UnpicklingError:
-            with path.open("rb") as file:
-                if not file.read(4).startswith(
-                    (b"PK", b"\x80")
-                ):  # neither a zip archive nor a pickle
-                    raise CheckpointError(f"{path}: not a PyTorch checkpoint.") from None
-            raise CheckpointError(
-                f"{path}: this pickle needs code to load, which could do anything; it was not run. Re-save its tensors where you trust it: "
-                "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
-            ) from None
-        except (
-            Exception
-        ) as error:  # torch raises RuntimeError, EOFError, ... for files that are no checkpoint
-            raise CheckpointError(
-                f"{path}: not a PyTorch checkpoint ({type(error).__name__}: {str(error).splitlines()[0][:120]})."
-            ) from None
-        state |= _unwrap_state(data, path)
-    return state
+def _from_tensors(
+    source: Source, state: Stored, cls: Any, hf_config: Any, new_head: bool
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    # of a head that was asked for anew, tensors of another size begin at random, which `check_keys`
+    # holds to the head; any other mismatch is an error already here
+    model, info = cls.from_pretrained(
+        None,
+        config=hf_config,
+        state_dict=state,
+        dtype=stored_dtype(state, hf_config.dtype),
+        generation_config=_generation(source, cls),
+        ignore_mismatched_sizes=new_head,
+        output_loading_info=True,
+        trust_remote_code=False,
+    )
+    model.config.name_or_path = str(source.directory)
+    return cast("tuple[PreTrainedModel, dict[str, Any]]", (model, info))
 
 
-def _unwrap_state(data: Any, path: Path) -> dict[str, Tensor]:
-    for key in ("state_dict", "model_state_dict", "model", "module"):
-        if isinstance(data, dict) and isinstance(data.get(key), dict):
-            data = data[key]
-    if (
-        not isinstance(data, dict)
-        or not data
-        or not all(isinstance(v, Tensor) for v in data.values())
-    ):
-        raise CheckpointError(
-            f"{path}: found no state dict. Expected a dict of tensors, alone or under 'state_dict' or 'model'."
-        )
-    while prefix := next(
-        (p for p in ("module.", "_orig_mod.") if all(k.startswith(p) for k in data)), ""
-    ):
-        data = {k.removeprefix(prefix): v for k, v in data.items()}
-    return cast("dict[str, Tensor]", data)
+def _generation(source: Source, cls: Any) -> GenerationConfig | None:
+    """How the model generates, as transformers finds it: in a file of its own, else in the
+    config."""
+    from transformers import GenerationConfig
+
+    if source.loose or not cls.can_generate():
+        return None
+    stored = source.read("generation_config.json")
+    if stored is None:
+        return GenerationConfig.from_model_config(source.config)
+    return GenerationConfig.from_dict(stored)
 
 
 def check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool) -> tuple[str, ...]:

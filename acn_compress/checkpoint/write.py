@@ -3,14 +3,19 @@ directory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
 from acn_compress.checkpoint import card
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import save as checkpoint
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.directory import new_directory
+from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.processors import copy_processors
+from acn_compress.checkpoint.provenance import options_of, provenance
+from acn_compress.checkpoint.published import F, published, shown
+from acn_compress.checkpoint.source import Source
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.structure import Structure
@@ -35,7 +40,7 @@ W = TypeVar("W", bound=Written)
 
 def write(
     net: Network,
-    out: str | Path,
+    out: str | PathLike[str],
     *,
     source: Source | None,
     step: str,
@@ -64,9 +69,9 @@ def write(
     Raises:
         ModelDirError, VerificationError: nothing is left behind.
     """
-    with modeldir.new_directory(out, source=source, overwrite=overwrite) as directory:
+    with new_directory(out, source=source, overwrite=overwrite) as directory:
         checkpoint.save(net, directory)
-        modeldir.copy_processors(source, directory)
+        copy_processors(source, directory)
         if processor is not None:
             processor.save_pretrained(directory)
         full = kind(
@@ -78,8 +83,21 @@ def write(
             bytes=sum(p.stat().st_size for p in directory.glob("*.safetensors")),
             **report,
         )
-        history = modeldir.provenance(source, step, modeldir.options_of(**options), seed)
-        modeldir.write_json(directory / "report.json", full.plain())
-        modeldir.write_json(directory / "provenance.json", history)
-        (directory / "README.md").write_text(card.render(net, full, history), encoding="utf-8")
+        history = provenance(source, step, options_of(**options), seed)
+        document(directory, full, history, lambda found: card.render(net, found, history))
     return full
+
+
+def document(directory: Path, report: F, history: dict[str, Any], card: Callable[[F], str]) -> None:
+    """Write report, provenance and model card, so that they can be handed on.
+
+    Args:
+        directory: of the model.
+        report: what the step found; its places are cut down to their last names.
+        history: the provenance.
+        card: the README of a report.
+    """
+    public = shown(report)
+    write_json(directory / "report.json", published(public.plain()))
+    write_json(directory / "provenance.json", history)
+    (directory / "README.md").write_text(card(public), encoding="utf-8")

@@ -10,9 +10,9 @@ from acn_compress.checkpoint.directory import (
     find_source,
     new_directory,
     provenance,
-    write_json,
 )
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.write import document
 from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError
 from acn_compress.options import Export, ModelSpec, PathSpec
@@ -43,8 +43,5 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
             **found,
         )
         history = provenance(source, how.verb, how.plain(), how.seed)
-        write_json(directory / "report.json", report.plain())
-        write_json(directory / "provenance.json", history)
-        card = target.card(net, report, history)
-        (directory / "README.md").write_text(card, encoding="utf-8")
+        document(directory, report, history, lambda found: target.card(net, found, history))
     return report

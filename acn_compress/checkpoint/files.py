@@ -1,0 +1,70 @@
+"""JSON files: read in one place, which says in one line what is wrong with them; written whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from acn_compress.errors import ModelDirError
+
+DEEPEST = 40  # levels of nesting
+LARGEST = 200 << 20  # bytes
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None if there is no such file.
+
+    Raises:
+        ModelDirError: if the file is not a JSON object, or is one that nobody means: nested deeper
+            than any config, or larger than any index.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ModelDirError(f"{path}: is {size(path.stat().st_size)}, expected a small file.")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except RecursionError:
+        raise ModelDirError(_too_deep(path)) from None
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelDirError(f"{path}: cannot be read as JSON ({reason}).") from None
+    if not isinstance(data, dict):
+        raise ModelDirError(f"{path}: found a JSON {type(data).__name__}, expected an object.")
+    if depth(data) > DEEPEST:
+        raise ModelDirError(_too_deep(path))
+    return data
+
+
+def _too_deep(path: Path) -> str:
+    return f"{path}: is nested more than {DEEPEST} levels deep. Get the file again."
+
+
+def depth(data: object) -> int:
+    """Levels of nesting of plain data."""
+    level, found = [data], 0
+    while level := [
+        inner
+        for value in level
+        if isinstance(value, (dict, list))
+        for inner in (value.values() if isinstance(value, dict) else value)
+    ]:
+        found += 1
+    return found
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON in one rename, so that a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

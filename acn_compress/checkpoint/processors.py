@@ -1,0 +1,99 @@
+"""Tokenizer, image processor and the modules of a sentence encoder: files beside the weights. They
+are data; code that they name is never run, and does not get into what is written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from acn_compress.checkpoint.carried import LEGACY_MODULE, NAMES, is_carried
+from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.source import Source
+from acn_compress.errors import ModelDirError
+
+# None of these files may name code; what transformers would ask to run goes.
+CODE = "auto_map"
+
+
+def copy_processors(source: Source | None, out: Path) -> None:
+    """Copy the files that go with a model (`carried.py`), and no others."""
+    if source is None or source.architecture is not None:
+        return
+    for name, path in carried(source):
+        (out / name).parent.mkdir(exist_ok=True)
+        _copy(path, out / name)
+
+
+def carried(source: Source) -> Iterator[tuple[str, Path]]:
+    """The files that go with a model: path within the directory, and where each lies.
+
+    Raises:
+        ModelDirError: for a link that leads out of the source.
+    """
+    paths = [source.directory / name for name in sorted(NAMES)]
+    paths += sorted(source.directory.glob("[0-9]*_*/*"))
+    for path in paths:
+        name = path.relative_to(source.directory).as_posix()
+        if is_carried(name) and path.is_file():
+            source.check_inside(path)
+            yield name, path
+
+
+def _copy(path: Path, out: Path) -> None:
+    if LEGACY_MODULE.fullmatch(f"{path.parent.name}/{path.name}"):
+        _copy_tensors(path, out.with_name("model.safetensors"))
+    elif path.suffix == ".json" and path.name.endswith("_config.json"):
+        data = read_json(path) or {}
+        if CODE in data:
+            write_json(out, {k: v for k, v in data.items() if k != CODE})
+        else:
+            shutil.copyfile(path, out)
+    else:
+        shutil.copyfile(path, out)
+
+
+def _copy_tensors(path: Path, out: Path) -> None:
+    """What a pickle holds, without the pickle."""
+    from safetensors.torch import save_file
+
+    from acn_compress.checkpoint.tensors import read_pickle
+
+    if not path.with_name(out.name).is_file():
+        save_file({k: v.contiguous() for k, v in read_pickle(path).items()}, out)
+
+
+def load_tokenizer(source: Source, **options: Any) -> Any:
+    """The tokenizer beside a checkpoint, by transformers.
+
+    Raises:
+        ModelDirError: in one line, for whatever is wrong with its files.
+    """
+    from transformers import AutoTokenizer
+
+    return _load(AutoTokenizer, source, "tokenizer", **options)
+
+
+def load_image_processor(source: Source, **options: Any) -> Any:
+    """The image processor beside a checkpoint, by transformers, on PIL images.
+
+    Raises:
+        ModelDirError: in one line, for whatever is wrong with its file.
+    """
+    from transformers import AutoImageProcessor
+
+    return _load(AutoImageProcessor, source, "image processor", backend="pil", **options)
+
+
+def _load(auto: Any, source: Source, what: str, **options: Any) -> Any:
+    for _, path in carried(source):  # what transformers would fail at in its own words
+        if path.suffix == ".json" and path.name.endswith("_config.json"):
+            read_json(path)
+    try:
+        return auto.from_pretrained(
+            source.directory, local_files_only=True, trust_remote_code=False, **options
+        )
+    except Exception as error:  # tokenizers raises plain Exceptions
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ModelDirError(f"{source.name}: its {what} cannot be loaded ({reason}).") from None

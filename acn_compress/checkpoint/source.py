@@ -1,0 +1,225 @@
+"""A checkpoint: found by path, by weight file, by Hub id or in memory, its files named."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from acn_compress.architectures import timm
+from acn_compress.checkpoint import hub, swap
+from acn_compress.checkpoint.files import read_json
+from acn_compress.errors import CheckpointError, ModelDirError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from acn_compress.checkpoint.tensors import Stored
+
+LOOSE = frozenset((".safetensors", ".bin", ".pth", ".pt"))  # ends of files that may hold weights
+# what a directory may hold its weights in: one file, or the index of its shards; the first counts
+LAYOUTS = (hub.SAFE, hub.LEGACY)
+
+Stamps = tuple[tuple[int, int, int], ...]  # inode, size, time of every file
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint on this machine.
+
+    Args:
+        name: what the user called it.
+        directory: where config and processor files lie.
+        weights: the weight files, in order.
+        loose: the weights are a file the user named, not part of a `save_pretrained` directory.
+        architecture: the timm model that a loose file holds, where the user named one instead of a
+            config.
+    """
+
+    name: str
+    directory: Path
+    weights: tuple[Path, ...]
+    loose: bool = False
+    architecture: str | None = None
+
+    def sha256(self) -> str:
+        """SHA-256 over the bytes of the weight files as they were when this was first asked, which
+        is before `load_source` reads them."""
+        return self._hashed[1]
+
+    def check_unchanged(self) -> None:
+        """Refuse weights that are no longer those that were hashed.
+
+        Raises:
+            CheckpointError: if somebody wrote the files since.
+        """
+        if self._stamps() != self._hashed[0]:
+            raise CheckpointError(
+                f"{self.name}: the weight files changed while they were in use. Wait until they are "
+                "written, and start again."
+            )
+
+    @cached_property
+    def _hashed(self) -> tuple[Stamps, str]:
+        return self._stamps(), self._digest()
+
+    def _stamps(self) -> Stamps:
+        """What changes when somebody writes the weight files."""
+        stats = [path.stat() for path in self.weights]
+        return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for path in self.weights:
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 22):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    def tensors(self) -> Stored:
+        """The tensors of the weight files by name."""
+        from acn_compress.checkpoint.tensors import read_files  # only here is torch needed
+
+        return read_files(self.weights)
+
+    def check_inside(self, path: Path) -> None:
+        """Refuse a link to a file that is not part of the checkpoint, which would get out with it.
+
+        Raises:
+            ModelDirError: naming both.
+        """
+        place = self.directory.resolve()
+        inside = (
+            place.parent.parent if place.parent.name == "snapshots" else place
+        )  # the Hub's cache
+        if not path.resolve().is_relative_to(inside):
+            raise ModelDirError(
+                f"{path}: is a link to {path.resolve()}, out of the model directory. Copy the file in."
+            )
+
+    def bytes(self) -> int:
+        """Bytes of the weight files on disk."""
+        return sum(p.stat().st_size for p in self.weights)
+
+    def read(self, file: str) -> dict[str, Any] | None:
+        """A JSON object beside the weights, or None if there is no such file."""
+        return None if self.loose else read_json(self.directory / file)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json."""
+        self.check_inside(self.directory / "config.json")
+        return read_json(self.directory / "config.json") or {}
+
+
+def find_source(
+    src: str | PathLike[str] | PreTrainedModel,
+    *,
+    config: str | PathLike[str] | None = None,
+    revision: str | None = None,
+) -> Source:
+    """Find a checkpoint: a directory, a weight file (with `config`, unless config.json lies beside
+    it), a Hub id, or a transformers model in memory.
+
+    A Hub id may end in "@" and a branch, tag or commit, which is the same as `revision`.
+
+    Raises:
+        ModelDirError, CheckpointError: if there is none.
+    """
+    if not isinstance(src, (str, PathLike)):
+        from acn_compress.checkpoint.memory import Loaded
+
+        return Loaded.of(src)
+    path = Path(src).expanduser()
+    if not path.exists():
+        swap.recover(path)  # a step may have been killed while it replaced it
+    if path.is_file():
+        return _loose_source(path, config)
+    if path.is_dir():
+        return _directory_source(path, str(src))
+    return _hub_source(str(src), path, revision)
+
+
+def _directory_source(path: Path, name: str) -> Source:
+    if not (path / "config.json").is_file():
+        found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
+        raise ModelDirError(
+            f"{name}: not a model directory: no config.json (found: {found}). "
+            "Expected what save_pretrained writes."
+        )
+    return Source(name, path, _weight_files(path, name))
+
+
+def _hub_source(text: str, path: Path, revision: str | None) -> Source:
+    """Of a name that is no path of this machine: it may be a Hub id, unless it can only be a
+    path."""
+    name, _, at = text.partition("@")
+    is_path = path.is_absolute() or text.startswith((".", "~")) or path.suffix in LOOSE
+    if is_path or text.count("/") > 1:
+        raise ModelDirError(f"{text}: no such file or directory.{_near(path)}")
+    directory = hub.download(name, revision or at or None, hint=_near(path, hub.cached_names()))
+    return Source(text, directory, _weight_files(directory, text))
+
+
+def _near(path: Path, others: Iterable[str] = ()) -> str:
+    """The names most like that of `path`, in its directory and among `others`, as a sentence."""
+    try:
+        here = {p.name: str(path.parent / p.name) for p in path.parent.iterdir()}
+    except OSError:
+        here = {}
+    known = here | {name: name for name in others}
+    near = difflib.get_close_matches(path.name, here, n=2)
+    near += [n for n in difflib.get_close_matches(str(path), list(others), n=2) if n not in near]
+    return f" Did you mean {' or '.join(known[n] for n in near[:2])}?" if near else ""
+
+
+def _loose_source(path: Path, config: str | PathLike[str] | None) -> Source:
+    where = Path(config).expanduser() if config else path.parent
+    if config and not where.exists() and timm.is_name(str(config)):
+        timm.check_name(str(config), "--architecture")
+        return Source(str(path), path.parent, (path,), loose=True, architecture=str(config))
+    where = where.parent if where.is_file() else where
+    if not (where / "config.json").is_file():
+        raise CheckpointError(
+            f"{path}: a weight file says nothing about its architecture. Pass --config with a "
+            "config.json or its directory, or --architecture with the name of a timm model."
+        )
+    return Source(str(path), where, (path,), loose=True)
+
+
+def _weight_files(directory: Path, name: str) -> tuple[Path, ...]:
+    """The weight files of a directory, in order.
+
+    Raises:
+        CheckpointError: if there are none, or some are missing.
+    """
+    for single, index in LAYOUTS:
+        if (directory / single).is_file():
+            return (directory / single,)
+        if (listed := read_json(directory / index)) is not None:
+            return _shards(directory, f"{name}: {index}", listed.get("weight_map"))
+    others = sorted(p.name for p in directory.iterdir() if p.suffix in {*LOOSE, ".ckpt"})
+    hint = f" Found {', '.join(others[:3])}: name the file itself as SRC." if others else ""
+    raise CheckpointError(
+        f"{name}: no weights: expected model.safetensors (or its shards) or pytorch_model.bin.{hint}"
+    )
+
+
+def _shards(directory: Path, where: str, listed: Any) -> tuple[Path, ...]:
+    """The files an index lists; each must lie in the directory itself."""
+    names = list(listed.values()) if isinstance(listed, dict) else []
+    if not names or not all(isinstance(n, str) for n in names):
+        raise CheckpointError(f"{where}: weight_map must name a file for every tensor.")
+    if paths := [n for n in names if Path(n).name != n or Path(n).suffix not in LOOSE]:
+        raise CheckpointError(f"{where}: lists {paths[0]!r}, expected weight files beside it.")
+    files = tuple(directory / f for f in sorted(set(names)))
+    if missing := [f.name for f in files if not f.is_file()]:
+        raise CheckpointError(
+            f"{where} lists {len(files)} shards, missing: {', '.join(missing[:3])}."
+        )
+    return files

@@ -1,0 +1,311 @@
+"""What is written: never over other people's files, by one writer at a time, whole after a kill at
+any point, with nothing of the machine in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import network, saved, tiny
+
+import acn_compress
+from acn_compress.checkpoint import lock, swap
+from acn_compress.checkpoint.directory import check_out, new_directory
+from acn_compress.checkpoint.published import published
+from acn_compress.checkpoint.source import find_source
+from acn_compress.checkpoint.write import write
+from acn_compress.errors import CheckpointError, ModelDirError
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process of its own, which can be killed."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(p.name for p in directory.iterdir())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tiny("vit", 0.3), tmp_path_factory.mktemp("models") / "m")
+
+
+# other people's files
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"thesis.tex": "x", "data/a.csv": "x"},
+        {"config.json": "{}", "model.safetensors": "theirs"},
+        {"provenance.json": '{"version": 1, "steps": []}', "notes.txt": "x"},
+        {"provenance.json": "[1, 2]", "report.json": "{}"},
+        {"report.json": '{"step": "truncate"}'},
+    ],
+)
+def test_what_we_did_not_write_is_never_replaced(
+    files: dict[str, str], model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "project"
+    for name, text in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
+    for make in (
+        lambda: check_out(out, overwrite=True),
+        lambda: write(
+            network(model), out, source=None, step="t", options={}, report={}, overwrite=True
+        ),
+    ):
+        with pytest.raises(ModelDirError, match=r"project was not written by acn-compress \(it"):
+            make()
+    assert {n: (out / n).read_text() for n in files} == files and names(tmp_path) == ["project"]
+
+
+def test_what_we_wrote_is_replaced_and_an_empty_directory_filled(tmp_path: Path) -> None:
+    out = saved(tiny("vit", 0.3), tmp_path / "m")
+    (out / "profile.json").write_text("{}")
+    write(tiny("bert"), out, source=None, step="t", options={}, report={}, overwrite=True)
+    assert network(out).family.model_type == "bert" and not (out / "profile.json").exists()
+    (tmp_path / "empty").mkdir()
+    saved(tiny("vit"), tmp_path / "empty")
+    assert names(tmp_path) == ["empty", "m"]
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    there = saved(tiny("vit", 0.3), tmp_path / "there")
+    (tmp_path / "link").symlink_to(there)
+    write(
+        tiny("bert"),
+        tmp_path / "link",
+        source=None,
+        step="t",
+        options={},
+        report={},
+        overwrite=True,
+    )
+    assert network(there).family.model_type == "vit"
+    assert network(tmp_path / "link").family.model_type == "bert"
+    assert names(tmp_path) == ["link", "there"]
+
+
+# one writer
+
+HOLD = """
+import sys
+from acn_compress.checkpoint.directory import check_out
+check_out(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read() if len(sys.argv) < 3 else __import__("time").sleep(100)
+"""
+
+
+def test_a_second_writer_is_refused_at_once_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = python(HOLD, out, "sleep")
+    assert first.stdout is not None and first.stdout.readline() == "held\n"
+    with pytest.raises(ModelDirError, match=rf"another acn-compress \(process {first.pid}\)"):
+        check_out(out)
+    check_out(tmp_path / "other")
+    lock.release(tmp_path / "other")
+    first.kill()
+    first.wait()
+    check_out(out)
+    lock.release(out)
+    assert names(tmp_path) == []
+
+
+def test_the_same_place_by_another_path_is_the_same_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = python(HOLD, tmp_path / "out", "sleep")
+    assert first.stdout is not None and first.stdout.readline() == "held\n"
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    with pytest.raises(ModelDirError, match="being written by another"):
+        check_out("../sub/../out")
+    first.kill()
+    first.wait()
+
+
+def test_the_lock_is_let_go_when_the_result_stands_or_the_step_fails(tmp_path: Path) -> None:
+    saved(tiny("vit"), tmp_path / "m")
+    with pytest.raises(RuntimeError, match="by itself"), new_directory(tmp_path / "n"):
+        raise RuntimeError("by itself")
+    with pytest.raises(ModelDirError, match="not empty"):
+        check_out(tmp_path / "m")
+    code = (
+        "import sys; from acn_compress.checkpoint.directory import check_out\n"
+        "check_out(sys.argv[1], overwrite=True); check_out(sys.argv[2]); print('free')"
+    )
+    assert python(code, tmp_path / "m", tmp_path / "n").communicate()[0] == "free\n"
+    assert names(tmp_path) == ["m"]
+
+
+# kills
+
+REPLACE = """
+import os, sys
+from pathlib import Path
+from acn_compress.checkpoint.directory import new_directory
+
+# the process dies at its n-th change of the disk
+left = int(sys.argv[2])
+def dying(name):
+    real = getattr(os, name)
+    def call(*args, **kwargs):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), 9)
+        return real(*args, **kwargs)
+    return call
+with new_directory(sys.argv[1], overwrite=True) as directory:
+    (directory / "provenance.json").write_text(sys.argv[3])
+    (directory / "who").write_text("new")
+    for name in ("rename", "replace", "rmdir", "unlink", "chmod"):
+        setattr(os, name, dying(name))
+"""
+
+
+KILLED_BEFORE = 2  # changes before the first rename: the modes of two files
+
+
+@pytest.fixture
+def provenance(model: Path) -> str:
+    return (model / "provenance.json").read_text()
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_a_kill_while_a_result_is_replaced_loses_nothing(
+    moment: int, provenance: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "provenance.json").write_text(provenance)
+    (out / "who").write_text("old")
+    process = python(REPLACE, out, moment, provenance)
+    _, errors = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    swap.recover(out)
+    assert names(tmp_path) == ["out"] and names(out) == ["provenance.json", "who"]
+    assert (out / "who").read_text() == ("old" if moment <= KILLED_BEFORE else "new")
+
+
+def test_a_kill_between_the_two_renames_is_mended_for_reader_and_writer(
+    model: Path, tmp_path: Path
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    token = f"{swap._HOST}-{dead.pid}-0a1b2c3d"
+    out = tmp_path / "out"
+    shutil.copytree(model, tmp_path / f".out.acn-old-{token}")
+    new = saved(tiny("vit", 0.7), tmp_path / "finished")
+    new.rename(tmp_path / f".out.acn-new-{token}")
+    assert network(out).structure.alpha == (0.7,) * 3 and names(tmp_path) == ["out"]
+    out.rename(tmp_path / f".out.acn-old-{token}")
+    check_out(out, overwrite=True)
+    lock.release(out)
+    assert network(out).structure.alpha == (0.7,) * 3 and names(tmp_path) == ["out"]
+
+
+def test_what_dead_processes_left_is_swept_and_what_living_ones_write_is_not(
+    tmp_path: Path,
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = swap._HOST
+    for kept in (f".out.acn-new-{host}-1-ab", ".out.acn-new-elsewhere-77-ab", ".out.backup"):
+        (tmp_path / kept).mkdir()
+    for swept in ("new", "gone"):
+        (tmp_path / f".out.acn-{swept}-{host}-{dead.pid}-ab").mkdir()
+    (tmp_path / f".other.acn-new-{host}-{dead.pid}-ab").mkdir()
+    saved(tiny("vit"), tmp_path / "out")
+    assert len(names(tmp_path)) == 5 and f".other.acn-new-{host}-{dead.pid}-ab" in names(tmp_path)
+
+
+# what is handed on
+
+
+def test_no_place_and_no_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home" / "a-user"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    saved(tiny("vit"), home / "first")
+    report = acn_compress.truncate(home / "first", home / "second", depth=2)
+    assert report["source"] == str(home / "first") and report["out"] == str(home / "second")
+    for file in ("report.json", "provenance.json", "README.md", "config.json"):
+        text = (home / "second" / file).read_text()
+        assert "a-user" not in text and str(tmp_path) not in text, file
+    assert 'acn_compress.load("second")' in (home / "second" / "README.md").read_text() or (
+        '.from_pretrained("second")' in (home / "second" / "README.md").read_text()
+    )
+    past = json.loads((home / "second" / "provenance.json").read_text())["steps"][-1]
+    assert past["source"]["name"] == "first"
+    assert past["source"]["weights_sha256"] == find_source(home / "first").sha256()
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("/home/ann/data/train.csv:train", "train.csv:train"),
+        ("~/models/my-vit", "my-vit"),
+        ("~ann/m/", "m"),
+        ("../../ann/m", "m"),
+        ("/home/ann b/c d.csv", "c d.csv"),
+        (
+            "refitted on /home/ann/x.csv, nothing was trained",
+            "refitted on x.csv, nothing was trained",
+        ),
+        ("runs/1-finetune", "runs/1-finetune"),
+        ("someone/tiny@v1", "someone/tiny@v1"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("tokens/s and 3 / 4 of it", "tokens/s and 3 / 4 of it"),
+        ("gaussian:0.2", "gaussian:0.2"),
+        ({"teacher": ["/a/b", 3, None, True]}, {"teacher": ["b", 3, None, True]}),
+    ],
+)
+def test_paths_are_cut_down_to_their_last_name(text: object, public: object) -> None:
+    assert published(text) == public
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_follow_the_umask(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        out = saved(tiny("bert"), tmp_path / "m")
+    finally:
+        os.umask(before)
+    for path in (out, *out.rglob("*")):
+        wanted = (0o777 if path.is_dir() else 0o666) & ~mask
+        assert stat.S_IMODE(path.stat().st_mode) == wanted, path.name
+
+
+def test_the_hash_is_of_the_weights_that_were_read(tmp_path: Path) -> None:
+    directory = saved(tiny("vit", 0.3), tmp_path / "m")
+    source = find_source(directory)
+    net, digest = network(directory), source.sha256()
+    shutil.copyfile(
+        saved(tiny("vit", 0.7), tmp_path / "n") / "model.safetensors",
+        directory / "model.safetensors",
+    )
+    with (directory / "model.safetensors").open("ab") as file:
+        file.write(b"\0")
+    write(net, tmp_path / "out", source=source, step="t", options={}, report={})
+    past = json.loads((tmp_path / "out" / "provenance.json").read_text())["steps"][-1]
+    assert past["source"]["weights_sha256"] == digest != find_source(directory).sha256()
+    with pytest.raises(CheckpointError, match="changed while they were in use"):
+        source.check_unchanged()
