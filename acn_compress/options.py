@@ -575,8 +575,11 @@ class Prune(Reads, Trained, Resumes, Verb):
 
     @model_validator(mode="after")
     def _training_needs_data(self) -> Self:
-        if self.trains and self.data is None:
-            raise ValueError(f"has epochs {self.epochs:g}, but no data to train on")
+        for name in Trained.model_fields.keys() - Seeded.model_fields.keys():
+            value = getattr(self, name)
+            if self.data is None and value != type(self).model_fields[name].default:
+                shown = f"{value:g}" if isinstance(value, float) else value
+                raise ValueError(f"has {name} {shown}, but no data to train on")
         return self
 
 

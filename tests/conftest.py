@@ -47,16 +47,9 @@ def vit_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def digits_vit(vit_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A residual ViT of 3 blocks, trained on digits far above chance."""
-    from acn_compress.steps.finetune import finetune
-    from acn_compress.training.recipe import Recipe
-    from acn_compress.training.job import Job
-
     out = tmp_path_factory.mktemp("models") / "digits-vit"
-    report = finetune(
-        vit_config,
-        out,
-        Job("digits", Recipe(epochs=10, batch_size=32, lr=2e-3, task_weight=1.0)),
-        init="random",
+    report = acn_compress.finetune(
+        vit_config, out, "digits", epochs=10, batch_size=32, lr=2e-3, task_weight=1.0, init="random"
     )
     assert report["after"]["value"] > 0.5
     return out
@@ -65,12 +58,9 @@ def digits_vit(vit_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def digits_acn(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same network converted to ACN form, with its profile."""
-    from acn_compress.steps.convert import convert
-    from acn_compress.steps.profile import profile
-
     out = tmp_path_factory.mktemp("models") / "digits-acn"
-    convert(digits_vit, out, "digits", epochs=3, batch_size=32, lr=1e-3, prefix_loss=1.0)
-    profile(out, data="digits")
+    acn_compress.convert(digits_vit, out, "digits", epochs=3, batch_size=32, lr=1e-3, prefix_loss=1.0)
+    acn_compress.profile(out, data="digits")
     return out
 
 

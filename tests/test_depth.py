@@ -11,13 +11,13 @@ import pytest
 import torch
 from tiny import network
 
+from acn_compress import profile, truncate
 from acn_compress.checkpoint.directory import find_source
+from acn_compress.compression.depth import Depths, choose
 from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.quality import measure, summary
-from acn_compress.measure.readouts import cutoff, profile_model
-from acn_compress.steps.profile import profile
-from acn_compress.steps.truncate import truncate
+from acn_compress.measure.readouts import Depth, cutoff, profile_model
 
 
 def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn: Path) -> None:
@@ -79,20 +79,38 @@ def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
     )
     with pytest.raises(
         ConfigError,
-        match=r"'importance' is not a measure. Known: influence, cka, leave-one-out, taylor",
+        match=r"is 'importance', expected: 'influence', 'cka', 'leave-one-out' or 'taylor'",
     ):
-        profile_model(net, data, extras=("importance",))
+        profile(digits_vit, "digits", measures="importance")
 
 
 def test_the_cutoff_is_decided_on_the_upper_end_unless_told_otherwise() -> None:
-    def row(depth: int, drop: float, high: float) -> dict[str, float]:
-        return {"depth": depth, "drop": drop, "drop_high": high}
+    rows = rows_of((0.8, 0.9), (0.009, 0.02), (0.004, 0.009), (0.0, 0.0))
+    assert cutoff(rows, 0.01) == 2 and cutoff(rows, 0.01, "point") == 1
+    assert cutoff(rows, 0.001) is None
+    with pytest.raises(ConfigError, match="bound is 'mean', expected: 'upper' or 'point'"):
+        truncate("nothing there", "out", max_drop=0.1, bound="mean")
 
-    depths = [row(0, 0.8, 0.9), row(1, 0.009, 0.02), row(2, 0.004, 0.009), row(3, 0.0, 0.0)]
-    assert cutoff(depths, 0.01) == 2 and cutoff(depths, 0.01, "point") == 1
-    assert cutoff(depths, 0.001) is None
-    with pytest.raises(ConfigError, match="bound 'mean' is not known"):
-        cutoff(depths, 0.01, "mean")
+
+def rows_of(*drops: tuple[float, float]) -> tuple[Depth, ...]:
+    """A profile in which every depth drops so much, and at most so much."""
+    return tuple(
+        Depth(depth=k, value=0, low=0, high=0, loss=0, drop=drop, drop_low=0, drop_high=high)
+        for k, (drop, high) in enumerate(drops)
+    )
+
+
+def test_why_a_depth_was_chosen_is_said_and_so_is_that_none_passes() -> None:
+    depths = Depths(rows_of((0.8, 0.9), (0.009, 0.02), (0.004, 0.008), (0.0, 0.0)), "mine:test")
+    chosen = choose(depths, 0.01, "upper", "net")
+    assert chosen.depth == 2
+    assert "at most 0.01 on mine:test: 0.0040 (95 % 0.0000 to 0.0080), upper bound" in chosen.why
+    with pytest.raises(ConfigError) as error:
+        choose(depths, 0.001, "upper", "net")
+    assert str(error.value).startswith(
+        "net: no depth below 3 keeps the drop within 0.001 on mine:test "
+        "(upper bound; depth 2 drops 0.0040, up to 0.0080)."
+    )
 
 
 @pytest.mark.parametrize("form", ["digits_vit", "digits_acn"])
@@ -146,13 +164,37 @@ def test_a_profile_of_other_weights_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"depths": None},
+        {"depths": 3},
+        {"depths": [{"depth": 0}]},
+        {"depths": []},
+        {"depths": [{"depth": "three", "drop": "none"}]},
+    ],
+    ids=str,
+)
+def test_a_damaged_profile_is_one_line(
+    damage: dict[str, object], digits_acn: Path, tmp_path: Path
+) -> None:
+    stored = json.loads((digits_acn / "profile.json").read_text())
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(stored | damage))
+    with pytest.raises(ModelDirError, match=r"profile.json: depths.*Run profile again") as error:
+        truncate(digits_acn, tmp_path / "out", max_drop=0.1, profile=path)
+    assert "\n" not in str(error.value)
+
+
 def test_depths_that_cannot_be(digits_acn: Path, tmp_path: Path) -> None:
-    for depth in (0, 4, -1):
-        with pytest.raises(
-            ConfigError, match=rf"depth is {depth}, but .* has 3 blocks. Choose 1 to 3"
-        ):
+    for depth, message in (
+        (0, "depth is 0, expected: greater than or equal to 1"),
+        (4, "depth is 4, but .* has 3 blocks. Choose 1 to 3"),
+        (-1, "depth is -1, expected: greater than or equal to 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
             truncate(digits_acn, tmp_path / "out", depth=depth)
-    with pytest.raises(ConfigError, match="either a depth or max_drop"):
+    with pytest.raises(ConfigError, match="either depth or max_drop"):
         truncate(digits_acn, tmp_path / "out", depth=1, max_drop=0.1)
     with pytest.raises(ConfigError, match="no depth below 3 keeps the drop within 0"):
         truncate(digits_acn, tmp_path / "out", max_drop=0.0, data="digits")
@@ -164,5 +206,5 @@ def test_profiling_a_directory_that_cannot_be_written(digits_vit: Path, tmp_path
     assert (tmp_path / "elsewhere" / "profile.png").stat().st_size > 10_000 and report["full"][
         "examples"
     ] == 64
-    with pytest.raises(ConfigError, match="max_drop is -1, expected 0 or more"):
+    with pytest.raises(ConfigError, match="max_drop is -1, expected: greater than or equal to 0"):
         profile(digits_vit, data="digits", max_drop=-1, to=tmp_path / "elsewhere")

@@ -4,34 +4,34 @@ one, and harms nothing."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from tiny import MODELS, network, outputs, tiny
 from torch import Tensor
 
+from acn_compress import convert, truncate
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.compression import refit
+from acn_compress.compression.prune import prune_
 from acn_compress.compression.start import SHARE, cut_
+from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import training_flops
 from acn_compress.measure.quality import measure
-from acn_compress.steps.convert import convert
-from acn_compress.steps.truncate import truncate
-from acn_compress.training.recipe import Recipe
-from acn_compress.training.job import Job
+from acn_compress.network.network import Network
+from acn_compress.options import Trained
 
+DIGITS = Trained(data="digits")
 POST_NORM = ("bert", "roberta", "electra", "distilbert")
 
 
 class Inputs:
     """Random inputs in batches, which is all that a refit asks of its data."""
 
-    def __init__(self, net: Any, count: int = 256) -> None:
+    def __init__(self, net: Network, count: int = 256) -> None:
         torch.manual_seed(1)
         self.all = net.example_inputs(batch=count)
         self.count = count
@@ -39,41 +39,55 @@ class Inputs:
     def __len__(self) -> int:
         return self.count
 
-    def batches(self, size: int, device: Any = "cpu") -> Iterator[dict[str, Tensor]]:
+    def batches(self, size: int, *, device: torch.device) -> Iterator[dict[str, Tensor]]:
         for i in range(0, self.count, size):
             yield {k: v[i : i + size] for k, v in self.all.items()}
 
 
-def error(net: Any, whole: Any, data: Any) -> float:
+def error(net: Network, whole: Network, data: Inputs) -> float:
     """Mean squared difference of the two networks' answers."""
     return float((outputs(net, **data.all) - outputs(whole, **data.all)).square().mean())
 
 
-def last_writer(net: Any) -> Any:
+@pytest.mark.parametrize("alpha", (1.0, 0.5))
+@pytest.mark.parametrize("name", MODELS)
+def test_a_layer_that_was_damaged_is_found_again(name: str, alpha: float) -> None:
+    if alpha < 1 and name.startswith(POST_NORM):
+        return  # refused: see below
+    whole = tiny(name, alpha)
+    net, data = whole.twin(), Inputs(whole)
     block = net.blocks[-1]
-    return block.get_submodule(net.family.widths(block)["mlp"].inputs[0].path)
+    writer = net.family.widths(block)["mlp"].inputs[0]
+    layer = block.get_submodule(writer.path)
+    assert isinstance(layer.weight, torch.nn.Parameter)
+    layer.weight = torch.nn.Parameter(layer.weight + 0.3 * torch.randn_like(layer.weight))
+    before, untouched = error(net, whole, data), outputs(whole, **data.all)
+    for place in refit.places(net, whole, first=net.depth - 1):
+        if place.cut == writer:
+            assert refit.refit_layer_(net, whole, data, place) > 0
+    # behind a post-norm the direction counts alone, so its layer is found up to a factor per token
+    assert error(net, whole, data) < (0.5 if name.startswith(POST_NORM) else 1e-4) * before
+    assert torch.equal(outputs(whole, **data.all), untouched)
 
 
 @pytest.mark.parametrize("alpha", (1.0, 0.5))
 @pytest.mark.parametrize("name", MODELS)
-def test_a_layer_that_was_damaged_is_found_again(
-    name: str, alpha: float, monkeypatch: pytest.MonkeyPatch
+def test_a_network_that_lost_heads_and_features_answers_more_like_the_whole_one(
+    name: str, alpha: float
 ) -> None:
     if alpha < 1 and name.startswith(POST_NORM):
         return  # refused: see below
-    monkeypatch.setattr(refit, "_first_gap", lambda net, whole, goals: len(goals) - 1)
-    monkeypatch.setattr(
-        refit, "ALONG_FEATURES", ("heads", "mlp") if name.startswith(POST_NORM) else ("mlp",)
-    )
     whole = tiny(name, alpha)
-    net = whole.twin()
-    layer, data = last_writer(net), Inputs(whole)
-    layer.weight = torch.nn.Parameter(layer.weight + 0.3 * torch.randn_like(layer.weight))
-    before, untouched = error(net, whole, data), outputs(whole, **data.all)
-    refit.refit_(net, whole, data)  # type: ignore[arg-type]
-    # behind a post-norm the direction counts alone, so its layer is found up to a factor per token
-    assert error(net, whole, data) < (0.5 if name.startswith(POST_NORM) else 1e-4) * before
-    assert torch.equal(outputs(whole, **data.all), untouched)
+    net, data = whole.twin(), Inputs(whole)
+    prune_(net, 0.3)
+    before, structure, untouched = (
+        error(net, whole, data),
+        net.structure,
+        outputs(whole, **data.all),
+    )
+    assert refit.price(net, whole) > 0 and refit.refit_(net, whole, data) > 0
+    assert error(net, whole, data) < 0.5 * before
+    assert net.structure == structure and torch.equal(outputs(whole, **data.all), untouched)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -83,7 +97,7 @@ def test_a_cut_network_answers_more_like_the_whole_one(name: str) -> None:
     shapes = {k: v.shape for k, v in net.model.state_dict().items()}
     net.truncate_(2)
     before = error(net, whole, data)
-    assert refit.refit_(net, whole, data) > 0  # type: ignore[arg-type]
+    assert refit.refit_(net, whole, data) > 0
     assert error(net, whole, data) < before
     assert all(v.shape == shapes[k] for k, v in net.model.state_dict().items())
 
@@ -91,11 +105,11 @@ def test_a_cut_network_answers_more_like_the_whole_one(name: str) -> None:
 def test_what_is_right_already_stays_bit_for_bit() -> None:
     whole = tiny("vit")
     net, data = whole.twin(), Inputs(whole)
-    assert refit.price(net, whole) == 0.0 == refit.refit_(net, whole, data)  # type: ignore[arg-type]
+    assert refit.price(net, whole) == 0.0 == refit.refit_(net, whole, data)
     assert torch.equal(outputs(net, **data.all), outputs(whole, **data.all))
     net.truncate_(2)
     first = net.twin()
-    refit.refit_(net, whole, data)  # type: ignore[arg-type]
+    refit.refit_(net, whole, data)
     changed = {
         k
         for k, v in net.model.state_dict().items()
@@ -111,7 +125,7 @@ def test_with_one_batch_nothing_can_be_held_out_and_nothing_changes() -> None:
     net, data = whole.twin(), Inputs(whole, 1)
     net.truncate_(2)
     before = outputs(net, **data.all)
-    refit.refit_(net, whole, data)  # type: ignore[arg-type]
+    refit.refit_(net, whole, data)
     assert torch.equal(outputs(net, **data.all), before)
 
 
@@ -121,16 +135,16 @@ def test_what_cannot_be_refitted_is_refused(digits_vit: Path, tmp_path: Path) ->
         ConfigError,
         match="a post-norm network is refitted in residual form; this one is in hybrid form",
     ):
-        refit.refit_(hybrid.twin(), hybrid, Inputs(hybrid))  # type: ignore[arg-type]
+        refit.refit_(hybrid.twin(), hybrid, Inputs(hybrid))
     whole, part = tiny("vit"), tiny("vit")
     whole.truncate_(2)
     with pytest.raises(ConfigError, match="needs the network that the model was cut from"):
-        refit.refit_(part, whole, Inputs(whole))  # type: ignore[arg-type]
+        refit.refit_(part, whole, Inputs(whole))
     part.set_structure_(part.structure.changed(sparsity=0.5))
     with pytest.raises(ConfigError, match="would fill the zeros of a pruned model"):
-        cut_(part, 2, "first", Job("digits"), None, refitted=True)
+        cut_(part, 2, "first", DIGITS, None, refitted=True)
     assert (
-        cut_(part, 2, "first", Job("digits"), None, refitted=None) == 0.0
+        cut_(part, 2, "first", DIGITS, None, refitted=None) == 0.0
     )  # where it cannot be done it is left out
 
 
@@ -138,12 +152,12 @@ def test_a_trained_network_is_better_for_it_and_loads_again(
     digits_vit: Path, tmp_path: Path
 ) -> None:
     plain = truncate(digits_vit, tmp_path / "plain", depth=1, data="digits")
-    fitted = truncate(digits_vit, tmp_path / "fitted", depth=1, data="digits", refit="digits")
+    fitted = truncate(digits_vit, tmp_path / "fitted", depth=1, data="digits", refit_data="digits")
     assert fitted["after"]["value"] > plain["after"]["value"] + 0.05
     assert "nothing was trained" in fitted["note"]
     net = network(tmp_path / "fitted")
     source = modeldir.find_source(tmp_path / "fitted")
-    test = Job("digits").eval_split(net, source)
+    test = eval_split(DIGITS, net, source)
     assert test is not None and measure(net, test).value == fitted["after"]["value"]
 
 
@@ -152,20 +166,24 @@ def test_a_refit_before_training_is_paid_for_and_takes_no_more_than_its_share(
 ) -> None:
     source = modeldir.find_source(digits_vit)
     whole = checkpoint.load_source(source)
-    job = Job("digits", Recipe(epochs=2.0))
+    how = Trained(data="digits", epochs=2.0)
     net = checkpoint.load_source(source)
-    spent = cut_(net, 1, "first", job, source, refitted=True)
-    training = (
-        2.0 * len(job.train_split(whole, source)) * training_flops(whole, depth=1, teacher_depth=3)
-    )
+    spent = cut_(net, 1, "first", how, source, refitted=True)
+    examples = len(training_split(how, whole, source))
+    training = 2.0 * examples * training_flops(whole, depth=1, teacher_depth=3)
     assert 0 < spent < 1.5 * SHARE * training  # solving comes on top of the share
-    tiny_budget = replace(job, recipe=Recipe(epochs=0.01))
-    assert (
-        cut_(checkpoint.load_source(source), 1, "first", tiny_budget, source, refitted=True) == 0.0
-    )
-    report = convert(digits_vit, tmp_path / "c", job, depth=1, keep="first", alpha_end=0.5)
-    assert report["choosing_flops"] == pytest.approx(spent)
-    report = convert(
-        digits_vit, tmp_path / "d", job, depth=1, keep="first", alpha_end=0.5, refit=False
-    )
-    assert report["choosing_flops"] == 0.0
+    tiny_budget, again = Trained(data="digits", epochs=0.01), checkpoint.load_source(source)
+    assert cut_(again, 1, "first", tiny_budget, source, refitted=True) == 0.0
+    for refitted, flops in ((None, spent), (False, 0.0)):
+        out = tmp_path / str(refitted)
+        report = convert(
+            digits_vit,
+            out,
+            "digits",
+            epochs=2.0,
+            depth=1,
+            keep="first",
+            alpha_end=0.5,
+            refit=refitted,
+        )
+        assert report["choosing_flops"] == pytest.approx(flops)

@@ -4,15 +4,15 @@ exactly the lowest so many of a ranking."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from acn_compress.errors import ConfigError
 from acn_compress.network.network import Network
+from acn_compress.options import Scope
 
-Scope = Literal["global", "layer"]
 Key = Callable[[Tensor], Tensor]
 
 INFINITY = 0x7F800000  # the bits of infinity; what is beyond is no number

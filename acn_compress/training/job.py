@@ -86,7 +86,7 @@ def measure_job(
     Returns:
         data, before (the reference), after, drop.
     """
-    itself = how.part(Trained, eval_data=how.data)
+    itself = how.model_copy(update={"eval_data": how.data})
     data = eval_split(how, net, source, reference) or eval_split(itself, net, source, reference)
     assert data is not None
     found = change(measure(reference, data), measure(net, data), data.task)

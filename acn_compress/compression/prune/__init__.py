@@ -1,17 +1,20 @@
 """Pruning: zeros among the blocks' weights, or whole heads and MLP features removed.
 
-A method says how (`METHODS`), for structured pruning a score says by what (`SCORES`). Adding a
-method: a file beside this one, and a line in the dict. A pruning is begun, the network is trained
-if it is to be, and the pruning is finished:
+A method says how (`METHODS`); for structured pruning a score says by what (`SCORES`). Adding a
+method: a file beside this one that bears its name, and the name in `options.Method`. A pruning is
+begun, the network is trained if it is to be, and the pruning is finished:
 
     pruning = METHODS["movement"].begin_(net, Aim(0.5))
-    fit(net, data, recipe, hook=pruning.hook)
+    fit(net, data, how, hook=pruning.hook)
     pruned = pruning.finish_()
 """
 
 from __future__ import annotations
 
-from acn_compress.compression.prune import magnitude, movement, structured
+from importlib import import_module
+from typing import get_args
+
+from acn_compress import options
 from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, check_one_of
 from acn_compress.compression.prune.movement import Movement
 from acn_compress.compression.prune.scores import SCORES, Score
@@ -19,7 +22,7 @@ from acn_compress.compression.prune.structured import Narrowed
 from acn_compress.compression.prune.zeroed import Zeroed
 from acn_compress.data.load import Data
 from acn_compress.network.network import Network
-from acn_compress.network.zeros import Scope
+from acn_compress.options import Scope
 
 __all__ = [
     "Aim",
@@ -37,7 +40,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, Method] = {
-    method.METHOD.name: method.METHOD for method in (magnitude, movement, structured)
+    name: import_module(f"{__name__}.{name}").METHOD for name in get_args(options.Method)
 }
 
 

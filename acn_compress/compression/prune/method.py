@@ -11,7 +11,7 @@ from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.found import Found
 from acn_compress.network.network import Network
-from acn_compress.network.zeros import Scope
+from acn_compress.options import Scope
 from acn_compress.training.hooks import Hook
 
 PRUNED_BEFORE = (

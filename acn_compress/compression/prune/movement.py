@@ -23,6 +23,7 @@ from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, 
 from acn_compress.errors import ConfigError
 from acn_compress.network import zeros
 from acn_compress.network.network import Network
+from acn_compress.options import Scope
 
 SHARE = 0.5  # of the steps, over which the zeros come
 
@@ -72,7 +73,7 @@ class Movement:
         ConfigError: if more than the target are zeros already.
     """
 
-    def __init__(self, net: Network, target: float, scope: zeros.Scope = "global") -> None:
+    def __init__(self, net: Network, target: float, scope: Scope = "global") -> None:
         weights = zeros.matrices(net)
         self.matrices = {name: _matrix(weight) for name, weight in weights.items()}
         self._groups = []

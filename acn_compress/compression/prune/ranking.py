@@ -12,7 +12,7 @@ from acn_compress.compression.prune.scores import Units
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths
 from acn_compress.network.network import Network
-from acn_compress.network.zeros import Scope
+from acn_compress.options import Scope
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from acn_compress.compression.prune import cut, ranking
 from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, Start
 from acn_compress.compression.prune.ranking import Choice, Drops
-from acn_compress.compression.prune.scores import SCORES, Units
+from acn_compress.compression.prune.scores import SCORES
 from acn_compress.compression.prune.zeroed import holding_zeros
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths
@@ -42,7 +42,8 @@ class Narrowed(Pruned):
 
 def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     """Remove the units, now."""
-    choices, before = ranking.choices(net, scores(net, aim)), list(widths.counts(net))
+    scores, before = SCORES[aim.score].units(net, aim.data), list(widths.counts(net))
+    choices = ranking.choices(net, scores)
     drops = ranking.RANKINGS[aim.scope](choices, aim.target)
     removed, total = _removed(choices, drops), sum(c.cost * c.units for c in choices)
     if aim.target > 0 and removed == 0:
@@ -72,18 +73,6 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
         return found
 
     return Pruning(finish_)
-
-
-def scores(net: Network, aim: Aim) -> Units:
-    """By the score that was asked for.
-
-    Raises:
-        ConfigError: if it needs data and there is none.
-    """
-    score = SCORES[aim.score]
-    if score.needs_data and aim.data is None:
-        raise ConfigError(f"score is '{score.name}', which looks at examples. Give data.")
-    return score.of(net, aim.data)
 
 
 def _removed(choices: Sequence[Choice], drops: Drops) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from acn_compress.data.load import Data
+from acn_compress.errors import ConfigError
 from acn_compress.network.network import Network
 
 Units = tuple[dict[str, Tensor], ...]
@@ -32,3 +33,13 @@ class Score:
     help: str
     of: Callable[[Network, Data | None], Units]
     needs_data: bool = False
+
+    def units(self, net: Network, data: Data | None) -> Units:
+        """Of every unit.
+
+        Raises:
+            ConfigError: if it needs data and there is none.
+        """
+        if self.needs_data and data is None:
+            raise ConfigError(f"score is '{self.name}', which looks at examples. Give data.")
+        return self.of(net, data)
