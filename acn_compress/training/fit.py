@@ -89,8 +89,8 @@ def fit(
         walk.begin_(net)
     done = None
     if state is not None:
-        options = stored(how.plain()) | state.options
-        done = state.begin(Run.of(net, data, options, total, walk, state.source, teacher))
+        run = Run.of(net, data, stored(how.plain()), total, walk, state.source, teacher)
+        done = state.begin(run)
     set_seed(how.seed)
     stop, log = Stop(), Log(net, eval_data, progress)
     engine = Engine(
