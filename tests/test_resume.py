@@ -183,7 +183,7 @@ def tokens(tmp_path: Path) -> Path:
     import transformers as hf
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = ["[PAD]", "[UNK]", *"a film of people good bad music".split(" ")]
+    words = ["[PAD]", "[UNK]", "a", "film", "of", "people", "good", "bad", "music"]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     hf.PreTrainedTokenizerFast(
