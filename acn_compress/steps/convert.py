@@ -15,6 +15,7 @@ from acn_compress.reports.progress import Progress
 from acn_compress.steps.scratch import from_scratch
 from acn_compress.training.job import run_job
 from acn_compress.training.state import kept
+from acn_compress.training.teacher import load_teacher
 from acn_compress.training.walk import Walk
 
 
@@ -28,7 +29,7 @@ def run(src: ModelSpec, out: PathSpec, how: Convert, progress: Progress | None =
     with kept(out, source, how) as training:
         net = load_source(source, task=how.task, device=device)
         taught_by = source if how.teacher is None else find_source(how.teacher)
-        teacher = load_source(taught_by, task=how.task, device=device)
+        teacher = load_teacher(taught_by, net, source, task=how.task)
         check_teacher(teacher, how)
         structure = net.structure
         if structure.layer != how.layer and structure.form != "residual":

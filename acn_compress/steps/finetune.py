@@ -14,6 +14,7 @@ from acn_compress.reports.progress import Progress
 from acn_compress.steps.scratch import from_scratch
 from acn_compress.training.job import run_job
 from acn_compress.training.state import kept
+from acn_compress.training.teacher import load_teacher
 
 
 def run(
@@ -31,7 +32,7 @@ def run(
         net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
         teacher = None
         if how.teacher is not None:
-            teacher = checkpoint.load_source(find_source(how.teacher), device=device)
+            teacher = load_teacher(find_source(how.teacher), net, source)
         if how.depth is not None:
             net.check_depth(how.depth, source.name)
             cut_(net, how.depth, how.keep, how, source, teacher, refitted=how.refit)

@@ -19,6 +19,7 @@ from acn_compress.reports.progress import Progress
 from acn_compress.tasks import task_named
 from acn_compress.training.job import run_job
 from acn_compress.training.state import kept
+from acn_compress.training.teacher import load_teacher
 from acn_compress.training.walk import Walk
 
 M = TypeVar("M", bound=Made)
@@ -54,7 +55,7 @@ def from_scratch(
         near = beside if family.modality == "text" else None  # where the tokenizer lies
         teacher = None
         if how.teacher is not None:
-            teacher = checkpoint.load_source(find_source(how.teacher), device=device)
+            teacher = load_teacher(find_source(how.teacher), net, near)
         if how.depth is not None:
             net.check_depth(how.depth, str(src))
             cut_(net, how.depth, how.keep, how, near, teacher, refitted=how.refit)

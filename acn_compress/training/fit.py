@@ -27,7 +27,7 @@ from acn_compress.training.hooks import (
     Stop,
     Zeros,
 )
-from acn_compress.training.identity import Run, stored
+from acn_compress.training.identity import Run
 from acn_compress.training.interrupt import exit_code, handling
 from acn_compress.training.objective import Objective
 from acn_compress.training.state import Kept, step_of
@@ -89,8 +89,7 @@ def fit(
         walk.begin_(net)
     done = None
     if state is not None:
-        options = stored(how.plain()) | state.options
-        done = state.begin(Run.of(net, data, options, total, walk, state.source, teacher))
+        done = state.begin(Run.of(net, data, how, total, walk, state.source, teacher))
     set_seed(how.seed)
     stop, log = Stop(), Log(net, eval_data, progress)
     engine = Engine(

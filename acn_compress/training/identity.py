@@ -16,6 +16,7 @@ from acn_compress.checkpoint.directory import Source
 from acn_compress.data.load import Data
 from acn_compress.found import Found
 from acn_compress.network.network import Network
+from acn_compress.options import Trained
 from acn_compress.training.walk import Walk
 
 MOST = 20_000  # examples that a fingerprint reads: images may have to be decoded for it
@@ -42,6 +43,8 @@ class Run(Found):
     """A training, as far as its weights depend on it."""
 
     version: Literal[1] = 1
+    step: str
+    """What trains: the verb."""
     options: dict[str, Any]
     """Of the step and its training."""
     steps: int
@@ -64,7 +67,7 @@ class Run(Found):
         cls,
         net: Network,
         data: Data,
-        options: dict[str, Any],
+        how: Trained,
         steps: int,
         walk: Walk | None,
         source: Source | None,
@@ -72,7 +75,8 @@ class Run(Found):
     ) -> Run:
         """Of a training that is about to begin; `source` is what the network was made from."""
         return cls(
-            options=options,
+            step=getattr(how, "verb", "training"),
+            options={k: v for k, v in how.plain().items() if k not in ELSEWHERE},
             steps=steps,
             data_name=data.name,
             data=fingerprint(data),
@@ -84,6 +88,8 @@ class Run(Found):
 
     def differences(self, now: Run) -> list[str]:
         """What is otherwise in the run of `now`, for people; none if it can go on from this one."""
+        if self.step != now.step:
+            return [f"it was made by {self.step}, not by {now.step}"]
         found = [
             f"{name} was {_said(self.options.get(name))}, is {_said(now.options.get(name))}"
             for name in sorted(self.options.keys() | now.options.keys())
@@ -101,13 +107,6 @@ class Run(Found):
                 found.append(f"{name} has other weights")
         rest = (self.steps, self.network, self.walk) != (now.steps, now.network, now.walk)
         return found or (["the network or its schedule is another"] if rest else [])
-
-
-def stored(fields: dict[str, Any]) -> dict[str, Any]:
-    """Options as the JSON that comes back from the file, without the names of places."""
-    named = {k: v for k, v in fields.items() if k not in ELSEWHERE}
-    found: dict[str, Any] = json.loads(json.dumps(named, default=str))
-    return found
 
 
 def fingerprint(data: Data) -> str:

@@ -17,6 +17,7 @@ from acn_compress.tasks import task_of
 from acn_compress.training.fit import fit
 from acn_compress.training.hooks import Hook
 from acn_compress.training.state import Kept
+from acn_compress.training.teacher import check_lengths
 from acn_compress.training.walk import Walk
 
 GLANCE = 1000  # examples measured once per epoch for the progress display
@@ -49,10 +50,11 @@ def run_job(
             "features has no labels: it needs a teacher, whose embeddings are learned. "
             "Pass --teacher, or --task for another head."
         )
-    data, eval_data = (
-        training_split(how, net, source, teacher),
-        eval_split(how, net, source, teacher),
-    )
+    data = training_split(how, net, source, teacher)
+    eval_data = eval_split(how, net, source, teacher)
+    for given in (data, eval_data):
+        if teacher is not None and given is not None:
+            check_lengths(teacher, net, given)
     before = None if eval_data is None else measure(reference or net, eval_data)
     glance = eval_data and Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
     result = fit(

@@ -17,9 +17,8 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -27,7 +26,7 @@ from safetensors import SafetensorError
 from acn_compress.checkpoint.directory import Source, read_json, size, write_json
 from acn_compress.errors import AcnError, ConfigError, Interrupted, ModelDirError
 from acn_compress.options import Resumes
-from acn_compress.training.identity import Run, stored
+from acn_compress.training.identity import Run
 from acn_compress.training.interrupt import exit_code, number_of
 
 MARKER = "acn-training.json"
@@ -55,20 +54,19 @@ def kept(
     """Inside, what is trained is kept beside `out`; it goes when the context ends well:
 
         with kept(out, source, how) as training:
-            report = run_job(net, source, job, state=training)
+            report = run_job(net, source, how, state=training)
             return write(net, out, ...)
 
     Args:
         source: the checkpoint that the network is made from.
-        how: the step's options: whether to go on from what is there (resume), whether what an
-            interrupted run left may go when training starts (overwrite), and what the weights
-            depend on.
+        how: whether to go on from what is there (resume), and whether what an interrupted run
+            left may go when training starts (overwrite).
     Raises:
         ModelDirError: for a directory that is not ours, or the training of an interrupted run.
         ConfigError: if there is nothing to resume.
         Interrupted: for a signal, saying how to go on.
     """
-    state = Kept(state_directory(out), source, how.resume, stored(how.plain()))
+    state = Kept(state_directory(out), source, how.resume)
     state.check(how.overwrite)
     try:
         yield state
@@ -93,14 +91,14 @@ class Kept:
 
     Args:
         directory: where they lie.
-        source, resume, options: as in `kept`.
+        source: what the network was made from.
+        resume: go on from what is there.
         begun: this run has taken the directory.
     """
 
     directory: Path
     source: Source | None = None
     resume: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
     begun: bool = False
 
     @property

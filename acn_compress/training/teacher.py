@@ -1,0 +1,265 @@
+"""A teacher is given what it would be given alone, and its answers are read as its student means
+them. Both are compared before any work:
+
+    task              must be the same
+    classes           matched by name: the same names in another order are reordered, other names
+                      are refused; names that say nothing (LABEL_0, ...) go by position
+    tokens            the tokenizers must give the same ones; the vocabularies must have one size
+                      where tokens are what is answered
+    length of texts   the teacher must take the longest text of the data
+    token types       left out for a teacher that knows none
+    pixels            size and channels must be the same; another normalisation is put in place of
+                      the student's
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.load import load_source
+from acn_compress.data.load import Data
+from acn_compress.errors import ConfigError
+from acn_compress.network.network import Network, longest_text
+from acn_compress.tasks import task_of
+
+PROBE = "Hello WORLD, naïve Ünicode: 42 don't — Straße (a_b) {x}!"  # what tokenizers differ about
+
+
+def load_teacher(
+    taught: Source, net: Network, source: Source | None, *, task: str | None = None
+) -> Network:
+    """The network of `taught`, made a teacher of `net` (`align_`).
+
+    Args:
+        source: what the student was made from.
+        task: to read the teacher under another head than its checkpoint names.
+    """
+    teacher = load_source(taught, task=task, device=net.device)
+    if taught is not source:
+        align_(teacher, taught, net, source)
+    return teacher
+
+
+def align_(teacher: Network, taught: Source, net: Network, source: Source | None) -> None:
+    """Make `teacher` one that takes the student's input and answers in the student's classes, in
+    place.
+
+    Args:
+        taught: where the teacher's tokenizer or image processor lies.
+        net: the student.
+        source: where its own lies.
+    Raises:
+        ConfigError: if that cannot be done, saying what differs.
+    """
+    task = task_of(net)
+    if task_of(teacher) != task:
+        raise _unlike(taught, f"does {task_of(teacher)}", f"the model {task}")
+    if task.endswith("classification"):
+        _name_classes_(teacher, taught, net)
+    if net.modality == "image":
+        _see_(teacher, taught, net, source)
+    else:
+        _check_tokens(teacher, taught, net, source)
+        _leave_out_types_(teacher)
+
+
+def check_lengths(teacher: Network, net: Network, data: Data) -> None:
+    """Refuse a teacher that is shorter than its student, if a text of the data does not fit.
+
+    Raises:
+        ConfigError: saying which length fits.
+    """
+    limit = longest_text(teacher.config)
+    if net.modality != "text" or limit >= longest_text(net.config):
+        return
+    longest = max(len(data.examples[i]["input_ids"]) for i in range(len(data)))
+    if longest > limit:
+        raise ConfigError(
+            f"the teacher takes texts of {limit} tokens, but {data.name} has some of {longest}. "
+            f"Cut them with --max-length {limit}, or choose another teacher."
+        )
+
+
+def _unlike(taught: Source, theirs: str, ours: str) -> ConfigError:
+    return ConfigError(
+        f"teacher {taught.name} {theirs}, but {ours}. It cannot teach this model: choose another."
+    )
+
+
+# classes
+
+
+def _name_classes_(teacher: Network, taught: Source, net: Network) -> None:
+    theirs, ours = _names(teacher), _names(net)
+    if len(theirs) != len(ours):
+        raise _unlike(taught, f"knows {_some(theirs)}", f"the model {_some(ours)}")
+    if theirs == ours or _generic(theirs) or _generic(ours):
+        return
+    order = _order(theirs, ours)
+    if order is None:
+        raise _unlike(taught, f"knows {_some(theirs)}", f"the model {_some(ours)}")
+    teacher.model.register_forward_hook(_reordered(torch.tensor(order)))
+    teacher.config.id2label = dict(enumerate(ours))
+    teacher.config.label2id = {name: i for i, name in enumerate(ours)}
+
+
+def _names(net: Network) -> list[str]:
+    own = {int(k): str(v) for k, v in net.config.id2label.items()}
+    return [own[i] for i in sorted(own)]
+
+
+def _generic(names: list[str]) -> bool:
+    return names == [f"LABEL_{i}" for i in range(len(names))]
+
+
+def _order(theirs: list[str], ours: list[str]) -> list[int] | None:
+    """Where the teacher has each class of the student: by exact names, otherwise by names that
+    differ in nothing but their case; None if neither matches all of them."""
+    for same in (str, str.casefold):
+        places = {same(name): i for i, name in enumerate(theirs)}
+        wanted = [same(name) for name in ours]
+        if len(places) == len(set(wanted)) == len(ours) and places.keys() == set(wanted):
+            return [places[name] for name in wanted]
+    return None
+
+
+def _reordered(order: Tensor) -> Any:
+    def hook(module: nn.Module, args: tuple[object, ...], output: Any) -> Any:
+        output.logits = output.logits[..., order.to(output.logits.device)]
+        return output
+
+    return hook
+
+
+def _some(names: list[str]) -> str:
+    return f"{len(names)} classes ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+
+
+# texts
+
+
+def _check_tokens(teacher: Network, taught: Source, net: Network, source: Source | None) -> None:
+    theirs, ours = _tokenizer(taught), _tokenizer(source)
+    if theirs is not None and ours is not None:
+        a, b = theirs.get_vocab(), ours.get_vocab()
+        if a != b:
+            what = "other tokens" if len(a) == len(b) else f"{len(a)} tokens"
+            raise _unlike(taught, f"reads {what}", f"the model's tokenizer has {len(b)} of its own")
+        if theirs(PROBE)["input_ids"] != ours(PROBE)["input_ids"]:
+            raise _unlike(taught, "splits texts otherwise", "the model gets tokens of its own")
+    embedded, answered = teacher.config.vocab_size, net.config.vocab_size
+    needed = answered if ours is None else len(ours)  # a vocabulary may be padded
+    if embedded < needed or (task_of(net).endswith("-lm") and embedded != answered):
+        raise _unlike(taught, f"has a vocabulary of {embedded}", f"the model one of {answered}")
+
+
+def _tokenizer(source: Source | None) -> Any:
+    from transformers import AutoTokenizer
+
+    if source is None:
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(
+            source.directory, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, ImportError):  # the student's own is missed elsewhere
+        return None
+
+
+def _leave_out_types_(teacher: Network) -> None:
+    types = getattr(teacher.config, "type_vocab_size", 0) > 1
+    if types and "token_type_ids" in inspect.signature(teacher.model.forward).parameters:
+        return
+
+    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Any:
+        return args, {name: value for name, value in given.items() if name != "token_type_ids"}
+
+    teacher.model.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+# images
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a checkpoint turns bytes into pixel values: (byte * factor - mean) / std.
+
+    Args:
+        size: height, width.
+        channels: 1 or 3.
+        factor: 1/255, unless its processor says otherwise.
+        mean, std: [channels].
+    """
+
+    size: tuple[int, int]
+    channels: int
+    factor: float
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, net: Network, source: Source | None) -> Pixels:
+        """From the processor's file, the config (timm), or for want of either mean 0.5, std 0.5."""
+        n, size = net.channels, net.image_size
+        if (cfg := getattr(net.config, "pretrained_cfg", None)) is not None:
+            return cls(size, n, 1 / 255, _each(cfg["mean"], n), _each(cfg["std"], n))
+        processor = _processor(source)
+        if processor is None:
+            return cls(size, n, 1 / 255, _each([0.5], n), _each([0.5], n))
+        factor = processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
+        normal = getattr(processor, "do_normalize", False)
+        mean = processor.image_mean if normal else [0.0]
+        std = processor.image_std if normal else [1.0]
+        return cls(_size(processor, size), n, factor, _each(mean, n), _each(std, n))
+
+
+def _see_(teacher: Network, taught: Source, net: Network, source: Source | None) -> None:
+    theirs, ours = Pixels.of(teacher, taught), Pixels.of(net, source)
+    if (theirs.size, theirs.channels) != (ours.size, ours.channels):
+        raise _unlike(taught, f"sees {_said(theirs)}", f"the model {_said(ours)}")
+    ratio = theirs.factor / ours.factor
+    scale = ratio * ours.std / theirs.std
+    shift = (ratio * ours.mean - theirs.mean) / theirs.std
+    if bool((scale == 1).all()) and bool((shift == 0).all()):
+        return
+
+    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Any:
+        x = given["pixel_values"]
+        a, b = (t[:, None, None].to(x) for t in (scale, shift))
+        return args, given | {"pixel_values": x * a + b}
+
+    teacher.model.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def _processor(source: Source | None) -> Any:
+    from transformers import AutoImageProcessor
+
+    if source is None or not (source.directory / "preprocessor_config.json").is_file():
+        return None
+    return AutoImageProcessor.from_pretrained(
+        source.directory, local_files_only=True, trust_remote_code=False, backend="pil"
+    )
+
+
+def _size(processor: Any, otherwise: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that it gives, where its file says both."""
+    cropped = getattr(processor, "do_center_crop", False)
+    found = dict((processor.crop_size if cropped else processor.size) or {})
+    return (found["height"], found["width"]) if "height" in found else otherwise
+
+
+def _each(values: Any, n: int) -> Tensor:
+    """One value per channel."""
+    numbers = [float(v) for v in values][:n]
+    return torch.tensor(numbers + numbers[-1:] * (n - len(numbers)))
+
+
+def _said(pixels: Pixels) -> str:
+    height, width = pixels.size
+    return f"{height} x {width} pixels in {pixels.channels} channels"
