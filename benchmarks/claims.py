@@ -1,8 +1,8 @@
 """The claims of the paper (arXiv 2506.09714), measured at a scale that one core can train in about
 half an hour.
 
-    python benchmarks/claims.py --data CIFAR10_FOLDER [--only 1,5] [--scale small|full] [--work
-    FOLDER] [--out benchmarks/results/claims.json]
+    python -m benchmarks.claims --data CIFAR10_FOLDER [--only 1,5] [--scale small|full]
+        [--work FOLDER] [--out benchmarks/results/claims.json]
 
 Networks are trained once and kept in the work folder; several claims read the same ones. Each
 claim's rule for its verdict is in the docstring of its function in `paper/`. With --only, the other
@@ -17,20 +17,33 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from paper.continual import claim_7
-from paper.depth import claim_1, claim_1b, claim_2, claim_3, claim_3b, claim_4
-from paper.entry import Entry, markdown, rounded
-from paper.exits import claim_10
-from paper.gradients import claim_11
-from paper.picture import quality_over_depth
-from paper.robust import claim_5, claim_6, claim_8, claim_9, claim_9b
-from paper.setting import SCALES, Lab
 
-from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint.directory import machine, read_json, write_json
+from acn_compress.options import Prefixes
+from benchmarks.command import RESULTS, parser, rounded
+from benchmarks.paper.continual import claim_7
+from benchmarks.paper.depth import (
+    Comparison,
+    claim_1,
+    claim_1b,
+    claim_2,
+    claim_3,
+    claim_3b,
+    claim_4,
+)
+from benchmarks.paper.entry import Entry, markdown
+from benchmarks.paper.exits import claim_10
+from benchmarks.paper.little import claim_6
+from benchmarks.paper.paths import claim_11
+from benchmarks.paper.picture import quality_over_depth
+from benchmarks.paper.pruned import claim_9, claim_9b
+from benchmarks.paper.robust import claim_5, claim_8
+from benchmarks.paper.setting import SCALES, Lab
 
+Stored = dict[str, Any]  # an entry as the JSON file has it
 CLAIMS: dict[str, Callable[[Lab], Entry]] = {
     "1": claim_1,
     "1b": claim_1b,
@@ -47,6 +60,11 @@ CLAIMS: dict[str, Callable[[Lab], Entry]] = {
     "10": claim_10,
     "11": claim_11,
 }
+HELP = {
+    "data": "folder with train.parquet and test.parquet of CIFAR-10 (columns image, label)",
+    "only": "these claims",
+    "work": "folder of the trained networks",
+}
 
 
 def names(text: str) -> list[str]:
@@ -56,71 +74,69 @@ def names(text: str) -> list[str]:
     return text.split(",")
 
 
-def stored(out: Path, scale: str) -> dict[str, dict[str, Any]]:
+def read(out: Path, scale: str) -> dict[str, Stored]:
     """Entries of an earlier run of the same scale, by number."""
-    report = modeldir.read_json(out)
+    report = read_json(out)
     if report is None or report["scale"]["name"] != scale:
         return {}
     return {e["number"]: e for e in report["entries"]}
 
 
-def write(out: Path, lab: Lab, scale: str, entries: dict[str, dict[str, Any]]) -> list[Entry]:
-    """The JSON file, and its entries in order."""
-    ordered = [entries[n] for n in CLAIMS if n in entries]
+def entry(stored: Stored) -> Entry:
+    """Without what only the file has."""
+    return Entry(**{k: v for k, v in stored.items() if k not in {"command", "seconds"}})
+
+
+def ordered(entries: dict[str, Stored]) -> list[Stored]:
+    """In the order of the table."""
+    return [entries[n] for n in CLAIMS if n in entries]
+
+
+def write(out: Path, lab: Lab, scale: str, entries: dict[str, Stored]) -> None:
+    """The JSON file."""
+    training = lab.training(lab.seeds[0])
     report = {
         "benchmark": "claims",
         "paper": "arXiv 2506.09714",
         "data": "CIFAR-10",
-        "machine": modeldir.machine() | {"threads": str(torch.get_num_threads())},
+        "machine": machine() | {"threads": str(torch.get_num_threads())},
         "scale": {"name": scale, **asdict(lab.scale)},
-        "recipe": asdict(lab.recipe(lab.seeds[0])),
-        "entries": ordered,
+        "recipe": {**training.part(Prefixes).plain(), "seed": training.seed},
+        "entries": ordered(entries),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    modeldir.write_json(out, rounded(report))
-    return [
-        Entry(**{k: v for k, v in e.items() if k not in {"command", "seconds"}}) for e in ordered
-    ]
+    write_json(out, rounded(report))
 
 
 def run(lab: Lab, scale: str, only: Sequence[str], out: Path) -> list[Entry]:
     """Measure the claims; what is measured is written after each."""
-    entries = stored(out, scale)
+    entries = read(out, scale)
     for n in only:
         started = time.process_time()
         found = CLAIMS[n](lab)
-        seconds = round(
-            time.process_time() - started, 1
-        )  # of the processor, training of what was not there yet included
-        entries[n] = {**rounded(asdict(found)), "command": found.command, "seconds": seconds}
-        ordered = write(out, lab, scale, entries)
+        # of the processor, training of what was not there yet included
+        seconds = round(time.process_time() - started, 1)
+        stored = cast(Stored, rounded(vars(found)))
+        entries[n] = {**stored, "command": found.command, "seconds": seconds}
+        write(out, lab, scale, entries)
         if n == "1":
-            quality_over_depth(found.figures, out.with_suffix(".png"))
-    return ordered
+            quality_over_depth(cast(Comparison, found.figures), out.with_suffix(".png"))
+    return list(map(entry, ordered(entries)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """The command."""
+    command = parser(__doc__)
+    command.add_argument("--data", required=True, help=HELP["data"])
+    command.add_argument(
+        "--only", type=names, default=list(CLAIMS), metavar="1,1b,2", help=HELP["only"]
     )
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="folder with train.parquet and test.parquet of CIFAR-10 (columns image, label)",
-    )
-    parser.add_argument(
-        "--only", type=names, default=list(CLAIMS), metavar="1,1b,2", help="these claims"
-    )
-    parser.add_argument("--scale", choices=["small", "full"], default="small")
-    parser.add_argument(
-        "--work", type=Path, default=Path("runs") / "claims", help="folder of the trained networks"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "claims.json"
-    )
-    arguments = parser.parse_args()
-    lab = Lab(arguments.data, arguments.work / arguments.scale, SCALES[arguments.scale])
-    print(markdown(run(lab, arguments.scale, arguments.only, arguments.out)))
+    command.add_argument("--scale", choices=["small", "full"], default="small")
+    command.add_argument("--work", type=Path, default=Path("runs") / "claims", help=HELP["work"])
+    command.add_argument("--out", type=Path, default=RESULTS / "claims.json")
+    options = command.parse_args()
+    lab = Lab(options.data, options.work / options.scale, SCALES[options.scale])
+    print(markdown(run(lab, options.scale, options.only, options.out)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Peak memory of the commands on a checkpoint far larger than the tests': a Llama-shaped model with
 random weights in bfloat16.
 
-    python benchmarks/memory.py                        # 1.5 billion parameters: 3 GB in a temporary
-    folder, removed afterwards python benchmarks/memory.py --blocks 4 --folder D  # smaller, in D
+    python -m benchmarks.memory                        # 1.5 billion parameters: 3 GB in a
+                                                       # temporary folder, removed afterwards
+    python -m benchmarks.memory --blocks 4 --folder D  # smaller, in D
 
 Writes results/memory.json and prints it: the machine, the checkpoint's bytes, and for each command
 its seconds, the bytes it wrote and its peak resident memory (of the process and its children, as
@@ -11,7 +12,6 @@ the system counts it, file pages included), also as a multiple of the checkpoint
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -19,177 +19,148 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-CONFIG: dict[str, Any] = {
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from acn_compress.checkpoint.directory import machine
+from benchmarks.command import RESULTS, parser
+
+HIDDEN, INNER, HEADS, KEY_HEADS, VOCABULARY = 2048, 5632, 16, 4, 32000
+CONFIG = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 2048,
-    "intermediate_size": 5632,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 4,
-    "vocab_size": 32000,
+    "hidden_size": HIDDEN,
+    "intermediate_size": INNER,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KEY_HEADS,
+    "vocab_size": VOCABULARY,
     "max_position_embeddings": 2048,
     "dtype": "bfloat16",
+}
+KEYS = HIDDEN // HEADS * KEY_HEADS
+BLOCK: dict[str, tuple[int, ...]] = {
+    "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.k_proj": (KEYS, HIDDEN),
+    "self_attn.v_proj": (KEYS, HIDDEN),
+    "self_attn.o_proj": (HIDDEN, HIDDEN),
+    "mlp.gate_proj": (INNER, HIDDEN),
+    "mlp.up_proj": (INNER, HIDDEN),
+    "mlp.down_proj": (HIDDEN, INNER),
+    "input_layernorm": (HIDDEN,),
+    "post_attention_layernorm": (HIDDEN,),
+}
+REST: dict[str, tuple[int, ...]] = {
+    "model.embed_tokens.weight": (VOCABULARY, HIDDEN),
+    "model.norm.weight": (HIDDEN,),
+    "lm_head.weight": (VOCABULARY, HIDDEN),
 }
 # runs one command and says what its process and children used: a process inherits the peak of what
 # it was forked from, so this one imports nothing
 CHILD = """
 import json, resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
-print(json.dumps({"code": done.returncode, "peak": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, "error": done.stderr[-2000:]}))
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+print(json.dumps({"code": done.returncode, "peak": peak, "error": done.stderr[-2000:]}))
 """
 
 
 def write_checkpoint(folder: Path, blocks: int) -> int:
     """A sharded `save_pretrained` directory, one shard per block, made one at a time. Returns its
     bytes."""
-    import torch
-    from safetensors.torch import save_file
-
-    h, inner, vocabulary = CONFIG["hidden_size"], CONFIG["intermediate_size"], CONFIG["vocab_size"]
-    keys = h // CONFIG["num_attention_heads"] * CONFIG["num_key_value_heads"]
     torch.manual_seed(0)
-    block = {
-        "self_attn.q_proj": (h, h),
-        "self_attn.k_proj": (keys, h),
-        "self_attn.v_proj": (keys, h),
-        "self_attn.o_proj": (h, h),
-        "mlp.gate_proj": (inner, h),
-        "mlp.up_proj": (inner, h),
-        "mlp.down_proj": (h, inner),
-        "input_layernorm": (h,),
-        "post_attention_layernorm": (h,),
-    }
     shards = [
-        {f"model.layers.{i}.{name}.weight": shape for name, shape in block.items()}
+        {f"model.layers.{i}.{name}.weight": shape for name, shape in BLOCK.items()}
         for i in range(blocks)
     ]
-    shards.append(
-        {
-            "model.embed_tokens.weight": (vocabulary, h),
-            "model.norm.weight": (h,),
-            "lm_head.weight": (vocabulary, h),
-        }
-    )
-    places = {}
-    for number, shapes in enumerate(shards, 1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {
-            name: torch.ones(shape, dtype=torch.bfloat16)
-            if len(shape) == 1
-            else torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02)
-            for name, shape in shapes.items()
-        }
+    places: dict[str, str] = {}
+    for number, shapes in enumerate([*shards, REST], 1):
+        file = f"model-{number:05d}-of-{blocks + 1:05d}.safetensors"
+        tensors = {name: weights(shape) for name, shape in shapes.items()}
         save_file(tensors, folder / file, {"format": "pt"})
         places |= dict.fromkeys(shapes, file)
-    (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": places})
-    )
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": blocks}))
     return size(folder)
 
 
+def weights(shape: tuple[int, ...]) -> Tensor:
+    """Ones for a norm, small random numbers for a matrix."""
+    if len(shape) == 1:
+        return torch.ones(shape, dtype=torch.bfloat16)
+    return torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02)
+
+
 def size(folder: Path) -> int:
+    """Bytes of all files in a folder; 0 if there is none."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
 
-def measure(command: list[str]) -> dict[str, Any]:
-    """Peak resident bytes and seconds of a command in a process of its own."""
+def commands(source: Path, out: Path, depth: int) -> dict[str, list[str]]:
+    """What is measured: importing alone, loading, and the commands themselves."""
+    python, tool = [sys.executable, "-c"], [sys.executable, "-m", "acn_compress"]
+    paths = [str(source), str(out)]
+    names = "import acn_compress, torch, transformers; transformers.LlamaForCausalLM"
+    pruned = [*tool, "prune", *paths, "--target-sparsity", "0.3"]
+    return {
+        "import": [*python, names],
+        "load": [*python, f"import acn_compress; acn_compress.load({str(source)!r})"],
+        "inspect": [*tool, "inspect", str(source)],
+        "truncate": [*tool, "truncate", *paths, "--depth", str(depth)],
+        "export safetensors": [*tool, "export", *paths, "--format", "safetensors"],
+        "export onnx": [*tool, "export", *paths, "--format", "onnx"],
+        "prune structured": pruned,
+        "prune magnitude": [*pruned, "--method", "magnitude"],
+    }
+
+
+def usage(command: list[str], checkpoint: int) -> dict[str, object]:
+    """Peak resident bytes and seconds of a command in a process of its own; `checkpoint` are the
+    bytes of what it reads."""
     started = time.perf_counter()
-    done = json.loads(
-        subprocess.run(
-            [sys.executable, "-c", CHILD, *command], capture_output=True, text=True, check=True
-        ).stdout
-    )
-    seconds = round(time.perf_counter() - started, 1)
-    if done["code"]:
-        return {
-            "failed": done["error"].strip().splitlines()[-1],
-            "peak_bytes": done["peak"],
-            "seconds": seconds,
-        }
-    return {"peak_bytes": done["peak"], "seconds": seconds}
+    child = [sys.executable, "-c", CHILD, *command]
+    done = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
+    failed = {"failed": done["error"].strip().splitlines()[-1]} if done["code"] else {}
+    return {
+        **failed,
+        "peak_bytes": done["peak"],
+        "seconds": round(time.perf_counter() - started, 1),
+        "of_checkpoint": round(done["peak"] / checkpoint, 3),
+    }
+
+
+def report(folder: Path, blocks: int, only: list[str] | None) -> dict[str, object]:
+    """The commands named in `only` (None: all), measured in `folder`; each command's output is
+    removed before the next."""
+    source, out = folder / "source", folder / "out"
+    source.mkdir()
+    written = write_checkpoint(source, blocks)
+    found: dict[str, dict[str, object]] = {}
+    for name, command in commands(source, out, max(1, blocks // 2)).items():
+        if only is None or name in only:
+            found[name] = usage(command, written) | {"written_bytes": size(out)}
+            print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
+            shutil.rmtree(out, ignore_errors=True)
+    return {
+        "machine": machine(),
+        "blocks": blocks,
+        "checkpoint_bytes": written,
+        "commands": found,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--blocks", type=int, default=31, help="blocks of the model; 31 make 1.5 billion parameters"
-    )
-    parser.add_argument(
-        "--folder", type=Path, help="where to put it all; default: the system's temporary folder"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).parent / "results" / "memory.json",
-        help="the JSON file",
-    )
-    parser.add_argument("--only", nargs="*", help="names of the measurements to take")
-    options = parser.parse_args()
+    """The command."""
+    command = parser(__doc__)
+    command.add_argument("--blocks", type=int, default=31, help="31 make 1.5 billion parameters")
+    command.add_argument("--folder", type=Path, help="for all of it; default: the system's own")
+    command.add_argument("--out", type=Path, default=RESULTS / "memory.json", help="the JSON file")
+    command.add_argument("--only", nargs="*", help="names of the measurements to take")
+    options = command.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        source, out = Path(folder) / "source", Path(folder) / "out"
-        source.mkdir()
-        cli = [sys.executable, "-m", "acn_compress"]
-        half = str(max(1, options.blocks // 2))
-        commands = {
-            "import": [
-                sys.executable,
-                "-c",
-                "import acn_compress, torch, transformers; transformers.LlamaForCausalLM",
-            ],
-            "load": [
-                sys.executable,
-                "-c",
-                f"import acn_compress; acn_compress.load({str(source)!r})",
-            ],
-            "inspect": [*cli, "inspect", str(source)],
-            "truncate": [*cli, "truncate", str(source), str(out), "--depth", half],
-            "export safetensors": [
-                *cli,
-                "export",
-                str(source),
-                str(out),
-                "--format",
-                "safetensors",
-            ],
-            "export onnx": [*cli, "export", str(source), str(out), "--format", "onnx"],
-            "prune structured": [*cli, "prune", str(source), str(out), "--target-sparsity", "0.3"],
-            "prune magnitude": [
-                *cli,
-                "prune",
-                str(source),
-                str(out),
-                "--target-sparsity",
-                "0.3",
-                "--method",
-                "magnitude",
-            ],
-        }
-        written = write_checkpoint(source, options.blocks)
-        from acn_compress.checkpoint.directory import machine
-
-        report: dict[str, Any] = {
-            "machine": machine(),
-            "blocks": options.blocks,
-            "checkpoint_bytes": written,
-            "commands": {},
-        }
-        for name, command in commands.items():
-            if options.only and name not in options.only:
-                continue
-            found = measure(command)
-            found |= {
-                "of_checkpoint": round(found["peak_bytes"] / written, 3),
-                "written_bytes": size(out) if out.is_dir() else 0,
-            }
-            report["commands"][name] = found
-            print(f"{name}: {found}", file=sys.stderr, flush=True)
-            shutil.rmtree(out, ignore_errors=True)
-    text = json.dumps(report, indent=1)
+        text = json.dumps(report(Path(folder), options.blocks, options.only), indent=1)
     options.out.write_text(text + "\n")
     print(text)
 

@@ -1,7 +1,7 @@
 """What the ACN form costs against the residual form, and what a profile costs against an
 evaluation.
 
-    python benchmarks/overhead.py [--out benchmarks/results/overhead.json]
+    python -m benchmarks.overhead [--out benchmarks/results/overhead.json]
 
 Step time and peak memory of a training step (goal: at most 1.05 of the residual form each); the
 time of a profile over that of a plain evaluation of the same examples (goal: at most 1.25). Times
@@ -15,18 +15,21 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 
-from acn_compress.checkpoint import directory as modeldir
-from acn_compress.data.load import Data
+from acn_compress.checkpoint.directory import machine, write_json
+from acn_compress.data.load import Data, Noise
 from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import profile_model
 from acn_compress.measure.timing import interleave, judge
 from acn_compress.network.network import Network
+from benchmarks.command import RESULTS, parser
 
 SIZE = {
     "hidden_size": 192,
@@ -36,53 +39,40 @@ SIZE = {
 }
 BATCH = 32
 FORMS = {"residual": 1.0, "hybrid": 0.3, "acn": 0.0}
+GOALS = {"step_time": 1.05, "peak_memory": 1.05, "profile": 1.25}
 
 
-def model_of(form: str) -> Any:
+def network(form: str) -> Network:
     """A ViT-Tiny-sized network for 32 x 32 images, in one form."""
     torch.manual_seed(0)
-    model = transformers.ViTForImageClassification(
-        transformers.ViTConfig(**SIZE, image_size=32, patch_size=8, num_labels=10)
-    )
-    net = Network.adopt(model)
+    config = transformers.ViTConfig(**SIZE, image_size=32, patch_size=8, num_labels=10)
+    net = Network.adopt(transformers.ViTForImageClassification(config))
     net.set_structure_(net.structure.with_alpha((FORMS[form],) * net.depth))
-    return model
+    net.model.train()
+    return net
 
 
-def training_step(model: Any, optimizer: Any) -> None:
-    """One step on random images."""
-    pixels, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(0, 10, (BATCH,))
-    torch.nn.functional.cross_entropy(model(pixel_values=pixels).logits, labels).backward()
-    optimizer.step()
-    optimizer.zero_grad()
+class Step:
+    """A training step of one form, on random images."""
 
+    def __init__(self, form: str) -> None:
+        self.net = network(form)
+        self._optimizer = torch.optim.AdamW(self.net.model.parameters())
 
-def peak_of(form: str) -> None:
-    """Run three steps and print the peak of resident memory above the start, in bytes."""
-    model = model_of(form).train()
-    optimizer = torch.optim.AdamW(model.parameters())
-    before = resident("VmRSS")
-    for _ in range(3):
-        training_step(model, optimizer)
-    print(resident("VmHWM") - before)
-
-
-def resident(which: str) -> int:
-    """Bytes of resident memory now (VmRSS) or at most so far (VmHWM), as Linux counts them for this
-    process alone: what `getrusage` tells is inherited from the process that started it."""
-    line = next(
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith(which)
-    )
-    return 1024 * int(line.split()[1])
+    def __call__(self) -> None:
+        pixels, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(0, 10, (BATCH,))
+        loss = torch.nn.functional.cross_entropy(self.net(pixel_values=pixels).logits, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._optimizer.zero_grad()
 
 
 class Images:
-    """Random examples, already prepared: what is timed is the network, not the reading."""
+    """Random examples, already prepared: what is timed is the network, not the reading.
+    Implements `data.Examples`."""
 
-    labels = None
-    sizes = None
+    labels: list[str] | None = None
+    sizes: Tensor | None = None
 
     def __init__(self, count: int) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -92,14 +82,44 @@ class Images:
     def __len__(self) -> int:
         return len(self._targets)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {"image": self._pixels[index], "label": self._targets[index]}
 
-    def collate(self, examples: Any, **options: Any) -> dict[str, Any]:
+    def collate(
+        self,
+        examples: Sequence[dict[str, Tensor]],
+        *,
+        train: bool = False,
+        noise: Noise | None = None,
+    ) -> dict[str, Tensor]:
+        """A batch."""
         return {
             "pixel_values": torch.stack([e["image"] for e in examples]),
             "labels": torch.stack([e["label"] for e in examples]),
         }
+
+
+def print_peak(form: str) -> None:
+    """Run three steps and print the peak of resident memory above the start, in bytes."""
+    step = Step(form)
+    before = resident("VmRSS")
+    for _ in range(3):
+        step()
+    print(resident("VmHWM") - before)
+
+
+def resident(which: str) -> int:
+    """Bytes of resident memory now (VmRSS) or at most so far (VmHWM), as Linux counts them for this
+    process alone: what `getrusage` tells is inherited from the process that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(which))
+    return 1024 * int(line.split()[1])
+
+
+def peak(form: str) -> int:
+    """`print_peak` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.overhead", "--peak", form]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def ratio(mine: list[float], theirs: list[float]) -> dict[str, float]:
@@ -112,54 +132,47 @@ def ratio(mine: list[float], theirs: list[float]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def report(rounds: int) -> dict[str, object]:
+    """Everything, measured."""
+    steps = {form: Step(form) for form in FORMS}
+    seconds = dict(zip(FORMS, interleave(list(steps.values()), rounds, 2), strict=True))
+    peaks = {form: peak(form) for form in FORMS}
+    others = [form for form in FORMS if form != "residual"]
+    acn, data = steps["acn"].net, Data("random", "image-classification", Images(256))
+    plain, profile = interleave(
+        [partial(measure, acn, data), partial(profile_model, acn, data)], rounds, 1
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "overhead.json"
-    )
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--peak", choices=FORMS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if arguments.peak:
-        peak_of(arguments.peak)
-        return
-    models = {form: model_of(form).train() for form in FORMS}
-    optimizers = {form: torch.optim.AdamW(model.parameters()) for form, model in models.items()}
-    steps = interleave(
-        [lambda f=f: training_step(models[f], optimizers[f]) for f in FORMS], arguments.rounds, 2
-    )  # type: ignore[misc]
-    seconds = dict(zip(FORMS, steps, strict=True))
-    command = [sys.executable, __file__, "--peak"]
-    peaks = {
-        form: int(
-            subprocess.run([*command, form], capture_output=True, text=True, check=True).stdout
-        )
-        for form in FORMS
-    }
-    data, acn = Data("random", "image-classification", Images(256)), Network.of(models["acn"])
-    measured = interleave(
-        [lambda: measure(acn, data), lambda: profile_model(acn, data)], arguments.rounds, 1
-    )
-    report = {
+    return {
         "benchmark": "overhead",
         "network": SIZE | {"batch": BATCH, "tokens": 17},
-        "machine": modeldir.machine() | {"threads": "1"},
+        "machine": machine() | {"threads": "1"},
         "step_time_against_residual": {
-            f: ratio(seconds[f], seconds["residual"]) for f in FORMS if f != "residual"
+            form: ratio(seconds[form], seconds["residual"]) for form in others
         },
         "peak_memory_against_residual": {
-            f: round(peaks[f] / peaks["residual"], 4) for f in FORMS if f != "residual"
+            form: round(peaks[form] / peaks["residual"], 4) for form in others
         },
         "peak_bytes": peaks,
-        "profile_against_evaluate": ratio(measured[1], measured[0]),
-        "goals": {"step_time": 1.05, "peak_memory": 1.05, "profile": 1.25},
+        "profile_against_evaluate": ratio(profile, plain),
+        "goals": GOALS,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    modeldir.write_json(arguments.out, report)
-    print(json.dumps(report, indent=2))
+
+
+def main() -> None:
+    """The command."""
+    command = parser(__doc__)
+    command.add_argument("--out", type=Path, default=RESULTS / "overhead.json")
+    command.add_argument("--rounds", type=int, default=15)
+    command.add_argument("--peak", choices=FORMS, help=argparse.SUPPRESS)
+    options = command.parse_args()
+    torch.set_num_threads(1)
+    if options.peak:
+        print_peak(options.peak)
+        return
+    found = report(options.rounds)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.out, found)
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-pytest.importorskip("timm")
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from acn_compress.network.network import Network
+from benchmarks import claims
+from benchmarks.paper.continual import SynapticIntelligence
+from benchmarks.paper.entry import Entry, markdown
+from benchmarks.paper.exits import Answers
+from benchmarks.paper.gradients import block_gradients
+from benchmarks.paper.setting import SCALES, Lab, Wanted
 
-import claims
-from paper.continual import SynapticIntelligence
-from paper.entry import Entry, markdown
-from paper.exits import Answers
-from paper.gradients import block_gradients
-from paper.setting import SCALES, Lab
+pytest.importorskip("timm")
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +25,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 
 @pytest.fixture
-def acn(lab: Lab) -> Any:
-    net = lab.fresh("mixer", "acn", 10, 0)
+def acn(lab: Lab) -> Network:
+    net = lab.fresh(Wanted("acn", seed=0))
     for p in net.model.timm_model.get_classifier().parameters():
         torch.nn.init.normal_(p, std=0.1)  # a head of zeros would leave no gradient
     return net
 
 
-def test_direct_and_mediated_gradients_add_up_to_the_full_one(lab: Lab, acn: Any) -> None:
+def test_direct_and_mediated_gradients_add_up_to_the_full_one(lab: Lab, acn: Network) -> None:
     batch = next(iter(lab.test().batches(16)))
     found = block_gradients(acn, batch, "image-classification")
     assert len(found) == 3
@@ -45,7 +43,9 @@ def test_direct_and_mediated_gradients_add_up_to_the_full_one(lab: Lab, acn: Any
     assert float(found[0][1].norm()) > 0
 
 
-def test_synaptic_intelligence_costs_nothing_at_its_anchor_and_something_beyond(acn: Any) -> None:
+def test_synaptic_intelligence_costs_nothing_at_its_anchor_and_something_beyond(
+    acn: Network,
+) -> None:
     memory = SynapticIntelligence(acn)
     parameters = list(acn.model.parameters())
     before = [p.detach().clone() for p in parameters]
@@ -68,9 +68,9 @@ def test_an_exit_is_the_first_depth_that_is_sure() -> None:
     found = Answers(
         entropy, torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), outside=0.0, block=1.0
     ).exit_at(0.7)
-    assert found["mean_depth"] == 1.5
-    assert found["accuracy"] == 1.0
-    assert found["speedup"] == 2.0
+    assert found.mean_depth == 1.5
+    assert found.accuracy == 1.0
+    assert found.speedup == 2.0
 
 
 def test_a_claim_is_measured_written_and_kept_beside_others(lab: Lab, tmp_path: Path) -> None:
@@ -95,9 +95,6 @@ def test_the_table_names_claim_and_verdict() -> None:
 def test_the_page_shows_the_figures_of_the_results() -> None:
     root = Path(__file__).parents[1]
     report = json.loads((root / "benchmarks" / "results" / "claims.json").read_text())
-    entries = [
-        Entry(**{k: v for k, v in e.items() if k not in {"command", "seconds"}})
-        for e in report["entries"]
-    ]
+    entries = [claims.entry(e) for e in report["entries"]]
     assert [e.number for e in entries] == list(claims.CLAIMS)
     assert markdown(entries) in (root / "docs" / "claims.md").read_text()

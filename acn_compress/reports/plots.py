@@ -16,7 +16,7 @@ INK, ACCENT, MUTED, BAR = "#1f2933", "#0b7285", "#9aa5b1", "#74c0c7"
 
 
 @contextmanager
-def _figure(path: Path, columns: int, size: tuple[float, float]) -> Iterator[Any]:
+def canvas(path: Path, columns: int, size: tuple[float, float]) -> Iterator[Any]:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -49,7 +49,7 @@ def _figure(path: Path, columns: int, size: tuple[float, float]) -> Iterator[Any
 def profile(report: Profiled, path: Path) -> None:
     """Quality over depth with the cutoff marked; contribution of every block."""
     depths, blocks, metric = report["depths"], report["blocks"], report["full"]["metric"]
-    with _figure(path, 2, (11.5, 4.4)) as (figure, (left, right)):
+    with canvas(path, 2, (11.5, 4.4)) as (figure, (left, right)):
         x = [d["depth"] for d in depths]
         left.fill_between(
             x,
@@ -115,7 +115,7 @@ def comparison(report: Compared, path: Path) -> None:
     routes = list(dict.fromkeys(r["route"] for r in report["table"]))
     depths = sorted({r["depth"] for r in report["table"]})
     colours = ["#1f2933", "#9aa5b1", "#e8590c", "#0b7285", "#5f3dc4", "#2f9e44", "#c92a2a"]
-    with _figure(path, len(kinds), (5.9 * len(kinds), 4.4)) as (figure, axes):
+    with canvas(path, len(kinds), (5.9 * len(kinds), 4.4)) as (figure, axes):
         for axis, kind in zip(axes, kinds, strict=True):
             for route, colour in zip(routes, itertools.cycle(colours), strict=False):
                 rows = sorted(

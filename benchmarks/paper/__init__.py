@@ -1,2 +1,2 @@
 """The eleven claims of arXiv 2506.09714, measured at a small scale. The command is
-`benchmarks/claims.py`."""
+`python -m benchmarks.claims`."""

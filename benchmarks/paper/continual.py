@@ -6,22 +6,29 @@ Task-incremental: one head of ten classes, of which a task trains and reads its 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from acn_compress.data.load import Data
-from acn_compress.measure.quality import Array, interval
-from paper.entry import Entry, Verdict, percent, points, seeds_of
-from paper.setting import FORMS, Lab
+from acn_compress.found import Found
+from acn_compress.measure.quality import Array, Drop
+from acn_compress.network.network import Network
+from benchmarks.paper.entry import Entry, Verdict, mean_drop, percent, points, seeds_of
+from benchmarks.paper.setting import FORMS, Lab, Wanted
 
-TASKS = tuple((2 * t, 2 * t + 1) for t in range(5))
+Task = tuple[int, ...]  # classes
+TASKS: tuple[Task, ...] = tuple((2 * t, 2 * t + 1) for t in range(5))
+BATCH = 64
 STRENGTH = 1.0  # of the penalty, the paper's lambda
 DAMPING = (
     0.1  # xi of Synaptic Intelligence: keeps the importance of weights that did not move finite
 )
+METHODS = {"naive": False, "si": True}  # with Synaptic Intelligence or without
+THEIRS = "naive 52.8-54.9 against 45.5-46.9; SI 42.4-50 against 32-35.7"
 
 
 class SynapticIntelligence:
@@ -32,17 +39,26 @@ class SynapticIntelligence:
     anchor is where the last task left it.
     """
 
-    def __init__(self, net: Any, strength: float = STRENGTH) -> None:
+    def __init__(self, net: Network, strength: float = STRENGTH) -> None:
         self.strength = strength
-        self._parameters = [p for p in net.model.parameters() if p.requires_grad]
+        self._parameters = trained(net)
         self._importance = [torch.zeros_like(p) for p in self._parameters]
         self._path = [torch.zeros_like(p) for p in self._parameters]
-        self._anchor = self._values()
+        self._anchor = self.values()
 
-    def _values(self) -> list[Tensor]:
+    def values(self) -> list[Tensor]:
+        """A copy of the weights as they are now."""
         return [p.detach().clone() for p in self._parameters]
 
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """Of a task's loss alone; what it does not reach has no path. The graph stays."""
+        found = torch.autograd.grad(
+            loss, self._parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return list(found)
+
     def penalty(self) -> Tensor:
+        """What is added to a task's loss."""
         terms = [
             (w * (p - a).square()).sum()
             for w, p, a in zip(self._importance, self._parameters, self._anchor, strict=True)
@@ -61,145 +77,176 @@ class SynapticIntelligence:
         ):
             weight += path.clamp(min=0) / ((p.detach() - anchor).square() + DAMPING)
             path.zero_()
-        self._anchor = self._values()
+        self._anchor = self.values()
 
 
-def learn_task(
-    net: Any,
-    data: Data,
-    task: tuple[int, ...],
-    epochs: int,
-    seed: int,
-    memory: SynapticIntelligence | None,
-) -> None:
-    """Train on one task: AdamW at 1e-3, batch 64, gradients clipped to norm 1. Labels count within
-    the task."""
-    net.model.train()
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)  # of crops and flips
-    parameters = [p for p in net.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
-    for _ in range(epochs):
-        for rows in torch.split(torch.randperm(len(data), generator=generator), 64):
-            batch = data.examples.collate([data.examples[i] for i in rows.tolist()], train=True)
-            logits = net(pixel_values=batch["pixel_values"]).logits[:, list(task)]
-            loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
-            before, gradients = [], []
-            if memory is not None:
-                # allow_unused: what the task's loss does not reach has no path
-                found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-                gradients = [
-                    torch.zeros_like(p) if g is None else g
-                    for g, p in zip(found, parameters, strict=True)
-                ]
-                before = [p.detach().clone() for p in parameters]
-                loss = loss + memory.penalty()
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            if memory is not None:
-                memory.follow(gradients, before)
-    if memory is not None:
-        memory.consolidate()
+def trained(net: Network) -> list[Tensor]:
+    """The parameters that are."""
+    return [p for p in net.model.parameters() if p.requires_grad]
 
 
-def right(net: Any, data: Data, task: tuple[int, ...]) -> Array:
-    """Which examples of a task are answered right, among its own classes: [examples]."""
-    net.model.eval()
-    found = []
-    with torch.inference_mode():
-        for batch in data.batches(256):
-            logits = net(pixel_values=batch["pixel_values"]).logits[:, list(task)]
-            found.append((logits.argmax(-1) == batch["labels"]).float())
-    return torch.cat(found).numpy()
+@dataclass(frozen=True)
+class Learner:
+    """A network that learns one task after the other: AdamW at 1e-3, gradients clipped to norm 1.
 
-
-def run_tasks(lab: Lab, form: str, seed: int, intelligent: bool) -> tuple[list[list[float]], Array]:
-    """Learn all tasks in turn.
-
-    Returns:
-        Accuracy of every task seen so far, after each; and per test example of all tasks but the
-        last, right at the task's best moment
-        less right at the end: its mean is the forgetting.
+    Args:
+        memory: None learns naively.
     """
-    s = lab.scale
-    net = lab.fresh("mixer", form, 10, seed)
-    memory = SynapticIntelligence(net) if intelligent else None
-    after: list[list[Array]] = []
-    for number, task in enumerate(TASKS):
-        learn_task(
-            net,
-            lab.part("train", task, s.task_images),
-            task,
-            s.task_epochs,
-            seed + number,
-            memory,
-        )
-        after.append(
-            [right(net, lab.part("eval", t, s.test // len(TASKS)), t) for t in TASKS[: number + 1]]
-        )
-    lost = []
-    for t in range(len(TASKS) - 1):
-        best = max(range(t, len(TASKS)), key=lambda j: float(after[j][t].mean()))
-        lost.append(after[best][t] - after[-1][t])
-    return [[float(a.mean()) for a in row] for row in after], np.concatenate(lost)
+
+    net: Network
+    memory: SynapticIntelligence | None
+
+    def learn(self, data: Data, task: Task, epochs: int, seed: int) -> None:
+        """One task."""
+        self.net.model.train()
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # of crops and flips
+        optimizer = torch.optim.AdamW(trained(self.net), lr=1e-3, weight_decay=0.0)
+        for _ in range(epochs):
+            for batch in shuffled(data, generator):
+                self._step(optimizer, batch, task)
+        if self.memory is not None:
+            self.memory.consolidate()
+
+    def _step(self, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], task: Task) -> None:
+        loss = torch.nn.functional.cross_entropy(self._logits(batch, task), batch["labels"])
+        if self.memory is None:
+            self._descend(optimizer, loss)
+            return
+        gradients, before = self.memory.gradients(loss), self.memory.values()
+        self._descend(optimizer, loss + self.memory.penalty())
+        self.memory.follow(gradients, before)
+
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(trained(self.net), 1.0)
+        optimizer.step()
+
+    def _logits(self, batch: dict[str, Tensor], task: Task) -> Tensor:
+        """[batch, classes of the task]."""
+        return self.net.answer(pixel_values=batch["pixel_values"])[:, list(task)]
+
+    def right(self, data: Data, task: Task) -> Array:
+        """Which examples of a task are answered right, among its own classes: [examples]."""
+        self.net.model.eval()
+        with torch.inference_mode():
+            found = [
+                (self._logits(batch, task).argmax(-1) == batch["labels"]).float()
+                for batch in data.batches(256)
+            ]
+        return torch.cat(found).numpy()
+
+
+def shuffled(data: Data, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
+    """Every example once, in batches."""
+    for rows in torch.split(torch.randperm(len(data), generator=generator), BATCH):
+        yield data.examples.collate([data.examples[i] for i in rows.tolist()], train=True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """All tasks, learnt in turn.
+
+    Args:
+        after: which test examples of every task seen so far are right, after each task:
+            [task][earlier task][examples].
+    """
+
+    after: list[list[Array]]
+
+    @classmethod
+    def of(cls, lab: Lab, form: str, seed: int, intelligent: bool) -> Run:
+        """Learn them."""
+        net = lab.fresh(Wanted(form, seed))
+        learner = Learner(net, SynapticIntelligence(net) if intelligent else None)
+        tests = [lab.part("eval", task, lab.scale.test // len(TASKS)) for task in TASKS]
+        after: list[list[Array]] = []
+        for number, task in enumerate(TASKS):
+            data = lab.part("train", task, lab.scale.task_images)
+            learner.learn(data, task, lab.scale.task_epochs, seed + number)
+            seen = zip(tests[: number + 1], TASKS, strict=False)
+            after.append([learner.right(test, earlier) for test, earlier in seen])
+        return cls(after)
+
+    @property
+    def accuracies(self) -> list[list[float]]:
+        """Of every task seen so far, after each."""
+        return [[float(a.mean()) for a in row] for row in self.after]
+
+    @property
+    def lost(self) -> Array:
+        """Per test example of all tasks but the last: right at the task's best moment less right at
+        the end. Its mean is the forgetting."""
+        tasks = range(len(TASKS) - 1)
+        return np.concatenate([self._best(t) - self.after[-1][t] for t in tasks])
+
+    def _best(self, task: int) -> Array:
+        """A task's answers when most of them were right."""
+        return max((row[task] for row in self.after[task:]), key=lambda a: float(a.mean()))
+
+
+class Forgetting(Found):
+    """One form, learning in one way; the forgetting is the mean over seeds."""
+
+    accuracy_after_each_task: list[list[list[float]]]
+    final: float
+    forgetting_of_each_seed: list[float]
+    forgetting: float
+    low: float
+    high: float
+
+
+def forgetting(runs: list[Run], lost: Array) -> Forgetting:
+    """Of the runs of all seeds."""
+    found = mean_drop(lost)
+    return Forgetting(
+        accuracy_after_each_task=[run.accuracies for run in runs],
+        final=float(np.mean([run.accuracies[-1] for run in runs])),
+        forgetting_of_each_seed=[float(run.lost.mean()) for run in runs],
+        forgetting=found.drop,
+        low=found.low,
+        high=found.high,
+    )
 
 
 def claim_7(lab: Lab) -> Entry:
     """Forgetting, residual against ACN, paired by test example, mean over seeds. yes: the ACN
     forgets significantly less, naive and with SI; partly: in one of the two, and not significantly
     more in the other; no: otherwise."""
-    less = {}
-    found: dict[str, dict[str, Any]] = {}
-    for name, intelligent in (("naive", False), ("si", True)):
-        lost = {}
+    less: dict[str, Drop] = {}
+    found: dict[str, Forgetting] = {}
+    for name, intelligent in METHODS.items():
+        lost: dict[str, Array] = {}
         for form in FORMS:
-            runs = [run_tasks(lab, form, seed, intelligent) for seed in lab.seeds]
-            lost[form] = np.mean([run[1] for run in runs], axis=0)
-            found[f"{name}_{form}"] = {
-                "accuracy_after_each_task": [run[0] for run in runs],
-                "final": float(np.mean([run[0][-1] for run in runs])),
-                "forgetting_of_each_seed": [float(run[1].mean()) for run in runs],
-                **mean_of(lost[form], "forgetting"),
-            }
-        less[name] = mean_of(lost["residual"] - lost["acn"], "drop")
-
-    def one(name: str) -> str:
-        r, a = found[f"{name}_residual"], found[f"{name}_acn"]
-        return (
-            f"{name}: {percent(r['forgetting'])} against {percent(a['forgetting'])} (ACN less by {points(less[name])}; "
-            f"accuracy at the end {percent(r['final'])} and {percent(a['final'])})"
-        )
-
-    theirs = "naive 52.8-54.9 against 45.5-46.9; SI 42.4-50 against 32-35.7"
-    scale = f"Mixer, 5 tasks of 2 classes, task-incremental, {seeds_of(lab.seeds)}"
-    figures = {"seeds": list(lab.seeds), **found, "acn_forgets_less_by": less}
-    ours = "; ".join(map(one, ("naive", "si")))
+            runs = [Run.of(lab, form, seed, intelligent) for seed in lab.seeds]
+            lost[form] = np.mean([run.lost for run in runs], axis=0)
+            found[f"{name}_{form}"] = forgetting(runs, lost[form])
+        less[name] = mean_drop(lost["residual"] - lost["acn"])
     return Entry(
         "7",
         "continual learning: forgetting",
-        theirs,
-        ours,
-        scale,
+        THEIRS,
+        "; ".join(_in_words(name, found, less[name]) for name in METHODS),
+        f"Mixer, 5 tasks of 2 classes, task-incremental, {seeds_of(lab.seeds)}",
         judge(list(less.values())),
-        figures,
+        {"seeds": list(lab.seeds), **found, "acn_forgets_less_by": less},
     )
 
 
-def mean_of(values: Array, name: str) -> dict[str, float]:
-    """The mean over examples under `name`, with its 95 % interval."""
-    low, high = interval(values, np.ones_like(values))
-    return {name: float(values.mean()), "low": low, "high": high}
+def _in_words(name: str, found: dict[str, Forgetting], less: Drop) -> str:
+    r, a = found[f"{name}_residual"], found[f"{name}_acn"]
+    return (
+        f"{name}: {percent(r.forgetting)} against {percent(a.forgetting)} "
+        f"(ACN less by {points(less)}; "
+        f"accuracy at the end {percent(r.final)} and {percent(a.final)})"
+    )
 
 
-def judge(gains: list[dict[str, float]]) -> Verdict:
+def judge(gains: list[Drop]) -> Verdict:
     """Rule of claim 7: yes if every gain is significant, partly if some are and none is
     significantly negative."""
-    if all(g["low"] > 0 for g in gains):
+    if all(g.low > 0 for g in gains):
         return "yes"
-    return (
-        "partly"
-        if any(g["low"] > 0 for g in gains) and not any(g["high"] < 0 for g in gains)
-        else "no"
-    )
+    some = any(g.low > 0 for g in gains)
+    return "partly" if some and not any(g.high < 0 for g in gains) else "no"

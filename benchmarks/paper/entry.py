@@ -3,11 +3,17 @@ docstring gives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+import numpy as np
+
+from acn_compress.found import Found
+from acn_compress.measure.quality import Array, Drop, interval
 
 Verdict = Literal["yes", "partly", "no", "not measured"]
+COMMAND = "python -m benchmarks.claims --data cifar10 --only"
 
 
 @dataclass(frozen=True)
@@ -28,48 +34,50 @@ class Entry:
     ours: str
     scale: str
     verdict: Verdict
-    figures: dict[str, Any] = field(default_factory=dict)
+    figures: Found | Mapping[str, object] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
-        return f"python benchmarks/claims.py --data cifar10 --only {self.number}"
+        """That measures it again."""
+        return f"{COMMAND} {self.number}"
+
+    @property
+    def row(self) -> str:
+        """Of the table."""
+        cells = (self.number, self.claim, self.theirs, self.ours, self.scale)
+        return f"| {' | '.join(cells)} | `--only {self.number}` | {self.verdict} |"
 
 
 def markdown(entries: Sequence[Entry]) -> str:
     """The table."""
-    rows = [
-        f"| {e.number} | {e.claim} | {e.theirs} | {e.ours} | {e.scale} | `--only {e.number}` | {e.verdict} |"
-        for e in entries
-    ]
-    return "\n".join(
-        [
-            "| # | claim | theirs | ours | scale | command | reproduced? |",
-            "|---|---|---|---|---|---|---|",
-            *rows,
-        ]
-    )
+    head = "| # | claim | theirs | ours | scale | command | reproduced? |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *(e.row for e in entries)])
+
+
+def mean_drop(values: Array) -> Drop:
+    """The mean over examples of what is a drop already: [examples]."""
+    low, high = interval(values, np.ones_like(values))
+    return Drop(drop=float(values.mean()), low=low, high=high)
 
 
 def percent(value: float) -> str:
+    """Of a share."""
     return f"{100 * value:.1f}"
 
 
-def points(change: dict[str, float], sign: int = 1) -> str:
-    """A paired difference in points with its interval; `sign` -1 turns a drop into a gain."""
-    low, high = sorted((sign * change["low"], sign * change["high"]))
+def points(drop: Drop, sign: int = 1) -> str:
+    """A drop in points with its interval; `sign` -1 turns it into a gain."""
+    low, high = sorted((sign * drop.low, sign * drop.high))
     # + 0.0: no minus before a zero
-    value, low, high = (round(100 * v, 1) + 0.0 for v in (sign * change["drop"], low, high))
+    value, low, high = (round(100 * v, 1) + 0.0 for v in (sign * drop.drop, low, high))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def seeds_of(seeds: Sequence[int]) -> str:
+    """In words."""
     return f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
 
 
-def rounded(data: Any) -> Any:
-    """Plain data with floats cut to five digits behind the point."""
-    if isinstance(data, dict):
-        return {str(k): rounded(v) for k, v in data.items()}
-    if isinstance(data, list | tuple):
-        return [rounded(v) for v in data]
-    return round(data, 5) if isinstance(data, float) else data
+def mean(values: Sequence[float]) -> float:
+    """Of a few numbers."""
+    return sum(values) / len(values)

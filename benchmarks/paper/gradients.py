@@ -4,9 +4,10 @@ With the loss E, the output sum y_L = x_0 + x_1 + ... + x_L, its gradient g = dE
 the parameters of block i, which adds x_i = F_i(h_{i-1}) to the sum:
 
     full gradient     FG_i = dE/dtheta_i
-    direct gradient   DG_i = (dx_i/dtheta_i)^T g        what reaches block i over its own long
-    connection, no other block in between through the net   NG_i = (d(y_L - y_i)/dtheta_i)^T g =
-    FG_i - DG_i      what reaches it through the blocks behind it
+    direct gradient   DG_i = (dx_i/dtheta_i)^T g
+                      what reaches block i over its own long connection, no other block in between
+    through the net   NG_i = (d(y_L - y_i)/dtheta_i)^T g = FG_i - DG_i
+                      what reaches it through the blocks behind it
 
 All three are vectors over all parameters of the block; the ratio is that of their Euclidean norms,
 ||DG_i|| / ||FG_i||. The last block has no block behind it, so its ratio is 1 by definition; a ratio
@@ -17,120 +18,69 @@ the same definitions hold: the direct path is the chain of skips.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from acn_compress.found import Found
+from acn_compress.network.network import Network
 from acn_compress.tasks import features, score
-from paper.entry import Entry, Verdict, seeds_of
 
-if TYPE_CHECKING:
-    from paper.setting import Lab
 
-MOMENTS = ("start", "middle", "end")
+class Shares(Found):
+    """Per block: `ratio` ||DG_i|| / ||FG_i||, and `part`, the share of ||FG_i|| in the sum over all
+    blocks."""
+
+    ratio: list[float]
+    part: list[float]
 
 
 def block_gradients(
-    net: Any, batch: dict[str, Tensor], task: str
+    net: Network, batch: dict[str, Tensor], task: str
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """DG_i, NG_i and FG_i of every block, each [parameters of the block], of the mean loss over
     `batch`."""
     with net.recording() as prefixes:
-        loss = score(task, net(**features(batch)), batch).loss.mean()
-    y = prefixes[-1].detach().requires_grad_()
-    # norm, pooling and head alone: their gradient with respect to y_L is g
-    with net.injecting(y):
-        (g,) = torch.autograd.grad(score(task, net(**features(batch)), batch).loss.mean(), y)
-    found = []
+        loss = _loss(net, batch, task)
+    g, last, found = _at_the_sum(net, batch, task, prefixes[-1]), prefixes[-1], []
     for i, block in enumerate(net.blocks, 1):
         parameters = [p for p in block.parameters() if p.requires_grad]
         # y_{i-1} does not depend on block i, so the difference sees theta_i through x_i alone
-        direct = _flat(
-            torch.autograd.grad(
-                prefixes[i] - prefixes[i - 1], parameters, g, retain_graph=True, allow_unused=True
-            ),
-            parameters,
-        )
-        rest = prefixes[-1] - prefixes[i]
-        if i == len(prefixes) - 1:
-            through = torch.zeros_like(direct)
-        else:
-            through = _flat(
-                torch.autograd.grad(rest, parameters, g, retain_graph=True, allow_unused=True),
-                parameters,
-            )
-        full = _flat(
-            torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True), parameters
-        )
-        found.append((direct, through, full))
+        direct = _gradient(prefixes[i] - prefixes[i - 1], parameters, g)
+        behind = torch.zeros_like(direct)
+        if i < net.depth:
+            behind = _gradient(last - prefixes[i], parameters, g)
+        found.append((direct, behind, _gradient(loss, parameters)))
     return found
 
 
-def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
-    """One vector; zeros where a parameter has no part in it."""
-    return torch.cat(
-        [
-            (torch.zeros_like(p) if g is None else g).flatten()
-            for g, p in zip(gradients, parameters, strict=True)
-        ]
-    )
-
-
-def shares(net: Any, batch: dict[str, Tensor], task: str) -> dict[str, list[float]]:
-    """Per block: `ratio` ||DG_i|| / ||FG_i||, and `part`, the share of ||FG_i|| in the sum over all
-    blocks."""
+def shares(net: Network, batch: dict[str, Tensor], task: str) -> Shares:
+    """The norms of `block_gradients`, compared."""
     gradients = block_gradients(net, batch, task)
     full = [float(fg.norm()) for _, _, fg in gradients]
-    ratio = [
-        float(dg.norm()) / max(norm, 1e-30)
-        for (dg, _, _), norm in zip(gradients, full, strict=True)
-    ]
-    return {
-        "ratio": [round(r, 4) for r in ratio],
-        "part": [round(f / max(sum(full), 1e-30), 4) for f in full],
-    }
-
-
-def claim_11(lab: Lab) -> Entry:
-    """Early blocks are the first third, the others all behind them but the last (whose ratio is 1
-    by definition). yes: in the ACN the mean ratio of the early blocks is above that of the others
-        at start, middle and end of training in every seed; partly: in more than half
-    of these cases; no: otherwise."""
-    found: dict[str, Any] = {
-        form: [lab.network(form, seed)[1]["gradients"] for seed in lab.seeds]
-        for form in ("residual", "acn")
-    }
-    early = max(1, lab.scale.blocks // 3)
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
-    def split(ratio: list[float]) -> tuple[float, float]:
-        return mean(ratio[:early]), mean(ratio[early:-1])
-
-    cases = [split(run[when]["ratio"]) for run in found["acn"] for when in MOMENTS]
-    wins = sum(first > rest for first, rest in cases)
-    verdict: Verdict = "yes" if wins == len(cases) else "partly" if 2 * wins > len(cases) else "no"
-
-    def one(form: str) -> str:
-        parts = []
-        for when in MOMENTS:
-            pairs = [split(run[when]["ratio"]) for run in found[form]]
-            parts.append(f"{mean([p[0] for p in pairs]):.2f} / {mean([p[1] for p in pairs]):.2f}")
-        return ", ".join(parts)
-
-    ours = (
-        f"mean ratio of the first {early} blocks / of the later ones, at start, middle, end: ACN {one('acn')}; residual {one('residual')}; "
-        f"in {wins} of {len(cases)} cases of the ACN the early ones are higher"
+    direct = [float(dg.norm()) for dg, _, _ in gradients]
+    return Shares(
+        ratio=[round(d / max(f, 1e-30), 4) for d, f in zip(direct, full, strict=True)],
+        part=[round(f / max(sum(full), 1e-30), 4) for f in full],
     )
-    theirs = "DG/FG over training is highest in the early layers of ACNs"
-    return Entry(
-        "11",
-        "gradient shares",
-        theirs,
-        ours,
-        f"Mixer of claim 1, {seeds_of(lab.seeds)}",
-        verdict,
-        found,
-    )
+
+
+def _loss(net: Network, batch: dict[str, Tensor], task: str) -> Tensor:
+    """The mean over the batch."""
+    return score(task, net(**features(batch)), batch).loss.mean()
+
+
+def _at_the_sum(net: Network, batch: dict[str, Tensor], task: str, y: Tensor) -> Tensor:
+    """g, shaped as y_L: the gradient through norm, pooling and head alone."""
+    y = y.detach().requires_grad_()
+    with net.injecting(y):
+        (g,) = torch.autograd.grad(_loss(net, batch, task), y)
+    return g
+
+
+def _gradient(output: Tensor, parameters: Sequence[Tensor], g: Tensor | None = None) -> Tensor:
+    """The gradient of `output`, weighted with `g`, as one vector; zeros where a parameter has no
+    part in it."""
+    found = torch.autograd.grad(output, parameters, g, retain_graph=True, allow_unused=True)
+    pairs = zip(found, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])

@@ -1,0 +1,1 @@
+"""Single choices of a conversion, tried one by one: `python -m benchmarks.trials`."""

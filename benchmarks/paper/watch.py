@@ -1,0 +1,94 @@
+"""Training that is watched: where the gradients come from (claim 11) and how the test loss falls
+(claim 6)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from acn_compress.data.load import Data
+from acn_compress.found import Found
+from acn_compress.measure.quality import measure, threads_for
+from acn_compress.network.network import Network
+from acn_compress.options import Trained
+from acn_compress.reports.progress import Event, TrainingStep
+from acn_compress.training.fit import fit
+from acn_compress.training.walk import Walk
+from benchmarks.paper.chosen import first
+from benchmarks.paper.gradients import Shares, shares
+
+TASK = "image-classification"
+MOMENTS = {"start": 0.0, "middle": 0.5}  # shares of the run; "end" comes after it
+SHARED, TESTED = 256, 2000  # examples: of the gradient shares, and of the test loss
+
+
+class Point(Found):
+    """Of a loss curve."""
+
+    step: int
+    loss: float
+
+
+class Tested(Point):
+    """Of the curve of the test loss."""
+
+    accuracy: float
+
+
+class Seen(Found):
+    """What was seen while a network was trained."""
+
+    seconds: float
+    steps: int
+    history: list[Point]
+    """The training loss, its mean over a hundredth of the run each."""
+    test: list[Tested]
+    gradients: dict[str, Shares]
+    """By moment: "start" (after a hundredth of the run), "middle", "end"."""
+
+
+class Watcher:
+    """Called with the progress of a training, it looks at the network.
+
+    Args:
+        watch: examples whose first SHARED give the gradient shares, and whose first TESTED the test
+            loss.
+        every: reports (a hundredth of the run each) from one test loss to the next; 0 measures
+            none.
+    """
+
+    def __init__(self, net: Network, watch: Data, every: int) -> None:
+        self.net, self.watch, self.every = net, watch, every
+        self.batch: dict[str, Tensor] = next(iter(watch.batches(SHARED)))
+        self.gradients: dict[str, Shares] = {}
+        self.test: list[Tested] = []
+        self._reports = 0
+
+    def __call__(self, now: Event) -> None:
+        assert isinstance(now, TrainingStep)
+        self._reports += 1
+        for when, begin in MOMENTS.items():
+            if now.step / now.steps >= begin and when not in self.gradients:
+                with self.net.evaluating(), threads_for(self.net):
+                    self.gradients[when] = shares(self.net, self.batch, TASK)
+        if self.every and self._reports % self.every == 0:
+            self.test.append(self._tested(now.step))
+
+    def _tested(self, step: int) -> Tested:
+        scores = measure(self.net, first(self.watch, TESTED))
+        loss, accuracy = round(float(scores.loss.mean()), 5), round(scores.value, 4)
+        return Tested(step=step, loss=loss, accuracy=accuracy)
+
+
+def watched(net: Network, data: Data, how: Trained, watch: Data, test_loss_every: int = 0) -> Seen:
+    """Train in place in the form the network has; `watch` and `test_loss_every` as in `Watcher`."""
+    structure, watcher = net.structure, Watcher(net, watch, test_loss_every)
+    still = Walk(structure.alpha, structure.alpha, 0.0, structure.layer)
+    done = fit(net, data, how, walk=still, progress=watcher)
+    watcher.gradients["end"] = shares(net, watcher.batch, TASK)
+    return Seen(
+        seconds=round(done.seconds, 1),
+        steps=done.steps,
+        history=[Point(step=h.step, loss=round(h.loss, 5)) for h in done.history],
+        test=watcher.test,
+        gradients=watcher.gradients,
+    )
