@@ -27,6 +27,7 @@ from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import profile_model
 from acn_compress.measure.timing import interleave, judge
 from acn_compress.network.network import Network
+from acn_compress.tasks import TASKS
 
 SIZE = {
     "hidden_size": 192,
@@ -93,12 +94,12 @@ class Images:
         return len(self._targets)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": self._pixels[index], "label": self._targets[index]}
+        return {"image": self._pixels[index], "labels": self._targets[index]}
 
     def collate(self, examples: Any, **options: Any) -> dict[str, Any]:
         return {
             "pixel_values": torch.stack([e["image"] for e in examples]),
-            "labels": torch.stack([e["label"] for e in examples]),
+            "labels": torch.stack([e["labels"] for e in examples]),
         }
 
 
@@ -139,7 +140,7 @@ def main() -> None:
         )
         for form in FORMS
     }
-    data, acn = Data("random", "image-classification", Images(256)), Network.of(models["acn"])
+    data, acn = Data("random", TASKS["image-classification"], Images(256)), Network.of(models["acn"])
     measured = interleave(
         [lambda: measure(acn, data), lambda: profile_model(acn, data)], arguments.rounds, 1
     )

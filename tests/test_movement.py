@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from acn_compress.compression.movement import Movement
+from acn_compress.training.recipe import Recipe
 from test_cli import fails
 from test_prune import job, saved, zeros
 from tiny import network, tiny
 
 from acn_compress.checkpoint.directory import find_source
-from acn_compress.compression.movement import Movement
 from acn_compress.data.load import Data, load_data
 from acn_compress.errors import ConfigError, Interrupted, VerificationError
 from acn_compress.network.zeros import by_value, lowest, threshold
@@ -24,7 +25,6 @@ from acn_compress.recipe.schema import read
 from acn_compress.steps.prune import matrices, prune, prune_
 from acn_compress.tasks import task_of
 from acn_compress.training.fit import fit
-from acn_compress.training.recipe import Recipe
 from acn_compress.training.job import Job
 
 
@@ -216,7 +216,7 @@ class Random:
         generator = torch.Generator().manual_seed(1)
         self.inputs["labels"] = (
             self.inputs.get("input_ids")
-            if task_of(net) == "causal-lm"
+            if task_of(net).name == "causal-lm"
             else torch.randint(2, (n,), generator=generator)
         )
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from acn_compress.tasks import features, score
+from acn_compress.tasks import Task, features
 from paper.entry import Entry, Verdict, seeds_of
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ MOMENTS = ("start", "middle", "end")
 
 
 def block_gradients(
-    net: Any, batch: dict[str, Tensor], task: str
+    net: Any, batch: dict[str, Tensor], task: Task
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """DG_i, NG_i and FG_i of every block, each [parameters of the block], of the mean loss over
     `batch`."""
     with net.recording() as prefixes:
-        loss = score(task, net(**features(batch)), batch).loss.mean()
+        loss = task.score(net(**features(batch)), batch).loss.mean()
     y = prefixes[-1].detach().requires_grad_()
     # norm, pooling and head alone: their gradient with respect to y_L is g
     with net.injecting(y):
-        (g,) = torch.autograd.grad(score(task, net(**features(batch)), batch).loss.mean(), y)
+        (g,) = torch.autograd.grad(task.score(net(**features(batch)), batch).loss.mean(), y)
     found = []
     for i, block in enumerate(net.blocks, 1):
         parameters = [p for p in block.parameters() if p.requires_grad]
@@ -77,7 +77,7 @@ def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> T
     )
 
 
-def shares(net: Any, batch: dict[str, Tensor], task: str) -> dict[str, list[float]]:
+def shares(net: Any, batch: dict[str, Tensor], task: Task) -> dict[str, list[float]]:
     """Per block: `ratio` ||DG_i|| / ||FG_i||, and `part`, the share of ||FG_i|| in the sum over all
     blocks."""
     gradients = block_gradients(net, batch, task)

@@ -19,7 +19,9 @@ from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.data.load import Data, Noise, load_data, open_table
-from acn_compress.measure.quality import Scores, measure, threads_for
+from acn_compress.measure.quality import Scores, measure
+from acn_compress.network.threads import threads_for
+from acn_compress.tasks import TASKS
 from acn_compress.training.fit import Recipe, Walk, fit
 from paper.gradients import shares
 
@@ -84,7 +86,7 @@ class Chosen:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row: dict[str, Any] = self._examples[self._rows[index]]
-        return row | {"label": torch.tensor(self._number[int(row["label"])])}
+        return row | {"labels": torch.tensor(self._number[int(row["labels"])])}
 
     def collate(
         self, examples: Sequence[dict[str, Any]], *, train: bool = False, noise: Noise | None = None
@@ -149,7 +151,7 @@ class Lab:
             )
             found[role] = (
                 data.examples,
-                torch.tensor([int(data.examples[i]["label"]) for i in range(len(data))]),
+                torch.tensor([int(data.examples[i]["labels"]) for i in range(len(data))]),
             )
         return found
 
@@ -288,13 +290,13 @@ def fit_(
         done = entry["step"] / entry["steps"]
         for when, share in (("start", 0.0), ("middle", 0.5)):
             if done >= share and when not in seen["gradients"]:
-                seen["gradients"][when] = _in_evaluation(net, lambda: shares(net, batch, TASK))
+                seen["gradients"][when] = _in_evaluation(net, lambda: shares(net, batch, TASKS[TASK]))
         if test_loss_every and reports % test_loss_every == 0:
             seen["test"].append({"step": entry["step"], **test_loss(net, watch)})
 
     alphas = structure.alpha
     result = fit(net, data, recipe, walk=Walk(alphas, alphas, 0.0, structure.layer), progress=look)
-    seen["gradients"]["end"] = shares(net, batch, TASK)
+    seen["gradients"]["end"] = shares(net, batch, TASKS[TASK])
     history = [{"step": h["step"], "loss": round(h["loss"], 5)} for h in result.history]
     return {"seconds": round(result.seconds, 1), "steps": result.steps, "history": history, **seen}
 
