@@ -29,6 +29,7 @@ from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import profile_model
 from acn_compress.measure.timing import interleave, judge
 from acn_compress.network.network import Network
+from acn_compress.tasks import TASKS
 from benchmarks.command import RESULTS, parser
 
 SIZE = {
@@ -83,7 +84,7 @@ class Images:
         return len(self._targets)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"image": self._pixels[index], "label": self._targets[index]}
+        return {"image": self._pixels[index], "labels": self._targets[index]}
 
     def collate(
         self,
@@ -95,7 +96,7 @@ class Images:
         """A batch."""
         return {
             "pixel_values": torch.stack([e["image"] for e in examples]),
-            "labels": torch.stack([e["label"] for e in examples]),
+            "labels": torch.stack([e["labels"] for e in examples]),
         }
 
 
@@ -138,7 +139,7 @@ def report(rounds: int) -> dict[str, object]:
     seconds = dict(zip(FORMS, interleave(list(steps.values()), rounds, 2), strict=True))
     peaks = {form: peak(form) for form in FORMS}
     others = [form for form in FORMS if form != "residual"]
-    acn, data = steps["acn"].net, Data("random", "image-classification", Images(256))
+    acn, data = steps["acn"].net, Data("random", TASKS["image-classification"], Images(256))
     plain, profile = interleave(
         [partial(measure, acn, data), partial(profile_model, acn, data)], rounds, 1
     )

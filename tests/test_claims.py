@@ -18,6 +18,8 @@ from benchmarks.paper.setting import SCALES, Lab, Wanted
 
 pytest.importorskip("timm")
 
+from acn_compress.tasks import TASKS
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
@@ -34,7 +36,7 @@ def acn(lab: Lab) -> Network:
 
 def test_direct_and_mediated_gradients_add_up_to_the_full_one(lab: Lab, acn: Network) -> None:
     batch = next(iter(lab.test().batches(16)))
-    found = block_gradients(acn, batch, "image-classification")
+    found = block_gradients(acn, batch, TASKS["image-classification"])
     assert len(found) == 3
     for direct, through, full in found:
         torch.testing.assert_close(direct + through, full, rtol=1e-4, atol=1e-6)

@@ -17,8 +17,8 @@ from test_cli import fails
 from tiny import network
 
 from acn_compress.checkpoint.directory import find_source
-from acn_compress.data.images import add_noise
 from acn_compress.data.load import Columns, Noise, has_eval_split, load_data
+from acn_compress.data.noise import add_noise
 from acn_compress.errors import DataError
 
 NAMES = [str(i) for i in range(10)]

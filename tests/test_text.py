@@ -17,9 +17,9 @@ import pandas
 import pytest
 import torch
 import transformers as hf
+from acn_compress.training.recipe import Recipe
 from tiny import network, tiny
 
-from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import (
@@ -31,7 +31,7 @@ from acn_compress.errors import (
 )
 from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.measure.readouts import profile_model
-from acn_compress.network.network import first_output
+from acn_compress.network.network import Network, first_output
 from acn_compress.steps.convert import convert
 from acn_compress.steps.evaluate import evaluate
 from acn_compress.steps.export import export
@@ -40,9 +40,8 @@ from acn_compress.steps.inspect import inspect
 from acn_compress.steps.profile import profile
 from acn_compress.steps.prune import prune
 from acn_compress.steps.truncate import truncate
-from acn_compress.tasks import IGNORED, METRICS, features, score
+from acn_compress.tasks import IGNORED, TASKS, features
 from acn_compress.training.batches import Bucketed
-from acn_compress.training.recipe import Recipe
 from acn_compress.training.job import Job
 
 GOOD, BAD = ("good", "lovely", "brilliant", "charming"), ("bad", "dull", "awful", "boring")
@@ -465,8 +464,8 @@ def test_answers_become_their_first_and_last_token(bert: Path, tmp_path: Path) -
         perfect[key][torch.arange(3), batch["labels"][:, column]] = 9.0
     perfect["end_logits"][0] = perfect["end_logits"][0].roll(1)  # one token too long
     found = summary(
-        Scores.gather([score("question-answering", type("Output", (), perfect)(), batch)]),
-        "question-answering",
+        Scores.gather([TASKS["question-answering"].score(type("Output", (), perfect)(), batch)]),
+        TASKS["question-answering"],
     )
     assert found["metric"] == "exact_match" and found["value"] == pytest.approx(2 / 3)
     assert found["token_f1"] == pytest.approx((2 * 2 / 5 + 2) / 3)
@@ -508,7 +507,7 @@ def test_hidden_words_are_the_same_in_every_evaluation_and_new_in_training(
     assert not torch.equal(
         examples.collate(rows, train=True)["labels"], examples.collate(rows, train=True)["labels"]
     )
-    found = summary(measure(net, data), "masked-lm")
+    found = summary(measure(net, data), TASKS["masked-lm"])
     assert found["metric"] == "token_accuracy" and found["perplexity"] == pytest.approx(
         np.exp(found["loss"])
     )
@@ -522,11 +521,8 @@ def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
             vocab_size=150, n_embd=32, n_layer=2, n_head=2, n_positions=48, eos_token_id=3
         )
     ).eval()
-    from acn_compress.data.load import open_table
-    from acn_compress.data.text import TextExamples
-
-    table, name = open_table(str(tmp_path / "a.txt"), "eval")
-    examples = TextExamples.prepare(table, name, gpt, find_source(bert), Columns(), "causal-lm", 16)
+    net, source = Network.of(gpt), find_source(bert)
+    examples = load_data(str(tmp_path / "a.txt"), net, source, role="eval", max_length=16).examples
     tokenizer = hf.AutoTokenizer.from_pretrained(bert)
     joined = tokenizer(" ".join(lines), add_special_tokens=False)["input_ids"]
     blocks = [examples[n]["input_ids"].tolist() for n in range(len(examples))]
@@ -536,8 +532,8 @@ def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
     batch = examples.collate([examples[0], examples[len(examples) - 1]])
     with torch.inference_mode():
         theirs = float(gpt(**features(batch), labels=batch["labels"]).loss)
-        scores = Scores.gather([score("causal-lm", gpt(**features(batch)), batch)])
-    found = summary(scores, "causal-lm")
+        scores = Scores.gather([TASKS["causal-lm"].score(gpt(**features(batch)), batch)])
+    found = summary(scores, TASKS["causal-lm"])
     assert found["loss"] == pytest.approx(theirs, abs=1e-5) and found[
         "perplexity"
     ] == pytest.approx(np.exp(theirs), rel=1e-4)
@@ -601,7 +597,7 @@ def test_our_loss_is_the_familys_own(name: str, task: str) -> None:
         else {"labels": labels}
     )
     with torch.inference_mode():
-        found = score(task, net(**inputs), inputs | {"labels": labels})
+        found = TASKS[task].score(net(**inputs), inputs | {"labels": labels})
         expected = net(**inputs, **theirs).loss
     torch.testing.assert_close(
         (found.loss * found.weight).sum() / found.weight.sum(), expected, rtol=1e-5, atol=1e-6
@@ -764,7 +760,7 @@ def test_decoders_and_other_heads_are_refused(
 def test_recipes_know_every_task() -> None:
     from acn_compress.recipe.schema import Task
 
-    assert get_args(Task) == tuple(checkpoint.TASKS) and set(METRICS) == set(checkpoint.TASKS)
+    assert get_args(Task) == tuple(TASKS)
 
 
 # --- bad data

@@ -25,7 +25,7 @@ from acn_compress.architectures.timm import fit
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
 from acn_compress.cli.app import app
-from acn_compress.data.images import Preparation
+from acn_compress.data.pictures import Preparation
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, UnsupportedError
 from acn_compress.network.network import Network, first_output
 from acn_compress.steps.finetune import finetune

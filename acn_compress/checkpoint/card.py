@@ -9,36 +9,18 @@ from acn_compress.architectures import base_type
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.registration import plain_class
-
-TAGS = {
-    "ImageClassification": "image-classification",
-    "SequenceClassification": "text-classification",
-    "TokenClassification": "token-classification",
-    "QuestionAnswering": "question-answering",
-    "MaskedLM": "fill-mask",
-    "CausalLM": "text-generation",
-}
+from acn_compress.tasks import head_named
 
 
 def render(net: Network, report: Found, provenance: dict[str, Any]) -> str:
     """The card as Markdown with the Hub's YAML header."""
     name = plain_class(type(net.model)).__name__
-    family, task = (
-        base_type(net.config.model_type),
-        next(
-            (
-                t
-                for k, t in TAGS.items()
-                if k in name or (k == "ImageClassification" and "Image" in name)
-            ),
-            "feature-extraction",
-        ),
-    )
+    family, task = base_type(net.config.model_type), head_named(name)
     s = report["structure"]
     lines = [
         "---",
         "library_name: transformers",
-        f"pipeline_tag: {task}",
+        f"pipeline_tag: {task.pipeline_tag if task else 'feature-extraction'}",
         "tags: [acn-compress, model-compression]",
         "---",
         "",

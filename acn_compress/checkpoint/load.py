@@ -24,20 +24,10 @@ from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError
 from acn_compress.network.network import Network
 from acn_compress.network.registration import config_class, model_class
 from acn_compress.network.structure import Structure
+from acn_compress.tasks import task_called
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-TASKS = {
-    "image-classification": "AutoModelForImageClassification",
-    "text-classification": "AutoModelForSequenceClassification",
-    "text-regression": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "masked-lm": "AutoModelForMaskedLM",
-    "causal-lm": "AutoModelForCausalLM",
-    "features": "AutoModel",
-}
 
 
 def load(
@@ -103,10 +93,8 @@ def _set_head(hf_config: Any, cls: Any, task: str | None, labels: list[str] | No
             dict(enumerate(labels)),
             {n: i for i, n in enumerate(labels)},
         )
-    elif task == "text-regression":
-        hf_config.num_labels, hf_config.problem_type = 1, "regression"
-    elif task == "question-answering":
-        hf_config.num_labels = 2  # start and end
+    if task is not None:
+        task_called(task).set_head_(hf_config)
     if (
         cls.__name__.endswith("ForSequenceClassification")
         and getattr(hf_config, "pad_token_id", None) is None
@@ -180,13 +168,12 @@ def describe(
             f"{source.name}: config.json is not a valid {name} config: {str(error).splitlines()[0]}"
         ) from None
     if task is not None:
-        if task not in TASKS:
-            raise ConfigError(f"task '{task}' is not known. Known: {', '.join(TASKS)}.")
-        if task == "causal-lm" and base in transformers.AutoModelForMaskedLM._model_mapping:
+        wanted_task = task_called(task)
+        if wanted_task.one_way and base in transformers.AutoModelForMaskedLM._model_mapping:
             raise UnsupportedError(
-                f"{source.name}: '{name}' reads both ways, so it cannot be a causal-lm. Choose masked-lm."
+                f"{source.name}: '{name}' reads both ways, so it cannot be a {task}. Choose masked-lm."
             )
-        auto = getattr(transformers, TASKS[task])
+        auto = getattr(transformers, wanted_task.auto_class)
         if base not in auto._model_mapping:
             raise UnsupportedError(f"{source.name}: transformers has no {task} head for '{name}'.")
         found = auto._model_mapping[base]

@@ -31,9 +31,9 @@ from acn_compress.architectures import Cut
 from acn_compress.compression.least_squares import Rows, Solver
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import forward_flops
-from acn_compress.measure.quality import threads_for
 from acn_compress.network import widths
 from acn_compress.network.network import Network, first_output
+from acn_compress.network.threads import threads_for
 from acn_compress.tasks import features
 
 EXAMPLES = 2048  # that a refit is solved on

@@ -24,7 +24,7 @@ from acn_compress.measure.budget import forward_flops, training_flops
 from acn_compress.measure.quality import outputs
 from acn_compress.network.network import Network
 from acn_compress.options import Keep, Trained
-from acn_compress.tasks import Scored, distillation, score
+from acn_compress.tasks import Scored, distillation
 
 EXAMPLES = 64  # on which blocks are chosen
 DEEP = 0.25  # share of the blocks up to which choosing them was worth its cost (docs/method.md)
@@ -158,7 +158,7 @@ KEEP: dict[str, Callable[[Start], Kept]] = {
 def _least_missed(net: Network, depth: int, data: Data) -> tuple[int, ...]:
     """Take blocks out one after the other, always the one that is missed least."""
     left, gone = list(range(net.depth)), list[int]()
-    answers = [score(data.task, output, batch) for output, batch in outputs(net, data)]
+    answers = [data.task.score(output, batch) for output, batch in outputs(net, data)]
     while len(left) > depth:
         out = min(left, key=lambda i: _change_without(net, [*gone, i], data, answers))
         left.remove(out)
@@ -170,7 +170,7 @@ def _change_without(net: Network, gone: list[int], data: Data, answers: list[Sco
     """How far the answers are from what they were while the blocks at `gone` add nothing, which is
     a network without them. Labels would need four times the examples to choose as well."""
     with net.bypassing(gone):
-        now = [score(data.task, output, batch) for output, batch in outputs(net, data)]
+        now = [data.task.score(output, batch) for output, batch in outputs(net, data)]
     changed = [
         float(distillation(mine, was, TEMPERATURE)) * len(was.logits)
         for mine, was in zip(now, answers, strict=True)

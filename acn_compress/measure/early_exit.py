@@ -35,11 +35,11 @@ from acn_compress.measure.quality import (
     outputs,
     paired,
     summary,
-    threads_for,
 )
 from acn_compress.measure.readouts import compiled_readout, readout
 from acn_compress.network.network import Network
-from acn_compress.tasks import Scored, features, score, task_of
+from acn_compress.network.threads import threads_for
+from acn_compress.tasks import Scored, features, task_of
 
 TIMED = 100  # examples whose seconds are measured, at most
 ROUNDS = 3  # measurements of each
@@ -106,9 +106,9 @@ def check_exit(net: Network, threshold: float, name: str) -> None:
         raise ConfigError(
             f"exit_entropy is {threshold}, expected a number of nats, for example 0.7 (0 is certainty)."
         )
-    if (task := task_of(net)) not in {"image-classification", "text-classification"}:
+    if not (task := task_of(net)).one_class:
         raise UnsupportedError(
-            f"exit_entropy needs a classifier of images or of texts, but {name} is for {task}. Leave the option out."
+            f"exit_entropy needs a classifier of images or of texts, but {name} is for {task.name}. Leave the option out."
         )
 
 
@@ -176,7 +176,7 @@ def measure_exits(
             with torch.inference_mode():
                 early = [readout(net, y, batch).logits for y in prefixes[1:-1]]
                 logits, depth = first_sure(torch.stack([*early, output.logits]), threshold)
-                scored.append(score(data.task, SimpleNamespace(logits=logits), batch))
+                scored.append(data.task.score(SimpleNamespace(logits=logits), batch))
             depths.append(depth.cpu())
             prefixes.clear()
     return Scores.gather(scored), torch.cat(depths).numpy()

@@ -3,8 +3,7 @@ another model."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,10 @@ from acn_compress.data.load import Data, Noise
 from acn_compress.errors import DataError
 from acn_compress.found import Found
 from acn_compress.network.network import Network
-from acn_compress.tasks import METRICS, Scored, features, score
+from acn_compress.network.threads import threads_for
+from acn_compress.tasks import Scored, Task, features
 
 RESAMPLES = 2000
-NARROW = 128  # features of the stream
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -67,7 +66,7 @@ def measure(
     """Score every example, in order."""
     return Scores.gather(
         [
-            score(data.task, output, batch)
+            data.task.score(output, batch)
             for output, batch in outputs(net, data, batch_size=batch_size, noise=noise)
         ]
     )
@@ -82,19 +81,6 @@ def outputs(
             with torch.inference_mode():
                 output = net(**features(batch))
             yield output, batch
-
-
-@contextlib.contextmanager
-def threads_for(net: Network) -> Iterator[None]:
-    """One thread for a narrow model: its operators are too short to share, and on a busy machine
-    sharing them costs 4 to 30 times."""
-    before = torch.get_num_threads()
-    if net.device.type == "cpu" and net.width < NARROW:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def intervals(
@@ -166,70 +152,19 @@ class Change(Found):
     drop: Drop
 
 
-def summary(scores: Scores, task: str, *, seed: int = 0) -> Quality:
+def summary(scores: Scores, task: Task, *, seed: int = 0) -> Quality:
     """The quality of scored examples."""
     low, high = interval(scores.score * scores.weight, scores.weight, seed=seed)
     loss = scores.mean_loss
     return Quality(
-        metric=METRICS[task],
+        metric=task.metric,
         value=scores.value,
         low=low,
         high=high,
         loss=loss,
         examples=len(scores.score),
-        **_EXTRA.get(task, _none)(scores, loss),
+        **task.extras(scores.prediction, scores.target, loss),
     )
-
-
-def _none(scores: Scores, loss: float) -> dict[str, float]:
-    return {}
-
-
-def _classification(scores: Scores, loss: float) -> dict[str, float]:
-    from sklearn.metrics import f1_score, matthews_corrcoef
-
-    found = {
-        "f1_macro": float(
-            f1_score(scores.target, scores.prediction, average="macro", zero_division=0)
-        )
-    }
-    return found | {"mcc": float(matthews_corrcoef(scores.target, scores.prediction))}
-
-
-def _regression(scores: Scores, loss: float) -> dict[str, float]:
-    from scipy.stats import pearsonr, spearmanr
-
-    if (
-        np.ptp(scores.target) == 0 or np.ptp(scores.prediction) == 0
-    ):  # a constant correlates with nothing
-        return {"pearson": 0.0, "spearman": 0.0}
-    return {
-        "pearson": float(pearsonr(scores.prediction, scores.target).statistic),
-        "spearman": float(spearmanr(scores.prediction, scores.target).statistic),
-    }
-
-
-def _spans(scores: Scores, loss: float) -> dict[str, float]:
-    """F1 of the tokens of the span found and of the right one, the mean over examples."""
-    found, right = scores.prediction.reshape(-1, 2), scores.target.reshape(-1, 2)
-    shared = np.minimum(found[:, 1], right[:, 1]) - np.maximum(found[:, 0], right[:, 0]) + 1
-    length = np.maximum(found[:, 1] - found[:, 0] + 1, 0) + right[:, 1] - right[:, 0] + 1
-    return {"token_f1": float((2 * np.maximum(shared, 0) / length).mean())}
-
-
-def _perplexity(scores: Scores, loss: float) -> dict[str, float]:
-    return {"perplexity": float(np.exp(min(loss, 700.0)))}
-
-
-_EXTRA: dict[str, Callable[[Scores, float], dict[str, float]]] = {
-    "image-classification": _classification,
-    "text-classification": _classification,
-    "text-regression": _regression,
-    "token-classification": _classification,
-    "question-answering": _spans,
-    "masked-lm": _perplexity,
-    "causal-lm": _perplexity,
-}
 
 
 def paired(scores: Scores, other: Scores, *, seed: int = 0) -> Drop:
@@ -243,7 +178,7 @@ def paired(scores: Scores, other: Scores, *, seed: int = 0) -> Drop:
     return Drop(drop=other.value - scores.value, low=low, high=high)
 
 
-def change(before: Scores, after: Scores, task: str) -> Change:
+def change(before: Scores, after: Scores, task: Task) -> Change:
     """Two models on the same examples."""
     return Change(
         before=summary(before, task), after=summary(after, task), drop=paired(after, before)

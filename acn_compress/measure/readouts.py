@@ -23,7 +23,7 @@ from acn_compress.found import Found
 from acn_compress.measure.quality import RESAMPLES, Quality, Scores, intervals, measure, summary
 from acn_compress.network.network import Network
 from acn_compress.options import Bound
-from acn_compress.tasks import Scored, divergence, features, score
+from acn_compress.tasks import Scored, divergence, features
 
 
 def readout(net: Network, y: Tensor, batch: dict[str, Tensor]) -> Any:
@@ -123,12 +123,12 @@ def profile_model(
     with torch.inference_mode(), net.evaluating():
         for batch in data.batches(batch_size, device=net.device):
             with net.recording() as prefixes:
-                full = score(data.task, net(**features(batch)), batch)
+                full = data.task.score(net(**features(batch)), batch)
             for k in range(depths):
                 read = (
                     full
                     if k == depths - 1
-                    else score(data.task, readout(net, prefixes[k], batch), batch)
+                    else data.task.score(readout(net, prefixes[k], batch), batch)
                 )
                 scored[k].append(read)
                 sums.add_readout(k, read, full)
@@ -286,7 +286,7 @@ def _taylor(net: Network, data: Data, batch_size: int) -> list[float]:
     total, weight = np.zeros(net.depth), 0.0
     for batch in data.batches(batch_size, device=net.device):
         with net.gating() as gates:
-            read = score(data.task, net(**features(batch)), batch)
+            read = data.task.score(net(**features(batch)), batch)
             (gradient,) = torch.autograd.grad((read.loss * read.weight).sum(), gates)
         total += -gradient.cpu().numpy()
         weight += float(read.weight.sum())

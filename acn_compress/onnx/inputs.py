@@ -47,7 +47,7 @@ def picture_size(net: Network, source: Source) -> tuple[int, int] | None:
         return None
     from PIL import Image
 
-    from acn_compress.data.images import Preparation
+    from acn_compress.data.pictures import Preparation
 
     height, width = net.image_size
     picture = Image.new("RGB", (3 * width, 3 * height))  # of no size that needs no preparation

@@ -20,7 +20,6 @@ from acn_compress.onnx.session import FILE, Session, file_bytes
 from acn_compress.options import Benchmark, Trained
 from acn_compress.reports.measured import Benchmarked
 from acn_compress.reports.ran import Gain, Row, Speed, Table
-from acn_compress.tasks import score
 
 Named = tuple[str, str]  # (name in the table, directory)
 
@@ -125,7 +124,7 @@ def _onnx_scores(file: Path, data: Data, noise: Noise | None) -> Scores:
     for batch in data.batches(64, noise=noise):
         found = running.run(names, {k: np.ascontiguousarray(batch[k].numpy()) for k in wanted})
         batches.append(
-            score(data.task, _Output(zip(names, map(torch.from_numpy, found), strict=True)), batch)
+            data.task.score(_Output(zip(names, map(torch.from_numpy, found), strict=True)), batch)
         )
     return Scores.gather(batches)
 

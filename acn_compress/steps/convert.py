@@ -13,6 +13,7 @@ from acn_compress.options import Convert, ModelSpec, PathSpec
 from acn_compress.reports.made import Converted
 from acn_compress.reports.progress import Progress
 from acn_compress.steps.scratch import from_scratch
+from acn_compress.tasks import task_of
 from acn_compress.training.job import run_job
 from acn_compress.training.state import kept
 from acn_compress.training.teacher import load_teacher
@@ -67,7 +68,7 @@ def run(src: ModelSpec, out: PathSpec, how: Convert, progress: Progress | None =
 
 def check_teacher(teacher: Network, how: Convert) -> None:
     """Refuse a teacher whose head began at random; features reads no head."""
-    if how.task != "features" and (note := teacher.fresh_head):
+    if (note := teacher.fresh_head) and not task_of(teacher).taught:
         raise ConfigError(
             f"{note} It has nothing to teach: train it first with "
             f"acn-compress finetune --task {how.task}, then convert."

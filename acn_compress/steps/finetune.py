@@ -12,6 +12,7 @@ from acn_compress.options import Finetune, ModelSpec, PathSpec
 from acn_compress.reports.made import Finetuned
 from acn_compress.reports.progress import Progress
 from acn_compress.steps.scratch import from_scratch
+from acn_compress.tasks import task_called
 from acn_compress.training.job import run_job
 from acn_compress.training.state import kept
 from acn_compress.training.teacher import load_teacher
@@ -28,7 +29,9 @@ def run(
     check_out(out, source=source, overwrite=replace)
     with kept(out, source, how) as training:
         checkpoint.seed_everything(how.seed)
-        names = None if how.task is None else label_names(how.data, Columns.of(how), how.task)
+        names = None
+        if how.task is not None:
+            names = label_names(how.data, Columns.of(how), task_called(how.task))
         net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
         teacher = None
         if how.teacher is not None:

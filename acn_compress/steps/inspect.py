@@ -18,7 +18,7 @@ from acn_compress.network.structure import Structure
 from acn_compress.options import Inspect, ModelSpec
 from acn_compress.reports.inspected import Inspected, Past, ProfileFound
 from acn_compress.reports.progress import Progress
-from acn_compress.tasks import task_of
+from acn_compress.tasks import Task, task_of
 
 # of safetensors
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -67,10 +67,10 @@ def _describe(source: Source) -> dict[str, Any]:
         else Structure.read(stored, f"{source.name}: config.json")
     )
     task = _task(net)
-    classes = task is not None and task.endswith("classification")
+    classes = task is not None and task.classes is not None
     return {
         "class_": plain_class(cls).__name__,
-        "task": task,
+        "task": task.name if task else None,
         "parameters": net.parameters,
         "parts": _parts(net),
         "input": _input(hf_config, architecture),
@@ -86,7 +86,7 @@ def _describe(source: Source) -> dict[str, Any]:
     }
 
 
-def _task(net: Network) -> str | None:
+def _task(net: Network) -> Task | None:
     try:
         return task_of(net)
     except UnsupportedError:

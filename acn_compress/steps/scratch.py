@@ -16,7 +16,7 @@ from acn_compress.network.registration import plain_class
 from acn_compress.options import Convert, Finetune, ModelSpec, PathSpec
 from acn_compress.reports.made import Made
 from acn_compress.reports.progress import Progress
-from acn_compress.tasks import task_named
+from acn_compress.tasks import task_called, task_named
 from acn_compress.training.job import run_job
 from acn_compress.training.state import kept
 from acn_compress.training.teacher import load_teacher
@@ -48,7 +48,9 @@ def from_scratch(
         checkpoint.seed_everything(how.seed)
         beside, file = checkpoint.config_source(src)
         family, cls, hf_config = checkpoint.describe(beside, how.task, file)
-        task = how.task or task_named(plain_class(cls).__name__, hf_config)
+        task = (
+            task_called(how.task) if how.task else task_named(plain_class(cls).__name__, hf_config)
+        )
         names = label_names(how.data, Columns.of(how), task)
         net = checkpoint.from_config(src, labels=names, task=how.task)
         net.model.to(device)

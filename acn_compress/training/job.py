@@ -45,7 +45,7 @@ def run_job(
         data, examples, eval_data, training; and where there is data to measure on before, after and
         drop (see `measure.quality.Change`).
     """
-    if teacher is None and task_of(net) == "features":
+    if teacher is None and task_of(net).taught:
         raise ConfigError(
             "features has no labels: it needs a teacher, whose embeddings are learned. "
             "Pass --teacher, or --task for another head."

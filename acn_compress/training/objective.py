@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
-from acn_compress.tasks import Scored, distillation, features, score
+from acn_compress.tasks import Scored, Task, distillation, features
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Objective:
 
     how: Trained
     teacher: Network | None
-    task: str
+    task: Task
     pull: float = 0.0
 
     def __call__(self, model: nn.Module, net: Network, batch: dict[str, Tensor]) -> Tensor:
@@ -46,9 +46,9 @@ class Objective:
         given = features(batch)
         target, hidden = self._taught(given, batch)
         if self.how.prefix_loss == 0 and hidden is None:
-            return self._loss(score(self.task, model(**given), batch), target) + self._pull(net)
+            return self._loss(self.task.score(model(**given), batch), target) + self._pull(net)
         with net.recording() as prefixes:
-            full = self._loss(score(self.task, model(**given), batch), target)
+            full = self._loss(self.task.score(model(**given), batch), target)
         full = full + self._pull(net)
         if hidden is not None:
             full = full + self.how.hidden_weight * self._unlike(
@@ -62,15 +62,14 @@ class Objective:
         shallow = full.new_zeros(())
         for depth in depths:
             with net.injecting(prefixes[depth]):
-                shallow = shallow + self._loss(score(self.task, model(**given), batch), target)
+                shallow = shallow + self._loss(self.task.score(model(**given), batch), target)
         return full + self.how.prefix_loss / len(depths) * shallow
 
     def _taught(
         self, given: dict[str, Tensor], batch: dict[str, Tensor]
     ) -> tuple[Scored | None, list[Tensor] | None]:
         """The teacher's answers and its y_0 .. y_L, as far as the options ask for them."""
-        # features: the teacher's answers are the labels already
-        answers = self.how.distil_weight > 0 and self.task != "features"
+        answers = self.how.distil_weight > 0 and not self.task.taught  # they are its labels
         if self.teacher is None or not (answers or self.how.hidden_weight):
             return None, None
         with torch.no_grad(), ExitStack() as asked:
@@ -78,7 +77,7 @@ class Objective:
             if self.how.hidden_weight:
                 prefixes = asked.enter_context(self.teacher.recording())
             output = self.teacher(**given)
-        return score(self.task, output, batch) if answers else None, prefixes or None
+        return self.task.score(output, batch) if answers else None, prefixes or None
 
     def _unlike(
         self, net: Network, prefixes: list[Tensor], hidden: list[Tensor], mask: Tensor | None

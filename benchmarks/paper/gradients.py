@@ -24,7 +24,7 @@ from torch import Tensor
 
 from acn_compress.found import Found
 from acn_compress.network.network import Network
-from acn_compress.tasks import features, score
+from acn_compress.tasks import Task, features
 
 
 class Shares(Found):
@@ -36,7 +36,7 @@ class Shares(Found):
 
 
 def block_gradients(
-    net: Network, batch: dict[str, Tensor], task: str
+    net: Network, batch: dict[str, Tensor], task: Task
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """DG_i, NG_i and FG_i of every block, each [parameters of the block], of the mean loss over
     `batch`."""
@@ -54,7 +54,7 @@ def block_gradients(
     return found
 
 
-def shares(net: Network, batch: dict[str, Tensor], task: str) -> Shares:
+def shares(net: Network, batch: dict[str, Tensor], task: Task) -> Shares:
     """The norms of `block_gradients`, compared."""
     gradients = block_gradients(net, batch, task)
     full = [float(fg.norm()) for _, _, fg in gradients]
@@ -65,12 +65,12 @@ def shares(net: Network, batch: dict[str, Tensor], task: str) -> Shares:
     )
 
 
-def _loss(net: Network, batch: dict[str, Tensor], task: str) -> Tensor:
+def _loss(net: Network, batch: dict[str, Tensor], task: Task) -> Tensor:
     """The mean over the batch."""
     return score(task, net(**features(batch)), batch).loss.mean()
 
 
-def _at_the_sum(net: Network, batch: dict[str, Tensor], task: str, y: Tensor) -> Tensor:
+def _at_the_sum(net: Network, batch: dict[str, Tensor], task: Task, y: Tensor) -> Tensor:
     """g, shaped as y_L: the gradient through norm, pooling and head alone."""
     y = y.detach().requires_grad_()
     with net.injecting(y):

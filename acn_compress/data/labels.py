@@ -1,0 +1,202 @@
+"""Labels of data as a model numbers them: by exact name, then by a name that differs in case alone
+and cannot be mistaken, then by number if the model's names say nothing. Anything else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from acn_compress.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+NEW_HEAD = (
+    "To train a head for these labels: acn-compress finetune with --task, for example "
+    "--task text-classification."
+)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A column of labels.
+
+    Args:
+        values: as the data has them, one per row.
+        names: of the classes, where the data gives its numbers names (a ClassLabel).
+    """
+
+    values: Sequence[object]
+    names: list[str] | None = None
+
+    def said(self) -> list[str]:
+        """What every row says, as text: the name of its class, or its number."""
+        if self.names is None:
+            return [text_of(value) for value in self.values]
+        return [self.names[int(str(value))] for value in self.values]
+
+    def classes(self) -> list[str]:
+        """The classes that the data names, or that occur in it, in their order."""
+        if self.names is not None:
+            return list(self.names)
+        found = set(self.said())
+        return sorted(found, key=int) if all(map(is_number, found)) else sorted(found)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Labels as a model numbers them.
+
+    Args:
+        numbers: [rows].
+        names: the model's, by number.
+        mapping: of every class of the data that occurs, the model's name.
+        how: "name", "case" or "number".
+    """
+
+    numbers: Tensor
+    names: list[str]
+    mapping: dict[str, str]
+    how: str
+
+    @property
+    def missing(self) -> list[str]:
+        """The model's classes that no row has."""
+        present = set(self.mapping.values())
+        return [name for name in self.names if name not in present]
+
+
+def text_of(value: object) -> str:
+    """A label as text: 3 and 3.0 are both 3."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def is_number(text: str) -> bool:
+    """Whether a label is a whole number."""
+    return text.removeprefix("-").isdecimal()
+
+
+def match(labels: Labels, config: PreTrainedConfig, name: str, column: str) -> Matched:
+    """Labels as the model numbers them.
+
+    Raises:
+        DataError: if they cannot be matched beyond doubt.
+    """
+    check(labels, name, column)
+    names = names_of(config)
+    said = labels.said()
+    occurring = sorted(set(said))
+    table = (
+        by_name(occurring, names)
+        or by_case(occurring, names)
+        or by_number(labels, occurring, names)
+        or refuse(labels, occurring, names, f"data {name}")
+    )
+    numbers, how = table
+    mapping = {text: names[numbers[text]] for text in sorted(occurring, key=numbers.__getitem__)}
+    return Matched(torch.tensor([numbers[text] for text in said]), names, mapping, how)
+
+
+def names_of(config: PreTrainedConfig) -> list[str]:
+    """The model's classes, by number."""
+    own = {int(k): str(v) for k, v in config.id2label.items()}
+    return [own[i] for i in sorted(own)]
+
+
+def is_generic(names: Sequence[str]) -> bool:
+    """Whether the names are those that transformers makes up."""
+    return all(n == f"LABEL_{i}" for i, n in enumerate(names))
+
+
+def check(labels: Labels, name: str, column: str) -> None:
+    """Refuse rows without a label, and numbers that are no classes."""
+    for value in labels.values:
+        if value is None or value != value:  # NaN
+            raise DataError(f"data {name}: column '{column}' has empty labels.")
+        if isinstance(value, float) and not value.is_integer():
+            raise DataError(
+                f"data {name}: column '{column}' is not a class label (found {value!r})."
+            )
+        if labels.names is not None and int(str(value)) < 0:
+            raise DataError(
+                f"data {name}: split has no labels (found {value}). Name another split."
+            )
+
+
+Table = tuple[Mapping[str, int], str]
+
+
+def by_name(occurring: Sequence[str], names: Sequence[str]) -> Table | None:
+    """Every label is a name of the model; a split need not have every label."""
+    order = {name: i for i, name in enumerate(names)}
+    return (order, "name") if set(occurring) <= set(order) and len(order) == len(names) else None
+
+
+def by_case(occurring: Sequence[str], names: Sequence[str]) -> Table | None:
+    """Every label is a name of the model but for case, and no two are the same but for case."""
+    found = {
+        text: [i for i, n in enumerate(names) if n == text]
+        or [i for i, n in enumerate(names) if fold(n) == fold(text)]
+        for text in occurring
+    }
+    chosen = {text: places[0] for text, places in found.items() if len(places) == 1}
+    if len(chosen) < len(occurring) or len(set(chosen.values())) < len(occurring):
+        return None
+    return chosen, "case"
+
+
+def fold(name: str) -> str:
+    """A name without case and surrounding space."""
+    return name.strip().casefold()
+
+
+def by_number(labels: Labels, occurring: Sequence[str], names: Sequence[str]) -> Table | None:
+    """The model's names say nothing, so that its classes are numbers: those of the data must fit."""
+    if not is_generic(names):
+        return None
+    if labels.names is not None:
+        order = {text: i for i, text in enumerate(labels.names)}
+        return (order, "number") if len(order) == len(names) else None
+    if not all(map(is_number, occurring)):
+        return None
+    order = {text: int(text) for text in occurring}
+    return (order, "number") if all(0 <= n < len(names) for n in order.values()) else None
+
+
+def refuse(labels: Labels, occurring: Sequence[str], names: Sequence[str], where: str) -> Table:
+    """Say why labels cannot be matched.
+
+    Raises:
+        DataError: always.
+    """
+    if labels.names is None and all(map(is_number, occurring)):
+        low, high = min(map(int, occurring)), max(map(int, occurring))
+        message = (
+            f"{where}: labels run from {low} to {high}, but the model has {len(names)} classes "
+            f"(0 to {len(names) - 1})"
+        )
+        if is_generic(names):
+            raise DataError(f"{message}. {NEW_HEAD}")
+        raise DataError(f"{message} named {some(names)}. Write these names into the data.")
+    found = labels.classes()
+    if len(found) != len(names):
+        raise DataError(
+            f"{where} has {len(found)} labels ({some(found)}), but the model has {len(names)} "
+            f"({some(names)}). {NEW_HEAD}"
+        )
+    raise DataError(
+        f"{where} has the labels {some(found)}, but the model knows {some(names)}. "
+        f"They must have the same names. {NEW_HEAD}"
+    )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few."""
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -1,0 +1,52 @@
+"""What was read of data: a report, so that a user sees which split, columns, labels and rows it was
+and what became of them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from acn_compress.found import Found
+
+
+class Lengths(Found):
+    """Texts in tokens."""
+
+    limit: int
+    """Most tokens of a text; longer ones are cut, or read in windows."""
+    longest: int
+    """Of the texts as they are read."""
+    mean: float
+    """Of the texts as they are read."""
+    cut: int
+    """Texts of which the end was not read."""
+    windows: int | None = None
+    """Where long texts are read in parts: how many parts of all texts."""
+
+
+class Read(Found):
+    """What was read of data."""
+
+    data: str
+    """What the user called it, with the split."""
+    split: str
+    """Its name."""
+    rows: int
+    """Rows of the split."""
+    used: int
+    """Rows that were read; fewer where a limit drew a sample."""
+    examples: int
+    """Examples made of them."""
+    columns: dict[str, str]
+    """By what it holds: text, image, label."""
+    labels: dict[str, str] | None = None
+    """Every class that occurs in the data, and the model's name of it."""
+    matched: str | None = None
+    """How: by name, by case (a name that differs in case alone), or by number."""
+    missing: list[str] | None = None
+    """The model's classes that no row has."""
+    lengths: Lengths | None = None
+    """Of texts."""
+    size: list[int] | None = None
+    """Of images as the model gets them: height, width."""
+    notes: list[str] = Field(default_factory=list)
+    """What one should know about it, a sentence each."""

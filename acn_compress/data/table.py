@@ -1,0 +1,261 @@
+"""The rows of a split, read by column: which columns hold the texts, the images and the labels.
+What a task asks of its data (`tasks.base.Table`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from acn_compress.data.labels import Labels, Matched, check, match
+from acn_compress.data.sample import drawn, stratified, stretch
+from acn_compress.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+    from transformers import PreTrainedConfig
+
+    from acn_compress import options
+
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("text_a", "text_b"),
+    ("text", "text_pair"),
+    ("query", "passage"),
+)
+TEXTS = ("sentence", "text", "content", "review", "document", "question", "comment", "tweet")
+IMAGES = ("image", "img", "pixel_values", "picture", "photo")
+LABELS = ("label", "labels", "class", "target", "category", "fine_label")  # never taken for texts
+NUMERIC = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8")
+Kind = Literal["label", "image", "text"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns the user named; None means guess. Two text columns are written with a comma
+    between."""
+
+    label: str | None = None
+    image: str | None = None
+    text: str | None = None
+
+    @classmethod
+    def of(cls, how: options.Columns) -> Columns:
+        """Those of a verb's options."""
+        return cls(how.label_column, how.image_column, how.text_column)
+
+
+@dataclass
+class Table:
+    """The rows of a split, and what was read of them.
+
+    Args:
+        rows: as `datasets` reads them.
+        name: what the user called it, with the split.
+        columns: as the user named them.
+        config: of the model, whose classes labels are matched with; None while there is none.
+        picked: the columns that were read, by what they hold.
+        matched: the labels as the model numbers them, once they were asked for.
+        notes: what one should know about what was read.
+    """
+
+    rows: datasets.Dataset
+    name: str
+    columns: Columns = Columns()
+    config: PreTrainedConfig | None = None
+    picked: dict[str, str] = field(default_factory=dict)
+    matched: Matched | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sampled(self, limit: int | None, seed: int, guesses: Sequence[str] | None) -> Table:
+        """At most `limit` rows, drawn from `seed`; where there are classes (in the first of
+        `guesses` that is there), every class in its share. Lines of a text file stay together."""
+        count = len(self.rows)
+        if limit is None or limit >= count:
+            return self
+        if guesses is not None and not self._has_lists(column := self.class_column(guesses)):
+            labels = self.labels(column)
+            check(labels, self.name, column)
+            rows, how = stratified(labels.said(), limit, seed), "with every class in its share"
+        elif self._goes_on():
+            rows, how = stretch(count, limit, seed), "one after the other"
+        else:
+            rows, how = drawn(count, limit, seed), "each as likely"
+        self.notes.insert(0, f"{limit} of {count} rows, drawn from seed {seed}, {how}")
+        return replace(self, rows=self.rows.select(rows))
+
+    def _has_lists(self, column: str) -> bool:
+        return getattr(self.rows.features[column], "feature", None) is not None
+
+    def _goes_on(self) -> bool:
+        """Whether a text goes on in the next row, as the lines of a text file do."""
+        first = self.rows[0]
+        return list(first) == ["text"] and str(first["text"]).endswith("\n")
+
+    def pick(self, kind: Kind, guesses: Sequence[str], what: str, typed: Sequence[str] = ()) -> str:
+        """The column to read: the one the user named, or the first of `guesses` that is there, or
+        the only one of `typed` (columns whose type says what they hold).
+
+        Raises:
+            DataError: listing the columns present.
+        """
+        if (wanted := getattr(self.columns, kind)) is not None:
+            return self.present(wanted, kind)
+        found = [guess for guess in guesses if guess in self.rows.column_names] or list(typed)
+        if not found or (len(found) > 1 and found == list(typed)):
+            here = ", ".join(self.rows.column_names)
+            why = f"{', '.join(found)} could all hold" if found else "no column holds"
+            raise DataError(
+                f"data {self.name}: {why} the {what}. Present: {here}. Name it with --{kind}-column."
+            )
+        return self.taken(found[0], kind)
+
+    def taken(self, column: str, kind: Kind) -> str:
+        """The column, noted as read."""
+        before = self.picked.get(kind)
+        self.picked[kind] = column if before in {None, column} else f"{before},{column}"
+        return column
+
+    def present(self, column: str, kind: Kind) -> str:
+        """A column that the user named, if it is there."""
+        if column in self.rows.column_names:
+            return self.taken(column, kind)
+        raise DataError(
+            f"data {self.name} has no column '{column}'. "
+            f"Present: {', '.join(self.rows.column_names)}. Set --{kind}-column."
+        )
+
+    # texts
+
+    def texts(self) -> list[list[str]]:
+        """One list of texts, or two of the same length for pairs; none is empty."""
+        return [self._texts(column) for column in self._text_columns()]
+
+    def loose_texts(self) -> list[str]:
+        """All texts, empty ones too; of two columns one after the other."""
+        columns = self._text_columns()
+        return [text for c in columns for text in self.rows[c][:] if isinstance(text, str)]
+
+    def question_columns(self) -> tuple[list[str], list[str]]:
+        """Questions and contexts."""
+        wanted = (self.columns.text or "question,context").split(",")
+        if len(wanted) != 2:
+            raise DataError(
+                f"--text-column is '{self.columns.text}', expected the columns of question and "
+                "context with a comma between."
+            )
+        question, context = (self.present(column.strip(), "text") for column in wanted)
+        return self._texts(question), self._texts(context)
+
+    def _text_columns(self) -> list[str]:
+        """The columns of the text: one, or two for a pair."""
+        present = list(self.rows.column_names)
+        if self.columns.text is not None:
+            found = [self.present(c.strip(), "text") for c in self.columns.text.split(",")]
+            if len(found) > 2:
+                raise DataError(
+                    f"--text-column names {len(found)} columns. "
+                    "Expected one, or two with a comma between for pairs."
+                )
+            return found
+        for pair in PAIRS:
+            if all(column in present for column in pair):
+                return [self.taken(column, "text") for column in pair]
+        texts = [c for c in self._typed("string", "large_string") if c not in LABELS]
+        return [self.pick("text", TEXTS, "text", texts)]
+
+    def _typed(self, *dtypes: str) -> list[str]:
+        """Columns of these types, as `datasets` calls them."""
+        features = self.rows.features.items()
+        return [column for column, f in features if getattr(f, "dtype", None) in dtypes]
+
+    def _texts(self, column: str) -> list[str]:
+        values = list(self.rows[column][:])
+        for number, value in enumerate(values):
+            if isinstance(value, str) and value.strip():
+                continue
+            empty = value is None or isinstance(value, str)
+            what = "is empty" if empty else f"holds no text (found {str(value)[:40]})"
+            raise DataError(
+                f"data {self.name}: row {number} of column '{column}' {what}. "
+                "Remove the row, or name another column."
+            )
+        return values
+
+    # labels
+
+    def classes(self, guesses: Sequence[str]) -> tuple[Tensor, list[str]]:
+        """A class per row as the model numbers them ([rows]), and the model's names of them."""
+        found = self._match(self.class_column(guesses))
+        return found.numbers, found.names
+
+    def class_column(self, guesses: Sequence[str]) -> str:
+        """The column of the classes."""
+        import datasets
+
+        features = self.rows.features.items()
+        typed = [column for column, f in features if isinstance(f, datasets.ClassLabel)]
+        return self.pick("label", guesses, "labels", typed)
+
+    def labels(self, column: str) -> Labels:
+        """A column of classes; of lists, every entry of every list."""
+        feature, values = self.rows.features[column], self.rows[column][:]
+        if (inner := getattr(feature, "feature", None)) is not None:
+            feature, values = inner, [value for row in values for value in row or ()]
+        return Labels(list(values), getattr(feature, "names", None))
+
+    def numbers(self, guesses: Sequence[str]) -> Tensor:
+        """A number per row: [rows]."""
+        numeric = set(self._typed(*NUMERIC))
+        guesses = [g for g in guesses if g in numeric] or guesses
+        column = self.pick("label", guesses, "numbers")
+        try:
+            found = torch.tensor([float(value) for value in self.rows[column][:]])
+        except (TypeError, ValueError):
+            raise DataError(
+                f"data {self.name}: column '{column}' does not hold a number in every row. "
+                "Name another with --label-column."
+            ) from None
+        if not found.isfinite().all():
+            row = int((~found.isfinite()).nonzero()[0])
+            raise DataError(f"data {self.name}: row {row} of column '{column}' is {found[row]}.")
+        return found
+
+    def values(self, guesses: Sequence[str], what: str) -> list[Any]:
+        """A column of labels as it is."""
+        return list(self.rows[self.pick("label", guesses, what)][:])
+
+    def words(self, guesses: Sequence[str]) -> tuple[list[list[str]], list[Tensor], list[str]]:
+        """A list of words per row, as many classes, and the model's names of them."""
+        column = self.pick("text", ("tokens", "words"), "lists of words")
+        label = self.pick("label", guesses, "lists of tags")
+        for which in (column, label):
+            if not self._has_lists(which):
+                raise DataError(
+                    f"data {self.name}: column '{which}' holds no lists. "
+                    "Expected one word and one tag per list entry."
+                )
+        words = list(self.rows[column][:])
+        counts = [len(tags or ()) for tags in self.rows[label][:]]
+        for number, (row, n) in enumerate(zip(words, counts, strict=True)):
+            if not row or len(row) != n:
+                raise DataError(
+                    f"data {self.name}: row {number} has {len(row or ())} words and {n} tags. "
+                    "Expected as many of each, and at least one."
+                )
+        found = self._match(label)
+        return words, list(torch.split(found.numbers, counts)), found.names
+
+    def _match(self, column: str) -> Matched:
+        assert self.config is not None
+        self.matched = match(self.labels(column), self.config, self.name, column)
+        return self.matched

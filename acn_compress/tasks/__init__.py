@@ -1,0 +1,104 @@
+"""The tasks this package knows, by the name users write. Adding one: a file beside this one, and a
+line in the dict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from acn_compress.architectures import architecture_of
+from acn_compress.errors import ConfigError, UnsupportedError
+from acn_compress.tasks import (
+    causal_lm,
+    embeddings,
+    image_classification,
+    masked_lm,
+    question_answering,
+    text_classification,
+    text_regression,
+    token_classification,
+)
+from acn_compress.tasks.base import (
+    IGNORED,
+    Batch,
+    Scored,
+    Task,
+    distillation,
+    divergence,
+    features,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from acn_compress.network.network import Network
+
+__all__ = [
+    "IGNORED",
+    "TASKS",
+    "Batch",
+    "Scored",
+    "Task",
+    "distillation",
+    "divergence",
+    "features",
+    "head_named",
+    "task_called",
+    "task_named",
+    "task_of",
+]
+
+# in the order in which the names of classes are looked at: a GPT2LMHeadModel is no mere Model
+TASKS: dict[str, Task] = {
+    task.TASK.name: task.TASK
+    for task in (
+        image_classification,
+        text_classification,
+        text_regression,
+        token_classification,
+        question_answering,
+        masked_lm,
+        causal_lm,
+        embeddings,
+    )
+}
+
+
+def task_called(name: str) -> Task:
+    """The task that a user named.
+
+    Raises:
+        ConfigError: listing the known ones.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"task '{name}' is not known. Known: {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
+def task_of(net: Network) -> Task:
+    """The task of a network, from its head.
+
+    Raises:
+        UnsupportedError: listing the known heads, or saying what cannot be measured about this one.
+    """
+    from acn_compress.network.registration import plain_class
+
+    return task_named(plain_class(type(net.model)).__name__, net.config)
+
+
+def task_named(name: str, config: PreTrainedConfig) -> Task:
+    """`task_of` a model class, by its name."""
+    found = [task for task in TASKS.values() if name.endswith(task.heads)]
+    task = next((t for t in found if t.fits(config)), None)
+    if task is None or task.modality != architecture_of(config).modality:
+        known = dict.fromkeys(head for task in TASKS.values() for head in task.heads)
+        raise UnsupportedError(
+            f"{name} has no head that can be trained or evaluated here. Known: {', '.join(known)}."
+        )
+    if why := task.refuse(config):
+        raise UnsupportedError(f"{name} {why}.")
+    return task
+
+
+def head_named(name: str) -> Task | None:
+    """The first task that a model class is for, whatever its config says."""
+    return next((task for task in TASKS.values() if name.endswith(task.heads)), None)

@@ -1,0 +1,247 @@
+"""What this package must know about a task: how a model's output is scored, what an example of it
+is made of, and which head of transformers it belongs to. One frozen object per task, in a file of
+its own; importing it imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+    from transformers import PreTrainedConfig
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+Batch = dict[str, "Tensor"]
+Row = dict[str, Any]  # of one text: input_ids and token_type_ids, int32 arrays of [length]
+
+IGNORED = -100  # the label of a token that does not count, as in transformers
+NOT_INPUT = {"labels", "windows"}  # of a batch, what the model is not called with
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One batch, scored.
+
+    Args:
+        loss: [batch], the task loss of each example.
+        score: [batch], the main metric of each example.
+        weight: [batch], what the example counts for in the mean.
+        logits: [rows, classes], what agreement and distillation compare; a row is an example or a
+            token that counts.
+        target: [rows], the label of each row, or None.
+        numbers: `logits` are numbers (a regression, an embedding), not scores of classes.
+    """
+
+    loss: Tensor
+    score: Tensor
+    weight: Tensor
+    logits: Tensor
+    target: Tensor | None
+    numbers: bool = False
+
+    @property
+    def prediction(self) -> Tensor:
+        """[rows], the class (or the first number)."""
+        return self.logits[:, 0] if self.numbers else self.logits.argmax(-1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The examples a task makes of a table.
+
+    Args:
+        inputs: one per text ({"windows": rows} of a text that is read in parts); empty where the
+            input is no text.
+        labels: one per example, in any shape the task's `collate` can join; None if there are none.
+        names: of the classes, as the model has them.
+        sizes: characters of each text (the same whatever the tokenizer); None if all are alike.
+    """
+
+    inputs: list[Row]
+    labels: Tensor | Sequence[Tensor] | None = None
+    names: list[str] | None = None
+    sizes: list[int] | None = None
+
+
+class Table(Protocol):
+    """What a task may ask of the data. A column is the one the user named, or the first of
+    `guesses` that is there; each method raises a DataError that lists the columns present."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it, with the split."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about what was read."""
+
+    def texts(self) -> list[list[str]]:
+        """One list of texts, or two of the same length for pairs; none is empty."""
+
+    def loose_texts(self) -> list[str]:
+        """All texts, empty ones too; of two columns one after the other."""
+
+    def question_columns(self) -> tuple[list[str], list[str]]:
+        """Questions and contexts."""
+
+    def classes(self, guesses: Sequence[str]) -> tuple[Tensor, list[str]]:
+        """A class per row as the model numbers them ([rows]), and the model's names of them."""
+
+    def numbers(self, guesses: Sequence[str]) -> Tensor:
+        """A number per row: [rows]."""
+
+    def words(self, guesses: Sequence[str]) -> tuple[list[list[str]], list[Tensor], list[str]]:
+        """A list of words per row, as many classes, and the model's names of them."""
+
+    def values(self, guesses: Sequence[str], what: str) -> list[Any]:
+        """A column of labels as it is."""
+
+
+class Encoder(Protocol):
+    """How a checkpoint wants its texts."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The checkpoint's own."""
+
+    @property
+    def length(self) -> int:
+        """Most tokens of a text."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model can embed."""
+
+    @property
+    def frame(self) -> Tensor:
+        """Tokens that stand around a text, sorted."""
+
+    def encode(self, *texts: Any, **options: Any) -> Any:
+        """transformers' encoding of a list of texts, or of two lists."""
+
+    def rows(self, encoded: Any) -> list[Row]:
+        """One row per encoded text."""
+
+
+def stacked(
+    ids: list[Tensor], labels: list[Tensor], seeds: list[int | None], encoder: Encoder
+) -> tuple[list[Tensor], Tensor | None]:
+    """Labels of one shape, as they are."""
+    import torch
+
+    return ids, torch.stack(labels) if labels else None
+
+
+def padded(
+    ids: list[Tensor], labels: list[Tensor], seeds: list[int | None], encoder: Encoder
+) -> tuple[list[Tensor], Tensor | None]:
+    """A label per token."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    return ids, pad_sequence(labels, batch_first=True, padding_value=IGNORED)
+
+
+Collate = Callable[
+    ["list[Tensor]", "list[Tensor]", "list[int | None]", Encoder],
+    "tuple[list[Tensor], Tensor | None]",
+]
+
+
+def _no_extras(prediction: Array, target: Array, loss: float) -> dict[str, float]:
+    return {}
+
+
+def _no_head(config: PreTrainedConfig) -> None:
+    """Most heads are as wide as there are labels."""
+
+
+def _any(config: PreTrainedConfig) -> bool:
+    return True
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One task. Its main metric is a weighted mean over examples and larger is better, so that
+    intervals, pairing and tolerances work the same for all.
+
+    Args:
+        name: as users write it.
+        metric: the main one.
+        modality: of its input.
+        heads: ends of the names of transformers' classes that are for it.
+        auto_class: of transformers, which finds the class for a config.
+        pipeline_tag: the Hub's name of it.
+        score: (output, batch) -> the batch, scored; `output` has the names of transformers' own.
+        rows: (table, encoder) -> its examples; for images the labels alone.
+        extras: (prediction, target, loss) of a whole data set -> further metrics by name.
+        collate: (ids, labels, seeds, encoder) of a batch -> ids, labels; a seed is None in training.
+        fits: config -> whether a head of this class is for this task.
+        refuse: config -> why such a head cannot be trained or evaluated here, or None.
+        set_head_: gives a config what its head is built for.
+        classes: columns that hold the classes, most likely first; None for a task without.
+        one_class: it gives every example one class, so it can stop early.
+        taught: its labels are the answers of a teacher, and it reads no head.
+        one_way: only a network in which a token sees none behind it can do it.
+        aligned: its labels belong to the words of a list.
+        longest: most tokens of a text, unless the user says otherwise; None is the model's own
+            limit.
+        at_once: most texts to measure at once; None leaves that to the user.
+        numbers: its answers are numbers, not scores of classes.
+    """
+
+    name: str
+    metric: str
+    modality: Literal["image", "text"]
+    heads: tuple[str, ...]
+    auto_class: str
+    pipeline_tag: str
+    score: Callable[[Any, Batch], Scored]
+    rows: Callable[[Table, Any], Rows]
+    extras: Callable[[Array, Array, float], dict[str, float]] = _no_extras
+    collate: Collate = stacked
+    fits: Callable[[PreTrainedConfig], bool] = _any
+    refuse: Callable[[PreTrainedConfig], str | None] = field(default=lambda config: None)
+    set_head_: Callable[[PreTrainedConfig], None] = _no_head
+    classes: tuple[str, ...] | None = None
+    one_class: bool = False
+    taught: bool = False
+    one_way: bool = False
+    aligned: bool = False
+    longest: int | None = None
+    at_once: int | None = None
+    numbers: bool = False
+
+    def __repr__(self) -> str:
+        return f"Task({self.name})"
+
+
+def features(batch: Batch) -> Batch:
+    """What the model is called with: the batch without its labels and the count of windows."""
+    return {k: v for k, v in batch.items() if k not in NOT_INPUT}
+
+
+def divergence(student: Scored, teacher: Scored, temperature: float = 1.0) -> Tensor:
+    """[rows], how far the student's answer is from the teacher's: KL(teacher || student), or for
+    numbers the squared error."""
+    import torch.nn.functional as F
+
+    if student.numbers:
+        return (student.logits - teacher.logits).square().mean(-1)
+    return F.kl_div(
+        F.log_softmax(student.logits / temperature, -1),
+        F.log_softmax(teacher.logits / temperature, -1),
+        log_target=True,
+        reduction="none",
+    ).sum(-1)
+
+
+def distillation(student: Scored, teacher: Scored, temperature: float) -> Tensor:
+    """Hinton's loss: T^2 * KL(teacher_T || student_T), the mean over rows; for numbers the mean
+    squared error."""
+    mean = divergence(student, teacher, temperature).mean()
+    return mean if student.numbers else mean * temperature**2

@@ -1,0 +1,62 @@
+"""The next token. All texts stand in one row, cut into blocks; lines of a .txt file follow each
+other, other texts are separated by the end-of-text token. Main metric: token_accuracy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from acn_compress.tasks import tokens
+from acn_compress.tasks.base import Batch, Encoder, Rows, Scored, Table, Task, padded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def score(output: Any, batch: Batch) -> Scored:
+    """Labels [batch, length]: the inputs themselves, IGNORED in the padding."""
+    return tokens.score_tokens(output.logits[:, :-1], batch["labels"][:, 1:])
+
+
+def rows(table: Table, encoder: Encoder) -> Rows:
+    """All texts in one row, cut to the longest length."""
+    joined = join(table.loose_texts(), encoder)
+    blocks = [joined[i : i + encoder.length] for i in range(0, len(joined), encoder.length)]
+    blocks = [block for block in blocks if len(block) > 1]  # a lone token predicts nothing
+    types = [[0] * len(block) for block in blocks]
+    return Rows(encoder.rows({"input_ids": blocks, "token_type_ids": types}))
+
+
+def join(texts: list[str], encoder: Encoder) -> list[int]:
+    """The tokens of all texts. A text that ends with a newline goes on in the next."""
+    if not texts:
+        return []
+    end = encoder.tokenizer.eos_token_id
+    joined: list[int] = []
+    encoded = encoder.encode(texts, truncation=False, add_special_tokens=False)["input_ids"]
+    for text, ids in zip(texts, encoded, strict=True):
+        joined += ids if text.endswith("\n") or end is None else [*ids, end]
+    return joined
+
+
+def collate(
+    ids: list[Tensor], labels: list[Tensor], seeds: list[int | None], encoder: Encoder
+) -> tuple[list[Tensor], Tensor | None]:
+    """The tokens are the labels."""
+    return padded(ids, ids, seeds, encoder)
+
+
+TASK = Task(
+    name="causal-lm",
+    metric="token_accuracy",
+    modality="text",
+    heads=("ForCausalLM", "LMHeadModel"),
+    auto_class="AutoModelForCausalLM",
+    pipeline_tag="text-generation",
+    score=score,
+    rows=rows,
+    extras=tokens.perplexity,
+    collate=collate,
+    one_way=True,
+    longest=256,  # of a block: nothing is cut off
+    at_once=8,  # every token has a score for the whole vocabulary
+)

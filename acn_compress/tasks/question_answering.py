@@ -1,0 +1,176 @@
+"""Where in a context the answer to a question lies. Main metric: exact_match, the first and the
+last token of the answer are both right.
+
+A context longer than the model takes is read in overlapping windows, and an answer is found in
+them, as transformers' run_qa.py does. Of the windows of an example that find something, the surest
+one answers; only if none does, the answer is that there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from acn_compress.errors import DataError
+from acn_compress.tasks.base import Batch, Encoder, Row, Rows, Scored, Table, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedConfig
+
+    from acn_compress.tasks.base import Array
+
+STRIDE = 128  # most tokens that neighbouring windows share, as in run_qa.py
+NOTHING = (0, 0)  # where no answer is in view: the first token, twice
+
+
+def score(output: Any, batch: Batch) -> Scored:
+    """Labels [windows, 2]: the first and the last token of the answer. Rows alternate: start, end,
+    start, ... Where examples have several windows, `windows` ([batch]) counts them."""
+    import torch
+    import torch.nn.functional as F
+
+    logits = torch.stack((output.start_logits, output.end_logits), 1).float()
+    logits = logits.masked_fill(batch["attention_mask"][:, None] == 0, -1e4)
+    labels = batch["labels"]
+    loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(-1)
+    right = (logits.argmax(-1) == labels).all(-1).float()
+    if (counts := batch.get("windows")) is not None:
+        parts = counts.tolist()
+        loss = torch.stack([part.mean() for part in torch.split(loss, parts)])
+        pairs = zip(torch.split(logits, parts), torch.split(labels, parts), strict=True)
+        right = torch.stack([surest_is_right(*pair) for pair in pairs])
+    return Scored(loss, right, torch.ones_like(loss), logits.flatten(0, 1), labels.flatten())
+
+
+def surest_is_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether the windows of one example ([windows, 2, length], [windows, 2]) answer it."""
+    sure, found = logits.max(-1)
+    finds = (found != 0).any(-1)
+    best = (sure.sum(-1) - 1e6 * (~finds)).argmax()
+    missed = (labels != 0).any() & ~finds[best]
+    return ((found[best] == labels[best]).all() & ~missed).float()
+
+
+def extras(prediction: Array, target: Array, loss: float) -> dict[str, float]:
+    """F1 of the tokens of the span found and of the right one, the mean over examples (over
+    windows, where contexts are long)."""
+    import numpy as np
+
+    found, right = prediction.reshape(-1, 2), target.reshape(-1, 2)
+    shared = np.minimum(found[:, 1], right[:, 1]) - np.maximum(found[:, 0], right[:, 0]) + 1
+    length = np.maximum(found[:, 1] - found[:, 0] + 1, 0) + right[:, 1] - right[:, 0] + 1
+    return {"token_f1": float((2 * np.maximum(shared, 0) / length).mean())}
+
+
+def rows(table: Table, encoder: Encoder) -> Rows:
+    """Question, context, and where the first answer lies."""
+    import torch
+
+    questions, contexts = table.question_columns()
+    answers = table.values(("answers", "answer"), "answers")
+    spans = [characters(a, i, table.name) for i, a in enumerate(answers)]
+    encoded = windows(questions, contexts, encoder, table.name)
+    parts: list[list[Row]] = [[] for _ in questions]
+    places: list[list[tuple[int, int]]] = [[] for _ in questions]
+    for window, row in enumerate(encoder.rows(encoded)):
+        owner = encoded["overflow_to_sample_mapping"][window]
+        parts[owner].append(row)
+        places[owner].append(tokens_of(encoded, window, spans[owner]))
+    tell_doubts(table, spans, places)
+    sizes = [len(q) + len(c) for q, c in zip(questions, contexts, strict=True)]
+    inputs = [part[0] if len(part) == 1 else {"windows": part} for part in parts]
+    return Rows(inputs, [torch.tensor(place) for place in places], None, sizes)
+
+
+def windows(questions: list[str], contexts: list[str], encoder: Encoder, name: str) -> Any:
+    """Every question with its context, which is read in overlapping windows where it is long."""
+    questions = [question.lstrip() for question in questions]
+    alone = encoder.encode(questions, truncation=False, add_special_tokens=False)["input_ids"]
+    longest = max(range(len(alone)), key=lambda i: len(alone[i]))
+    room = encoder.length - encoder.tokenizer.num_special_tokens_to_add(pair=True)
+    room -= len(alone[longest])
+    if room < 1:
+        raise DataError(
+            f"data {name}: the question of row {longest} has {len(alone[longest])} tokens, so that "
+            f"of {encoder.length} none is left for its context. Take it out, or pass --max-length."
+        )
+    stride = min(STRIDE, room // 2)
+    options = {"truncation": "only_second", "stride": stride, "return_overflowing_tokens": True}
+    return encoder.encode(questions, contexts, **options)
+
+
+def characters(answer: Any, number: int, name: str) -> tuple[int, str] | None:
+    """Where the first answer begins, and its text, {"text": [...], "answer_start": [...]} as in
+    SQuAD; None where there is none."""
+    try:
+        texts, starts = answer["text"], answer["answer_start"]
+        if not len(starts):
+            return None
+        begin, text = int(starts[0]), str(texts[0])
+    except (TypeError, KeyError, IndexError, ValueError):
+        raise DataError(
+            f"data {name}: row {number} has no answer as SQuAD writes it. Expected text and "
+            f"answer_start, two lists; found {str(answer)[:60]}."
+        ) from None
+    return (begin, text) if text.strip() else None
+
+
+def tokens_of(encoded: Any, window: int, span: tuple[int, str] | None) -> tuple[int, int]:
+    """First and last token of an answer in a window; spaces around it belong to no token."""
+    if span is None:
+        return NOTHING
+    begin, text = span
+    begin, end = begin + len(text) - len(text.lstrip()), begin + len(text.rstrip())
+    inside = [i for i, part in enumerate(encoded.sequence_ids(window)) if part == 1]
+    offsets = encoded.encodings[window].offsets
+    inside = [i for i in inside if offsets[i][0] < offsets[i][1]]
+    if not inside or offsets[inside[0]][0] > begin or offsets[inside[-1]][1] < end:
+        return NOTHING
+    first = [i for i in inside if offsets[i][1] > begin]
+    last = [i for i in inside if offsets[i][0] < end]
+    return (first[0], last[-1]) if first and last and first[0] <= last[-1] else NOTHING
+
+
+def tell_doubts(
+    table: Table, spans: Sequence[object], places: Sequence[Sequence[tuple[int, int]]]
+) -> None:
+    """Say how many answers are in no window whole: they count as unanswered."""
+    lost = sum(
+        span is not None and all(place == NOTHING for place in found)
+        for span, found in zip(spans, places, strict=True)
+    )
+    if lost:
+        table.notes.append(
+            f"{lost} of {len(spans)} answers stand in no window whole, or outside of their "
+            "context: they are taken for unanswered"
+        )
+
+
+def collate(
+    ids: list[Tensor], labels: list[Tensor], seeds: list[int | None], encoder: Encoder
+) -> tuple[list[Tensor], Tensor | None]:
+    """The labels of all windows."""
+    import torch
+
+    return ids, torch.cat(labels)
+
+
+def set_head_(config: PreTrainedConfig) -> None:
+    """Start and end."""
+    config.num_labels = 2
+
+
+TASK = Task(
+    name="question-answering",
+    metric="exact_match",
+    modality="text",
+    heads=("ForQuestionAnswering",),
+    auto_class="AutoModelForQuestionAnswering",
+    pipeline_tag="question-answering",
+    score=score,
+    rows=rows,
+    extras=extras,
+    collate=collate,
+    set_head_=set_head_,
+)
