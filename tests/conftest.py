@@ -19,7 +19,7 @@ os.environ.update(
 import pytest
 import torch
 
-import acn_compress  # noqa: F401  (declares torchvision's operators before transformers looks for them)
+import acn_compress
 
 torch.set_num_threads(1)
 

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from acn_compress.training.recipe import Recipe
 from tiny import network
 
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import equal_epochs, forward_flops, training_flops
 from acn_compress.steps.compare import ROUTES, compare
-from acn_compress.training.recipe import Recipe
 from acn_compress.training.job import Job
 
 JOB = Job("digits", Recipe(epochs=0.3, batch_size=64), eval_limit=100)

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from acn_compress.training.recipe import Recipe
 from tiny import network
 
 from acn_compress.errors import ConfigError, DataError, Interrupted
 from acn_compress.steps.convert import convert
 from acn_compress.steps.finetune import finetune
 from acn_compress.steps.profile import profile
-from acn_compress.training.recipe import Recipe
-from acn_compress.training.state import state_directory
-from acn_compress.training.walk import Walk
 from acn_compress.training.job import Job
 from acn_compress.training.objective import apart
+from acn_compress.training.state import state_directory
+from acn_compress.training.walk import Walk
 
 
 def _hash(directory: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from acn_compress.training.recipe import Recipe as TrainingRecipe
 
 from acn_compress import convert, finetune, prune, truncate
 from acn_compress.checkpoint.directory import find_source
@@ -18,7 +19,6 @@ from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.recipe.run import run
 from acn_compress.recipe.schema import Recipe
 from acn_compress.recipe.table import cells, verdict
-from acn_compress.training.recipe import Recipe as TrainingRecipe
 from acn_compress.training.job import Job
 
 STEPS: list[Any] = [

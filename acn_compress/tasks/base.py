@@ -191,6 +191,7 @@ class Task:
         longest: most tokens of a text, unless the user says otherwise; None is the model's own
             limit.
         at_once: most texts to measure at once; None leaves that to the user.
+        over_vocabulary: its answers are tokens.
         numbers: its answers are numbers, not scores of classes.
     """
 
@@ -214,6 +215,7 @@ class Task:
     aligned: bool = False
     longest: int | None = None
     at_once: int | None = None
+    over_vocabulary: bool = False
     numbers: bool = False
 
     def __repr__(self) -> str:

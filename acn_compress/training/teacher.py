@@ -59,8 +59,8 @@ def align_(teacher: Network, taught: Source, net: Network, source: Source | None
     """
     task = task_of(net)
     if task_of(teacher) != task:
-        raise _unlike(taught, f"does {task_of(teacher)}", f"the model {task}")
-    if task.endswith("classification"):
+        raise _unlike(taught, f"does {task_of(teacher).name}", f"the model {task.name}")
+    if task.classes is not None:
         _name_classes_(teacher, taught, net)
     if net.modality == "image":
         _see_(teacher, taught, net, source)
@@ -155,7 +155,7 @@ def _check_tokens(teacher: Network, taught: Source, net: Network, source: Source
             raise _unlike(taught, "splits texts otherwise", "the model gets tokens of its own")
     embedded, answered = teacher.config.vocab_size, net.config.vocab_size
     needed = answered if ours is None else len(ours)  # a vocabulary may be padded
-    if embedded < needed or (task_of(net).endswith("-lm") and embedded != answered):
+    if embedded < needed or (task_of(net).over_vocabulary and embedded != answered):
         raise _unlike(taught, f"has a vocabulary of {embedded}", f"the model one of {answered}")
 
 

@@ -67,7 +67,7 @@ def shares(net: Network, batch: dict[str, Tensor], task: Task) -> Shares:
 
 def _loss(net: Network, batch: dict[str, Tensor], task: Task) -> Tensor:
     """The mean over the batch."""
-    return score(task, net(**features(batch)), batch).loss.mean()
+    return task.score(net(**features(batch)), batch).loss.mean()
 
 
 def _at_the_sum(net: Network, batch: dict[str, Tensor], task: Task, y: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from acn_compress.checkpoint.directory import find_source, read_json, write_json
 from acn_compress.checkpoint.load import from_config, load_source, seed_everything
 from acn_compress.checkpoint.write import write
-from acn_compress.data.load import Columns, Data, Examples, label_names, load_data
+from acn_compress.data.load import Columns, Data, Examples, Role, label_names, load_data
 from acn_compress.form import LayerKind
 from acn_compress.measure.quality import Scores
 from acn_compress.network.network import Network
@@ -142,9 +142,10 @@ class Lab:
         names = label_names(self.data, Columns(), TASK)
         template = from_config(self.work / "mixer.json", labels=names)
         found: dict[str, tuple[Examples, Tensor]] = {}
-        for role, augment in (("train", "flip-crop"), ("eval", None)):
+        roles: tuple[tuple[Role, str | None], ...] = (("train", "flip-crop"), ("eval", None))
+        for role, augment in roles:
             examples = load_data(self.data, template, None, role=role, augment=augment).examples
-            labels = [int(examples[i]["label"]) for i in range(len(examples))]
+            labels = [int(examples[i]["labels"]) for i in range(len(examples))]
             found[role] = examples, torch.tensor(labels)
         return found
 

@@ -7,16 +7,18 @@ from torch import Tensor
 
 from acn_compress.data.load import Data
 from acn_compress.found import Found
-from acn_compress.measure.quality import measure, threads_for
+from acn_compress.measure.quality import measure
 from acn_compress.network.network import Network
+from acn_compress.network.threads import threads_for
 from acn_compress.options import Trained
 from acn_compress.reports.progress import Event, TrainingStep
+from acn_compress.tasks import TASKS
 from acn_compress.training.fit import fit
 from acn_compress.training.walk import Walk
 from benchmarks.paper.chosen import first
 from benchmarks.paper.gradients import Shares, shares
 
-TASK = "image-classification"
+TASK = TASKS["image-classification"]
 MOMENTS = {"start": 0.0, "middle": 0.5}  # shares of the run; "end" comes after it
 SHARED, TESTED = 256, 2000  # examples: of the gradient shares, and of the test loss
 
