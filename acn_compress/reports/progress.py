@@ -94,7 +94,7 @@ class _Live:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
         columns = (
             TextColumn("{task.completed}/{task.total}"),
@@ -102,18 +102,18 @@ class _Live:
             TextColumn("{task.description}"),
         )
         console = Console(stderr=True, highlight=False)
-        self._make = lambda: Progress(*columns, console=console, transient=True)
-        self._bar: Progress | None = None
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._task: TaskID | None = None
 
     def update(self, event: TrainingStep) -> None:
-        if self._bar is None:
-            self._bar = self._make()
-            self._task = self._bar.add_task("", total=event.steps)
-            self._bar.start()
-        self._bar.update(self._task, completed=event.step, description=str(event))
+        if self._task is None:
+            self._task = self._progress.add_task("", total=event.steps)
+            self._progress.start()
+        self._progress.update(self._task, completed=event.step, description=str(event))
         if event.step >= event.steps:
-            self._bar.stop()
-            self._bar = None
+            self._progress.stop()
+            self._progress.remove_task(self._task)
+            self._task = None
 
 
 class _Lines:

@@ -59,4 +59,5 @@ TASK = Task(
     one_way=True,
     longest=256,  # of a block: nothing is cut off
     at_once=8,  # every token has a score for the whole vocabulary
+    over_vocabulary=True,
 )

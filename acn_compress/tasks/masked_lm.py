@@ -67,4 +67,5 @@ TASK = Task(
     extras=tokens.perplexity,
     collate=collate,
     at_once=8,  # every token has a score for the whole vocabulary
+    over_vocabulary=True,
 )
