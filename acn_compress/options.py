@@ -243,6 +243,8 @@ class Training(Options):
     """Share of the steps with rising learning rate."""
     weight_decay: NotNegative = 0.05
     """Weight decay; not on norms, biases and alphas."""
+    max_grad_norm: Positive = 1.0
+    """Gradients are scaled down to this norm where theirs is larger."""
     label_smoothing: Share = 0.0
     """Label smoothing of the task loss."""
     distil_weight: NotNegative = 1.0

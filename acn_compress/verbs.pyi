@@ -91,6 +91,7 @@ def convert(
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
     weight_decay: NotNegative = 0.05,
+    max_grad_norm: Positive = 1.0,
     label_smoothing: Share = 0.0,
     distil_weight: NotNegative = 1.0,
     task_weight: NotNegative = 0.5,
@@ -145,6 +146,7 @@ def convert(
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
+        max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
         label_smoothing: Label smoothing of the task loss.
         distil_weight: Weight of the distillation loss.
         task_weight: Weight of the loss on the labels.
@@ -195,6 +197,7 @@ def finetune(
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
     weight_decay: NotNegative = 0.05,
+    max_grad_norm: Positive = 1.0,
     label_smoothing: Share = 0.0,
     distil_weight: NotNegative = 1.0,
     task_weight: NotNegative = 0.5,
@@ -242,6 +245,7 @@ def finetune(
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
+        max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
         label_smoothing: Label smoothing of the task loss.
         distil_weight: Weight of the distillation loss.
         task_weight: Weight of the loss on the labels.
@@ -424,6 +428,7 @@ def prune(
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
     weight_decay: NotNegative = 0.05,
+    max_grad_norm: Positive = 1.0,
     label_smoothing: Share = 0.0,
     distil_weight: NotNegative = 1.0,
     task_weight: NotNegative = 0.5,
@@ -470,6 +475,7 @@ def prune(
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
+        max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
         label_smoothing: Label smoothing of the task loss.
         distil_weight: Weight of the distillation loss.
         task_weight: Weight of the loss on the labels.
@@ -581,6 +587,7 @@ def compare(
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
     weight_decay: NotNegative = 0.05,
+    max_grad_norm: Positive = 1.0,
     label_smoothing: Share = 0.0,
     distil_weight: NotNegative = 1.0,
     task_weight: NotNegative = 0.5,
@@ -622,6 +629,7 @@ def compare(
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
+        max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
         label_smoothing: Label smoothing of the task loss.
         distil_weight: Weight of the distillation loss.
         task_weight: Weight of the loss on the labels.

@@ -175,7 +175,7 @@ def arguments(
         lr_scheduler_type="cosine",
         warmup_steps=round(how.warmup * total),
         weight_decay=how.weight_decay,
-        max_grad_norm=1.0,
+        max_grad_norm=how.max_grad_norm,
         bf16=bf16,
         use_cpu=net.device.type == "cpu",
         seed=how.seed,
