@@ -87,6 +87,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Augment = Literal["crop", "flip-crop"]
 Scope = Literal["global", "layer"]
 Method = Literal["structured", "magnitude", "movement"]
+Score = Literal["magnitude"]
 Format = Literal["onnx", "safetensors"]
 Quantize = Literal["int8"]
 Backend = Literal["torch", "onnx"]
@@ -565,6 +566,8 @@ class Prune(Reads, Trained, Resumes, Verb):
     epochs)."""
     scope: Scope = "global"
     """One ranking over all blocks, or the same share in each layer."""
+    score: Score = "magnitude"
+    """structured: by what units are ranked."""
     data: DataSet | None = Field(None, description=DATA)
     epochs: NotNegative = 0.0
     """Training after pruning (movement: while pruning), distilling from SRC; 0 = none, data is then

@@ -32,6 +32,7 @@ from acn_compress.options import (
     Rounds,
     Routes,
     Scope,
+    Score,
     Seed,
     Share,
     Task,
@@ -415,6 +416,7 @@ def prune(
     target_sparsity: BelowOne,
     method: Method = "structured",
     scope: Scope = "global",
+    score: Score = "magnitude",
     epochs: NotNegative = 0.0,
     label_column: str | None = None,
     image_column: str | None = None,
@@ -459,6 +461,7 @@ def prune(
             weights, then trains; movement those that training moves towards zero, while it trains
             (needs data and epochs).
         scope: One ranking over all blocks, or the same share in each layer.
+        score: structured: by what units are ranked.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
         epochs: Training after pruning (movement: while pruning), distilling from SRC; 0 = none,
             data is then only measured on.

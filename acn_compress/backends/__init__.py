@@ -1,7 +1,7 @@
-"""What a model can be timed in: one file and one line here each."""
+"""What a model can be timed in. Adding one: a file of its name, and the name in `options.Backend`."""
 
+from acn_compress import options
 from acn_compress.backends.base import Backend
-from acn_compress.backends.onnxruntime import OnnxRuntime
-from acn_compress.backends.pytorch import PyTorch
+from acn_compress.named import objects
 
-BACKENDS: dict[str, Backend] = {"torch": PyTorch(), "onnx": OnnxRuntime()}
+BACKENDS: dict[str, Backend] = objects(options.Backend, __name__, "BACKEND")

@@ -7,13 +7,18 @@ from contextlib import nullcontext
 from acn_compress.checkpoint.directory import Source, check_out, find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.write import write
-from acn_compress.compression.prune import METHODS, Aim
+from acn_compress.compression.prune import METHODS, SCORES, Aim
+from acn_compress.data.load import Data
+from acn_compress.data.splits import training_split
 from acn_compress.network.device import find_device
-from acn_compress.options import ModelSpec, PathSpec, Prune
+from acn_compress.network.network import Network
+from acn_compress.options import ModelSpec, PathSpec, Prune, Trained
 from acn_compress.reports.made import PruneReport
 from acn_compress.reports.progress import Progress
 from acn_compress.training.job import measure_job, run_job
 from acn_compress.training.state import Kept, kept
+
+CALIBRATION = 512  # examples that a score looks at
 
 
 def run(src: ModelSpec, out: PathSpec, how: Prune, progress: Progress | None = None) -> PruneReport:
@@ -33,7 +38,8 @@ def _run(
     method = METHODS[how.method]
     net = load_source(source, device=find_device(how.device))
     whole = net.copy() if how.data is not None else None
-    pruning = method.begin_(net, Aim(how.target_sparsity, how.scope))
+    examples = _examples(how, net, source)
+    pruning = method.begin_(net, Aim(how.target_sparsity, how.scope, how.score, examples))
     report: dict[str, object] = {}
     if how.trains:
         report = run_job(
@@ -60,3 +66,11 @@ def _run(
         overwrite=how.overwrite or how.resume,
         kind=PruneReport,
     )
+
+
+def _examples(how: Prune, net: Network, source: Source) -> Data | None:
+    """What a score looks at, if it does: some of the data that is trained on."""
+    if not SCORES[how.score].needs_data or how.data is None:
+        return None
+    few = min(CALIBRATION, how.limit or CALIBRATION)
+    return training_split(how.part(Trained, limit=few, augment=None), net, source)

@@ -1,7 +1,7 @@
-"""What a model can be exported to: one file and one line here each."""
+"""What a model can be exported to. Adding one: a file of its name, and the name in `options.Format`."""
 
+from acn_compress import options
+from acn_compress.named import objects
 from acn_compress.targets.base import Target
-from acn_compress.targets.onnx import Onnx
-from acn_compress.targets.safetensors import Safetensors
 
-TARGETS: dict[str, Target] = {"onnx": Onnx(), "safetensors": Safetensors()}
+TARGETS: dict[str, Target] = objects(options.Format, __name__, "TARGET")

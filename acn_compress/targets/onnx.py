@@ -137,3 +137,6 @@ class Onnx:
         """The report's own."""
         assert isinstance(report, OnnxExported)
         return report.card()
+
+
+TARGET = Onnx()

@@ -75,3 +75,6 @@ class Safetensors:
     def card(self, net: Network, report: Exported, provenance: dict[str, object]) -> str:
         """That of a model directory."""
         return card.render(net, report, provenance)
+
+
+TARGET = Safetensors()

@@ -11,9 +11,6 @@ begun, the network is trained if it is to be, and the pruning is finished:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import get_args
-
 from acn_compress import options
 from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, check_one_of
 from acn_compress.compression.prune.movement import Movement
@@ -21,6 +18,7 @@ from acn_compress.compression.prune.scores import SCORES, Score
 from acn_compress.compression.prune.structured import Narrowed
 from acn_compress.compression.prune.zeroed import Zeroed
 from acn_compress.data.load import Data
+from acn_compress.named import objects
 from acn_compress.network.network import Network
 from acn_compress.options import Scope
 
@@ -39,9 +37,7 @@ __all__ = [
     "prune_",
 ]
 
-METHODS: dict[str, Method] = {
-    name: import_module(f"{__name__}.{name}").METHOD for name in get_args(options.Method)
-}
+METHODS: dict[str, Method] = objects(options.Method, __name__, "METHOD")
 
 
 def method_named(name: str) -> Method:

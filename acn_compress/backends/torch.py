@@ -24,3 +24,6 @@ class PyTorch:
 
         size = subject.source.bytes()
         return Variant(subject.name, "torch", call, size, net.parameters, subject.flops)
+
+
+BACKEND = PyTorch()

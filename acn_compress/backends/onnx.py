@@ -27,3 +27,6 @@ def _of_file(name: str, file: Path, load: Load) -> Variant:
     feeds = running.feeds(load.batch, load.length)
     running.try_out(feeds)
     return Variant(name, "onnx", lambda: running.run(None, feeds), file_bytes(file))
+
+
+BACKEND = OnnxRuntime()
