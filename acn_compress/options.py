@@ -87,7 +87,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Augment = Literal["crop", "flip-crop"]
 Scope = Literal["global", "layer"]
 Method = Literal["structured", "magnitude", "movement"]
-Score = Literal["magnitude"]
+Score = Literal["magnitude", "activation"]
 Format = Literal["onnx", "safetensors"]
 Quantize = Literal["int8"]
 Backend = Literal["torch", "onnx"]
@@ -141,6 +141,10 @@ class Options(BaseModel):
     def plain(self) -> dict[str, Any]:
         """All of it as plain JSON, as provenance keeps it."""
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+
+    def changed(self, **fields: object) -> Self:
+        """A copy with some of them changed, to values known to be good."""
+        return self.model_copy(update=fields)
 
     def part(self, cls: type[T], **changed: object) -> T:
         """The options of `cls` among these, some of them changed."""
@@ -567,7 +571,8 @@ class Prune(Reads, Trained, Resumes, Verb):
     scope: Scope = "global"
     """One ranking over all blocks, or the same share in each layer."""
     score: Score = "magnitude"
-    """structured: by what units are ranked."""
+    """structured, by what units are ranked: magnitude of their weights, or the activation energy they
+    hand on (looks at some of the data)."""
     data: DataSet | None = Field(None, description=DATA)
     epochs: NotNegative = 0.0
     """Training after pruning (movement: while pruning), distilling from SRC; 0 = none, data is then

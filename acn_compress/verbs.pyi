@@ -461,7 +461,8 @@ def prune(
             weights, then trains; movement those that training moves towards zero, while it trains
             (needs data and epochs).
         scope: One ranking over all blocks, or the same share in each layer.
-        score: structured: by what units are ranked.
+        score: structured, by what units are ranked: magnitude of their weights, or the activation
+            energy they hand on (looks at some of the data).
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
         epochs: Training after pruning (movement: while pruning), distilling from SRC; 0 = none,
             data is then only measured on.

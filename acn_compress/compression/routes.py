@@ -87,8 +87,7 @@ class Run(NamedTuple):
         fit(
             self.net,
             s.data,
-            s.how.part(
-                Trained,
+            s.how.changed(
                 seed=self.seed,
                 epochs=epochs,
                 prefix_loss=1.0 if prefix else 0.0,
@@ -142,7 +141,7 @@ def _cut_first(route: Route, run: Run) -> float:
     """Some blocks, then all of the budget on them."""
     (depth,), s = run.depths, run.setting
     epochs = equal_epochs(run.net, run.budget, depth=depth)
-    how, examples = s.how.part(Trained, seed=run.seed, epochs=epochs), len(s.data)
+    how, examples = s.how.changed(seed=run.seed, epochs=epochs), len(s.data)
     spent = cut_(
         run.net,
         depth,

@@ -103,7 +103,7 @@ class Start:
 
     def few(self, number: int) -> Data:
         """So many of the examples that will be trained on."""
-        return self._split(self.how.part(Trained, limit=number, augment=None))
+        return self._split(self.how.changed(limit=number, augment=None))
 
     def _split(self, how: Trained) -> Data:
         return training_split(how, self.net, self.source, self.reference)

@@ -12,7 +12,7 @@ from acn_compress.data.load import Data
 from acn_compress.data.splits import training_split
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
-from acn_compress.options import ModelSpec, PathSpec, Prune, Trained
+from acn_compress.options import ModelSpec, PathSpec, Prune
 from acn_compress.reports.made import PruneReport
 from acn_compress.reports.progress import Progress
 from acn_compress.training.job import measure_job, run_job
@@ -73,4 +73,4 @@ def _examples(how: Prune, net: Network, source: Source) -> Data | None:
     if not SCORES[how.score].needs_data or how.data is None:
         return None
     few = min(CALIBRATION, how.limit or CALIBRATION)
-    return training_split(how.part(Trained, limit=few, augment=None), net, source)
+    return training_split(how.changed(limit=few, augment=None), net, source)
