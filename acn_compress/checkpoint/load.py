@@ -19,12 +19,14 @@ import torch
 from acn_compress.architectures import Architecture, architecture_of, base_type, timm
 from acn_compress.checkpoint import weights
 from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.padding import set_padding_
+from acn_compress.checkpoint.sentence import read_head
 from acn_compress.checkpoint.source import Source, find_source
 from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError
 from acn_compress.network.network import Network
-from acn_compress.network.registration import config_class, model_class
+from acn_compress.network.registration import config_class, model_class, plain_class
 from acn_compress.network.structure import Structure
-from acn_compress.tasks import task_called
+from acn_compress.tasks import head_named, task_called
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -74,18 +76,22 @@ def load_source(
     """The network of a source that has been found already; the options are those of `load`.
     `fresh_head` of it says what of its head is random."""
     _, cls, hf_config = describe(source, task)
-    _set_head(hf_config, cls, task, labels)
+    _set_head(hf_config, cls, task, labels, source)
     with quiet():
         model, info = weights.read(source, cls, hf_config, new_head=task is not None)
     fresh = weights.check_keys(source, model, info, new_head=task is not None)
-    net = replace(Network.adopt(model), fresh=fresh)
+    task_here = head_named(plain_class(cls).__name__)
+    sentence = read_head(source) if task_here is not None and task_here.taught else None
+    net = replace(Network.adopt(model), fresh=fresh, sentence=sentence)
     if verify:
         net.verify_alpha_one(source.name)
     model.eval().to(device)
     return net
 
 
-def _set_head(hf_config: Any, cls: Any, task: str | None, labels: list[str] | None) -> None:
+def _set_head(
+    hf_config: Any, cls: Any, task: str | None, labels: list[str] | None, source: Source
+) -> None:
     """Give a config what its head is built for: its classes, and the token by which a decoder finds
     the end of a padded text."""
     if labels is not None:
@@ -95,14 +101,8 @@ def _set_head(hf_config: Any, cls: Any, task: str | None, labels: list[str] | No
         )
     if task is not None:
         task_called(task).set_head_(hf_config)
-    if (
-        cls.__name__.endswith("ForSequenceClassification")
-        and getattr(hf_config, "pad_token_id", None) is None
-    ):
-        end = getattr(
-            hf_config, "eos_token_id", None
-        )  # GPT-2 has no other; texts do not end with it
-        hf_config.pad_token_id = end[0] if isinstance(end, list) else end
+    if cls.__name__.endswith("ForSequenceClassification"):
+        set_padding_(hf_config, source)
 
 
 def from_config(
@@ -112,7 +112,7 @@ def from_config(
     form."""
     source, file = config_source(path)
     architecture, cls, hf_config = describe(source, task, file)
-    _set_head(hf_config, cls, task, labels)
+    _set_head(hf_config, cls, task, labels, source)
     try:
         model = cls(hf_config)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # sizes that do not fit

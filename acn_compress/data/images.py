@@ -95,6 +95,7 @@ class _Pictures:
         feature = rows.features[column]
         if isinstance(feature, dict | datasets.Value):  # paths, or bytes without a type
             feature = datasets.Image()
+        self._dtype = dtype_of(feature)
         self._decode = feature.decode_example if isinstance(feature, datasets.Image) else None
         if self._decode is not None:
             rows = rows.cast_column(column, datasets.Image(decode=False))
@@ -111,7 +112,7 @@ class _Pictures:
     def _image(self, index: int) -> Any:
         value = self._rows[index][self._column]
         if self._decode is None:
-            return value
+            return np.asarray(value, dtype=self._dtype)
         path = (value or {}).get("path")
         if value is None or (value["bytes"] is None and not is_local(str(path))):
             raise DataError(f"is not an image of this machine ({str(path)[:80]})")
@@ -119,6 +120,13 @@ class _Pictures:
 
     def _fault(self, index: int, what: str) -> DataError:
         return DataError(f"data {self._name}: row {index} of column '{self._column}' {what}.")
+
+
+def dtype_of(feature: Any) -> str | None:
+    """Of the numbers in an array or in nested lists, as the table declares it."""
+    while (inner := getattr(feature, "feature", None)) is not None:
+        feature = inner
+    return getattr(feature, "dtype", None)
 
 
 def is_local(path: str) -> bool:

@@ -158,6 +158,7 @@ def _check_reference(net: Network, reference: Network | None) -> None:
         return
     for what, theirs, ours in (
         ("width", reference.width, net.width),
+        ("embeddings of", _embedded(reference), _embedded(net)),
         ("vocabulary", reference.config.vocab_size, net.config.vocab_size),
     ):
         if theirs != ours:
@@ -165,6 +166,11 @@ def _check_reference(net: Network, reference: Network | None) -> None:
                 f"features: the reference has {what} {theirs}, but the model {ours}. "
                 "They must be equal."
             )
+
+
+def _embedded(net: Network) -> int:
+    """Numbers of a text's embedding."""
+    return net.width if net.sentence is None else net.sentence.width(net.width)
 
 
 def label_names(spec: Spec, columns: Columns, task: Task) -> list[str] | None:

@@ -216,7 +216,8 @@ class TextExamples:
             for numbers in torch.split(self.sizes.argsort(), 64):
                 rows = [self[i] for i in numbers.tolist()]
                 batch = {k: v.to(device) for k, v in self.collate(rows).items()}
-                answers = embedding(reference(**features(batch)), batch).cpu()
+                output = reference(**features(batch))
+                answers = embedding(output, batch, reference.sentence).cpu()
                 for i, answer in zip(numbers.tolist(), answers, strict=True):
                     found[i] = answer.clone()
         self._targets = found

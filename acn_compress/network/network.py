@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from acn_compress.architectures import Architecture, architecture_of
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.form import LayerKind
+from acn_compress.network.sentence import SentenceHead
 from acn_compress.network.stack import (
     AcnBlock,
     Stack,
@@ -45,11 +46,13 @@ class Network:
         model: called as in transformers; its block list is (or is to be) wrapped (`stack.py`), its structure lies in its config.
         family: the adapter.
         fresh: tensors of its head that were not in the checkpoint and began at random.
+        sentence: what makes an embedding of its last hidden states, if that is not their mean.
     """
 
     model: PreTrainedModel
     family: Architecture
     fresh: tuple[str, ...] = ()
+    sentence: SentenceHead | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel, where: str = "this model") -> Network:
@@ -241,12 +244,14 @@ class Network:
     def twin(self) -> Network:
         """A copy that shares the parameters; blocks, alphas and probes are its own."""
         return Network(
-            copy.deepcopy(self.model, {id(p): p for p in self.model.parameters()}), self.family
+            copy.deepcopy(self.model, {id(p): p for p in self.model.parameters()}),
+            self.family,
+            sentence=self.sentence,
         )
 
     def copy(self) -> Network:
         """A copy that shares nothing."""
-        return Network(copy.deepcopy(self.model), self.family)
+        return Network(copy.deepcopy(self.model), self.family, sentence=self.sentence)
 
     # its form
 

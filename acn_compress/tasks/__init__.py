@@ -82,7 +82,8 @@ def task_of(net: Network) -> Task:
     """
     from acn_compress.network.registration import plain_class
 
-    return task_named(plain_class(type(net.model)).__name__, net.config)
+    task = task_named(plain_class(type(net.model)).__name__, net.config)
+    return task.bound(task, net)
 
 
 def task_named(name: str, config: PreTrainedConfig) -> Task:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedConfig
 
+    from acn_compress.network.network import Network
+
     Array = np.ndarray[Any, np.dtype[Any]]
 
 Batch = dict[str, "Tensor"]
@@ -183,6 +185,7 @@ class Task:
         fits: config -> whether a head of this class is for this task.
         refuse: config -> why such a head cannot be trained or evaluated here, or None.
         set_head_: gives a config what its head is built for.
+        bound: (task, net) -> the task as this network does it.
         classes: columns that hold the classes, most likely first; None for a task without.
         one_class: it gives every example one class, so it can stop early.
         taught: its labels are the answers of a teacher, and it reads no head.
@@ -208,6 +211,7 @@ class Task:
     fits: Callable[[PreTrainedConfig], bool] = _any
     refuse: Callable[[PreTrainedConfig], str | None] = field(default=lambda config: None)
     set_head_: Callable[[PreTrainedConfig], None] = _no_head
+    bound: Callable[[Task, Network], Task] = field(default=lambda task, net: task)
     classes: tuple[str, ...] | None = None
     one_class: bool = False
     taught: bool = False

@@ -1,43 +1,65 @@
-"""features: the embedding of a sentence, the mean of its last hidden states. Main metric: cosine,
-of the embedding with that of a reference model, which stands in the place of labels (see
-data.load_data)."""
+"""features: the embedding of a sentence, made of its last hidden states as the encoder's own
+modules say; their mean where it has none. Main metric: cosine, of the embedding with that of a
+reference model, which stands in the place of labels (see data.load_data)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from acn_compress.errors import UnsupportedError
 from acn_compress.tasks.base import Batch, Encoder, Rows, Scored, Table, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from acn_compress.network.network import Network
+    from acn_compress.network.sentence import SentenceHead
 
-def score(output: Any, batch: Batch) -> Scored:
+
+def score(output: Any, batch: Batch, head: SentenceHead | None = None) -> Scored:
     """Labels [batch, width]: the reference's embeddings. The loss is 1 - cosine, and the squared
     error over the reference's square, at a small weight: on its way to alpha = 0 a sum of normed
     outputs grows first, and the error of its scale would drown its direction."""
     import torch
     import torch.nn.functional as F
 
-    found, reference = embedding(output, batch), batch["labels"]
+    found, reference = embedding(output, batch, head), batch["labels"]
     cosine = F.cosine_similarity(found, reference, dim=-1)
     error = (found - reference).square().sum(-1) / reference.square().sum(-1).clamp(min=1e-12)
     loss = (1 - cosine).clamp(min=0) + 0.1 * error
     return Scored(loss, cosine, torch.ones_like(cosine), found, None, numbers=True)
 
 
-def embedding(output: Any, batch: Batch) -> Tensor:
-    """The mean of the last hidden state over the tokens that are no padding: [batch, width]."""
-    mask = batch["attention_mask"][..., None].float()
-    mean: Tensor = (output.last_hidden_state.float() * mask).sum(1) / mask.sum(1).clamp(min=1)
-    return mean
+def embedding(output: Any, batch: Batch, head: SentenceHead | None = None) -> Tensor:
+    """The embeddings of a batch, [batch, width]: the mean of the last hidden state over the tokens
+    that are no padding, or what the encoder's own modules make of it."""
+    from acn_compress.network.sentence import SentenceHead
+
+    return (head or SentenceHead())(output.last_hidden_state, batch["attention_mask"])
 
 
-def rows(table: Table, encoder: Encoder) -> Rows:
+def rows(table: Table, encoder: Encoder, head: SentenceHead | None = None) -> Rows:
     """A text per row; empty ones are left out."""
+    if head is not None and head.unknown:
+        raise UnsupportedError(
+            f"the model's modules.json names a {head.unknown}, which cannot be computed here. "
+            "Known are Transformer, Pooling, Dense and Normalize."
+        )
     texts = [text.strip() for text in table.loose_texts() if text.strip()]
-    inputs = encoder.rows(encoder.encode(texts)) if texts else []
+    given = texts if head is None else [head.text(text) for text in texts]
+    inputs = encoder.rows(encoder.encode(given)) if given else []
     return Rows(inputs, None, None, [len(text) for text in texts])
+
+
+def bound(task: Task, net: Network) -> Task:
+    """The task with the network's own pooling, dense layers, prompt and longest text."""
+    head = net.sentence
+    if head is None:
+        return task
+    scored, made = partial(score, head=head), partial(rows, head=head)
+    return replace(task, score=scored, rows=made, longest=head.longest)
 
 
 TASK = Task(
@@ -49,6 +71,7 @@ TASK = Task(
     pipeline_tag="feature-extraction",
     score=score,
     rows=rows,
+    bound=bound,
     taught=True,
     numbers=True,
 )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from acn_compress.tasks.base import Array
 
-COLUMNS = ("score", "similarity_score", "rating", *classes.COLUMNS)
+COLUMNS = ("label", "labels", "score", "similarity_score", "rating", "target", "class")
 
 
 def score(output: Any, batch: Batch) -> Scored:

@@ -1,0 +1,149 @@
+"""Columns and labels: exact names first, nothing that could be meant in two ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import transformers as hf
+from brought import bert, loaded, read, table, targets, texts
+
+from acn_compress.data.labels import Labels, match
+from acn_compress.data.load import Columns, label_names
+from acn_compress.data.table import Table
+from acn_compress.errors import DataError, UnsupportedError
+from acn_compress.tasks import TASKS
+
+
+def matched(names: list[str] | int, values: list[Any], own: list[str] | None = None) -> list[int]:
+    """Labels of data as a model with these names numbers them."""
+    config = hf.BertConfig(num_labels=names if isinstance(names, int) else len(names))
+    if not isinstance(names, int):
+        config.id2label = dict(enumerate(names))
+    return match(Labels(values, own), config, "x", "label").numbers.tolist()
+
+
+def test_an_exact_name_comes_first() -> None:
+    assert matched(["b", "B", "a"], ["a", "B", "b"]) == [2, 1, 0]
+    assert matched(12, ["LABEL_11", "LABEL_2"]) == [11, 2]
+    assert matched(["5", "3", "1"], [1, 3]) == [2, 1]
+    assert matched(["1", "2"], [2.0, 1.0]) == [1, 0]
+    assert matched(["x", "y"], [1, 0], own=["y", "x"]) == [0, 1]
+
+
+def test_case_is_forgiven_where_it_cannot_mislead() -> None:
+    assert matched(["Negative", "POSITIVE"], ["positive", "negative "]) == [1, 0]
+    assert matched(["A", "a", "b"], ["a", "B"]) == [1, 2]
+    for names, values in (
+        (["A", "a", "b"], ["b", "Á"]),
+        (["AB", "Ab"], ["ab"]),
+        (["a"], ["A", "a"]),
+    ):
+        with pytest.raises(DataError):
+            matched(names, values)
+
+
+def test_numbers_count_only_for_a_model_whose_names_say_nothing() -> None:
+    assert matched(3, [2, 0, 1]) == [2, 0, 1] and matched(3, ["2", "0"]) == [2, 0]
+    assert matched(2, [1, 0], own=["neg", "pos"]) == [1, 0]
+    with pytest.raises(DataError, match=r"labels run from 1 to 3, but the model has 3 classes"):
+        matched(3, [1, 2, 3])
+    with pytest.raises(DataError, match=r"named 1 star, 2 stars\. Write these names into the data"):
+        matched(["1 star", "2 stars"], [0, 1])
+    with pytest.raises(DataError, match="has the labels bad, good, but the model knows LABEL_0"):
+        matched(2, ["good", "bad"])
+    with pytest.raises(DataError, match="has 3 labels"):
+        matched(2, [0, 1], own=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("values", [[None, 1], [0.5, 1], [float("nan"), 1.0]])
+def test_rows_without_a_class_are_refused(values: list[Any]) -> None:
+    with pytest.raises(DataError, match=r"empty labels|is not a class label"):
+        matched(2, values)
+    with pytest.raises(DataError, match="split has no labels"):
+        matched(2, [-1, -1], own=["a", "b"])
+
+
+def features(**columns: Any) -> datasets.Features:
+    return datasets.Features(
+        {
+            name: datasets.ClassLabel(names=of) if isinstance(of, list) else datasets.Value(of)
+            for name, of in columns.items()
+        }
+    )
+
+
+def test_the_column_of_that_name_is_taken_before_any_of_that_type(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m")
+    typed = features(kind=["f", "g"], text="string", label="int64")
+    rows = {"kind": [1, 1], "text": texts(2), "label": [0, 1]}
+    assert targets(read(datasets.Dataset.from_dict(rows, features=typed), model)) == [0, 1]
+    typed = features(kind=["f", "g"], text="string")
+    rows = {"kind": [1, 0], "text": texts(2)}
+    found = read(datasets.Dataset.from_dict(rows, features=typed), model)
+    assert targets(found) == [1, 0] and found.read is not None
+    assert found.read.columns == {"label": "kind", "text": "text"}
+    typed = features(kind=["f", "g"], sex=["f", "g"], text="string")
+    rows = {"kind": [1, 0], "sex": [0, 0], "text": texts(2)}
+    with pytest.raises(DataError, match=r"kind, sex could all hold the labels\. .* --label-column"):
+        read(datasets.Dataset.from_dict(rows, features=typed), model)
+
+
+def test_a_number_is_looked_for_where_numbers_are(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m", num_labels=1)
+    spec = table(tmp_path / "d.parquet", text=texts(3), score=[9.0, 9.0, 9.0], label=[0.5, 1, 2])
+    assert [float(read(spec, model).examples[i]["labels"]) for i in range(3)] == [0.5, 1.0, 2.0]
+    spec = table(tmp_path / "e.parquet", text=texts(2), label=["a", "b"], score=[1.5, 2.5])
+    assert float(read(spec, model).examples[1]["labels"]) == 2.5
+    spec = table(tmp_path / "f.parquet", text=texts(2), label=[1.0, float("inf")])
+    with pytest.raises(DataError, match="row 1 of column 'label' is inf"):
+        read(spec, model)
+
+
+def test_a_new_head_gets_the_names_in_their_order(tmp_path: Path) -> None:
+    task = TASKS["text-classification"]
+    spec = table(tmp_path / "d.parquet", text=texts(3), label=[10, 9, 1])
+    assert label_names(spec, Columns(), task) == ["1", "9", "10"]
+    assert label_names(spec, Columns(label="text"), task) is not None
+    assert label_names(spec, Columns(), TASKS["text-regression"]) is None
+
+
+def test_a_limit_draws_every_class_in_its_share(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m", num_labels=3)
+    labels = [0] * 60 + [1] * 30 + [2] * 10
+    spec = table(tmp_path / "d.parquet", text=texts(100), label=labels)
+    found = read(spec, model, limit=20)
+    assert [targets(found).count(i) for i in range(3)] == [12, 6, 2]
+    assert targets(found) == sorted(targets(found)) and found.read is not None
+    assert "20 of 100 rows, drawn from seed 0" in found.read.notes[0]
+    few = [targets(read(spec, model, limit=3)).count(i) for i in range(3)]
+    assert few == [1, 1, 1]
+    one = read(spec, model, limit=2).read
+    assert one is not None and one.missing is not None and "no row has the label" in one.notes[-1]
+    ids = [
+        [read(spec, model, limit=20, seed=s).examples[i]["input_ids"].tolist() for i in range(20)]
+        for s in (0, 0, 1)
+    ]
+    assert ids[0] == ids[1] != ids[2]
+    assert targets(read(spec, model, limit=100)) == labels
+
+
+def test_lines_of_a_text_stay_together_where_a_limit_draws_them() -> None:
+    lines = datasets.Dataset.from_dict({"text": [f"line {i}\n" for i in range(50)]})
+    numbers = [int(t.split()[1]) for t in Table(lines, "x").sampled(7, 3, None).rows["text"]]
+    assert numbers == list(range(numbers[0], numbers[0] + 7))
+    loose = datasets.Dataset.from_dict({"text": [f"text {i}" for i in range(50)]})
+    numbers = [int(t.split()[1]) for t in Table(loose, "x").sampled(7, 3, None).rows["text"]]
+    assert len(set(numbers)) == 7 and numbers == sorted(numbers)
+    assert numbers != list(range(numbers[0], numbers[0] + 7))
+
+
+def test_several_numbers_or_labels_have_no_metric(tmp_path: Path) -> None:
+    spec = table(tmp_path / "d.parquet", text=texts(4), label=[0, 1, 2, 0])
+    for problem in ("regression", "multi_label_classification"):
+        model = bert(tmp_path / problem, num_labels=3, problem_type=problem)
+        with pytest.raises(UnsupportedError, match="no metric here"):
+            read(spec, model)
+        assert loaded(model).depth == 2  # it can still be cut and exported

@@ -1,0 +1,144 @@
+"""Which split is read: by the words in the names of files and folders, as `datasets` knows them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import datasets
+import pytest
+from brought import bert, read, table, targets, texts
+
+from acn_compress.data.load import has_eval_split, open_table
+from acn_compress.data.places import fingerprint, guessed, kind_of, name_of
+from acn_compress.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def rows(spec: str, role: str) -> tuple[int, str]:
+    found, name = open_table(spec, role)  # type: ignore[arg-type]
+    return len(found), name.rpartition(":")[2]
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "split"),
+    [
+        ("sst2-train.csv", "sst2-dev.csv", "validation"),
+        ("training_set.csv", "evaluation_set.csv", "test"),
+        ("train.part1.csv", "valid.part1.csv", "validation"),
+        ("en/train/a.csv", "en/test/a.csv", "test"),
+        ("data/train-00000-of-00001.csv", "data/validation-00000-of-00001.csv", "validation"),
+    ],
+)
+def test_names_say_the_split(tmp_path: Path, train: str, held_out: str, split: str) -> None:
+    table(tmp_path / "d" / train, text=texts(7), label=[0] * 7)
+    table(tmp_path / "d" / held_out, text=texts(3), label=[1] * 3)
+    assert rows(str(tmp_path / "d"), "train") == (7, "train")
+    assert rows(str(tmp_path / "d"), "eval") == (3, split)
+    assert has_eval_split(str(tmp_path / "d"))
+
+
+def test_a_word_within_a_word_says_nothing(tmp_path: Path) -> None:
+    for name in ("latest.csv", "brain_trains.csv"):
+        table(tmp_path / "d" / name, text=texts(4))
+    assert rows(str(tmp_path / "d"), "train") == (8, "train")
+    assert not has_eval_split(str(tmp_path / "d"))
+    assert kind_of("contested") is None and kind_of("my-test.2") == "test"
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (("train.csv", "more.csv"), "more.csv is in no split"),
+        (("a/train.csv", "a/test.csv", "b/rest.csv"), "rest.csv is in no split"),
+        (("Train.csv", "Test.csv"), "would be read as 'train', but its name says test"),
+    ],
+)
+def test_a_mixture_is_refused(tmp_path: Path, names: tuple[str, ...], text: str) -> None:
+    for name in names:
+        table(tmp_path / "d" / name, text=texts(4))
+    with pytest.raises(DataError, match=text):
+        open_table(str(tmp_path / "d"), "train")
+
+
+def test_files_that_are_named_are_taken_by_their_names(tmp_path: Path) -> None:
+    train = table(tmp_path / "a_train.csv", text=texts(5))
+    test = table(tmp_path / "a_test.csv", text=texts(2))
+    other = table(tmp_path / "b.csv", text=texts(3))
+    assert rows(f"{train},{test}", "train") == (5, "train")
+    assert rows(f"{train},{test}", "eval") == (2, "test")
+    assert rows(f"{other},{other}", "train") == (6, "train")
+    with pytest.raises(DataError, match=r"b\.csv says no split"):
+        open_table(f"{train},{other}", "train")
+    with pytest.raises(DataError, match="files of several types"):
+        open_table(f"{train},{table(tmp_path / 'c.jsonl', text=texts(2))}", "train")
+
+
+def test_nothing_is_trained_on_that_is_named_for_measuring(tmp_path: Path) -> None:
+    table(tmp_path / "d" / "test.csv", text=texts(4))
+    with pytest.raises(DataError, match=r"no split for train could be guessed\. Present: test"):
+        open_table(str(tmp_path / "d"), "train")
+    assert guessed("eval", ["train", "validation_matched", "test"]) == "validation_matched"
+    assert guessed("eval", ["train", "val", "test"]) == "val"
+    assert guessed("train", ["a", "b"]) is None
+
+
+def test_a_readme_says_what_belongs_where(tmp_path: Path) -> None:
+    table(tmp_path / "d" / "x.csv", text=texts(4))
+    table(tmp_path / "d" / "y.csv", text=texts(3))
+    table(tmp_path / "d" / "z.csv", text=texts(2))
+    (tmp_path / "d" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        "  - {split: train, path: y.csv}\n  - {split: test, path: x.csv}\n---\n"
+    )
+    assert rows(str(tmp_path / "d"), "train") == (3, "train")
+    assert rows(str(tmp_path / "d"), "eval") == (4, "test")
+
+
+def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
+    made = datasets.Dataset.from_dict({"text": texts(5)})
+    datasets.DatasetDict(train=made, test=made.select(range(2))).save_to_disk(tmp_path / "d")
+    assert rows(str(tmp_path / "d"), "eval") == (2, "test")
+    made.save_to_disk(tmp_path / "one")
+    assert rows(str(tmp_path / "one"), "train") == (5, "train")
+
+
+def test_a_file_of_the_same_name_size_and_time_is_read_anew(tmp_path: Path) -> None:
+    path = Path(table(tmp_path / "d.csv", text=["aa", "bb"], label=[0, 1]))
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    first = fingerprint(str(path))
+    assert open_table(str(path), "eval")[0]["label"][:] == [0, 1]
+    table(path, text=["aa", "bb"], label=[1, 0])
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert open_table(str(path), "eval")[0]["label"][:] == [1, 0]
+    assert fingerprint(str(path)) != first
+
+
+def test_an_object_of_datasets_is_data(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m")
+    made = datasets.Dataset.from_dict({"text": texts(6), "label": [0, 1] * 3})
+    again = datasets.Dataset.from_dict({"text": texts(6), "label": [0, 1] * 3})
+    other = datasets.Dataset.from_dict({"text": texts(6), "label": [1, 0] * 3})
+    assert targets(read(made, model)) == [0, 1] * 3
+    assert name_of(made) == name_of(again) != name_of(other)
+    both = datasets.DatasetDict(train=made, dev=other.select(range(2)))
+    assert targets(read(both, model)) == [1, 0] and read(both, model).name.endswith(":dev")
+    assert has_eval_split(both) and not has_eval_split(made)
+    with pytest.raises(DataError, match=r"data is a dict\. Expected a name or path"):
+        read({"text": texts(2)}, model)
+
+
+def test_what_was_read_is_reported(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m", labels=["no", "yes"])
+    for name, count in (("train", 9), ("test", 5)):
+        table(tmp_path / "d" / f"{name}.csv", text=texts(count), label=["Yes"] * count)
+    found = read(str(tmp_path / "d"), model).read
+    assert found is not None and (found.split, found.rows, found.used) == ("test", 5, 5)
+    assert found.columns == {"text": "text", "label": "label"}
+    assert found.labels == {"Yes": "yes"} and found.matched == "case" and found.missing == ["no"]
+    assert found.notes == ["no row has the label no"]
+    assert found.lengths is not None and found.lengths.limit == 64 and found.lengths.cut == 0
