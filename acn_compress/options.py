@@ -103,7 +103,9 @@ Route = Literal[
 ]
 Task = Literal[
     "image-classification",
+    "image-multi-label",
     "text-classification",
+    "text-multi-label",
     "text-regression",
     "token-classification",
     "question-answering",

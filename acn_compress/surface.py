@@ -134,13 +134,15 @@ def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) 
 
 def function(cls: type[Verb]) -> Callable[..., Found]:
     """The Python function of a verb."""
+    from acn_compress.deprecated import Job
+
     positional = by_position(cls)
 
     def verb(*args: object, **given: object) -> Found:
         if len(args) > len(positional):
             raise TypeError(f"{cls.verb}() takes {', '.join(positional)}, and options by name")
         given = dict(zip(positional, args, strict=False)) | given
-        if isinstance(job := given.get("data"), dict):  # `deprecated.Job`
+        if isinstance(job := given.get("data"), Job):
             given = {**given, **job}
         if missing := [a.name for a in cls.arguments if a.name not in given]:
             raise TypeError(f"{cls.verb}() needs {', '.join(missing)}")

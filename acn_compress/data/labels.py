@@ -104,6 +104,13 @@ def match(labels: Labels, config: PreTrainedConfig, name: str, column: str) -> M
     return Matched(torch.tensor([numbers[text] for text in said]), names, mapping, how)
 
 
+def by_place(rows: Sequence[Sequence[object]], names: list[str]) -> Matched:
+    """Vectors of zeros and ones, one place for each class of the model."""
+    there = [i for i in range(len(names)) if any(row[i] for row in rows)]
+    numbers = torch.tensor([i for row in rows for i, flag in enumerate(row) if flag])
+    return Matched(numbers, names, {str(i): names[i] for i in there}, "number")
+
+
 def names_of(config: PreTrainedConfig) -> list[str]:
     """The model's classes, by number."""
     own = {int(k): str(v) for k, v in config.id2label.items()}

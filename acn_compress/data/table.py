@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from acn_compress.data.labels import Labels, Matched, check, match
+from acn_compress.data.labels import Labels, Matched, by_place, check, match, names_of
 from acn_compress.data.sample import drawn, stratified, stretch
 from acn_compress.errors import DataError
 
@@ -254,6 +254,26 @@ class Table:
                 )
         found = self._match(label)
         return words, list(torch.split(found.numbers, counts)), found.names
+
+    def class_lists(self, guesses: Sequence[str]) -> tuple[list[Tensor], list[str]]:
+        """The classes of every row, as the model numbers them, and the model's names of them: from
+        lists of classes, or from vectors of zeros and ones, one for each class of the model."""
+        column = self.pick("label", guesses, "lists of classes")
+        if not self._has_lists(column):
+            raise DataError(
+                f"data {self.name}: column '{column}' holds no lists. Expected a list of classes in "
+                "every row (an empty one where there is none), or a vector of zeros and ones."
+            )
+        assert self.config is not None
+        lists, names = [list(row or ()) for row in self.rows[column][:]], names_of(self.config)
+        flags = {len(row) for row in lists} == {len(names)} and {0, 1} >= {
+            v for r in lists for v in r
+        }
+        if flags and len(names) > 1:
+            self.matched = by_place(lists, names)
+            return [torch.tensor(row).nonzero().flatten() for row in lists], names
+        found = self._match(column)
+        return list(torch.split(found.numbers, [len(row) for row in lists])), found.names
 
     def _match(self, column: str) -> Matched:
         assert self.config is not None

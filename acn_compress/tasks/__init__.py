@@ -12,6 +12,7 @@ from acn_compress.tasks import (
     embeddings,
     image_classification,
     masked_lm,
+    multi_label,
     question_answering,
     text_classification,
     text_regression,
@@ -49,16 +50,18 @@ __all__ = [
 
 # in the order in which the names of classes are looked at: a GPT2LMHeadModel is no mere Model
 TASKS: dict[str, Task] = {
-    task.TASK.name: task.TASK
+    task.name: task
     for task in (
-        image_classification,
-        text_classification,
-        text_regression,
-        token_classification,
-        question_answering,
-        masked_lm,
-        causal_lm,
-        embeddings,
+        image_classification.TASK,
+        multi_label.IMAGE,
+        text_classification.TASK,
+        multi_label.TEXT,
+        text_regression.TASK,
+        token_classification.TASK,
+        question_answering.TASK,
+        masked_lm.TASK,
+        causal_lm.TASK,
+        embeddings.TASK,
     )
 }
 

@@ -100,6 +100,9 @@ class Table(Protocol):
     def words(self, guesses: Sequence[str]) -> tuple[list[list[str]], list[Tensor], list[str]]:
         """A list of words per row, as many classes, and the model's names of them."""
 
+    def class_lists(self, guesses: Sequence[str]) -> tuple[list[Tensor], list[str]]:
+        """The classes of every row, as the model numbers them, and the model's names of them."""
+
     def values(self, guesses: Sequence[str], what: str) -> list[Any]:
         """A column of labels as it is."""
 

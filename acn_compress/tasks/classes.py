@@ -43,12 +43,8 @@ def problem(config: PreTrainedConfig) -> str:
 
 
 def refuse(config: PreTrainedConfig) -> str | None:
-    """Heads that do not choose one class of several."""
+    """Heads that give numbers."""
     kind = problem(config)
-    if kind == "multi_label_classification":
-        return (
-            "gives an example several labels (multi_label_classification), which has no metric here"
-        )
     if kind == "regression":
         return f"gives numbers and no classes (regression, num_labels {config.num_labels})"
     return None

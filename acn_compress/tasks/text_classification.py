@@ -20,8 +20,8 @@ def rows(table: Table, encoder: Encoder) -> Rows:
 
 
 def fits(config: PreTrainedConfig) -> bool:
-    """Anything but numbers."""
-    return classes.problem(config) != "regression"
+    """One class of several."""
+    return classes.problem(config) == "single_label_classification"
 
 
 TASK = Task(
