@@ -94,7 +94,8 @@ def _set_head(
 ) -> None:
     """Give a config what its head is built for: its classes, and the token by which a decoder finds
     the end of a padded text."""
-    if labels is not None:
+    made_up = labels is not None and labels == [f"LABEL_{i}" for i in range(hf_config.num_labels)]
+    if labels is not None and not made_up:  # names of its own say more
         hf_config.id2label, hf_config.label2id = (
             dict(enumerate(labels)),
             {n: i for i, n in enumerate(labels)},

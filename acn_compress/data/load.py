@@ -183,4 +183,5 @@ def label_names(spec: Spec, columns: Columns, task: Task) -> list[str] | None:
     column = table.class_column(task.classes)
     labels = table.labels(column)
     check(labels, name, column)
-    return labels.classes()
+    places = table.places(column) if task.vectors and labels.names is None else None
+    return labels.classes() if places is None else [f"LABEL_{i}" for i in range(places)]

@@ -266,14 +266,22 @@ class Table:
             )
         assert self.config is not None
         lists, names = [list(row or ()) for row in self.rows[column][:]], names_of(self.config)
-        flags = {len(row) for row in lists} == {len(names)} and {0, 1} >= {
-            v for r in lists for v in r
-        }
-        if flags and len(names) > 1:
+        if self.places(column) == len(names):
             self.matched = by_place(lists, names)
             return [torch.tensor(row).nonzero().flatten() for row in lists], names
         found = self._match(column)
         return list(torch.split(found.numbers, [len(row) for row in lists])), found.names
+
+    def places(self, column: str) -> int | None:
+        """How many classes the vectors of zeros and ones of a column have places for; None if they
+        are none. One list of one class is no such vector, nor are lists of texts."""
+        if not self._has_lists(column):
+            return None
+        lists = [row or () for row in self.rows[column][:]]
+        lengths = {len(row) for row in lists}
+        if len(lengths) != 1 or max(lengths) < 2 or not {v for r in lists for v in r} <= {0, 1}:
+            return None
+        return lengths.pop()
 
     def _match(self, column: str) -> Matched:
         assert self.config is not None

@@ -191,6 +191,7 @@ class Task:
         bound: (task, net) -> the task as this network does it.
         classes: columns that hold the classes, most likely first; None for a task without.
         one_class: it gives every example one class, so it can stop early.
+        vectors: its labels may be vectors of zeros and ones, a place for each class.
         taught: its labels are the answers of a teacher, and it reads no head.
         one_way: only a network in which a token sees none behind it can do it.
         aligned: its labels belong to the words of a list.
@@ -217,6 +218,7 @@ class Task:
     bound: Callable[[Task, Network], Task] = field(default=lambda task, net: task)
     classes: tuple[str, ...] | None = None
     one_class: bool = False
+    vectors: bool = False
     taught: bool = False
     one_way: bool = False
     aligned: bool = False

@@ -89,6 +89,7 @@ class _Shared(TypedDict):
     fits: Any
     set_head_: Any
     classes: tuple[str, ...]
+    vectors: bool
 
 
 _SHARED: _Shared = {
@@ -98,6 +99,7 @@ _SHARED: _Shared = {
     "fits": fits,
     "set_head_": set_head_,
     "classes": COLUMNS,
+    "vectors": True,
 }
 TEXT = Task(
     name="text-multi-label",
