@@ -45,11 +45,13 @@ class Network:
         model: called as in transformers; its block list is (or is to be) wrapped (`stack.py`), its structure lies in its config.
         family: the adapter.
         fresh: tensors of its head that were not in the checkpoint and began at random.
+        remarks: sentences about the checkpoint it was read from: what was left out of it, or is not as its config says.
     """
 
     model: PreTrainedModel
     family: Architecture
     fresh: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: PreTrainedModel, where: str = "this model") -> Network:
