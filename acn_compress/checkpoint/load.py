@@ -11,21 +11,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from acn_compress.architectures import Architecture, architecture_of, base_type, timm
 from acn_compress.checkpoint import weights
-from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.config import config_of as config_of
+from acn_compress.checkpoint.config import config_source as config_source
+from acn_compress.checkpoint.config import describe as describe
+from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.padding import set_padding_
 from acn_compress.checkpoint.sentence import read_head
 from acn_compress.checkpoint.source import Source, find_source
-from acn_compress.errors import CheckpointError, ConfigError, UnsupportedError
+from acn_compress.network import zeros
 from acn_compress.network.network import Network
-from acn_compress.network.registration import config_class, model_class, plain_class
-from acn_compress.network.structure import Structure
+from acn_compress.network.registration import plain_class
 from acn_compress.tasks import head_named, task_called
 
 if TYPE_CHECKING:
@@ -76,16 +76,17 @@ def load_source(
     """The network of a source that has been found already; the options are those of `load`.
     `fresh_head` of it says what of its head is random."""
     _, cls, hf_config = describe(source, task)
-    _set_head(hf_config, cls, task, labels, source)
-    with quiet():
-        model, info = weights.read(source, cls, hf_config, new_head=task is not None)
-    fresh = weights.check_keys(source, model, info, new_head=task is not None)
+    with fitting(source.name), quiet():
+        _set_head(hf_config, cls, task, labels, source)
+        model, found = weights.read(source, cls, hf_config, new_head=task is not None)
+        net = replace(Network.adopt(model), fresh=found.fresh, remarks=found.remarks)
+        zeros.correct_(net)
+        if verify:
+            net.verify_alpha_one(source.name)
     task_here = head_named(plain_class(cls).__name__)
-    sentence = read_head(source) if task_here is not None and task_here.taught else None
-    net = replace(Network.adopt(model), fresh=fresh, sentence=sentence)
-    if verify:
-        net.verify_alpha_one(source.name)
-    model.eval().to(device)
+    if task_here is not None and task_here.taught:
+        net = replace(net, sentence=read_head(source))
+    net.model.eval().to(device)
     return net
 
 
@@ -114,106 +115,13 @@ def from_config(
     source, file = config_source(path)
     architecture, cls, hf_config = describe(source, task, file)
     _set_head(hf_config, cls, task, labels, source)
-    try:
-        model = cls(hf_config)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # sizes that do not fit
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise ConfigError(
-            f"{path}: no {cls.__name__} can be made of this config: {reason}"
-        ) from None
-    net = Network.adopt(model)
-    net.verify_alpha_one(str(path))
+    with fitting(str(path)):
+        net = Network.adopt(cls(hf_config))
+        net.verify_alpha_one(str(path))
     net.unwrap_()
-    architecture.init_(model)  # only now: a head of zeros would have made the proof say nothing
+    architecture.init_(net.model)  # only now: a head of zeros would have made the proof say nothing
     net.wrap_()
     return net
-
-
-def config_source(path: str | PathLike[str]) -> tuple[Source, Path]:
-    """A config file (or its directory) as a source without weights, and the file."""
-    file = Path(path).expanduser()
-    file = file / "config.json" if file.is_dir() else file
-    if not file.is_file():
-        raise ConfigError(f"{path}: no such config file. Expected a transformers config.json.")
-    return Source(str(path), file.parent, ()), file
-
-
-def describe(
-    source: Source, task: str | None, file: Path | None = None
-) -> tuple[Architecture, Any, Any]:
-    """Family, model class and config of a checkpoint."""
-    import transformers
-
-    data = config_of(source, file)
-    if not isinstance(data.get("model_type"), str):
-        raise CheckpointError(
-            f"{source.name}: config.json has no model_type. Expected a transformers config."
-        )
-    name = base_type(data["model_type"])
-    architecture = architecture_of(
-        type("Config", (), {**data, "__getattr__": lambda self, key: None})(), source.name
-    )
-    base = transformers.AutoConfig.for_model(name).__class__
-    compressed = data["model_type"] != name
-    fields = {
-        k: v
-        for k, v in data.items()
-        if k not in {"model_type", "architectures", "transformers_version"}
-    }
-    if compressed:
-        Structure.read(data.get("acn"), f"{source.name}: config.json")
-    try:
-        hf_config = (config_class(base) if compressed else base).from_dict(fields)
-    except Exception as error:  # transformers' own validation raises its own classes
-        raise CheckpointError(
-            f"{source.name}: config.json is not a valid {name} config: {str(error).splitlines()[0]}"
-        ) from None
-    if task is not None:
-        wanted_task = task_called(task)
-        if wanted_task.one_way and base in transformers.AutoModelForMaskedLM._model_mapping:
-            raise UnsupportedError(
-                f"{source.name}: '{name}' reads both ways, so it cannot be a {task}. Choose masked-lm."
-            )
-        auto = getattr(transformers, wanted_task.auto_class)
-        if base not in auto._model_mapping:
-            raise UnsupportedError(f"{source.name}: transformers has no {task} head for '{name}'.")
-        found = auto._model_mapping[base]
-        cls = found[0] if isinstance(found, tuple) else found
-    else:
-        names = data.get("architectures") or []
-        wanted = (
-            names[0].removeprefix("Acn")
-            if names
-            else transformers.AutoModel._model_mapping[base].__name__
-        )
-        cls = getattr(transformers, wanted, None)
-        if cls is None or not hasattr(cls, "from_pretrained"):
-            raise UnsupportedError(
-                f"{source.name}: architectures names '{wanted}', which this transformers does not have."
-            )
-        if cls.config_class is not base:
-            raise CheckpointError(
-                f"{source.name}: config.json says model_type '{name}' but architectures '{wanted}'."
-            )
-    return architecture, (model_class(cls) if compressed else cls), hf_config
-
-
-def config_of(source: Source, file: Path | None = None) -> dict[str, Any]:
-    """The config of a checkpoint (or of `file`), completed where timm leaves out what transformers
-    needs."""
-    data = source.config if file is None else read_json(file) or {}
-    if source.architecture is not None:
-        data = {
-            "architecture": source.architecture,
-            "num_classes": _classes(source),
-        }
-    return timm.complete(data, source.name)
-
-
-def _classes(source: Source) -> int:
-    """Rows of the head in a loose file of timm's."""
-    head = source.tensors().get("head.weight")
-    return 0 if head is None else len(head[:])
 
 
 def seed_everything(seed: int) -> None:

@@ -121,6 +121,11 @@ def stored_dtype(state: Stored, stated: torch.dtype | None = None) -> torch.dtyp
     return sizes.most_common(1)[0][0] if sizes else torch.float32
 
 
+def elements(value: Tensor | Slice) -> int:
+    """Numbers in a tensor."""
+    return _header(value)[1].numel()
+
+
 def _header(value: Tensor | Slice) -> tuple[torch.dtype | None, torch.Size]:
     """Type (None for one that is no plain floating-point number) and shape."""
     if isinstance(value, Tensor):

@@ -1,52 +1,78 @@
-"""A model from a checkpoint's tensors, strictly: one that is missing, left over or of another size
-is an error. transformers gets tensors and a config, never a directory to look around in."""
+"""A model from a checkpoint's tensors, strictly: one that is missing, left over, of another size or
+not finite is an error. What transformers itself leaves out is left out, and said.
+
+transformers gets tensors and a config, never a directory to look around in.
+"""
 
 from __future__ import annotations
 
+import copy
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+
+import torch
 
 from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint.source import Source
-from acn_compress.checkpoint.tensors import Stored, stored_dtype
+from acn_compress.checkpoint.tensors import Stored, elements, stored_dtype
 from acn_compress.errors import CheckpointError
+from acn_compress.network.registration import plain_class
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
+# of pretraining, where the model read has no such part: poolers, the next-sentence head
+UNUSED = re.compile(r"(^|\.)pooler\.|^cls\.seq_relationship\.")
+POOLER = "add_pooling_layer"  # what transformers calls the choice
 
-def read(
-    source: Source, cls: Any, hf_config: Any, new_head: bool
-) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Weights into a model, through transformers (which renames, ties and places them)."""
+
+@dataclass(frozen=True)
+class Read:
+    """What there is to say about a checkpoint that has been read.
+
+    Args:
+        fresh: tensors of a new head that were not in it, or had another size.
+        remarks: sentences about what in it was left out, or is not as config.json says.
+    """
+
+    fresh: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def read(source: Source, cls: Any, hf_config: Any, new_head: bool) -> tuple[PreTrainedModel, Read]:
+    """Weights into a model, through transformers (which renames, ties and places them).
+
+    Raises:
+        CheckpointError: if they are not all of the model, and finite.
+    """
     source.sha256()  # of what is read now
-    state = source.tensors()
-    try:
-        found = _from_tensors(source, state, cls, hf_config, new_head)
-        source.check_unchanged()
-        return found
-    except RuntimeError as error:
-        if "mismatch" not in str(error) or new_head:
-            raise
-        # transformers' error names no tensor: only to say which
-        model, info = _from_tensors(source, state, cls, hf_config, new_head=True)
-        check_keys(source, model, info, new_head=False)
-        raise
+    state, stated = source.tensors(), hf_config.dtype
+    parts = _parts(cls, state)
+    _check_size(source, cls, hf_config, state)
+    model, info = _from_tensors(source, state, cls, hf_config, parts)
+    source.check_unchanged()
+    fresh = _check_keys(source, model, info, new_head)
+    _check_numbers(source, model)
+    return model, Read(fresh, tuple(_remarks(state, info, stated, model, parts)))
 
 
 def _from_tensors(
-    source: Source, state: Stored, cls: Any, hf_config: Any, new_head: bool
+    source: Source, state: Stored, cls: Any, hf_config: Any, parts: dict[str, bool]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    # of a head that was asked for anew, tensors of another size begin at random, which `check_keys`
-    # holds to the head; any other mismatch is an error already here
+    # a tensor of another size begins at random here; `_check_keys` holds that to a new head
     model, info = cls.from_pretrained(
         None,
         config=hf_config,
         state_dict=state,
         dtype=stored_dtype(state, hf_config.dtype),
         generation_config=_generation(source, cls),
-        ignore_mismatched_sizes=new_head,
+        ignore_mismatched_sizes=True,
         output_loading_info=True,
         trust_remote_code=False,
+        **parts,
     )
     model.config.name_or_path = str(source.directory)
     return cast("tuple[PreTrainedModel, dict[str, Any]]", (model, info))
@@ -65,11 +91,32 @@ def _generation(source: Source, cls: Any) -> GenerationConfig | None:
     return GenerationConfig.from_dict(stored)
 
 
-def check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool) -> tuple[str, ...]:
+def _parts(cls: Any, state: Stored) -> dict[str, bool]:
+    """A checkpoint saved without its pooler (a sentence encoder, say) is read without one, where
+    transformers would make one up."""
+    known = inspect.signature(plain_class(cls).__init__).parameters
+    lacks = POOLER in known and not any("pooler." in key for key in state)
+    return {POOLER: False} if lacks else {}
+
+
+def _check_size(source: Source, cls: Any, hf_config: Any, state: Stored) -> None:
+    """Refuse a config of a far larger model before memory is taken for it."""
+    with torch.device("meta"):
+        wanted = sum(p.numel() for p in cls(copy.deepcopy(hf_config)).parameters())
+    stored = sum(elements(value) for value in state.values())
+    if wanted > 4 * stored + (1 << 24):
+        raise CheckpointError(
+            f"{source.name}: the weights do not fit config.json: it describes a model of {wanted:,} "
+            f"parameters, the weight files hold {stored:,}."
+        )
+
+
+def _check_keys(
+    source: Source, model: Any, info: dict[str, Any], new_head: bool
+) -> tuple[str, ...]:
     """Refuse weights that are not all of the model; returns the tensors of a new head that the
     checkpoint did not have."""
     prefix = f"{model.base_model_prefix}."
-    leftovers = architecture_of(model.config).leftovers
 
     def of_head(key: str) -> bool:
         inside = key.startswith(prefix) or model.base_model is model
@@ -77,29 +124,60 @@ def check_keys(source: Source, model: Any, info: dict[str, Any], new_head: bool)
             "pooler" in key or key.startswith(f"{prefix}head") or not inside
         )  # "head" is timm's
 
-    missing, resized = (
-        sorted(info["missing_keys"]),
-        {key: sizes for key, *sizes in info.get("mismatched_keys") or ()},
-    )
+    missing, leftovers = sorted(info["missing_keys"]), architecture_of(model.config).leftovers
+    extra = [] if new_head else sorted(info["unexpected_keys"])
     for what, keys in (
         ("the model needs, but the file lacks", [k for k in missing if not of_head(k)]),
         (
             "have no place in the model",
-            []
-            if new_head
-            else sorted(k for k in info["unexpected_keys"] if not k.endswith(leftovers)),
+            [k for k in extra if not k.endswith(leftovers) and not UNUSED.search(k)],
         ),
     ):
         if keys:
-            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
             raise CheckpointError(
-                f"{source.name}: {len(keys)} tensors {what}: {shown}. Does {type(model).__name__} fit these weights?"
+                f"{source.name}: {len(keys)} tensors {what}: {_few(keys)}. "
+                f"Does {type(model).__name__} fit these weights?"
             )
+    resized = {key: sizes for key, *sizes in info.get("mismatched_keys") or ()}
     for key in sorted(resized):
         if not of_head(key):
             stored, wanted = (tuple(size) for size in resized[key])
             raise CheckpointError(
-                f"{source.name}: the weights do not fit config.json: {key} is {stored} in the file, but {wanted} by config.json. "
-                "A head of another size is trained anew by acn-compress finetune with --task."
+                f"{source.name}: the weights do not fit config.json: {key} is {stored} in the "
+                f"file, but {wanted} by config.json. A head of another size is trained anew by "
+                "acn-compress finetune with --task."
             )
     return tuple(sorted({*missing, *resized}))
+
+
+def _check_numbers(source: Source, model: PreTrainedModel) -> None:
+    """Refuse weights that are not finite, or no floating-point numbers."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{source.name}: {name} holds values that are not finite (NaN or infinity), as a "
+                "diverged training leaves them. Use an earlier checkpoint."
+            )
+    for name, parameter in model.named_parameters():
+        if parameter.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+            raise CheckpointError(
+                f"{source.name}: {name} is stored as {parameter.dtype}, expected plain "
+                "floating-point weights: use the checkpoint it was made from."
+            )
+
+
+def _remarks(
+    state: Stored, info: dict[str, Any], stated: Any, model: PreTrainedModel, parts: dict[str, bool]
+) -> Iterable[str]:
+    unused = sorted(key for key in info["unexpected_keys"] if UNUSED.search(key))
+    if unused:
+        yield f"Not read, as the model has no use for them: {_few(unused)}."
+    if parts:
+        yield "The checkpoint has no pooler, so the model has none."
+    if stated is not None and stated != model.dtype:
+        said, found = (str(d).removeprefix("torch.") for d in (stated, model.dtype))
+        yield f"config.json says {said}, the weights are {found} and stay so."
+
+
+def _few(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")

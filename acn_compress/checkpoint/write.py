@@ -81,11 +81,19 @@ def write(
             structure=net.structure,
             parameters=net.parameters,
             bytes=sum(p.stat().st_size for p in directory.glob("*.safetensors")),
-            **report,
+            **_remarked(net, kind, report),
         )
         history = provenance(source, step, options_of(**options), seed)
         document(directory, full, history, lambda found: card.render(net, found, history))
     return full
+
+
+def _remarked(net: Network, kind: type[Found], report: Mapping[str, object]) -> dict[str, object]:
+    """A report whose note also says what there is to say about the checkpoint."""
+    notes = [str(text) for text in (report.get("note"), *net.remarks) if text]
+    return (
+        {**report, "note": " ".join(notes)} if notes and "note" in kind.model_fields else {**report}
+    )
 
 
 def document(directory: Path, report: F, history: dict[str, Any], card: Callable[[F], str]) -> None:

@@ -47,12 +47,14 @@ class Network:
         family: the adapter.
         fresh: tensors of its head that were not in the checkpoint and began at random.
         sentence: what makes an embedding of its last hidden states, if that is not their mean.
+        remarks: sentences about the checkpoint it was read from: what was left out of it, or is not as its config says.
     """
 
     model: PreTrainedModel
     family: Architecture
     fresh: tuple[str, ...] = ()
     sentence: SentenceHead | None = None
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: PreTrainedModel, where: str = "this model") -> Network:

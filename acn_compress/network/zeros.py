@@ -47,6 +47,15 @@ def count(weights: Sequence[Tensor]) -> int:
     return sum(int((w == 0).sum()) for w in weights)
 
 
+def correct_(net: Network) -> None:
+    """Make the sparsity that a structure claims that of the weights themselves: somebody may have
+    trained them since, or cut blocks off."""
+    structure, weights = net.structure, list(matrices(net).values())
+    found, total = count(weights), sum(w.numel() for w in weights)
+    if structure.sparsity > 0 and round(structure.sparsity * total) != found:
+        net.set_structure_(structure.changed(sparsity=min(found, total - 1) / total))
+
+
 def wanted(weights: Sequence[Tensor], target: float, where: str) -> int:
     """Zeros that make the share, to the nearest weight; one weight always stays, and zeros that are
     there are never undone.
