@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from acn_compress.errors import ConfigError
+import acn_compress
+from acn_compress.backends import BACKENDS
+from acn_compress.backends.base import Load
+from acn_compress.backends.race import race
+from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.timing import NO_DIFFERENCE, UNCLEAR, interleave, judge
-from acn_compress.steps.benchmark import benchmark
-from acn_compress.steps.truncate import truncate
+from acn_compress.onnx.session import FILE
+from acn_compress.options import Backend
 
 
 def samples(mean: float, spread: float, seed: int, n: int = 30) -> list[float]:
@@ -66,8 +71,8 @@ def test_what_other_work_on_the_machine_adds_is_not_called_a_difference() -> Non
 
 
 def test_models_are_timed_side_by_side_with_their_sizes(digits_vit: Path, tmp_path: Path) -> None:
-    truncate(digits_vit, tmp_path / "cut", depth=1)
-    report = benchmark([digits_vit, tmp_path / "cut"], repeats=5)
+    acn_compress.truncate(digits_vit, tmp_path / "cut", depth=1)
+    report = acn_compress.benchmark([digits_vit, tmp_path / "cut"], repeats=5)
     rows = {(Path(r["source"]).name, r["backend"]): r for r in report["rows"]}
     assert list(rows) == [
         ("digits-vit", "torch"),
@@ -90,8 +95,19 @@ def test_models_are_timed_side_by_side_with_their_sizes(digits_vit: Path, tmp_pa
     assert report["busy"] >= 1 and report["machine"]["torch"]
 
 
-def test_what_cannot_be_timed(digits_vit: Path) -> None:
+def test_every_backend_can_be_asked_for() -> None:
+    assert set(BACKENDS) == set(get_args(Backend))
+
+
+def test_what_cannot_be_timed(digits_vit: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"backends.*is 'tensorrt', expected: 'torch' or 'onnx'"):
+        acn_compress.benchmark([digits_vit], backends=("tensorrt",))
     with pytest.raises(ConfigError, match=r"backend 'tensorrt' is not known. Known: torch, onnx"):
-        benchmark([digits_vit], backends=("tensorrt",))
+        race([digits_vit], ["tensorrt"], Load())
     with pytest.raises(ConfigError, match="at least one model"):
-        benchmark([])
+        acn_compress.benchmark([])
+    (tmp_path / FILE).write_bytes(b"")
+    with pytest.raises(ConfigError, match="is an ONNX model, and backend onnx is not among"):
+        acn_compress.benchmark([tmp_path], backends=("torch",))
+    with pytest.raises(ModelDirError, match=r"nosuch\.onnx: no such file"):
+        acn_compress.benchmark([tmp_path / "nosuch.onnx"])

@@ -19,7 +19,9 @@ from acn_compress.errors import UnsupportedError
 from acn_compress.form import LAYER_KINDS
 from acn_compress.measure.readouts import readout
 from acn_compress.network.network import first_output
-from acn_compress.onnx.write import inputs_for, session, write_onnx
+from acn_compress.onnx.inputs import inputs_for
+from acn_compress.onnx.session import Session
+from acn_compress.onnx.write import write_onnx
 from acn_compress.steps.prune import prune_
 from acn_compress.steps.truncate import truncate_checked_
 
@@ -323,7 +325,7 @@ def test_onnx_keeps_half_precision_weights_and_computes_in_float32(
         report["parameter_bytes"] < 2.3 * net.parameters + 4096
     )  # norms and the like are in float32
     net.model.float()
-    running, inputs = session(tmp_path / "model.onnx"), inputs_for(net, 3, 12, 0)
+    running, inputs = Session(tmp_path / "model.onnx"), inputs_for(net, 3, 12, 0)
     found = running.run(report["outputs"][:1], {k: inputs[k].numpy() for k in report["inputs"]})[0]
     torch.testing.assert_close(
         torch.from_numpy(found), outputs(net, **inputs), rtol=1e-4, atol=1e-4

@@ -3,7 +3,6 @@ does the same."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ import onnx
 import pytest
 import torch
 from test_cli import fails, invoke
-from tiny import MODELS, network, outputs, tiny
+from tiny import MODELS, network, outputs, saved, tiny
 from torch import Tensor
 
+import acn_compress
 from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import find_source
-from acn_compress.cli import show as console
 from acn_compress.data.load import load_data
-from acn_compress.errors import ConfigError, UnsupportedError
+from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.measure.early_exit import (
     EarlyExit,
     entropy,
@@ -31,9 +30,11 @@ from acn_compress.measure.early_exit import (
 from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import readout
 from acn_compress.onnx import exit as onnx_exit
-from acn_compress.onnx.write import inputs_for, session
-from acn_compress.steps.evaluate import evaluate
-from acn_compress.steps.export import export
+from acn_compress.onnx.compare import compare, expected
+from acn_compress.onnx.inputs import inputs_for
+from acn_compress.onnx.session import FILE, Session
+from acn_compress.onnx.trace import Traced
+from acn_compress.onnx.write import write_onnx
 
 # every family with a classifier: pre- and post-norm, pooled, at the last token, timm's sequence of
 # blocks, two heads
@@ -174,8 +175,8 @@ def test_flops_are_those_of_what_runs() -> None:
 def test_evaluate_reports_what_leaving_costs_and_saves(digits_acn: Path) -> None:
     net = network(digits_acn)
     data = load_data("digits", net, find_source(digits_acn), role="eval")
-    full = evaluate(digits_acn, data="digits")["result"]
-    report = json.loads(json.dumps(evaluate(digits_acn, data="digits", exit_entropy=1.0, limit=40)))
+    full = acn_compress.evaluate(digits_acn, "digits")["result"]
+    report = acn_compress.evaluate(digits_acn, "digits", exit_entropy=1.0, limit=40).plain()
     found, depths = report["exit"], [row["share"] for row in report["exit"]["depths"]]
     assert sum(depths) == pytest.approx(1) and found["mean_depth"] == pytest.approx(
         np.dot(depths, [1, 2, 3])
@@ -219,28 +220,26 @@ def test_the_command_prints_it(digits_acn: Path) -> None:
     ],
 )
 def test_the_onnx_file_leaves_where_torch_does(
-    name: str, form: tuple[float, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, form: tuple[float, str], tmp_path: Path
 ) -> None:
     net = spread(tiny(name, *form))
     output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
-    report = export(tmp_path / "m", tmp_path / "onnx", exit_entropy=AT_ONCE)
+    report = acn_compress.export(tmp_path / "m", tmp_path / "onnx", exit_entropy=AT_ONCE)
     assert (
         report["outputs"] == ["logits", "exit_depth"]
         and len(report["exit_depths"]) > 1
         and report["exit_entropy"] == AT_ONCE
     )
-    console.show(report)
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(str(report).split())
     assert (
         f"next: acn-compress evaluate {tmp_path / 'm'} --data D --exit-entropy {AT_ONCE:g}" in said
     )
-    file = tmp_path / "onnx" / "model.onnx"
+    file = tmp_path / "onnx" / FILE
     products = per_level(file)  # what lies behind an exit is in the branch that is not taken
     assert len(products) == 3 and products[0] == products[1] == products[2] > 0
-    running = session(file)
-    assert [i.name for i in running.get_inputs()] == report[
-        "inputs"
-    ]  # the threshold need not be given
+    running = Session(file)
+    # the threshold need not be given
+    assert [i.name for i in running.inputs] == report["inputs"]
     run = EarlyExit(net, NEVER)
     for batch in (1, 4):
         inputs = inputs_for(net, batch, 9, 40 + batch)
@@ -277,24 +276,31 @@ def per_level(file: Path) -> list[int]:
     return found
 
 
-def test_an_onnx_file_that_leaves_elsewhere_is_not_left_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_onnx_file_that_leaves_elsewhere_is_refused(tmp_path: Path) -> None:
     """The nesting goes wrong for real here: the first exit says that it is at depth 2."""
-    source = tmp_path / "m"
-    output.write(
-        spread(tiny("mixer", 0.3)), source, source=None, step="test", options={}, report={}
-    )
-    answer = onnx_exit._answer
-    monkeypatch.setattr(onnx_exit, "_answer", lambda logits, depth: answer(logits, max(depth, 2)))
-    fails(
-        "the ONNX model differs from the source: exit_depth at batch 1 by",
-        "export",
-        source,
-        tmp_path / "out",
-        "--exit-entropy",
-        0.7,
-    )
+    source = saved(spread(tiny("mixer", 0.3)), tmp_path / "m")
+    net, file = network(source), tmp_path / FILE
+    write_onnx(network(source), file, find_source(source), exit_entropy=0.7)
+    cases = expected(traced := Traced(net, exit_entropy=0.7), seed=0)
+    assert compare(cases, file, traced.outputs, tolerance=1e-4).max_difference <= 1e-4
+    model = onnx.load(str(file))
+    choice = next(node for node in model.graph.node if node.op_type == "If")
+    leave = next(a.g for a in choice.attribute if a.name == "then_branch")
+    (depth,) = (node.attribute[0].t for node in leave.node if node.op_type == "Constant")
+    depth.CopyFrom(onnx.numpy_helper.from_array(np.asarray(2, dtype="int64")))
+    onnx.save(model, str(file))
+    with pytest.raises(
+        VerificationError,
+        match=r"the ONNX model differs from the source: exit_depth at batch 1 by",
+    ):
+        compare(cases, file, traced.outputs, tolerance=1e-4)
+
+
+def test_of_a_mismatch_with_early_exit_nothing_is_left(tmp_path: Path) -> None:
+    source = saved(spread(tiny("mixer", 0.3)), tmp_path / "m")
+    where = "the ONNX model differs from the source: logits at batch 1 by"
+    options = ("--exit-entropy", 0.7, "--tolerance", 1e-30)
+    fails(where, "export", source, tmp_path / "out", *options)
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -307,7 +313,8 @@ def test_what_cannot_leave_early_is_told_why(digits_acn: Path, tmp_path: Path) -
         assert name in MODELS
         source = tmp_path / name
         output.write(tiny(name), source, source=None, step="test", options={}, report={})
-        text = f"exit_entropy needs a classifier of images or of texts, but {source} is for {task}. Leave the option out."
+        text = "exit_entropy needs a classifier of images or of texts, "
+        text += f"but {source} is for {task}. Leave the option out."
         fails(text, "export", source, tmp_path / "out", "--exit-entropy", 0.7)
         fails(text, "evaluate", source, "--data", "digits", "--exit-entropy", 0.7)
     fails(
@@ -323,7 +330,7 @@ def test_what_cannot_leave_early_is_told_why(digits_acn: Path, tmp_path: Path) -
         with pytest.raises(
             ConfigError, match="exit_entropy only works with format onnx, and not with quantize"
         ):
-            export(digits_acn, tmp_path / "out", exit_entropy=0.7, **options)  # type: ignore[arg-type]
+            acn_compress.export(digits_acn, tmp_path / "out", exit_entropy=0.7, **options)  # type: ignore[arg-type]
     cut = network(digits_acn)
     cut.truncate_(1)
     with pytest.raises(

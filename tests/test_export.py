@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from tiny import network
-from typer.testing import CliRunner
+from test_cli import fails
+from tiny import network, saved, tiny
 
+import acn_compress
 from acn_compress.checkpoint.directory import find_source
-from acn_compress.cli.app import app
-from acn_compress.errors import ConfigError, VerificationError
-from acn_compress.onnx import write as onnx_model
-from acn_compress.steps.export import export
+from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
+from acn_compress.found import Found
+from acn_compress.onnx.compare import compare, expected
+from acn_compress.onnx.session import FILE, find_onnx
+from acn_compress.onnx.trace import Traced
+from acn_compress.onnx.write import check_size, write_onnx
+from acn_compress.options import Export, Format
+from acn_compress.targets import TARGETS
 
 
 @pytest.fixture(scope="module")
-def exported(
-    digits_acn: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, Any]]:
+def exported(digits_acn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Found]:
     out = tmp_path_factory.mktemp("exports") / "onnx"
-    return out, export(digits_acn, out)
+    return out, acn_compress.export(digits_acn, out)
 
 
 def test_the_file_computes_what_torch_does_at_sizes_it_was_not_traced_with(
-    exported: tuple[Path, Any], digits_acn: Path
+    exported: tuple[Path, Found], digits_acn: Path
 ) -> None:
     net = network(digits_acn)
-    session = onnxruntime.InferenceSession(str(exported[0] / "model.onnx"))
+    session = onnxruntime.InferenceSession(str(exported[0] / FILE))
     for batch in (1, 4, 9):
         inputs = net.example_inputs(batch=batch, seed=batch)
         with torch.inference_mode():
@@ -43,21 +46,17 @@ def test_the_file_computes_what_torch_does_at_sizes_it_was_not_traced_with(
 
 
 def test_names_sizes_and_metadata_tell_what_it_is(
-    exported: tuple[Path, dict[str, Any]], digits_acn: Path
+    exported: tuple[Path, Found], digits_acn: Path
 ) -> None:
     out, report = exported
-    model = onnx.load(str(out / "model.onnx"))
+    model = onnx.load(str(out / FILE))
     (given,), (gives,) = model.graph.input, model.graph.output
     assert (given.name, gives.name) == ("pixel_values", "logits")
-    assert (
-        given.type.tensor_type.shape.dim[0].dim_param == "batch"
-        and given.type.tensor_type.shape.dim[2].dim_value == 8
-    )
+    shape = given.type.tensor_type.shape
+    assert shape.dim[0].dim_param == "batch" and shape.dim[2].dim_value == 8
     metadata = {p.key: p.value for p in model.metadata_props}
-    assert (
-        json.loads(metadata["acn_structure"])["form"] == "acn"
-        and json.loads(metadata["id2label"])["3"] == "3"
-    )
+    assert json.loads(metadata["acn_structure"])["form"] == "acn"
+    assert json.loads(metadata["id2label"])["3"] == "3"
     assert metadata["source_weights_sha256"] == find_source(digits_acn).sha256()
     assert {p.name for p in out.iterdir()} >= {
         "model.onnx",
@@ -66,79 +65,117 @@ def test_names_sizes_and_metadata_tell_what_it_is(
         "report.json",
         "README.md",
     }
-    assert report["bytes"] == (out / "model.onnx").stat().st_size and report["compared"] == [
-        "batch 1",
-        "batch 2",
-        "batch 3",
-        "batch 5",
-    ]
+    assert report["bytes"] == (out / "model.onnx").stat().st_size
+    assert report["compared"] == ["batch 1", "batch 2", "batch 3", "batch 5"]
+    assert find_onnx(out) == find_onnx(str(out / FILE)) == out / "model.onnx"
+    assert find_onnx(digits_acn) is None
 
 
-def test_a_file_that_computes_something_else_is_not_left_behind(
-    digits_acn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_computes_something_else_is_refused(tmp_path: Path) -> None:
     """The exporter goes wrong for real here: one weight of the written graph is changed before it
     is compared."""
-    trace = onnx_model._trace
+    source = saved(tiny("vit", 0.3), tmp_path / "m")
+    net, file = network(source), tmp_path / FILE
+    write_onnx(network(source), file, find_source(source))
+    cases = expected(traced := Traced(net), seed=0)
+    assert compare(cases, file, traced.outputs, tolerance=1e-4).agreement == 1
+    model = onnx.load(str(file))
+    weight = next(t for t in model.graph.initializer if len(t.dims) == 2)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[0] += 1
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(model, str(file))
+    told = "the ONNX model differs from the source: logits at batch 1 by .*Nothing was written"
+    with pytest.raises(VerificationError, match=told):
+        compare(cases, file, traced.outputs, tolerance=1e-4)
 
-    def wrong(wrapped: Any, path: Path, *arguments: Any, **keywords: Any) -> int:
-        nodes = trace(wrapped, path, *arguments, **keywords)
-        model = onnx.load(str(path))
-        weight = next(t for t in model.graph.initializer if len(t.dims) == 2)
-        values = onnx.numpy_helper.to_array(weight).copy()
-        values[0] += 1
-        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
-        onnx.save(model, str(path))
-        return nodes
 
-    monkeypatch.setattr(onnx_model, "_trace", wrong)
-    result = CliRunner().invoke(app, ["export", str(digits_acn), str(tmp_path / "out")])
-    assert result.exit_code == 1 and result.stderr.count("\n") == 1
-    assert (
-        "the ONNX model differs from the source: logits at batch 1 by" in result.stderr
-        and "Nothing was written" in result.stderr
-    )
-    assert list(tmp_path.iterdir()) == []
+def test_of_a_file_that_computes_something_else_nothing_is_left_behind(tmp_path: Path) -> None:
+    """No two libraries compute the same to the last bit of 1e-30."""
+    source = saved(tiny("vit", 0.3), tmp_path / "m")
+    told = "the ONNX model differs from the source: logits at batch 1 by"
+    fails(told, "export", source, tmp_path / "out", "--tolerance", 1e-30)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_a_file_that_holds_its_weights_twice_is_refused() -> None:
-    onnx_model.check_size(10_400_000, 10_000_000)
+    check_size(10_400_000, 10_000_000)
     with pytest.raises(
         VerificationError,
-        match=r"the ONNX file has 25,000,000 bytes, but the parameters only 10,000,000: something is",
+        match="has 25,000,000 bytes, but the parameters only 10,000,000: something is stored twice",
     ):
-        onnx_model.check_size(25_000_000, 10_000_000)
+        check_size(25_000_000, 10_000_000)
 
 
-def test_int8_is_smaller_and_judged_by_its_cosine(
-    exported: tuple[Path, Any], digits_acn: Path, tmp_path: Path
+@pytest.mark.parametrize("opset", [18, 23])
+def test_the_file_has_the_opset_that_was_asked_for(opset: int, tmp_path: Path) -> None:
+    source = find_source(saved(tiny("mixer"), tmp_path / "m"))
+    report = write_onnx(network(tmp_path / "m"), tmp_path / FILE, source, opset=opset)
+    (stored,) = onnx.load(str(tmp_path / FILE)).opset_import
+    assert report.opset == stored.version == opset
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"opset": 3}, "opset is 3, expected 18 to 24"),
+        ({"opset": 99}, "opset is 99, expected 18 to 24"),
+        ({"tolerance": -1.0}, "tolerance is -1, expected a difference that may be"),
+        ({"tolerance": float("nan")}, "tolerance is nan, expected a difference that may be"),
+    ],
+)
+def test_what_no_file_can_have_is_not_blamed_on_the_model(
+    options: dict[str, float], told: str, tmp_path: Path
 ) -> None:
-    report = export(digits_acn, tmp_path / "int8", quantize="int8")
-    assert (
-        report["quantized"] == "int8" and report["cosine"] >= 0.98 and 0 <= report["agreement"] <= 1
-    )
-    assert report["bytes"] < exported[1]["bytes"]
+    source = find_source(saved(tiny("mixer"), tmp_path / "m"))
+    with pytest.raises(ConfigError, match=told):
+        write_onnx(network(tmp_path / "m"), tmp_path / FILE, source, **options)  # type: ignore[arg-type]
+    assert find_onnx(tmp_path) is None
+
+
+def test_a_network_that_the_exporter_cannot_write_is_told_in_one_line(tmp_path: Path) -> None:
+    source = find_source(saved(tiny("vit"), tmp_path / "m"))
+    net = network(tmp_path / "m")
+
+    def depends_on_data(module: object, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        return output if output.sum() > 0 else -output
+
+    net.model.vit.layernorm.register_forward_hook(depends_on_data)
+    told = r"torch's ONNX exporter cannot write this network at opset 20 \("
+    with pytest.raises(UnsupportedError, match=told) as error:
+        write_onnx(net, tmp_path / FILE, source)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_safetensors_is_the_compact_model_directory(digits_acn: Path, tmp_path: Path) -> None:
-    report = export(digits_acn, tmp_path / "out", format="safetensors")
+    report = acn_compress.export(digits_acn, tmp_path / "out", format="safetensors")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
         digits_acn / "model.safetensors"
     ).read_bytes()
-    assert (
-        report["format"] == "safetensors"
-        and (tmp_path / "out" / "preprocessor_config.json").is_file()
-    )
+    assert report["format"] == "safetensors"
+    assert (tmp_path / "out" / "preprocessor_config.json").is_file()
+
+
+def test_every_target_says_what_it_takes_and_how_it_is_verified() -> None:
+    assert set(TARGETS) == set(get_args(Format))
+    for target in TARGETS.values():
+        assert target.writes and target.verified.endswith(".")
+        assert set(target.takes) <= set(Export.model_fields)
 
 
 def test_options_that_cannot_be_meant(digits_acn: Path, tmp_path: Path) -> None:
     for options, text in (
-        ({"format": "tflite"}, "format 'tflite' is not known. Expected onnx or safetensors"),
-        ({"quantize": "int4"}, "quantize 'int4' is not known. Expected int8"),
+        ({"format": "tflite"}, "format is 'tflite', expected: 'onnx' or 'safetensors'"),
+        ({"quantize": "int4"}, "quantize is 'int4', expected: 'int8'"),
+        ({"opset": 3}, "opset is 3, expected: greater than or equal to 18"),
+        ({"opset": 99}, "opset is 99, expected: less than or equal to 24"),
+        ({"tolerance": -1}, "tolerance is -1, expected: greater than 0"),
         ({"format": "safetensors", "quantize": "int8"}, "quantize only works with format onnx"),
+        ({"format": "safetensors", "opset": 21}, "opset only works with format onnx"),
+        ({"data": "digits"}, "data is what int8 is judged on. Set quantize to int8"),
     ):
         with pytest.raises(ConfigError, match=text):
-            export(digits_acn, tmp_path / "out", **options)  # type: ignore[arg-type]
+            acn_compress.export(digits_acn, tmp_path / "out", **options)
     with pytest.raises(ConfigError, match=r"names a file\. Name a directory"):
-        export(digits_acn, tmp_path / "model.onnx")
+        acn_compress.export(digits_acn, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -154,7 +154,7 @@ def random_rows(traced: Traced, seed: int) -> Rows:
         if "pixel_values" in inputs:
             inputs["pixel_values"] = _coarse(inputs["pixel_values"], GRAINS[number % len(GRAINS)])
         drawn.append({name: tensor.numpy() for name, tensor in inputs.items()})
-    return Rows("random inputs", drawn)
+    return Rows("random inputs (no data was given)", drawn)
 
 
 def _coarse(pixels: Tensor, grain: int) -> Tensor:
