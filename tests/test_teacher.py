@@ -1,5 +1,5 @@
-"""A teacher is mapped, prepared for, or refused: what it says of an input is what it would say of it
-alone, in the student's classes."""
+"""A teacher is mapped, prepared for, or refused: what it says of an input is what it would say of
+it alone, in the student's classes."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""What makes a training the one it is: stored with its checkpoint as plain JSON, and compared before
-it goes on, because anything else would end at weights that no run gives."""
+"""What makes a training the one it is: stored with its checkpoint as plain JSON, and compared
+before it goes on, because anything else would end at weights that no run gives."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class Run(Found):
     version: Literal[1] = 1
     step: str
     """What trains: the verb."""
-    options: dict[str, Any]
+    options: dict[str, object]
     """Of the step and its training."""
     steps: int
     """Optimizer steps of the whole run."""

@@ -15,8 +15,9 @@ them. Both are compared before any work:
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -129,8 +130,17 @@ def _order(theirs: list[str], ours: list[str]) -> list[int] | None:
     return None
 
 
-def _reordered(order: Tensor) -> Any:
-    def hook(module: nn.Module, args: tuple[object, ...], output: Any) -> Any:
+class Classifies(Protocol):
+    """What a classifier returns."""
+
+    logits: Tensor
+
+
+Hooked = tuple[tuple[object, ...], dict[str, Tensor]]  # what a hook gives the model instead
+
+
+def _reordered(order: Tensor) -> Callable[[nn.Module, tuple[object, ...], Classifies], Classifies]:
+    def hook(module: nn.Module, args: tuple[object, ...], output: Classifies) -> Classifies:
         output.logits = output.logits[..., order.to(output.logits.device)]
         return output
 
@@ -177,7 +187,7 @@ def _leave_out_types_(teacher: Network) -> None:
     if types and "token_type_ids" in inspect.signature(teacher.model.forward).parameters:
         return
 
-    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Any:
+    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Hooked:
         return args, {name: value for name, value in given.items() if name != "token_type_ids"}
 
     teacher.model.register_forward_pre_hook(hook, with_kwargs=True)
@@ -229,7 +239,7 @@ def _see_(teacher: Network, taught: Source, net: Network, source: Source | None)
     if bool((scale == 1).all()) and bool((shift == 0).all()):
         return
 
-    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Any:
+    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Hooked:
         x = given["pixel_values"]
         a, b = (t[:, None, None].to(x) for t in (scale, shift))
         return args, given | {"pixel_values": x * a + b}
@@ -254,7 +264,7 @@ def _size(processor: Any, otherwise: tuple[int, int]) -> tuple[int, int]:
     return (found["height"], found["width"]) if "height" in found else otherwise
 
 
-def _each(values: Any, n: int) -> Tensor:
+def _each(values: Iterable[float], n: int) -> Tensor:
     """One value per channel."""
     numbers = [float(v) for v in values][:n]
     return torch.tensor(numbers + numbers[-1:] * (n - len(numbers)))
