@@ -20,23 +20,9 @@ from acn_compress.options import Trained
 from acn_compress.training.walk import Walk
 
 MOST = 20_000  # examples that a fingerprint reads: images may have to be decoded for it
-# options that name a place (what lies there is compared), or that no weight depends on
-ELSEWHERE = frozenset(
-    [
-        "src",
-        "out",
-        "data",
-        "job",
-        "teacher",
-        "config",
-        "eval_data",
-        "eval_limit",
-        "device",
-        "resume",
-        "overwrite",
-        "progress",
-    ]
-)
+# options that name a place: what lies there is compared; and those no weight depends on
+PLACES = {"src", "out", "data", "teacher", "config"}
+AFTER = {"eval_data", "eval_limit", "device", "resume", "overwrite"}
 
 
 class Run(Found):
@@ -76,7 +62,7 @@ class Run(Found):
         """Of a training that is about to begin; `source` is what the network was made from."""
         return cls(
             step=getattr(how, "verb", "training"),
-            options={k: v for k, v in how.plain().items() if k not in ELSEWHERE},
+            options={k: v for k, v in how.plain().items() if k not in PLACES | AFTER},
             steps=steps,
             data_name=data.name,
             data=fingerprint(data),
