@@ -1,4 +1,4 @@
-"""Training is never lost: what ends it, what is kept, what may go on from it, what is left alone."""
+"""Training is never lost: what ends it, what is kept, what goes on from it, what is left alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from acn_compress.training.hooks import EVERY, Stop
 from acn_compress.training.interrupt import Stopped, handling
 from acn_compress.training.state import resumable, state_directory
 
-HOW = {
+HOW: dict[str, Any] = {
     "init": "random",
     "epochs": 1.5,
     "batch_size": 16,
@@ -280,9 +280,10 @@ def test_a_directory_that_is_not_ours_is_refused_and_left_alone(
     for name, make in (("folder", _notes), ("file", Path.touch), ("link", _link)):
         out = tmp_path / name
         make(state_directory(out))
-        for options in ({}, {"overwrite": True}, {"resume": True}):
+        for more in ({}, {"overwrite": True}, {"resume": True}):
+            how: dict[str, Any] = {**HOW, **more}
             with pytest.raises(ModelDirError, match=r"not one of this version\. Move it away"):
-                acn.finetune(vit_config, out, data="digits", progress=False, **HOW, **options)
+                acn.finetune(vit_config, out, data="digits", progress=False, **how)
     assert (tmp_path / "folder.training" / "checkpoint-3" / "mine.txt").read_text() == "notes"
 
 
@@ -332,7 +333,7 @@ def test_what_is_stored_with_a_checkpoint_is_plain_json(interrupted: Path) -> No
 
 
 def test_a_checkpoint_is_due_every_ten_minutes() -> None:
-    args: Any = SimpleNamespace(world_size=1, save_strategy="epoch")
+    args: Any = SimpleNamespace(save_strategy="epoch")
     for late, due in ((0.0, False), (EVERY + 1, True)):
         stop, control = Stop(), TrainerControl()
         stop.saved -= late

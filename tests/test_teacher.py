@@ -1,5 +1,5 @@
-"""A teacher is mapped, prepared for, or refused: what it says of an input is what it would say of it
-alone, in the student's classes."""
+"""A teacher is mapped, prepared for, or refused: what it says of an input is what it would say of
+it alone, in the student's classes."""
 
 from __future__ import annotations
 
@@ -182,6 +182,25 @@ def test_a_teacher_without_token_types_is_given_none(tmp_path: Path) -> None:
     given = net.example_inputs()
     types = {"token_type_ids": torch.zeros_like(given["input_ids"])}
     assert torch.equal(_logits(taught, **given, **types), _logits(taught, **given))
+
+
+def test_batches_are_filled_up_with_the_padding_of_the_teacher(tmp_path: Path) -> None:
+    def decoder(where: Path, pad: int) -> Path:
+        torch.manual_seed(0)
+        config = hf.GPT2Config(
+            vocab_size=len(WORDS), n_embd=32, n_layer=2, n_head=4, n_positions=40, pad_token_id=pad
+        )
+        config.id2label = dict(enumerate(COLOURS))
+        hf.GPT2ForSequenceClassification(config).save_pretrained(where)
+        return _tokenizer(where, WORDS)
+
+    taught, net = _pair(decoder(tmp_path / "t", 9), decoder(tmp_path / "s", 0))
+    short = {"input_ids": torch.tensor([[4, 5, 6, 0, 0]])}
+    short["attention_mask"] = (short["input_ids"] != 0).long()
+    alone = torch.tensor([[4, 5, 6]])
+    expected = _logits(net, input_ids=alone, attention_mask=torch.ones_like(alone))
+    torch.testing.assert_close(_logits(net, **short), expected)
+    torch.testing.assert_close(_logits(taught, **short), expected)
 
 
 MASKED = {"cls": hf.BertForMaskedLM}

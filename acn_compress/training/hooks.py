@@ -117,8 +117,7 @@ class Stop(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        # the clocks of several processes differ, and a checkpoint is saved by all of them
-        due = args.world_size == 1 and time.monotonic() - self.saved >= EVERY
+        due = time.monotonic() - self.saved >= EVERY
         if args.save_strategy != "no" and (due or self.signal is not None):
             control.should_save = True
         if self.signal is not None:

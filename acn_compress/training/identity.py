@@ -1,12 +1,12 @@
-"""What makes a training the one it is: stored with its checkpoint as plain JSON, and compared before
-it goes on, because anything else would end at weights that no run gives."""
+"""What makes a training the one it is: stored with its checkpoint as plain JSON, and compared
+before it goes on, because anything else would end at weights that no run gives."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,23 +20,9 @@ from acn_compress.options import Trained
 from acn_compress.training.walk import Walk
 
 MOST = 20_000  # examples that a fingerprint reads: images may have to be decoded for it
-# options that name a place (what lies there is compared), or that no weight depends on
-ELSEWHERE = frozenset(
-    [
-        "src",
-        "out",
-        "data",
-        "job",
-        "teacher",
-        "config",
-        "eval_data",
-        "eval_limit",
-        "device",
-        "resume",
-        "overwrite",
-        "progress",
-    ]
-)
+# options that name a place: what lies there is compared; and those no weight depends on
+PLACES = {"src", "out", "data", "teacher", "config"}
+AFTER = {"eval_data", "eval_limit", "device", "resume", "overwrite"}
 
 
 class Run(Found):
@@ -45,7 +31,7 @@ class Run(Found):
     version: Literal[1] = 1
     step: str
     """What trains: the verb."""
-    options: dict[str, Any]
+    options: dict[str, object]
     """Of the step and its training."""
     steps: int
     """Optimizer steps of the whole run."""
@@ -76,7 +62,7 @@ class Run(Found):
         """Of a training that is about to begin; `source` is what the network was made from."""
         return cls(
             step=getattr(how, "verb", "training"),
-            options={k: v for k, v in how.plain().items() if k not in ELSEWHERE},
+            options={k: v for k, v in how.plain().items() if k not in PLACES | AFTER},
             steps=steps,
             data_name=data.name,
             data=fingerprint(data),

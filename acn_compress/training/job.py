@@ -1,5 +1,5 @@
-"""A training as every step runs it: on data by name, with the quality before and after, paired on the
-same examples."""
+"""A training as every step runs it: on data by name, with the quality before and after, paired on
+the same examples."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ written its result.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -104,7 +103,10 @@ class Kept:
     @property
     def how(self) -> str:
         """One sentence: where the training checkpoint is and how to go on."""
-        return f"the training checkpoint is in {self.directory}. Run the same command with --resume to go on."
+        return (
+            f"the training checkpoint is in {self.directory}. "
+            "Run the same command with --resume to go on."
+        )
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -123,8 +125,8 @@ class Kept:
         foreign = not where.is_dir() or any(where.iterdir())
         if (where.exists() or where.is_symlink()) and foreign and self._run() is None:
             raise ModelDirError(
-                f"{where} is where the training checkpoint goes, but what is there is not one of this version. "
-                "Move it away, or choose another OUT."
+                f"{where} is where the training checkpoint goes, but what is there is not one of "
+                "this version. Move it away, or choose another OUT."
             )
         if self.resume and not self.checkpoints:
             raise ConfigError(f"nothing to resume: no training checkpoint in {where}.")
@@ -132,7 +134,8 @@ class Kept:
             self.newest()
         elif self.checkpoints and not overwrite:
             raise ModelDirError(
-                f"{where} holds the training of an interrupted run ({step_of(self.checkpoints[-1])} steps). "
+                f"{where} holds the training of an interrupted run "
+                f"({step_of(self.checkpoints[-1])} steps). "
                 "Go on with --resume, or start anew with --overwrite."
             )
 
@@ -145,7 +148,8 @@ class Kept:
         if found := self.complete:
             return found[-1]
         raise ModelDirError(
-            f"{damage(self.checkpoints[-1])} Training cannot go on to the same weights. Start anew with --overwrite."
+            f"{damage(self.checkpoints[-1])} Training cannot go on to the same weights. "
+            "Start anew with --overwrite."
         )
 
     def begin(self, run: Run) -> Path | None:
@@ -195,7 +199,10 @@ class Kept:
             yield aside
             self._add(aside / f"checkpoint-{step}")
         except (OSError, RuntimeError, SafetensorError) as error:  # torch's own is a RuntimeError
-            reason, free = str(error).splitlines()[0], shutil.disk_usage(self.directory).free
+            reason, free = (
+                (str(error) or repr(error)).splitlines()[0],
+                shutil.disk_usage(self.directory).free,
+            )
             raise ModelDirError(
                 f"{self.directory}: the training checkpoint of step {step} cannot be written "
                 f"({reason}; {size(free)} are free there)."
@@ -241,8 +248,10 @@ def step_of(path: Path) -> int:
 def damage(path: Path) -> str | None:
     """What is wrong with the files of a checkpoint, in one sentence; None if nothing."""
     try:
-        files = json.loads((path / FILES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        files = read_json(path / FILES)
+    except ModelDirError:
+        files = None
+    if not files:
         return f"{path} was not written to its end."
     for name, digest in files.items():
         if not (path / name).is_file():

@@ -8,6 +8,7 @@ them. Both are compared before any work:
                       where tokens are what is answered
     length of texts   the teacher must take the longest text of the data
     token types       left out for a teacher that knows none
+    padding           the teacher's own fills its batches up
     pixels            size and channels must be the same; another normalisation is put in place of
                       the student's
 """
@@ -15,8 +16,8 @@ them. Both are compared before any work:
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from acn_compress.checkpoint.directory import Source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.data.load import Data
+from acn_compress.data.pictures import Preparation
+from acn_compress.data.text import padding
 from acn_compress.errors import ConfigError
 from acn_compress.network.network import Network, longest_text
 from acn_compress.tasks import task_of
@@ -66,7 +69,7 @@ def align_(teacher: Network, taught: Source, net: Network, source: Source | None
         _see_(teacher, taught, net, source)
     else:
         _check_tokens(teacher, taught, net, source)
-        _leave_out_types_(teacher)
+        _read_(teacher, taught, net, source)
 
 
 def check_lengths(teacher: Network, net: Network, data: Data) -> None:
@@ -76,10 +79,10 @@ def check_lengths(teacher: Network, net: Network, data: Data) -> None:
         ConfigError: saying which length fits.
     """
     limit = longest_text(teacher.config)
-    if net.modality != "text" or limit >= longest_text(net.config):
+    lengths = None if data.read is None else data.read.lengths
+    if lengths is None or limit >= longest_text(net.config):
         return
-    longest = max(len(data.examples[i]["input_ids"]) for i in range(len(data)))
-    if longest > limit:
+    if (longest := lengths.longest) > limit:
         raise ConfigError(
             f"the teacher takes texts of {limit} tokens, but {data.name} has some of {longest}. "
             f"Cut them with --max-length {limit}, or choose another teacher."
@@ -129,8 +132,17 @@ def _order(theirs: list[str], ours: list[str]) -> list[int] | None:
     return None
 
 
-def _reordered(order: Tensor) -> Any:
-    def hook(module: nn.Module, args: tuple[object, ...], output: Any) -> Any:
+class Classifies(Protocol):
+    """What a classifier returns."""
+
+    logits: Tensor
+
+
+Hooked = tuple[tuple[object, ...], dict[str, Tensor]]  # what a hook gives the model instead
+
+
+def _reordered(order: Tensor) -> Callable[[nn.Module, tuple[object, ...], Classifies], Classifies]:
+    def hook(module: nn.Module, args: tuple[object, ...], output: Classifies) -> Classifies:
         output.logits = output.logits[..., order.to(output.logits.device)]
         return output
 
@@ -172,13 +184,25 @@ def _tokenizer(source: Source | None) -> Any:
         return None
 
 
-def _leave_out_types_(teacher: Network) -> None:
-    types = getattr(teacher.config, "type_vocab_size", 0) > 1
-    if types and "token_type_ids" in inspect.signature(teacher.model.forward).parameters:
+def _read_(teacher: Network, taught: Source, net: Network, source: Source | None) -> None:
+    """Leave out token types for a teacher that knows none, and fill batches up with its own
+    padding: some find the last token of a text by it."""
+    types = (
+        getattr(teacher.config, "type_vocab_size", 0) > 1
+        and "token_type_ids" in inspect.signature(teacher.model.forward).parameters
+    )
+    theirs, ours = _tokenizer(taught), _tokenizer(source)
+    known = theirs is not None and ours is not None
+    pad = padding(teacher, theirs) if known else 0
+    refilled = known and pad != padding(net, ours)
+    if types and not refilled:
         return
 
-    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Any:
-        return args, {name: value for name, value in given.items() if name != "token_type_ids"}
+    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Hooked:
+        own = {name: x for name, x in given.items() if types or name != "token_type_ids"}
+        if refilled:
+            own["input_ids"] = own["input_ids"].masked_fill(own["attention_mask"] == 0, pad)
+        return args, own
 
     teacher.model.register_forward_pre_hook(hook, with_kwargs=True)
 
@@ -186,50 +210,17 @@ def _leave_out_types_(teacher: Network) -> None:
 # images
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """How a checkpoint turns bytes into pixel values: (byte * factor - mean) / std.
-
-    Args:
-        size: height, width.
-        channels: 1 or 3.
-        factor: 1/255, unless its processor says otherwise.
-        mean, std: [channels].
-    """
-
-    size: tuple[int, int]
-    channels: int
-    factor: float
-    mean: Tensor
-    std: Tensor
-
-    @classmethod
-    def of(cls, net: Network, source: Source | None) -> Pixels:
-        """From the processor's file, the config (timm), or for want of either mean 0.5, std 0.5."""
-        n, size = net.channels, net.image_size
-        if (cfg := getattr(net.config, "pretrained_cfg", None)) is not None:
-            return cls(size, n, 1 / 255, _each(cfg["mean"], n), _each(cfg["std"], n))
-        processor = _processor(source)
-        if processor is None:
-            return cls(size, n, 1 / 255, _each([0.5], n), _each([0.5], n))
-        factor = processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
-        normal = getattr(processor, "do_normalize", False)
-        mean = processor.image_mean if normal else [0.0]
-        std = processor.image_std if normal else [1.0]
-        return cls(_size(processor, size), n, factor, _each(mean, n), _each(std, n))
-
-
 def _see_(teacher: Network, taught: Source, net: Network, source: Source | None) -> None:
-    theirs, ours = Pixels.of(teacher, taught), Pixels.of(net, source)
+    theirs, ours = Preparation.of(teacher, taught), Preparation.of(net, source)
     if (theirs.size, theirs.channels) != (ours.size, ours.channels):
         raise _unlike(taught, f"sees {_said(theirs)}", f"the model {_said(ours)}")
-    ratio = theirs.factor / ours.factor
+    ratio = theirs.scale / ours.scale
     scale = ratio * ours.std / theirs.std
     shift = (ratio * ours.mean - theirs.mean) / theirs.std
     if bool((scale == 1).all()) and bool((shift == 0).all()):
         return
 
-    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Any:
+    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Hooked:
         x = given["pixel_values"]
         a, b = (t[:, None, None].to(x) for t in (scale, shift))
         return args, given | {"pixel_values": x * a + b}
@@ -237,29 +228,6 @@ def _see_(teacher: Network, taught: Source, net: Network, source: Source | None)
     teacher.model.register_forward_pre_hook(hook, with_kwargs=True)
 
 
-def _processor(source: Source | None) -> Any:
-    from transformers import AutoImageProcessor
-
-    if source is None or not (source.directory / "preprocessor_config.json").is_file():
-        return None
-    return AutoImageProcessor.from_pretrained(
-        source.directory, local_files_only=True, trust_remote_code=False, backend="pil"
-    )
-
-
-def _size(processor: Any, otherwise: tuple[int, int]) -> tuple[int, int]:
-    """Height and width that it gives, where its file says both."""
-    cropped = getattr(processor, "do_center_crop", False)
-    found = dict((processor.crop_size if cropped else processor.size) or {})
-    return (found["height"], found["width"]) if "height" in found else otherwise
-
-
-def _each(values: Any, n: int) -> Tensor:
-    """One value per channel."""
-    numbers = [float(v) for v in values][:n]
-    return torch.tensor(numbers + numbers[-1:] * (n - len(numbers)))
-
-
-def _said(pixels: Pixels) -> str:
-    height, width = pixels.size
-    return f"{height} x {width} pixels in {pixels.channels} channels"
+def _said(prepared: Preparation) -> str:
+    height, width = prepared.size
+    return f"{height} x {width} pixels in {prepared.channels} channels"

@@ -119,7 +119,7 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
     # checkpoints
 
     def _save_checkpoint(self, *args: object) -> None:
-        """The Trainer's own, filled aside; the main process puts it in its place."""
+        """The Trainer's own, filled aside and then put in its place."""
         assert self.kept is not None
         step = self.state.global_step
         if self.kept.has(step):  # saved at the end of the step, which is that of the epoch too
@@ -144,7 +144,8 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
         directory = Path(path)
         if (directory / HOOK).is_file() != (self.hook is not None):
             raise ConfigError(
-                f"{directory} is the training checkpoint of another method. Give the same options, or leave out --resume."
+                f"{directory} is the training checkpoint of another method. "
+                "Give the same options, or leave out --resume."
             )
         try:
             load_model(model or self.model, str(directory / WEIGHTS), strict=True)
