@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import SerializeAsAny
+
 from acn_compress.checkpoint.directory import read_json, write_json
 from acn_compress.found import Found
 from acn_compress.options import Trained
@@ -20,7 +22,7 @@ class Race(Found):
 
     level: float
     epochs: dict[str, float]
-    curves: dict[str, Sequence[Point]]
+    curves: dict[str, list[SerializeAsAny[Point]]]
 
 
 class Run(Found):

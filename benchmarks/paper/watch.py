@@ -30,7 +30,7 @@ class Point(Found):
     loss: float
 
 
-class Tested(Point):
+class Measured(Point):
     """Of the curve of the test loss."""
 
     accuracy: float
@@ -43,7 +43,7 @@ class Seen(Found):
     steps: int
     history: list[Point]
     """The training loss, its mean over a hundredth of the run each."""
-    test: list[Tested]
+    test: list[Measured]
     gradients: dict[str, Shares]
     """By moment: "start" (after a hundredth of the run), "middle", "end"."""
 
@@ -62,7 +62,7 @@ class Watcher:
         self.net, self.watch, self.every = net, watch, every
         self.batch: dict[str, Tensor] = next(iter(watch.batches(SHARED)))
         self.gradients: dict[str, Shares] = {}
-        self.test: list[Tested] = []
+        self.test: list[Measured] = []
         self._reports = 0
 
     def __call__(self, now: Event) -> None:
@@ -75,10 +75,10 @@ class Watcher:
         if self.every and self._reports % self.every == 0:
             self.test.append(self._tested(now.step))
 
-    def _tested(self, step: int) -> Tested:
+    def _tested(self, step: int) -> Measured:
         scores = measure(self.net, first(self.watch, TESTED))
         loss, accuracy = round(float(scores.loss.mean()), 5), round(scores.value, 4)
-        return Tested(step=step, loss=loss, accuracy=accuracy)
+        return Measured(step=step, loss=loss, accuracy=accuracy)
 
 
 def watched(net: Network, data: Data, how: Trained, watch: Data, test_loss_every: int = 0) -> Seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Kind:
     depths: tuple[int, ...]
     pretraining: Trained
     training: Trained
-    config: dict[str, Any] | None = None
+    config: Callable[[], dict[str, Any]] | None = None
     task: Task | None = None
     noise: str | None = None
 
@@ -67,14 +68,16 @@ class Kind:
 
 def vit() -> dict[str, Any]:
     """The config of the ViT in the recipe for CIFAR-10."""
-    config: dict[str, Any] = yaml.safe_load(RECIPE.read_text())["steps"][0]["finetune"]["config"]
+    config: dict[str, Any] = yaml.safe_load(RECIPE.read_text())["source"]
     return config
 
 
-MIXER = {
-    "architecture": "mlp_mixer",
-    "model_args": {"img_size": 32, "patch_size": 8, "num_blocks": 12, "embed_dim": 128},
-}
+def mixer() -> dict[str, Any]:
+    """The config of an MLP-Mixer of timm's."""
+    sizes = {"img_size": 32, "patch_size": 8, "num_blocks": 12, "embed_dim": 128}
+    return {"architecture": "mlp_mixer", "model_args": sizes}
+
+
 IMAGES = {
     "small": Scale(6, 15000, 2.0, 5000, 5000, 2),
     "full": Scale(30, None, 5.0, None, None, 3),
@@ -88,7 +91,7 @@ FROM_SCRATCH = Trained(
 )
 
 
-def images(config: dict[str, Any]) -> Kind:
+def images(config: Callable[[], dict[str, Any]]) -> Kind:
     """A network of images, trained from scratch."""
     return Kind(
         IMAGES,
@@ -101,8 +104,8 @@ def images(config: dict[str, Any]) -> Kind:
 
 
 KINDS = {
-    "vit": images(vit()),
-    "mixer": images(MIXER),
+    "vit": images(vit),
+    "mixer": images(mixer),
     "bert": Kind(
         TEXTS,
         depths=(2, 3, 4),

@@ -53,7 +53,7 @@ class Run:
                 sys.exit(f"error: {self.name} starts from a pretrained encoder: pass --model DIR.")
             return self.model
         file = work / f"{self.name}.json"
-        file.write_text(json.dumps(self.kind.config))
+        file.write_text(json.dumps(self.kind.config()))
         return file
 
     def _train(self, scale: Scale, out: Path, start: Path) -> None:
