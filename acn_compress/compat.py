@@ -50,9 +50,12 @@ def broken_torchvision(error: BaseException) -> MissingDependencyError | None:
     from acn_compress.errors import MissingDependencyError
 
     torch, _, build = version("torch").partition("+")
-    wanted = f"torchvision==0.{int(torch.split('.')[1]) + 15}.*"  # torch 2.x is released with torchvision 0.(x + 15)
+    # torch 2.x is released with torchvision 0.(x + 15)
+    wanted = f"torchvision==0.{int(torch.split('.')[1]) + 15}.*"
     index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
     return MissingDependencyError(
-        f"torchvision cannot be imported ({str(cause).splitlines()[0][:120]}), and transformers and timm need it where it is installed. "
-        f"Install the one that belongs to torch {torch}: pip install --force-reinstall --no-deps '{wanted}'{index}"
+        f"torchvision cannot be imported ({str(cause).splitlines()[0][:120]}), and transformers "
+        "and timm need it where it is installed. "
+        f"Install the one that belongs to torch {torch}: pip install --force-reinstall --no-deps "
+        f"'{wanted}'{index}"
     )

@@ -1,7 +1,8 @@
 """Things that are chosen by name: a method, a score, a task, an export target, a backend.
 
 The names stand once, as a Literal in `options.py`, where a type checker, the command line and
-recipes see them; each thing is an object in a file of its name. Adding one is the file and its name.
+recipes see them; each thing is an object in a file of its name. Adding one is the file and its
+name.
 """
 
 from __future__ import annotations

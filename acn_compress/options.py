@@ -273,7 +273,8 @@ class Prefixes(Training):
     """How a network is trained, readouts of its prefixes included."""
 
     prefix_loss: NotNegative = 0.0
-    """Weight of the prefix loss: each step one random depth is read out and trained too. 0 = off."""
+    """Weight of the prefix loss: each step one random depth is read out and trained too. 0 =
+    off."""
     prefix_depths: Depths = ()
     """Depths read out in every step instead of a random one, for example 3,4,6."""
     checkpointing: bool = False
@@ -317,10 +318,10 @@ class Cut(Options):
     depth: Count | None = None
     """Cut to DEPTH blocks before training."""
     keep: Keep = "auto"
-    """With depth, which blocks: the first, evenly spaced ones, the best (what is left when the block
-    without which the answers change least goes, again and again), or auto: best for a cut to a
-    quarter or less of a pre-norm network if choosing costs at most a tenth of the training, even in
-    a post-norm one with refit, else first."""
+    """With depth, which blocks: the first, evenly spaced ones, the best (what is left when the
+    block without which the answers change least goes, again and again), or auto: best for a cut to
+    a quarter or less of a pre-norm network if choosing costs at most a tenth of the training, even
+    in a post-norm one with refit, else first."""
     refit: bool | None = None
     """With depth: before training, solve the kept blocks' output layers by least squares so that
     they follow the whole network. Default: where it can be done."""
@@ -367,7 +368,8 @@ class Verb(Options):
 
     @property
     def prepares(self) -> bool:
-        """Whether what it makes is still the original that the rest of a chain is measured against."""
+        """Whether what it makes is still the original that the rest of a chain is measured
+        against."""
         return False
 
     @property
@@ -479,7 +481,8 @@ class Finetune(Cut, Reads, Headed, Trained, Resumes, Verb):
     def _alpha_from_scratch(self) -> Self:
         if self.alpha is not None and self.init != "random":
             raise ValueError(
-                "has alpha, which can only be set with init random; to change the form of a trained "
+                "has alpha, which can only be set with init random; to change the form of a "
+                "trained "
                 "model use convert"
             )
         return self
@@ -497,13 +500,13 @@ class Evaluate(Reads, Measured, Runs, Verb):
     noise: str | None = None
     """gaussian:SD or salt-pepper:SHARE, on images in 0..1."""
     exit_entropy: float | None = None
-    """Early exit too: leave at the first depth whose readout has at most this entropy, in nats (0 is
-    certainty), for example 0.7."""
+    """Early exit too: leave at the first depth whose readout has at most this entropy, in nats (0
+    is certainty), for example 0.7."""
 
 
 class Profile(Measured, Runs, Verb):
-    """Measure quality at every depth and what every block adds, in one pass; adds profile.json and a
-    plot to SRC."""
+    """Measure quality at every depth and what every block adds, in one pass; adds profile.json and
+    a plot to SRC."""
 
     verb = "profile"
     arguments = (SRC,)
@@ -564,7 +567,8 @@ class Prune(Reads, Trained, Resumes, Verb):
     step = True
     target_sparsity: BelowOne
     """Share in 0..1. structured: of the parameters of attention heads and MLP features of the
-    blocks, removed. magnitude, movement: of the weights in the weight matrices of the blocks, set to
+    blocks, removed. magnitude, movement: of the weights in the weight matrices of the blocks, set
+        to
     zero."""
     method: Method = "structured"
     """structured is smaller and faster; the others only set zeros: magnitude the smallest weights,
@@ -573,8 +577,8 @@ class Prune(Reads, Trained, Resumes, Verb):
     scope: Scope = "global"
     """One ranking over all blocks, or the same share in each layer."""
     score: Score = "magnitude"
-    """structured, by what units are ranked: magnitude of their weights, or the activation energy they
-    hand on (looks at some of the data)."""
+    """structured, by what units are ranked: magnitude of their weights, or the activation energy
+    they hand on (looks at some of the data)."""
     data: DataSet | None = Field(None, description=DATA)
     epochs: NotNegative = 0.0
     """Training after pruning (movement: while pruning), distilling from SRC; 0 = none, data is then
@@ -620,8 +624,8 @@ class Export(Reads, Seeded, Verb):
 
 
 class Benchmark(Verb):
-    """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise is
-    called none."""
+    """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise
+    is called none."""
 
     verb = "benchmark"
     arguments = (

@@ -198,7 +198,8 @@ def _argument(cls: type[Verb], name: str) -> str:
 
 
 def ordered(cls: type[Options]) -> dict[str, FieldInfo]:
-    """The options, the class's own first (those that must be given before all), then its groups'."""
+    """The options, the class's own first (those that must be given before all), then its
+    groups'."""
     own = [n for n in cls.__annotations__ if n in cls.model_fields]
     own.sort(key=lambda n: not cls.model_fields[n].is_required())
     rest = [n for n in cls.model_fields if n not in own]
@@ -250,7 +251,7 @@ def sentence(cls: type[Options], name: str) -> str:
 
 def documentation(cls: type[Verb]) -> str:
     """The docstring of the function."""
-    lines = [*textwrap.wrap(" ".join((cls.__doc__ or "").split()), 96), "", "Args:"]
+    lines = [*textwrap.wrap(" ".join((cls.__doc__ or "").split()), 90), "", "Args:"]
     entries = [(a.name, a.help) for a in cls.arguments]
     entries += [(name, sentence(cls, name)) for name in ordered(cls)]
     for name, text in entries:

@@ -1,5 +1,5 @@
-"""The verbs as Python functions, made from their options. What a type checker knows of them stands in `verbs.pyi`,
-which is written from the same classes (`make docs`)."""
+"""The verbs as Python functions, made from their options. What a type checker knows of them stands
+in `verbs.pyi`, which is written from the same classes (`make docs`)."""
 
 from __future__ import annotations
 

@@ -332,8 +332,8 @@ def profile(
     device: str = "auto",
     progress: bool | Progress | None = True,
 ) -> Profiled:
-    """Measure quality at every depth and what every block adds, in one pass; adds profile.json and a
-    plot to SRC.
+    """Measure quality at every depth and what every block adds, in one pass; adds profile.json
+    and a plot to SRC.
 
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
@@ -448,8 +448,8 @@ def prune(
     resume: bool = False,
     progress: bool | Progress | None = True,
 ) -> PruneReport:
-    """Remove heads and MLP features (structured) or set weights to zero (magnitude, movement); recover
-    with data and epochs.
+    """Remove heads and MLP features (structured) or set weights to zero (magnitude, movement);
+    recover with data and epochs.
 
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
@@ -550,8 +550,8 @@ def benchmark(
     backends: Annotated[Backends, Field(min_length=1)] = ("torch", "onnx"),
     progress: bool | Progress | None = True,
 ) -> Benchmarked:
-    """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise is
-    called none.
+    """Seconds and bytes side by side: interleaved, median and spread; a difference under the
+    noise is called none.
 
     Args:
         sources: Model directories or .onnx files; ratios are to the first.
@@ -604,8 +604,8 @@ def compare(
     device: str = "auto",
     progress: bool | Progress | None = True,
 ) -> Compared:
-    """Every way to a smaller depth at the same training budget: drop-last, evenly spaced, best blocks,
-    prefix readouts, ACN.
+    """Every way to a smaller depth at the same training budget: drop-last, evenly spaced, best
+    blocks, prefix readouts, ACN.
 
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
@@ -662,8 +662,8 @@ def run(
     overwrite: bool = False,
     progress: bool | Progress | None = True,
 ) -> Ran:
-    """Run a recipe: one folder per step, finished steps are reused, a table with the plain baseline at
-    the end.
+    """Run a recipe: one folder per step, finished steps are reused, a table with the plain
+    baseline at the end.
 
     Args:
         recipe: A YAML file, or the name of a packaged recipe, such as quickstart.

@@ -1,4 +1,5 @@
-"""Writes what is made from the options: docs/options.md, recipe.schema.json and acn_compress/verbs.pyi.
+"""Writes what is made from the options: docs/options.md, recipe.schema.json and
+acn_compress/verbs.pyi.
 
 python docs/generate.py            writes them
 python docs/generate.py --check    exits 1 and names those that are not current

@@ -72,7 +72,8 @@ REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         (
             field,
             lambda n: isinstance(n, int) and n > 1,
-            "it is a mixture of experts: what a block computes, and so its share, differs from token to token",
+            "it is a mixture of experts: what a block computes, and so its share, differs from "
+            "token to token",
         )
         for field in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
     ),
@@ -98,7 +99,8 @@ def architecture_of(config: Any, where: str = "this model") -> Architecture:
             "",
         )
         raise UnsupportedError(
-            f"{where} is of type '{name}', which acn-compress has no adapter for{reason}. Known: {', '.join(sorted(ARCHITECTURES))}."
+            f"{where} is of type '{name}', which acn-compress has no adapter for{reason}. Known: "
+            f"{', '.join(sorted(ARCHITECTURES))}."
         )
     architecture = ARCHITECTURES[name]
     if why := architecture.refuse(config):

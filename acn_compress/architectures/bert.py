@@ -53,12 +53,21 @@ def widths(block: Any) -> dict[str, Width]:
 def refuse(config: Any) -> str | None:
     """Encoders only; also asked by DistilBERT."""
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
-        return "it is a decoder (is_decoder or add_cross_attention in config.json). Of this family only encoders are supported."
+        return (
+            "it is a decoder (is_decoder or add_cross_attention in config.json). "
+            "Of this family only encoders are supported."
+        )
     if getattr(config, "chunk_size_feed_forward", 0):
-        return "chunk_size_feed_forward is set, which changes rounding. Set it to 0 in config.json: the network stays the same."
+        return (
+            "chunk_size_feed_forward is set, which changes rounding. "
+            "Set it to 0 in config.json: the network stays the same."
+        )
     wanted = (getattr(config, "architectures", None) or [""])[0]
     if wanted.endswith(("LMHeadModel", "ForCausalLM", "ForMultipleChoice")):
-        return f"the head {wanted} is not supported. Choose another with --task, for example text-classification."
+        return (
+            f"the head {wanted} is not supported. "
+            "Choose another with --task, for example text-classification."
+        )
     return None
 
 

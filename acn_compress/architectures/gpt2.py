@@ -53,9 +53,15 @@ def fix_widths_(block: Any) -> None:
 
 def refuse(config: Any) -> str | None:
     if config.add_cross_attention:
-        return "it has cross-attention (add_cross_attention), which reads an encoder: only GPT-2 on its own is supported."
+        return (
+            "it has cross-attention (add_cross_attention), which reads an encoder: "
+            "only GPT-2 on its own is supported."
+        )
     if config.scale_attn_by_inverse_layer_idx:
-        return "its attention is scaled by the position of the block (scale_attn_by_inverse_layer_idx), which changes when blocks go."
+        return (
+            "its attention is scaled by the position of the block "
+            "(scale_attn_by_inverse_layer_idx), which changes when blocks go."
+        )
     return None
 
 

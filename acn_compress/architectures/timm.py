@@ -70,7 +70,8 @@ def library() -> Any:
         import timm
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"timm models need the timm extra ({str(error.name).partition('.')[0]} is not installed): pip install 'acn-compress[timm]'"
+            f"timm models need the timm extra ({str(error.name).partition('.')[0]} is not "
+            "installed): pip install 'acn-compress[timm]'"
         ) from None
     except (ImportError, RuntimeError, OSError) as error:
         raise (
@@ -134,7 +135,8 @@ def complete(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         and _is_mixer(full["architecture"])
     ):
         raise ConfigError(
-            f"{where}: timm's {full['architecture']} does not take {fixed[0]} in model_args. Set architecture to {OWN_MIXER}."
+            f"{where}: timm's {full['architecture']} does not take {fixed[0]} in model_args. Set "
+            f"architecture to {OWN_MIXER}."
         )
     if not stored:
         cfg |= {"mean": list(cfg["mean"])[:channels], "std": list(cfg["std"])[:channels]}
@@ -190,7 +192,10 @@ def refuse(config: Any) -> str | None:
     check_name(name, "config.json: architecture")
     if name == OWN_MIXER or library().models.is_model_in_modules(name, MODULES):
         return None
-    return f"timm's '{name}' is none of the families with an adapter. Known: MLP-Mixer (mixer_*), ViT (vit_*), DeiT3 (deit3_*)."
+    return (
+        f"timm's '{name}' is none of the families with an adapter. "
+        "Known: MLP-Mixer (mixer_*), ViT (vit_*), DeiT3 (deit3_*)."
+    )
 
 
 def init_(model: Any) -> None:

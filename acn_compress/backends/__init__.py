@@ -1,4 +1,5 @@
-"""What a model can be timed in. Adding one: a file of its name, and the name in `options.Backend`."""
+"""What a model can be timed in. Adding one: a file of its name, and the name in
+`options.Backend`."""
 
 from acn_compress import options
 from acn_compress.backends.base import Backend

@@ -30,7 +30,8 @@ def render(net: Network, report: Found, provenance: dict[str, Any]) -> str:
         "",
     ]
     lines += [
-        f"Made with acn-compress by `{report['step']}` from `{report['source'] or 'random weights'}`.",
+        f"Made with acn-compress by `{report['step']}` from "
+        f"`{report['source'] or 'random weights'}`.",
         "",
     ]
     lines += [
@@ -54,7 +55,8 @@ def render(net: Network, report: Found, provenance: dict[str, Any]) -> str:
         ]
     quality = [(k, report[k]) for k in ("before", "after") if k in report and "metric" in report[k]]
     lines += [
-        f"| {q['metric']} {k} this step | {q['value']:.4f} (95 % interval {q['low']:.4f} to {q['high']:.4f}, n = {q['examples']}) |"
+        f"| {q['metric']} {k} this step | {q['value']:.4f} (95 % interval {q['low']:.4f} to "
+        f"{q['high']:.4f}, n = {q['examples']}) |"
         for k, q in quality
     ]
     lines += ["", "## Use", "", "```python"]
@@ -75,7 +77,8 @@ def render(net: Network, report: Found, provenance: dict[str, Any]) -> str:
         ]
         lines += [
             "",
-            "Plain transformers refuses this model type; after `import acn_compress`, `AutoModelFor...from_pretrained` and `pipeline` load it.",
+            "Plain transformers refuses this model type; after `import acn_compress`, "
+            "`AutoModelFor...from_pretrained` and `pipeline` load it.",
         ]
     lines += [
         "",
@@ -87,11 +90,13 @@ def render(net: Network, report: Found, provenance: dict[str, Any]) -> str:
     for entry in provenance["steps"]:
         src = entry["source"] or {"name": "random weights", "weights_sha256": ""}
         lines.append(
-            f"| {entry['step']} | {src['name']} | {src['weights_sha256'][:16]} | {entry['seed']} | {entry['finished']} |"
+            f"| {entry['step']} | {src['name']} | {src['weights_sha256'][:16]} | {entry['seed']} "
+            f"| {entry['finished']} |"
         )
     lines += [
         "",
-        "Figures hold for the data they were measured on (see `report.json`); licence and limits of the source model apply.",
+        "Figures hold for the data they were measured on (see `report.json`); licence and limits "
+        "of the source model apply.",
         "",
     ]
     return "\n".join(lines)

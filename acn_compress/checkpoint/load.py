@@ -46,7 +46,8 @@ def load(
     """Load a checkpoint in whatever form it is, ready to be called as in transformers.
 
     Args:
-        src: model directory, Hub id, weight file, or a transformers model (of which this is a copy).
+        src: model directory, Hub id, weight file, or a transformers model (of which this is a
+            copy).
         config: for a weight file: config.json (or its directory), or the name of a timm model.
         task: one of TASKS, to read the network under another head than the checkpoint names. What
             the checkpoint lacks of it, or has in another size, is random.

@@ -52,7 +52,8 @@ def _verify_saved(net: Network, out: Path) -> None:
                     tensors.get_tensor(key), state[key].detach().cpu()
                 ):
                     raise VerificationError(
-                        f"{file.name}: '{key}' is not what the model holds. The disk or the file system is at fault."
+                        f"{file.name}: '{key}' is not what the model holds. The disk or the file "
+                        "system is at fault."
                     )
                 seen.add(state[key].data_ptr())
     lost = [k for k, v in state.items() if v.data_ptr() not in seen and v.numel()]

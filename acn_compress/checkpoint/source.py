@@ -60,7 +60,8 @@ class Source:
         """
         if self._stamps() != self._hashed[0]:
             raise CheckpointError(
-                f"{self.name}: the weight files changed while they were in use. Wait until they are "
+                f"{self.name}: the weight files changed while they were in use. Wait until they "
+                "are "
                 "written, and start again."
             )
 
@@ -99,7 +100,8 @@ class Source:
         )  # the Hub's cache
         if not path.resolve().is_relative_to(inside):
             raise ModelDirError(
-                f"{path}: is a link to {path.resolve()}, out of the model directory. Copy the file in."
+                f"{path}: is a link to {path.resolve()}, out of the model directory. Copy the "
+                "file in."
             )
 
     def bytes(self) -> int:
@@ -206,7 +208,8 @@ def _weight_files(directory: Path, name: str) -> tuple[Path, ...]:
     others = sorted(p.name for p in directory.iterdir() if p.suffix in {*LOOSE, ".ckpt"})
     hint = f" Found {', '.join(others[:3])}: name the file itself as SRC." if others else ""
     raise CheckpointError(
-        f"{name}: no weights: expected model.safetensors (or its shards) or pytorch_model.bin.{hint}"
+        f"{name}: no weights: expected model.safetensors (or its shards) or "
+        f"pytorch_model.bin.{hint}"
     )
 
 

@@ -106,7 +106,8 @@ def _check_size(source: Source, cls: Any, hf_config: Any, state: Stored) -> None
     stored = sum(elements(value) for value in state.values())
     if wanted > 4 * stored + (1 << 24):
         raise CheckpointError(
-            f"{source.name}: the weights do not fit config.json: it describes a model of {wanted:,} "
+            f"{source.name}: the weights do not fit config.json: it describes a model of "
+            f"{wanted:,} "
             f"parameters, the weight files hold {stored:,}."
         )
 

@@ -1,4 +1,5 @@
-"""The command line: one command per verb, made from its options. Heavy imports happen inside commands.
+"""The command line: one command per verb, made from its options. Heavy imports happen inside
+commands.
 
 Exit codes: 0 done, 1 a fault of the input (one line on stderr), 2 wrong usage, 130 interrupted
 (143 by SIGTERM, 129 by SIGHUP).
@@ -35,8 +36,8 @@ JSON = Annotated[
         rich_help_panel=surface.PANELS[-1],
     ),
 ]
-# every command takes these, so that scripts may pass the same to all; where one has no meaning it is
-# not shown
+# every command takes these, so that scripts may pass the same to all; where one has no meaning it
+# is not shown
 EVERYWHERE: dict[str, tuple[Any, Any]] = {
     "seed": (int, 0),
     "device": (str, "auto"),
@@ -196,7 +197,8 @@ def _hidden(cls: type[Verb]) -> list[inspect.Parameter]:
 
 
 def plain_type(kind: Any) -> Any:
-    """A type as the command line reads it: bounds and lists like 3,4,6 are the options' business."""
+    """A type as the command line reads it: bounds and lists like 3,4,6 are the options'
+    business."""
     if get_origin(kind) is Annotated:
         return plain_type(get_args(kind)[0])
     if get_origin(kind) in {Union, types.UnionType}:

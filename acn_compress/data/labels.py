@@ -165,7 +165,8 @@ def fold(name: str) -> str:
 
 
 def by_number(labels: Labels, occurring: Sequence[str], names: Sequence[str]) -> Table | None:
-    """The model's names say nothing, so that its classes are numbers: those of the data must fit."""
+    """The model's names say nothing, so that its classes are numbers: those of the data must
+    fit."""
     if not is_generic(names):
         return None
     if labels.names is not None:

@@ -39,7 +39,8 @@ class Noise:
         most = {"gaussian": float("inf"), "salt-pepper": 1.0}.get(kind, -1.0)
         if not 0 <= value <= most or value == float("inf"):
             raise DataError(
-                f"noise '{text}' is not known. Expected gaussian:SD or salt-pepper:SHARE, {EXAMPLES}."
+                f"noise '{text}' is not known. Expected gaussian:SD or salt-pepper:SHARE, "
+                f"{EXAMPLES}."
             )
         return cls(kind, value)
 

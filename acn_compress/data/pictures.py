@@ -1,6 +1,6 @@
-"""How a checkpoint wants its images: its own processor resizes and crops every one of them, and says
-what number a byte becomes. Bit-equal to plain transformers, whatever the size and mode of an image;
-what bytes cannot hold is refused.
+"""How a checkpoint wants its images: its own processor resizes and crops every one of them, and
+says what number a byte becomes. Bit-equal to plain transformers, whatever the size and mode of an
+image; what bytes cannot hold is refused.
 """
 
 from __future__ import annotations
@@ -196,7 +196,8 @@ def _own(processor: Any, net: Network, name: str) -> Preparation:
     apart = values[torch.arange(n)[:, None, None], torch.from_numpy(small).long()]
     if not torch.equal(at_once, apart):
         raise DataError(
-            f"{name}: its image processor ({type(processor).__name__}) does more than resize, crop, "
+            f"{name}: its image processor ({type(processor).__name__}) does more than resize, "
+            "crop, "
             "rescale and normalise, which cannot be done here."
         )
     size = net.image_size  # of a processor that leaves the size to the images, which must have it

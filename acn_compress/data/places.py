@@ -1,5 +1,5 @@
-"""Where data lies: `digits`, a folder, parquet/csv/json files, a Hub data set (with `:split` where it
-matters), or an object of `datasets`.
+"""Where data lies: `digits`, a folder, parquet/csv/json files, a Hub data set (with `:split` where
+it matters), or an object of `datasets`.
 
 Which file belongs to which split `datasets` decides, by the words train, training; validation,
 valid, dev, val; test, testing, eval, evaluation in the names of files and folders, or by the
@@ -180,8 +180,8 @@ def _digits() -> dict[str, datasets.Dataset]:
 
 
 def _load(place: str) -> tuple[Splits, list[str]]:
-    """The splits of a place, and notes. datasets raises a dozen classes of its own and of pyarrow's:
-    each becomes one line."""
+    """The splits of a place, and notes. datasets raises a dozen classes of its own and of
+    pyarrow's: each becomes one line."""
     import datasets
 
     datasets.disable_progress_bars()

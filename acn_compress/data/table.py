@@ -115,7 +115,8 @@ class Table:
             here = ", ".join(self.rows.column_names)
             why = f"{', '.join(found)} could all hold" if found else "no column holds"
             raise DataError(
-                f"data {self.name}: {why} the {what}. Present: {here}. Name it with --{kind}-column."
+                f"data {self.name}: {why} the {what}. Present: {here}. Name it with "
+                f"--{kind}-column."
             )
         return self.taken(found[0], kind)
 
@@ -261,7 +262,8 @@ class Table:
         column = self.pick("label", guesses, "lists of classes")
         if not self._has_lists(column):
             raise DataError(
-                f"data {self.name}: column '{column}' holds no lists. Expected a list of classes in "
+                f"data {self.name}: column '{column}' holds no lists. Expected a list of classes "
+                "in "
                 "every row (an empty one where there is none), or a vector of zeros and ones."
             )
         assert self.config is not None

@@ -115,8 +115,8 @@ class Preparation:
 
 
 def padding(net: Network, tokenizer: Any) -> int:
-    """The token that fills a batch up. The model's own word comes first: some find positions, or the
-    last token of a text, by it. Numbers that the model does not embed (-1) say nothing."""
+    """The token that fills a batch up. The model's own word comes first: some find positions, or
+    the last token of a text, by it. Numbers that the model does not embed (-1) say nothing."""
     wanted = (
         getattr(net.config, "pad_token_id", None),
         tokenizer.pad_token_id,
@@ -149,7 +149,8 @@ def _tokenizer(source: Source | None, words: bool) -> Any:
         next(source.directory.glob(p), None) for p in ("tokenizer.json", "vocab.*", "*.model")
     ):
         raise DataError(
-            f"{where} has no tokenizer. Expected tokenizer.json (or vocab.txt, ...) beside config.json."
+            f"{where} has no tokenizer. Expected tokenizer.json (or vocab.txt, ...) beside "
+            "config.json."
         )
     from transformers import AutoTokenizer
 
@@ -163,11 +164,13 @@ def _tokenizer(source: Source | None, words: bool) -> Any:
             )
     except Exception as error:  # tokenizers raises plain Exceptions
         raise DataError(
-            f"{where}: its tokenizer cannot be loaded ({(str(error).splitlines() or [''])[0][:160]})."
+            f"{where}: its tokenizer cannot be loaded "
+            f"({(str(error).splitlines() or [''])[0][:160]})."
         ) from None
     if not tokenizer.is_fast:
         raise DataError(
-            f"{where}: its tokenizer has no fast version (tokenizer.json), which is needed to align words and answers."
+            f"{where}: its tokenizer has no fast version (tokenizer.json), which is needed to "
+            "align words and answers."
         )
     return tokenizer
 

@@ -104,11 +104,13 @@ def check_exit(net: Network, threshold: float, name: str) -> None:
     """
     if not math.isfinite(threshold):
         raise ConfigError(
-            f"exit_entropy is {threshold}, expected a number of nats, for example 0.7 (0 is certainty)."
+            f"exit_entropy is {threshold}, expected a number of nats, for example 0.7 (0 is "
+            "certainty)."
         )
     if not (task := task_of(net)).one_class:
         raise UnsupportedError(
-            f"exit_entropy needs a classifier of images or of texts, but {name} is for {task.name}. Leave the option out."
+            f"exit_entropy needs a classifier of images or of texts, but {name} is for "
+            f"{task.name}. Leave the option out."
         )
 
 

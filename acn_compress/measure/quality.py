@@ -171,7 +171,8 @@ def paired(scores: Scores, other: Scores, *, seed: int = 0) -> Drop:
     """How far `scores` lies below `other` on the same examples (paired bootstrap)."""
     if len(scores.score) != len(other.score):
         raise DataError(
-            f"paired comparison needs the same examples: found {len(scores.score)} and {len(other.score)}."
+            f"paired comparison needs the same examples: found {len(scores.score)} and "
+            f"{len(other.score)}."
         )
     difference = (other.score - scores.score) * scores.weight
     low, high = interval(difference, scores.weight, seed=seed)

@@ -112,9 +112,9 @@ def profile_model(
     Args:
         net: in any form.
         data: to measure on.
-        extras: any of `options.Measure`: "influence" (block influence, arXiv 2403.03853, and angular distance,
-            arXiv 2403.17887), "cka" (linear CKA of y_k with y_L), "leave-one-out" (one more pass
-            per block), "taylor" (one more pass, with gradients).
+        extras: any of `options.Measure`: "influence" (block influence, arXiv 2403.03853, and
+            angular distance, arXiv 2403.17887), "cka" (linear CKA of y_k with y_L), "leave-one-out"
+            (one more pass per block), "taylor" (one more pass, with gradients).
         seed: of the bootstrap.
     """
     depths = net.depth + 1

@@ -19,7 +19,8 @@ SMALLEST = (
 NO_DIFFERENCE = "no difference beyond noise"
 FIRST = "the measure of the others"
 UNCLEAR = "unclear: the machine was busy"
-BUSY = 2.0  # a median above this many times its fastest sample means that something else used the processor
+# a median above this many times its fastest sample: something else used the processor
+BUSY = 2.0
 
 
 def interleave(

@@ -1,5 +1,6 @@
-"""A network: the user's own transformers model and its family as one object. It is what moves through steps, compression,
-measuring and training; `acn_compress.load` hands out the plain transformers model inside it."""
+"""A network: the user's own transformers model and its family as one object. It is what moves
+through steps, compression, measuring and training; `acn_compress.load` hands out the plain
+transformers model inside it."""
 
 from __future__ import annotations
 
@@ -43,11 +44,13 @@ class Network:
     """A transformers model and its family.
 
     Args:
-        model: called as in transformers; its block list is (or is to be) wrapped (`stack.py`), its structure lies in its config.
+        model: called as in transformers; its block list is (or is to be) wrapped (`stack.py`), its
+            structure lies in its config.
         family: the adapter.
         fresh: tensors of its head that were not in the checkpoint and began at random.
         sentence: what makes an embedding of its last hidden states, if that is not their mean.
-        remarks: sentences about the checkpoint it was read from: what was left out of it, or is not as its config says.
+        remarks: sentences about the checkpoint it was read from: what was left out of it, or is not
+            as its config says.
     """
 
     model: PreTrainedModel
@@ -67,7 +70,8 @@ class Network:
 
     @classmethod
     def adopt(cls, model: PreTrainedModel) -> Network:
-        """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its config says otherwise.
+        """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its
+        config says otherwise.
 
         Raises:
             UnsupportedError: if its blocks are not those its adapter was written for.
@@ -174,7 +178,8 @@ class Network:
 
     @property
     def fresh_head(self) -> str | None:
-        """One sentence about the tensors of its head that began at random; None if it had them all."""
+        """One sentence about the tensors of its head that began at random; None if it had them
+        all."""
         if not self.fresh:
             return None
         shown = ", ".join(self.fresh[:3]) + (", ..." if len(self.fresh) > 3 else "")
@@ -203,7 +208,8 @@ class Network:
         for i, block in enumerate(self.blocks):
             if (found := type(block).__name__.removeprefix("Acn")) not in known:
                 raise UnsupportedError(
-                    f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does not know it."
+                    f"block {i} is a {found}, expected {' or '.join(known)}: this adapter does "
+                    "not know it."
                 )
 
     # how it is run
@@ -276,13 +282,15 @@ class Network:
         stack.__class__ = nn.Sequential if isinstance(stack, nn.Sequential) else nn.ModuleList  # type: ignore[assignment]
 
     def set_structure_(self, structure: Structure) -> None:
-        """Give the layers the alphas of `structure` and record it in the config; the depth must match."""
+        """Give the layers the alphas of `structure` and record it in the config; the depth must
+        match."""
         assert self.depth == len(structure.blocks)
         self.set_alphas_(structure.alpha, structure.layer)
         self.config.acn = structure.model_dump(mode="json")
 
     def set_alphas_(self, alphas: Sequence[float], layer: LayerKind) -> None:
-        """Give every layer its alpha. `alphas` has one value per layer: per block, or per branch with layer "branch"."""
+        """Give every layer its alpha. `alphas` has one value per layer: per block, or per branch
+        with layer "branch"."""
         blocks = cast("list[AcnBlock]", self.blocks)
         n = len(alphas) // len(blocks)
         for i, block in enumerate(blocks):
@@ -324,23 +332,27 @@ class Network:
                 self.wrap_()
         if not torch.allclose(ours, theirs, rtol=0.0, atol=0.0, equal_nan=True):
             raise VerificationError(
-                f"{where}: alpha = 1 differs from the original by {(ours - theirs).abs().max():.1e}, expected 0. "
+                f"{where}: alpha = 1 differs from the original by "
+                f"{(ours - theirs).abs().max():.1e}, expected 0. "
                 "Please report this."
             )
 
     # alphas as trained parameters
 
     def learned_alphas(self) -> list[Tensor]:
-        """The alphas that are trained, one parameter per block ([layers of the block]); none unless `learn_alphas_` made them."""
+        """The alphas that are trained, one parameter per block ([layers of the block]); none unless
+        `learn_alphas_` made them."""
         return [cast(Tensor, b.acn_learned) for b in self.blocks if "acn_learned" in b._parameters]
 
     def clamp_learned_(self) -> None:
-        """Bring trained alphas back into [0, 1]; beyond it a clamp would stop their gradient for good."""
+        """Bring trained alphas back into [0, 1]; beyond it a clamp would stop their gradient for
+        good."""
         for alphas in self.learned_alphas():
             alphas.clamp_(0, 1)
 
     def learn_alphas_(self, learn: bool) -> tuple[float, ...]:
-        """Turn every alpha into a trained parameter (learn=True), or back into the number it has become. Returns the alphas."""
+        """Turn every alpha into a trained parameter (learn=True), or back into the number it has
+        become. Returns the alphas."""
         alphas: list[float] = []
         for block in cast("list[AcnBlock]", self.blocks):
             if learn:
@@ -360,8 +372,8 @@ class Network:
         self.keep_(tuple(range(depth)))
 
     def keep_(self, positions: Sequence[int]) -> None:
-        """Keep only the blocks at `positions`, physically, and mend what counts or numbers blocks. Only a prefix is exact;
-        anything else makes another network (the plain baseline)."""
+        """Keep only the blocks at `positions`, physically, and mend what counts or numbers blocks.
+        Only a prefix is exact; anything else makes another network (the plain baseline)."""
         structure, stack = self.structure, self.stack
         kept = [self.blocks[i] for i in positions]
         stack._modules.clear()
@@ -396,17 +408,20 @@ class Network:
 
     @contextmanager
     def recording(self) -> Iterator[list[Tensor]]:
-        """Collects y_0 .. y_L ([batch, ..., width] each) of the forward passes inside the context."""
+        """Collects y_0 .. y_L ([batch, ..., width] each) of the forward passes inside the
+        context."""
         record: list[Tensor] = []
         with self._probe("acn_record", record):
             yield record
 
     def injecting(self, y: Tensor) -> AbstractContextManager[None]:
-        """Inside, the stack returns `y` without running a block: the model's own norm, pooling and head read it out."""
+        """Inside, the stack returns `y` without running a block: the model's own norm, pooling and
+        head read it out."""
         return self._probe("acn_inject", y)
 
     def leaving(self, leave: Callable[[int, Tensor], bool]) -> AbstractContextManager[None]:
-        """Inside, `leave(k, y_k)` is asked after block k (y_k [batch, ..., width]); once it says yes, no later block runs in
+        """Inside, `leave(k, y_k)` is asked after block k (y_k [batch, ..., width]); once it says
+        yes, no later block runs in
         that pass and the stack returns y_k: the model's own norm, pooling and head read it out."""
         return self._probe("acn_leave", leave)
 
@@ -416,14 +431,16 @@ class Network:
 
     @contextmanager
     def gating(self) -> Iterator[Tensor]:
-        """Inside, block i's contribution to y is multiplied by gate i; the gates ([L], ones) carry gradients."""
+        """Inside, block i's contribution to y is multiplied by gate i; the gates ([L], ones) carry
+        gradients."""
         gates = torch.ones(self.depth, requires_grad=True, device=self.device)
         with self._probe("acn_gates", gates):
             yield gates
 
 
 def first_output(output: Any) -> Tensor:
-    """The tensor a model is about: its logits, or start/end logits joined, or the last hidden state."""
+    """The tensor a model is about: its logits, or start/end logits joined, or the last hidden
+    state."""
     if getattr(output, "logits", None) is not None:
         return cast(Tensor, output.logits)
     if getattr(output, "start_logits", None) is not None:
@@ -434,7 +451,8 @@ def first_output(output: Any) -> Tensor:
 
 
 def longest_text(config: PreTrainedConfig) -> int:
-    """Tokens every family can take, whatever it counts its positions from; 2^31 where positions do not end."""
+    """Tokens every family can take, whatever it counts its positions from; 2^31 where positions do
+    not end."""
     return int(getattr(config, "max_position_embeddings", None) or 1 << 31) - 2
 
 

@@ -46,7 +46,8 @@ class AcnBlock(nn.Module):
         return run_block(h, held, branches, current_alphas(self), self.acn_layer)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """For pickle and copy, which would look for the class by its name: it is made, not written."""
+        """For pickle and copy, which would look for the class by its name: it is made, not
+        written."""
         plain = type(self).__mro__[2]
         return _new_block, (plain, self.acn_architecture.model_type), self.__dict__
 

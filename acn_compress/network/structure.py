@@ -42,7 +42,7 @@ class Structure(Found):
         default=0.0,
         ge=0.0,
         lt=1.0,
-        description="share of zeros among the weight matrices of the blocks (magnitude or movement pruning)",
+        description="share of zeros among the weight matrices of the blocks",
     )
 
     @model_validator(mode="after")
@@ -50,7 +50,8 @@ class Structure(Found):
         per_block = 2 if self.layer == "branch" else 1
         if len(self.alpha) != per_block * len(self.blocks):
             raise ValueError(
-                f"alpha has {len(self.alpha)} values, {per_block * len(self.blocks)} expected for {len(self.blocks)} blocks with layer '{self.layer}'"
+                f"alpha has {len(self.alpha)} values, {per_block * len(self.blocks)} expected for "
+                f"{len(self.blocks)} blocks with layer '{self.layer}'"
             )
         if any(not 0.0 <= a <= 1.0 for a in self.alpha):
             raise ValueError("alpha must lie in [0, 1]")

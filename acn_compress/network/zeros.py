@@ -68,7 +68,8 @@ def wanted(weights: Sequence[Tensor], target: float, where: str) -> int:
     if target > 0 and present > found:
         share = present / total
         raise ConfigError(
-            f"target_sparsity is {target}, but {share:.4f} of {where} are zeros already. Choose more than that, or 0."
+            f"target_sparsity is {target}, but {share:.4f} of {where} are zeros already. Choose "
+            "more than that, or 0."
         )
     return found if target > 0 else present
 

@@ -38,7 +38,8 @@ def read(where: str | PathLike[str]) -> Recipe:
     node, data = _parse(path)
     if not isinstance(data, dict):
         raise ConfigError(
-            f"{path}: found {type(data).__name__}, expected a recipe: a mapping with data and steps."
+            f"{path}: found {type(data).__name__}, expected a recipe: a mapping with data and "
+            "steps."
         )
     tell = _teller(path, dict(_lines(node)), list(_twice(node)))
     recipe = Recipe.model_validate({"name": path.stem} | data, context={"tell": tell})

@@ -1,4 +1,5 @@
-"""run: the steps of a recipe, one folder each; finished ones are reused only if what they depend on is the same.
+"""run: the steps of a recipe, one folder each; finished ones are reused only if what they depend on
+is the same.
 
 Beside the chain runs the plain baseline (`baseline.py`). The final table has both.
 """
@@ -209,7 +210,8 @@ def run_step(
     chain.tell(number, folder, reused)
     began = time.perf_counter()
     if not reused:
-        # the same step, interrupted while it trained, goes on; one whose options changed starts anew
+        # the same step, interrupted while it trained, goes on; one whose options changed starts
+        # anew
         resume = known.get("fingerprint") == mark and resumable(place)
         chain.remember(folder, {"fingerprint": mark, "finished": False})
         _do(chain, how, source, place, resume)

@@ -1,8 +1,8 @@
 """A recipe as data: an ordered list of steps and what they share.
 
-A step is a verb with its options (`options.py`); what is left out of it comes from the recipe (data,
-columns, seed), then from the recipe's `training`, then from the verb's defaults. Unknown keys are
-faults, and all faults are told at once.
+A step is a verb with its options (`options.py`); what is left out of it comes from the recipe
+(data, columns, seed), then from the recipe's `training`, then from the verb's defaults. Unknown
+keys are faults, and all faults are told at once.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class Recipe(TrainingData, Seeded, use_attribute_docstrings=True):
     description: str = ""
     """One sentence for people."""
     source: Source | None = None
-    """The checkpoint: model directory, Hub id or weight file; or, for a first step with init random,
-    a transformers config."""
+    """The checkpoint: model directory, Hub id or weight file; or, for a first step with init
+    random, a transformers config."""
     data: DataSet
     """To train on: digits, a folder, files, or a Hub data set."""
     noise: str | None = None
@@ -275,7 +275,8 @@ def _across(recipe: Recipe) -> Iterator[tuple[Place, str]]:
         yield (
             (),
             (
-                "has no source. Name a checkpoint (source: DIRECTORY), or give a transformers config as "
+                "has no source. Name a checkpoint (source: DIRECTORY), or give a transformers "
+                "config as "
                 "source and let the first step be finetune with init: random"
             ),
         )

@@ -1,4 +1,5 @@
-"""What every step returns: a report. `--json` is its dump; a screen, a text and a page in a notebook are made of its blocks."""
+"""What every step returns: a report. `--json` is its dump; a screen, a text and a page in a
+notebook are made of its blocks."""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ class RouteRun(Found):
 
 
 class RouteRow(Found):
-    """One route at one depth, over all seeds. Gains: above drop-last, paired, with 95 % interval."""
+    """One route at one depth, over all seeds. Gains: above drop-last, paired, with 95 %
+    interval."""
 
     route: str
     depth: int

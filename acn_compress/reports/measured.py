@@ -57,7 +57,8 @@ def _exits(r: Exits) -> Pairs:
         ),
         (
             "MFLOP",
-            f"{f.early / 1e6:,.2f} per example, {f.full / 1e6:,.2f} at full depth: {f.speedup:.2f}x",
+            f"{f.early / 1e6:,.2f} per example, {f.full / 1e6:,.2f} at full depth: "
+            f"{f.speedup:.2f}x",
         ),
         ("ms", f"{times}{s.speedup:.2f}x [{s.low:.2f}, {s.high:.2f}] {how}"),
     ]

@@ -161,7 +161,8 @@ def comparison(report: Compared, path: Path) -> None:
             )
         axes[0].legend(frameon=True, facecolor="white", edgecolor="none", fontsize=9)
         figure.suptitle(
-            f"{report['source']}: equal training budget ({report['budget']['epochs_of_whole']:g} epochs of the whole)",
+            f"{report['source']}: equal training budget ({report['budget']['epochs_of_whole']:g} "
+            "epochs of the whole)",
             fontsize=10,
             color=MUTED,
         )

@@ -1,4 +1,5 @@
-"""Progress while something runs: on stderr, a live line in a terminal or a notebook, plain lines elsewhere."""
+"""Progress while something runs: on stderr, a live line in a terminal or a notebook, plain lines
+elsewhere."""
 
 from __future__ import annotations
 

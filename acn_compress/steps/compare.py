@@ -1,7 +1,8 @@
-"""compare: every route (`compression/routes.py`) at every depth and seed, on the same examples, with the plain baseline.
+"""compare: every route (`compression/routes.py`) at every depth and seed, on the same examples,
+with the plain baseline.
 
-What the networks cost to run is timed side by side; it depends on depth and form only. Finished runs
-are kept in OUT/runs and reused when source, options and seed match.
+What the networks cost to run is timed side by side; it depends on depth and form only. Finished
+runs are kept in OUT/runs and reused when source, options and seed match.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""evaluate: quality on data with a 95 % interval; if wanted under noise, paired against another model, and with early exit."""
+"""evaluate: quality on data with a 95 % interval; if wanted under noise, paired against another
+model, and with early exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""finetune: the training engine with alpha left as it is; from a checkpoint, or from a config with random weights."""
+"""finetune: the training engine with alpha left as it is; from a checkpoint, or from a config with
+random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""inspect: what a checkpoint is, how big, where from. Reads config and headers; the model is built without memory for weights."""
+"""inspect: what a checkpoint is, how big, where from. Reads config and headers; the model is built
+without memory for weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""profile: quality at every depth and contribution of every block; adds profile.json and profile.png to the model directory."""
+"""profile: quality at every depth and contribution of every block; adds profile.json and
+profile.png to the model directory."""
 
 from __future__ import annotations
 

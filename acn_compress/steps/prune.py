@@ -1,4 +1,5 @@
-"""prune: by one of the methods of `compression.prune`; trained back, or while it is trained, distilling from the unpruned source."""
+"""prune: by one of the methods of `compression.prune`; trained back, or while it is trained,
+distilling from the unpruned source."""
 
 from __future__ import annotations
 

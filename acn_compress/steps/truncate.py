@@ -1,4 +1,5 @@
-"""truncate: cut the deep blocks off, physically. Only prefixes are kept: they are exact, and it is checked."""
+"""truncate: cut the deep blocks off, physically. Only prefixes are kept: they are exact, and it is
+checked."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def run(
         )
         refit_(net, whole, few)
         note = (
-            f"The last block's output layers were solved on {few.name} to follow the whole network; "
+            f"The last block's output layers were solved on {few.name} to follow the whole "
+            "network; "
             "nothing was trained."
         )
     report: dict[str, object] = {

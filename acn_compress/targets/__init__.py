@@ -1,4 +1,5 @@
-"""What a model can be exported to. Adding one: a file of its name, and the name in `options.Format`."""
+"""What a model can be exported to. Adding one: a file of its name, and the name in
+`options.Format`."""
 
 from acn_compress import options
 from acn_compress.named import objects

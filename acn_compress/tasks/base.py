@@ -184,7 +184,8 @@ class Task:
         score: (output, batch) -> the batch, scored; `output` has the names of transformers' own.
         rows: (table, encoder) -> its examples; for images the labels alone.
         extras: (prediction, target, loss) of a whole data set -> further metrics by name.
-        collate: (ids, labels, seeds, encoder) of a batch -> ids, labels; a seed is None in training.
+        collate: (ids, labels, seeds, encoder) of a batch -> ids, labels; a seed is None in
+            training.
         fits: config -> whether a head of this class is for this task.
         refuse: config -> why such a head cannot be trained or evaluated here, or None.
         set_head_: gives a config what its head is built for.

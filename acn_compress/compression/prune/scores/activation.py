@@ -52,7 +52,8 @@ def activation(net: Network, data: Data | None) -> Units:
 
 
 def _watch(hooks: ExitStack, block: nn.Module, width: Width) -> partial[Tensor]:
-    """Watch what enters the layers that read a width; the score of its units, to be called later."""
+    """Watch what enters the layers that read a width; the score of its units, to be called
+    later."""
     watched = []
     for cut in width.inputs:
         layer = block.get_submodule(cut.path)
