@@ -599,7 +599,7 @@ class Prune(Reads, Trained, Resumes, Verb):
         return self
 
 
-class Export(Reads, Seeded, Verb):
+class Export(Reads, Columns, Seeded, Verb):
     """Export, and compare the result with the source; on a mismatch nothing is left behind."""
 
     verb = "export"
@@ -615,7 +615,7 @@ class Export(Reads, Seeded, Verb):
     quantize: Quantize | None = None
     """int8: dynamic quantisation, judged by what changes in the answers."""
     data: DataSet | None = None
-    """What int8 is judged on; default: random inputs."""
+    """With quantize: what the file is judged on; default: random inputs."""
     exit_entropy: float | None = None
     """Early exit in the file: leave at the first depth whose readout has at most this entropy, in
     nats (0 is certainty), for example 0.7."""

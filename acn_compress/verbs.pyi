@@ -514,6 +514,10 @@ def export(
     quantize: Quantize | None = None,
     exit_entropy: float | None = None,
     overwrite: bool = False,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    max_length: Tokens | None = None,
     config: File | None = None,
     seed: Seed = 0,
     progress: bool | Progress | None = True,
@@ -527,10 +531,14 @@ def export(
         opset: ONNX operator set.
         tolerance: Largest difference to torch that is let through, over max(1, largest output).
         quantize: int8: dynamic quantisation, judged by what changes in the answers.
-        data: What int8 is judged on; default: random inputs.
+        data: With quantize: what the file is judged on; default: random inputs.
         exit_entropy: Early exit in the file: leave at the first depth whose readout has at most
             this entropy, in nats (0 is certainty), for example 0.7.
         overwrite: Replace OUT if it exists.
+        label_column: Column that holds the labels.
+        image_column: Column that holds the images.
+        text_column: Column that holds the text; two with a comma between for pairs.
+        max_length: Longest text, in tokens.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.

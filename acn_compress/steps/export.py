@@ -12,9 +12,11 @@ from acn_compress.checkpoint.directory import (
     provenance,
 )
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import document
-from acn_compress.data.load import load_data
+from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError
+from acn_compress.network.network import Network
 from acn_compress.options import Export, ModelSpec, PathSpec
 from acn_compress.reports.progress import Progress
 from acn_compress.targets import TARGETS
@@ -31,7 +33,7 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
     check_out(out, source=source, overwrite=how.overwrite)
     net = load_source(source)
     target.check(net, source, how)
-    data = None if how.data is None else load_data(how.data, net, source, role="eval")
+    data = None if how.quantize is None else _rows(how, net, source)
     with new_directory(out, source=source, overwrite=how.overwrite) as directory:
         found = target.write(net, source, directory, how, data)
         report = target.report(
@@ -45,3 +47,12 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
         history = provenance(source, how.verb, how.plain(), how.seed)
         document(directory, report, history, lambda found: target.card(net, found, history))
     return report
+
+
+def _rows(how: Export, net: Network, source: Source) -> Data | None:
+    """What a file is judged on that does not say the same as torch."""
+    if how.data is None:
+        return None
+    columns = Columns.of(how)
+    length = how.max_length
+    return load_data(how.data, net, source, role="eval", columns=columns, max_length=length)

@@ -18,7 +18,6 @@ from acn_compress.options import Export
 from acn_compress.reports.base import Block, Line, Pairs, size
 from acn_compress.targets.base import Exported
 
-NOTHING_TO_JUDGE = "data is what int8 is judged on. Set quantize to int8, or leave data out."
 ALONE = ", and not with quantize"
 
 
@@ -98,16 +97,14 @@ class Onnx:
     """See `targets.base.Target`."""
 
     writes = f"{FILE}, beside its config and processor files"
-    takes: Mapping[str, str] = dict.fromkeys(("opset", "tolerance", "quantize", "data"), "") | {
+    takes: Mapping[str, str] = dict.fromkeys(("opset", "tolerance", "quantize"), "") | {
         "exit_entropy": ALONE
     }
     verified = "In ONNX Runtime it says what torch says, at several batch sizes and lengths."
     report: type[Exported] = OnnxExported
 
     def check(self, net: Network, source: Source, how: Export) -> None:
-        """Data is for int8; early exit needs a classifier of not too many blocks, in float."""
-        if how.data is not None and how.quantize is None:
-            raise ConfigError(NOTHING_TO_JUDGE)
+        """Early exit needs a classifier of not too many blocks, in float."""
         if how.exit_entropy is not None:
             if how.quantize is not None:
                 raise ConfigError(f"exit_entropy only works with format onnx{ALONE}.")
