@@ -25,10 +25,8 @@ def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn
     for depth in (1, 2, 3):
         net = network(digits_acn)
         net.truncate_(depth)
-        found = summary(
-            measure(net, load_data("digits", net, find_source(digits_acn), role="eval")),
-            "image-classification",
-        )
+        data = load_data("digits", net, find_source(digits_acn), role="eval")
+        found = summary(measure(net, data), data.task)
         row = stored["depths"][depth]
         assert (row["value"], row["low"], row["high"]) == pytest.approx(
             (found["value"], found["low"], found["high"]), abs=1e-6
@@ -81,7 +79,7 @@ def test_the_extra_measures_mean_what_they_say(digits_vit: Path) -> None:
         ConfigError,
         match=r"is 'importance', expected: 'influence', 'cka', 'leave-one-out' or 'taylor'",
     ):
-        profile(digits_vit, "digits", measures="importance")
+        profile(digits_vit, "digits", measures="importance")  # type: ignore[arg-type]
 
 
 def test_the_cutoff_is_decided_on_the_upper_end_unless_told_otherwise() -> None:
@@ -89,7 +87,7 @@ def test_the_cutoff_is_decided_on_the_upper_end_unless_told_otherwise() -> None:
     assert cutoff(rows, 0.01) == 2 and cutoff(rows, 0.01, "point") == 1
     assert cutoff(rows, 0.001) is None
     with pytest.raises(ConfigError, match="bound is 'mean', expected: 'upper' or 'point'"):
-        truncate("nothing there", "out", max_drop=0.1, bound="mean")
+        truncate("nothing there", "out", max_drop=0.1, bound="mean")  # type: ignore[arg-type]
 
 
 def rows_of(*drops: tuple[float, float]) -> tuple[Depth, ...]:
@@ -182,7 +180,7 @@ def test_a_damaged_profile_is_one_line(
     path = tmp_path / "profile.json"
     path.write_text(json.dumps(stored | damage))
     with pytest.raises(ModelDirError, match=r"profile.json: depths.*Run profile again") as error:
-        truncate(digits_acn, tmp_path / "out", max_drop=0.1, profile=path)
+        truncate(digits_acn, tmp_path / "out", max_drop=0.1, profile=str(path))
     assert "\n" not in str(error.value)
 
 
@@ -202,9 +200,9 @@ def test_depths_that_cannot_be(digits_acn: Path, tmp_path: Path) -> None:
 
 
 def test_profiling_a_directory_that_cannot_be_written(digits_vit: Path, tmp_path: Path) -> None:
-    report = profile(digits_vit, data="digits", to=tmp_path / "elsewhere", limit=64)
+    report = profile(digits_vit, data="digits", to=str(tmp_path / "elsewhere"), limit=64)
     assert (tmp_path / "elsewhere" / "profile.png").stat().st_size > 10_000 and report["full"][
         "examples"
     ] == 64
     with pytest.raises(ConfigError, match="max_drop is -1, expected: greater than or equal to 0"):
-        profile(digits_vit, data="digits", max_drop=-1, to=tmp_path / "elsewhere")
+        profile(digits_vit, data="digits", max_drop=-1, to=str(tmp_path / "elsewhere"))

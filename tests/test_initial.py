@@ -124,7 +124,7 @@ def test_what_a_start_takes_is_paid_for(digits_vit: Path, tmp_path: Path) -> Non
         batch_size=64,
         eval_limit=50,
         depths=(2,),
-        out=tmp_path / "c",
+        out=str(tmp_path / "c"),
         seeds=1,
         routes=("drop-last", "acn-cut-first"),
     )
@@ -144,7 +144,7 @@ def test_the_baseline_of_a_run_is_given_what_choosing_took(
             f"source: {digits_vit}\ndata: digits\nlimit: 400\neval_limit: 50\n"
             f"steps:\n  - convert: {{depth: 2, keep: {keep}, epochs: 0.5}}\n"
         )
-        found = run(path, out=tmp_path / keep)
+        found = run(path, out=str(tmp_path / keep))
         provenance = read_json(Path(found["baseline"]) / "provenance.json")
         assert provenance is not None
         trained: float = provenance["steps"][-1]["options"]["epochs"]
@@ -168,4 +168,4 @@ def test_what_was_kept_is_written_and_loads_again(digits_vit: Path, tmp_path: Pa
     with pytest.raises(
         ConfigError, match="keep is 'last', expected: 'first', 'even', 'best' or 'auto'"
     ):
-        convert(digits_vit, tmp_path / "x", "digits", depth=2, keep="last", epochs=0.1)
+        convert(digits_vit, tmp_path / "x", "digits", depth=2, keep="last", epochs=0.1)  # type: ignore[arg-type]

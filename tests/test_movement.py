@@ -214,7 +214,7 @@ class Random:
         generator = torch.Generator().manual_seed(1)
         drawn = torch.randint(2, (n,), generator=generator)
         tokens = self.inputs.get("input_ids", drawn)
-        self.inputs["labels"] = tokens if task_of(net) == "causal-lm" else drawn
+        self.inputs["labels"] = tokens if task_of(net).name == "causal-lm" else drawn
 
     def __len__(self) -> int:
         return len(self.inputs["labels"])
@@ -339,7 +339,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_target_or_method_is_refused(tmp_path: Path) -> None:
     source = saved(tiny("vit"), tmp_path / "source")
     interrupted(source, tmp_path / "out", 2, target_sparsity=0.5, method="movement")
-    for options, message in (
+    other: tuple[tuple[dict[str, Any], str], ...] = (
         (
             {"target_sparsity": 0.6, "method": "movement"},
             r"is of another training: target_sparsity was 0\.5, is 0\.6",
@@ -352,7 +352,8 @@ def test_a_checkpoint_of_another_target_or_method_is_refused(tmp_path: Path) -> 
             {"target_sparsity": 0.5, "method": "magnitude"},
             "is of another training: method was movement, is magnitude",
         ),
-    ):
+    )
+    for options, message in other:
         with pytest.raises(ConfigError, match=message):
             prune(source, tmp_path / "out", **TRAINED, resume=True, **options)
 
@@ -439,7 +440,7 @@ def test_a_recipe_must_say_its_epochs(tmp_path: Path) -> None:
 def test_a_recipe_runs_it(tmp_path: Path) -> None:
     source = saved(tiny("vit"), tmp_path / "source")
     step = "{method: movement, target_sparsity: 0.5, epochs: 1}"
-    run(recipe(tmp_path / "mine.yaml", source, step), out=tmp_path / "run")
+    run(recipe(tmp_path / "mine.yaml", source, step), out=str(tmp_path / "run"))
     prune(source, tmp_path / "out", target_sparsity=0.5, method="movement", **TRAINED)
     assert (
         find_source(tmp_path / "run" / "1-prune").sha256() == find_source(tmp_path / "out").sha256()

@@ -102,7 +102,8 @@ class Table(Found):
     examples: int
     machine: dict[str, str]
     busy: float
-    gain: Gain | None
+    gain: Gain | None = None
+    """Of the chain over the plain baseline, where there is one."""
     rows: tuple[Row, ...]
 
 
