@@ -26,7 +26,7 @@ class Chosen:
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         row = self._examples[self._rows[index]]
-        return row | {"label": self._number[int(row["label"])]}
+        return row | {"labels": self._number[int(row["labels"])]}
 
     def collate(
         self,
