@@ -281,6 +281,7 @@ def test_the_reference_is_read_by_its_own_pooling(tmp_path: Path) -> None:
         torch.allclose(data.examples[i]["labels"], hidden[i][0], atol=1e-5) for i in range(4)
     )
     assert measure(loaded(tmp_path / "mean"), data).value < 0.999
+    assert measure(loaded(first), data).value > 0.9999
 
 
 def test_modules_that_cannot_be_computed_are_refused_where_they_matter(tmp_path: Path) -> None:
