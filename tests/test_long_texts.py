@@ -1,5 +1,5 @@
-"""Long texts, padding, answers in windows, and embeddings: as transformers and sentence-transformers
-have them."""
+"""Long texts, padding, answers in windows, and embeddings: as in transformers and in
+sentence-transformers."""
 
 from __future__ import annotations
 
