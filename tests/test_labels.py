@@ -140,10 +140,9 @@ def test_lines_of_a_text_stay_together_where_a_limit_draws_them() -> None:
     assert numbers != list(range(numbers[0], numbers[0] + 7))
 
 
-def test_several_numbers_or_labels_have_no_metric(tmp_path: Path) -> None:
+def test_several_numbers_have_no_metric(tmp_path: Path) -> None:
     spec = table(tmp_path / "d.parquet", text=texts(4), label=[0, 1, 2, 0])
-    for problem in ("regression", "multi_label_classification"):
-        model = bert(tmp_path / problem, num_labels=3, problem_type=problem)
-        with pytest.raises(UnsupportedError, match="no metric here"):
-            read(spec, model)
-        assert loaded(model).depth == 2  # it can still be cut and exported
+    model = bert(tmp_path / "m", num_labels=3, problem_type="regression")
+    with pytest.raises(UnsupportedError, match="no metric here"):
+        read(spec, model)
+    assert loaded(model).depth == 2  # it can still be cut and exported

@@ -142,3 +142,8 @@ def test_what_was_read_is_reported(tmp_path: Path) -> None:
     assert found.labels == {"Yes": "yes"} and found.matched == "case" and found.missing == ["no"]
     assert found.notes == ["no row has the label no"]
     assert found.lengths is not None and found.lengths.limit == 64 and found.lengths.cut == 0
+    assert str(found).endswith(
+        "5 of 5 rows, text from 'text', label from 'label'; labels by case: Yes = yes; "
+        f"texts of up to {found.lengths.longest} tokens, {found.lengths.mean:.0f} on average; "
+        "no row has the label no"
+    )

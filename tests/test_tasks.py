@@ -34,6 +34,11 @@ def config(**fields: object) -> hf.BertConfig:
             {"num_labels": 1, "problem_type": "regression"},
             "text-regression",
         ),
+        (
+            "ForSequenceClassification",
+            {"num_labels": 1, "problem_type": "multi_label_classification"},
+            "text-multi-label",
+        ),
         ("ForTokenClassification", {"num_labels": 1}, "token-classification"),
         ("ForQuestionAnswering", {}, "question-answering"),
         ("ForMaskedLM", {}, "masked-lm"),
@@ -48,9 +53,7 @@ def test_head_and_config_decide_the_task(head: str, fields: dict[str, object], n
 @pytest.mark.parametrize(
     ("cls", "fields", "why"),
     [
-        ("Bert", {"problem_type": "multi_label_classification", "num_labels": 4}, "several labels"),
         ("Bert", {"problem_type": "regression", "num_labels": 3}, "gives 3 numbers"),
-        ("ViT", {"problem_type": "multi_label_classification", "num_labels": 4}, "several labels"),
         ("ViT", {"problem_type": "regression", "num_labels": 2}, "gives numbers and no classes"),
         ("ViT", {"num_labels": 1}, "gives numbers and no classes"),
     ],

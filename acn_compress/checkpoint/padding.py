@@ -3,14 +3,12 @@ decoder's classifier finds the end of a text by it."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from acn_compress.checkpoint.directory import Source
+    from acn_compress.checkpoint.source import Source
 
 
 def set_padding_(config: PreTrainedConfig, source: Source | None) -> None:
@@ -30,22 +28,13 @@ def _of_tokenizer(source: Source | None) -> int | None:
     """The number of the padding token, as the tokenizer's files say it without loading them."""
     if source is None or source.loose:
         return None
-    pad = _read(source.directory / "tokenizer_config.json").get("pad_token")
+    pad = (source.read("tokenizer_config.json") or {}).get("pad_token")
     text = pad.get("content") if isinstance(pad, dict) else pad
     if not isinstance(text, str):
         return None
-    tokenizer = _read(source.directory / "tokenizer.json")
+    tokenizer = source.read("tokenizer.json") or {}
     added = tokenizer.get("added_tokens") or []
     ids = {t.get("content"): t.get("id") for t in added if isinstance(t, dict)}
     vocabulary = (tokenizer.get("model") or {}).get("vocab")
     found = ids.get(text, vocabulary.get(text) if isinstance(vocabulary, dict) else None)
     return found if isinstance(found, int) else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one: what is wrong with a tokenizer is said where it is loaded."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}

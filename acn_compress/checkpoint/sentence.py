@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from acn_compress.checkpoint.files import read_json
 from acn_compress.errors import ModelDirError
 
 if TYPE_CHECKING:
-    from acn_compress.checkpoint.directory import Source
+    from acn_compress.checkpoint.source import Source
     from acn_compress.network.sentence import Dense, SentenceHead
 
 Step = dict[str, Any]
@@ -30,18 +31,18 @@ def read_head(source: Source) -> SentenceHead | None:
     unknown = None
     for kind, path in _modules(source.directory):
         if kind == "Pooling":
-            pools = _pools(_object(path / "config.json"))
+            pools = _pools(read_json(path / "config.json") or {})
         elif kind == "Dense":
             after.append(_dense(path))
         elif kind == "Normalize":
             after.append(normalised)
         elif kind != "Transformer":
             unknown = kind
-    texts = _object(source.directory / "sentence_bert_config.json")
+    texts = source.read("sentence_bert_config.json") or {}
     return SentenceHead(
         pools=pools or ("mean_tokens",),
         after=tuple(after),
-        prompt=_prompt(_object(source.directory / "config_sentence_transformers.json")),
+        prompt=_prompt(source.read("config_sentence_transformers.json") or {}),
         lower=bool(texts.get("do_lower_case")),
         longest=texts.get("max_seq_length"),
         unknown=unknown,
@@ -50,10 +51,10 @@ def read_head(source: Source) -> SentenceHead | None:
 
 def _modules(directory: Path) -> list[tuple[str, Path]]:
     """Class and folder of every module in order."""
-    listed = _json(directory / "modules.json")
     try:
+        listed = json.loads((directory / "modules.json").read_text(encoding="utf-8"))
         return [(str(m["type"]).rpartition(".")[2], directory / str(m["path"])) for m in listed]
-    except (TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise ModelDirError(
             f"{directory / 'modules.json'}: is not the list of modules that sentence-transformers "
             "writes. Mend or remove it."
@@ -80,56 +81,24 @@ def _pools(config: Step) -> tuple[str, ...]:
 
 def _dense(path: Path) -> Dense:
     """A dense layer and its weights."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    from acn_compress.checkpoint.tensors import read_files
     from acn_compress.network.sentence import ACTIVATIONS, Dense
 
-    config = _object(path / "config.json")
+    config = read_json(path / "config.json") or {}
     activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
     if activation not in ACTIVATIONS:
         raise ModelDirError(
             f"{path}: the activation '{activation}' is not known. Known: {', '.join(ACTIVATIONS)}."
         )
-    try:
-        if (path / "model.safetensors").is_file():
-            tensors = load_file(path / "model.safetensors")
-        else:
-            tensors = _plain_tensors(path / "pytorch_model.bin")
-        return Dense(tensors["linear.weight"], tensors.get("linear.bias"), activation)
-    except (OSError, SafetensorError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelDirError(f"{path}: no weights of a dense layer ({reason[:120]}).") from None
-
-
-def _plain_tensors(path: Path) -> dict[str, Any]:
-    import pickle
-
-    import torch
-
-    try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise KeyError(str(error).splitlines()[0]) from None
-    return found
+    safe = path / "model.safetensors"
+    found = read_files([safe if safe.is_file() else path / "pytorch_model.bin"])
+    if "linear.weight" not in found:
+        raise ModelDirError(f"{path}: holds no weights of a dense layer (linear.weight).")
+    bias = found.get("linear.bias")
+    return Dense(found["linear.weight"][:], None if bias is None else bias[:], activation)
 
 
 def _prompt(config: Step) -> str:
     """The prompt that stands before every text by default."""
     prompts, name = config.get("prompts") or {}, config.get("default_prompt_name")
     return str(prompts.get(name, "")) if name else ""
-
-
-def _object(path: Path) -> Step:
-    """A JSON object; empty if there is no such file."""
-    data = _json(path) if path.is_file() else {}
-    if not isinstance(data, dict):
-        raise ModelDirError(f"{path}: found a JSON {type(data).__name__}, expected an object.")
-    return data
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelDirError(f"{path}: cannot be read as JSON ({str(error)[:120]}).") from None

@@ -22,7 +22,7 @@ from acn_compress.tasks.base import Rows
 if TYPE_CHECKING:
     import datasets
 
-    from acn_compress.checkpoint.directory import Source
+    from acn_compress.checkpoint.source import Source
 
 IN_MEMORY = 4 << 30  # bytes of prepared images that are kept; more are prepared again on every use
 

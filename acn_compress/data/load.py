@@ -22,7 +22,7 @@ from acn_compress.errors import DataError
 from acn_compress.tasks import Batch, Task, task_of
 
 if TYPE_CHECKING:
-    from acn_compress.checkpoint.directory import Source
+    from acn_compress.checkpoint.source import Source
     from acn_compress.data.places import Spec
     from acn_compress.network.network import Network
 

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from acn_compress.architectures import timm
+from acn_compress.checkpoint.processors import load_image_processor
 from acn_compress.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from acn_compress.checkpoint.directory import Source
+    from acn_compress.checkpoint.source import Source
     from acn_compress.network.network import Network
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # [channels, height, width]
 MODES = {1: "L", 3: "RGB"}  # by channels
 DEEP = ("I", "F")  # beginnings of the modes whose pixels are more than bytes
 MOST = 1 << 27  # pixels of one image; more are taken for a decompression bomb
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
 NO_GEOMETRY = {"do_resize": False, "do_center_crop": False, "do_pad": False}
 NO_VALUES = {"do_rescale": False, "do_normalize": False}
 
@@ -155,15 +155,7 @@ def _processor(source: Source | None) -> Any:
     names = ("preprocessor_config.json", "processor_config.json")
     if source is None or not any((source.directory / name).is_file() for name in names):
         return None
-    from transformers import AutoImageProcessor
-
-    try:
-        return AutoImageProcessor.from_pretrained(source.directory, backend="pil", **LOCAL)
-    except Exception as error:  # transformers raises what its parts do
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"{source.name}: its image processor cannot be loaded ({reason[:160]})."
-        ) from None
+    return load_image_processor(source)
 
 
 def _own(processor: Any, net: Network, name: str) -> Preparation:

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from acn_compress.found import Found
 
+SHOWN = 10  # labels in a line
+
 
 class Lengths(Found):
     """Texts in tokens."""
@@ -21,6 +23,11 @@ class Lengths(Found):
     """Texts of which the end was not read."""
     windows: int | None = None
     """Where long texts are read in parts: how many parts of all texts."""
+
+    def __str__(self) -> str:
+        parts = "" if self.windows is None else f", read in {self.windows} windows"
+        cut = f", {self.cut} cut at {self.limit}" if self.cut else ""
+        return f"texts of up to {self.longest} tokens, {self.mean:.0f} on average{parts}{cut}"
 
 
 class Read(Found):
@@ -50,3 +57,20 @@ class Read(Found):
     """Of images as the model gets them: height, width."""
     notes: list[str] = Field(default_factory=list)
     """What one should know about it, a sentence each."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """It in a few lines: rows and columns, labels, sizes, and what one should know."""
+        columns = ", ".join(f"{kind} from '{column}'" for kind, column in self.columns.items())
+        found = [f"{self.data}: {self.used} of {self.rows} rows, {columns}"]
+        if self.labels is not None:
+            pairs = [f"{ours} = {theirs}" for ours, theirs in self.labels.items()]
+            more = f", and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+            found.append(f"labels by {self.matched}: {', '.join(pairs[:SHOWN])}{more}")
+        if self.size is not None:
+            found.append(f"images of {self.size[0]} x {self.size[1]}")
+        if self.lengths is not None:
+            found.append(str(self.lengths))
+        return found + self.notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Columns, Data, has_eval_split, load_data
 from acn_compress.network.network import Network
 from acn_compress.options import Trained

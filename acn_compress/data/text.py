@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.processors import load_tokenizer
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.noise import Noise
 from acn_compress.data.read import Lengths
 from acn_compress.data.table import Table
@@ -24,7 +25,6 @@ from acn_compress.tasks import Batch, Task, features
 from acn_compress.tasks.base import Row, Rows
 from acn_compress.tasks.embeddings import embedding
 
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
 LONG = 256  # tokens; what longer texts cost is said
 UNLIMITED = 1 << 20  # tokens, where neither model nor tokenizer has a limit
 
@@ -152,21 +152,10 @@ def _tokenizer(source: Source | None, words: bool) -> Any:
             f"{where} has no tokenizer. Expected tokenizer.json (or vocab.txt, ...) beside "
             "config.json."
         )
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.directory, **LOCAL)
-        if words and hasattr(
-            tokenizer, "add_prefix_space"
-        ):  # byte-level: a word of a list is one that follows a space
-            tokenizer = AutoTokenizer.from_pretrained(
-                source.directory, add_prefix_space=True, **LOCAL
-            )
-    except Exception as error:  # tokenizers raises plain Exceptions
-        raise DataError(
-            f"{where}: its tokenizer cannot be loaded "
-            f"({(str(error).splitlines() or [''])[0][:160]})."
-        ) from None
+    tokenizer = load_tokenizer(source)
+    if words and hasattr(tokenizer, "add_prefix_space"):
+        # byte-level: a word of a list is one that follows a space
+        tokenizer = load_tokenizer(source, add_prefix_space=True)
     if not tokenizer.is_fast:
         raise DataError(
             f"{where}: its tokenizer has no fast version (tokenizer.json), which is needed to "

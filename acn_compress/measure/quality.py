@@ -63,10 +63,11 @@ class Scores:
 def measure(
     net: Network, data: Data, *, batch_size: int = 256, noise: Noise | None = None
 ) -> Scores:
-    """Score every example, in order."""
+    """Score every example, in order, as the task is done by this network."""
+    task = data.task.of(net)
     return Scores.gather(
         [
-            data.task.score(output, batch)
+            task.score(output, batch)
             for output, batch in outputs(net, data, batch_size=batch_size, noise=noise)
         ]
     )

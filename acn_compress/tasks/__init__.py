@@ -85,8 +85,7 @@ def task_of(net: Network) -> Task:
     """
     from acn_compress.network.registration import plain_class
 
-    task = task_named(plain_class(type(net.model)).__name__, net.config)
-    return task.bound(task, net)
+    return task_named(plain_class(type(net.model)).__name__, net.config).of(net)
 
 
 def task_named(name: str, config: PreTrainedConfig) -> Task:

@@ -231,6 +231,10 @@ class Task:
     def __repr__(self) -> str:
         return f"Task({self.name})"
 
+    def of(self, net: Network) -> Task:
+        """The task as this network does it."""
+        return self.bound(self, net)
+
 
 def features(batch: Batch) -> Batch:
     """What the model is called with: the batch without its labels and the count of windows."""

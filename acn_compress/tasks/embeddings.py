@@ -57,9 +57,9 @@ def bound(task: Task, net: Network) -> Task:
     """The task with the network's own pooling, dense layers, prompt and longest text."""
     head = net.sentence
     if head is None:
-        return task
+        return TASK
     scored, made = partial(score, head=head), partial(rows, head=head)
-    return replace(task, score=scored, rows=made, longest=head.longest)
+    return replace(TASK, score=scored, rows=made, longest=head.longest)
 
 
 TASK = Task(

@@ -56,7 +56,7 @@ def run_job(
         if teacher is not None and given is not None:
             check_lengths(teacher, net, given)
     before = None if eval_data is None else measure(reference or net, eval_data)
-    glance = eval_data and Data(eval_data.name, eval_data.task, _First(eval_data.examples, GLANCE))
+    glance = eval_data and Data(eval_data.name, eval_data.task, _Spread(eval_data.examples, GLANCE))
     result = fit(
         net,
         data,
@@ -95,16 +95,18 @@ def measure_job(
     return {"data": data.name, **dict(found)}
 
 
-class _First:
-    """The first `n` of other examples."""
+class _Spread:
+    """At most `n` of other examples, evenly spread over them: the first may all be of one class."""
 
     def __init__(self, examples: Examples, n: int) -> None:
         self.labels, self.collate = examples.labels, examples.collate
-        self.sizes = None if examples.sizes is None else examples.sizes[:n]
-        self._examples, self._n = examples, n
+        self._places = range(0, len(examples), -(-len(examples) // n))
+        sizes = examples.sizes
+        self.sizes = None if sizes is None else sizes[list(self._places)]
+        self._examples = examples
 
     def __len__(self) -> int:
-        return min(self._n, len(self._examples))
+        return len(self._places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._examples[index]
+        return self._examples[self._places[index]]
