@@ -369,7 +369,7 @@ def test_no_space_and_no_permission_are_told_apart(
 ) -> None:
     import errno
 
-    from acn_compress.checkpoint import load as checkpoint
+    from acn_compress.checkpoint import save as checkpoint
 
     for number, text in (
         (errno.ENOSPC, "no space left on the device"),

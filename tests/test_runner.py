@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acn_compress.training.recipe import Recipe as TrainingRecipe
+from tiny import network
 
 from acn_compress import convert, finetune, prune, truncate
 from acn_compress.checkpoint.directory import find_source
-from acn_compress.checkpoint.load import load
 from acn_compress.errors import ConfigError, DataError, ModelDirError
 from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.recipe.run import run
@@ -71,7 +70,7 @@ def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
     finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path
 ) -> None:
     out, report = finished
-    whole = load(digits_vit)
+    whole = network(digits_vit)
     epochs = json.loads((out / "baseline-1-finetune" / "provenance.json").read_text())["steps"][-1][
         "options"
     ]["job"]["recipe"]["epochs"]
