@@ -15,6 +15,8 @@ from torch import Tensor
 
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import find_source
+from acn_compress.compression.depth import truncate_checked_
+from acn_compress.compression.prune import prune_
 from acn_compress.errors import UnsupportedError
 from acn_compress.form import LAYER_KINDS
 from acn_compress.measure.readouts import readout
@@ -22,8 +24,6 @@ from acn_compress.network.network import first_output
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.session import Session
 from acn_compress.onnx.write import write_onnx
-from acn_compress.steps.prune import prune_
-from acn_compress.steps.truncate import truncate_checked_
 
 NAMES = sorted(MODELS)
 ONE_PER_FAMILY = [n for n in NAMES if "-" not in n]

@@ -11,11 +11,11 @@ import torch
 import transformers
 from tiny import network
 
+from acn_compress import inspect, prune
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import write as output
+from acn_compress.compression.prune import prune_
 from acn_compress.errors import CheckpointError, ModelDirError
-from acn_compress.steps.inspect import inspect
-from acn_compress.steps.prune import prune, prune_
 
 
 def numel(module: torch.nn.Module) -> int:

@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 from tiny import network
 
-from acn_compress import convert, finetune, prune, truncate
+from acn_compress import convert, finetune, prune, run, truncate
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import ConfigError, DataError, ModelDirError
 from acn_compress.measure.budget import equal_epochs, training_flops
-from acn_compress.recipe.run import run
 from acn_compress.recipe.schema import Recipe
 from acn_compress.recipe.table import cells, verdict
-from acn_compress.training.job import Job
 
 STEPS: list[Any] = [
     {"convert": {"epochs": 1, "prefix_loss": 1.0}},
@@ -56,8 +54,8 @@ def test_a_recipe_is_its_commands(
 ) -> None:
     out, _ = finished
 
-    def job(**own: Any) -> Job:
-        return Job("digits", TrainingRecipe(batch_size=32, **own), limit=320, eval_limit=120)
+    def job(**own: Any) -> Trained:
+        return Trained(data="digits", batch_size=32, **own, limit=320, eval_limit=120)
 
     convert(digits_vit, tmp_path / "a", job(epochs=1, prefix_loss=1.0))
     truncate(tmp_path / "a", tmp_path / "b", depth=2, data="digits")
@@ -79,7 +77,7 @@ def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
         spent, rel=1e-3
     )
     assert epochs > equal_epochs(whole, 1, depth=2)  # prefix readouts cost something too
-    same = Job("digits", TrainingRecipe(batch_size=32, epochs=epochs), limit=320, eval_limit=120)
+    same = Trained(data="digits", batch_size=32, epochs=epochs, limit=320, eval_limit=120)
     finetune(digits_vit, tmp_path / "b", same, depth=2, teacher=digits_vit)
     assert find_source(tmp_path / "b").sha256() == find_source(out / "baseline-1-finetune").sha256()
     assert Path(report["baseline"]).name == "baseline-2-prune"
@@ -240,7 +238,7 @@ def test_a_recipe_can_close_with_every_route_at_its_own_depth_and_budget(
 
 
 def read_text(folder: Path, text: str) -> Recipe:
-    from acn_compress.recipe.schema import read
+    from acn_compress.recipe.read import read
 
     path = folder / "r.yaml"
     path.write_text(text)
