@@ -259,16 +259,16 @@ def test_a_network_is_trained_from_a_config_with_a_tokenizer_beside(
 def test_interrupted_training_on_text_goes_on_to_the_same_weights(
     bert: Path, reviews: Path, tmp_path: Path
 ) -> None:
-    job = Job(str(reviews), Recipe(epochs=1.5, batch_size=16))
-    finetune(bert, tmp_path / "straight", job, task="masked-lm")
+    job: dict[str, Any] = {"data": str(reviews), "epochs": 1.5, "batch_size": 16}
+    finetune(bert, tmp_path / "straight", **job, task="masked-lm")
 
     def interrupt(info: dict[str, Any]) -> None:
         if info["step"] == 35:  # in the second epoch
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        finetune(bert, tmp_path / "stopped", job, task="masked-lm", progress=interrupt)
-    finetune(bert, tmp_path / "stopped", job, task="masked-lm", resume=True)
+        finetune(bert, tmp_path / "stopped", **job, task="masked-lm", progress=interrupt)
+    finetune(bert, tmp_path / "stopped", **job, task="masked-lm", resume=True)
     straight, stopped = (tmp_path / n / "model.safetensors" for n in ("straight", "stopped"))
     assert straight.read_bytes() == stopped.read_bytes()
 
