@@ -18,6 +18,7 @@ from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.quality import measure, summary
 from acn_compress.measure.readouts import Depth, cutoff, profile_model
+from acn_compress.tasks import TASKS
 
 
 def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn: Path) -> None:
@@ -27,7 +28,7 @@ def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn
         net.truncate_(depth)
         found = summary(
             measure(net, load_data("digits", net, find_source(digits_acn), role="eval")),
-            "image-classification",
+            TASKS["image-classification"],
         )
         row = stored["depths"][depth]
         assert (row["value"], row["low"], row["high"]) == pytest.approx(

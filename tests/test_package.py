@@ -26,7 +26,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_importing_it_is_light() -> None:
     done = python(
-        "import sys, acn_compress; print([m for m in ('torch', 'transformers', 'numpy', 'onnx', 'datasets') if m in sys.modules])"
+        "import sys, acn_compress; print([m for m in ('torch', 'transformers', 'numpy', 'onnx', 'datasets', 'pydantic') if m in sys.modules])"
     )
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -48,6 +48,7 @@ def test_the_public_names() -> None:
         "prune",
         "run",
         "truncate",
+        "validate",
     }
     for name in acn_compress.__all__:
         assert getattr(acn_compress, name).__doc__, name

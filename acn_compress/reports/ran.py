@@ -102,7 +102,7 @@ class Table(Found):
     examples: int
     machine: dict[str, str]
     busy: float
-    gain: Gain | None
+    gain: Gain | None = None
     rows: tuple[Row, ...]
 
 
