@@ -16,7 +16,9 @@ import torch
 from tiny import network
 from typer.testing import CliRunner
 
+from acn_compress import surface
 from acn_compress.cli.app import app
+from acn_compress.options import VERBS
 
 COMMANDS = (
     "inspect",
@@ -51,13 +53,14 @@ def fails(text: str, *arguments: Any) -> None:
 def test_every_command_explains_every_option(command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0
-    lines = result.stdout.splitlines()
-    bare = [
-        a
-        for a, b in zip(lines, [*lines[1:], ""], strict=True)
-        if a.strip().startswith("--") and len(a.split("  ")) < 3 and not b.startswith(" " * 8)
-    ]
-    assert not bare, f"options without help: {bare}"
+    shown = " ".join(result.stdout.replace("│", " ").split())
+    for name in (cls := VERBS[command]).model_fields:
+        sentence = surface.sentence(cls, name)
+        assert len(sentence) > 5 and sentence.endswith("."), f"{name} has no help"
+        assert f"--{name.replace('_', '-')}" in shown, name
+        assert f" {surface.panel(cls, name)} ─" in shown, name
+        assert sentence.split()[0] in shown, name
+    assert all(argument.help.split()[0] in shown for argument in cls.arguments)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -70,7 +73,7 @@ def test_every_command_takes_the_common_options(command: str) -> None:
 
 def test_help_loads_no_heavy_package() -> None:
     code = "import sys; sys.argv = ['acn-compress', '--help']\nfrom acn_compress.cli.app import main\ntry: main()\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('torch', 'transformers', 'onnx', 'numpy', 'datasets', 'pydantic') if m in sys.modules])"
+    code += "print([m for m in ('torch', 'transformers', 'onnx', 'numpy', 'datasets') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
 
@@ -369,7 +372,7 @@ def test_no_space_and_no_permission_are_told_apart(
 ) -> None:
     import errno
 
-    from acn_compress.checkpoint import load as checkpoint
+    from acn_compress.checkpoint import save as checkpoint
 
     for number, text in (
         (errno.ENOSPC, "no space left on the device"),
@@ -387,9 +390,9 @@ def test_no_space_and_no_permission_are_told_apart(
 
 
 def test_sparsity_that_cannot_be(digits_acn: Path, tmp_path: Path) -> None:
-    for value in (1.0, -0.1, 2):
+    for value, bound in ((1.0, "less than 1"), (-0.1, "greater than or equal to 0"), (2, "less")):
         fails(
-            "expected a share in [0, 1)",
+            f"target_sparsity is {float(value)}, expected: {bound}",
             "prune",
             digits_acn,
             tmp_path / "out",
@@ -398,7 +401,7 @@ def test_sparsity_that_cannot_be(digits_acn: Path, tmp_path: Path) -> None:
         )
     fails("0.999", "prune", digits_acn, tmp_path / "out", "--target-sparsity", 0.999)
     fails(
-        "epochs is 2: recovery training needs --data",
+        "prune has epochs 2, but no data to train on",
         "prune",
         digits_acn,
         tmp_path / "out",

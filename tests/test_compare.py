@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from acn_compress.training.recipe import Recipe
 from tiny import network
 
+from acn_compress import compare
+from acn_compress.compression.routes import ROUTES
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import equal_epochs, forward_flops, training_flops
-from acn_compress.steps.compare import ROUTES, compare
-from acn_compress.training.job import Job
 
-JOB = Job("digits", Recipe(epochs=0.3, batch_size=64), eval_limit=100)
+JOB: dict[str, Any] = {"data": "digits", "epochs": 0.3, "batch_size": 64, "eval_limit": 100}
 
 
 def test_a_budget_buys_the_same_operations_at_every_depth(digits_vit: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_budget_buys_the_same_operations_at_every_depth(digits_vit: Path) -> N
 
 def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path: Path) -> None:
     report = compare(
-        digits_vit, JOB, depths=(1, 2), out=tmp_path / "c", seeds=1, noise="gaussian:0.3"
+        digits_vit, **JOB, depths=(1, 2), out=tmp_path / "c", seeds=1, noise="gaussian:0.3"
     )
     assert {(r["route"], r["depth"]) for r in report["table"]} == {
         (r, d) for r in ROUTES for d in (1, 2)
@@ -56,11 +56,11 @@ def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path:
 
 
 def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path: Path) -> None:
-    def runs(seeds: int, job: Job = JOB) -> int:
+    def runs(seeds: int, job: dict[str, Any] = JOB) -> int:
         trained: list[int] = []
         compare(
             digits_vit,
-            job,
+            **job,
             depths=(1,),
             out=tmp_path / "c",
             seeds=seeds,
@@ -70,15 +70,15 @@ def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path:
         return len(trained)
 
     assert runs(1) == 2 and runs(1) == 0 and runs(2) == 2
-    assert runs(1, Job("digits", Recipe(epochs=0.4, batch_size=64), eval_limit=100)) == 2
+    assert runs(1, JOB | {"epochs": 0.4}) == 2
     report = json.loads((tmp_path / "c" / "compare.json").read_text())
     assert report["budget"]["epochs_of_whole"] == 0.4
 
 
 def test_what_cannot_be_compared(digits_vit: Path, digits_acn: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"route 'magic' is not known. Known: drop-last"):
-        compare(digits_vit, JOB, depths=(1,), out=tmp_path / "c", routes=("magic",))
+    with pytest.raises(ConfigError, match=r"routes.0 is 'magic', expected: 'drop-last'"):
+        compare(digits_vit, **JOB, depths=(1,), out=tmp_path / "c", routes=("magic",))
     with pytest.raises(ConfigError, match="compare starts from a residual checkpoint"):
-        compare(digits_acn, JOB, depths=(1,), out=tmp_path / "c")
+        compare(digits_acn, **JOB, depths=(1,), out=tmp_path / "c")
     with pytest.raises(ConfigError, match="depth is 5, but"):
-        compare(digits_vit, JOB, depths=(5,), out=tmp_path / "c")
+        compare(digits_vit, **JOB, depths=(5,), out=tmp_path / "c")

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from test_cli import fails
 from tiny import answer, network, outputs, plain, tiny
 
+from acn_compress import inspect, truncate
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import save
 from acn_compress.checkpoint import write as output
@@ -26,8 +27,6 @@ from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import CheckpointError, ModelDirError
 from acn_compress.network.network import Network
 from acn_compress.onnx.write import write_onnx
-from acn_compress.steps.inspect import inspect
-from acn_compress.steps.truncate import truncate
 
 CAUSAL = ["gpt2", "llama", "llama-tied", "mistral", "qwen2", "qwen3"]
 TIED = ["gpt2", "llama-tied", "qwen2"]

@@ -13,14 +13,10 @@ import torch
 import transformers
 from tiny import MODELS, network, plain, tiny
 
-from acn_compress import prune, truncate
+from acn_compress import convert, export, finetune, profile, prune, truncate
 from acn_compress.checkpoint import write as output
 from acn_compress.compression.depth import truncate_checked_
 from acn_compress.compression.prune import prune_
-from acn_compress.steps.convert import convert
-from acn_compress.steps.export import export
-from acn_compress.steps.finetune import finetune
-from acn_compress.steps.profile import profile
 
 MAKERS = [n for n in sorted(MODELS) if hasattr(plain(n), "lm_head") and plain(n).can_generate()]
 FORMS = [

@@ -26,7 +26,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_importing_it_is_light() -> None:
     done = python(
-        "import sys, acn_compress; print([m for m in ('torch', 'transformers', 'numpy', 'onnx', 'datasets') if m in sys.modules])"
+        "import sys, acn_compress; print([m for m in ('torch', 'transformers', 'numpy', 'onnx', 'datasets', 'pydantic') if m in sys.modules])"
     )
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -48,6 +48,7 @@ def test_the_public_names() -> None:
         "prune",
         "run",
         "truncate",
+        "validate",
     }
     for name in acn_compress.__all__:
         assert getattr(acn_compress, name).__doc__, name
@@ -71,7 +72,7 @@ def test_plain_transformers_reads_a_residual_model_and_gets_it_right(digits_vit:
     code += "torch.manual_seed(0); print(m(torch.randn(1, 3, 8, 8)).logits.double().sum().item(), type(m).__name__)"
     total, name = python(code).stdout.split()
     torch.manual_seed(0)
-    ours = network(digits_vit)(torch.randn(1, 3, 8, 8)).logits.double().sum().item()
+    ours = network(digits_vit).model(torch.randn(1, 3, 8, 8)).logits.double().sum().item()
     assert name == "ViTForImageClassification" and float(total) == pytest.approx(ours, abs=1e-6)
 
 
@@ -91,7 +92,7 @@ def test_auto_classes_and_pipelines_work_after_the_import(digits_acn: Path) -> N
         / 127.5
         - 1
     )
-    assert label == str(int(network(digits_acn)(pixels).logits.argmax()))
+    assert label == str(int(network(digits_acn).model(pixels).logits.argmax()))
 
 
 def test_a_loaded_model_is_the_users_own_class(digits_acn: Path) -> None:

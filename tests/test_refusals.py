@@ -9,8 +9,8 @@ import pytest
 import transformers as hf
 from test_cli import fails
 
+from acn_compress import inspect
 from acn_compress.architectures import ARCHITECTURES
-from acn_compress.steps.inspect import inspect
 
 REASONS = {
     "albert": "its blocks share their weights",

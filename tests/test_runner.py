@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acn_compress.training.recipe import Recipe as TrainingRecipe
+from tiny import network
 
-from acn_compress import convert, finetune, prune, truncate
+from acn_compress import convert, finetune, prune, run, truncate
 from acn_compress.checkpoint.directory import find_source
-from acn_compress.checkpoint.load import load
 from acn_compress.errors import ConfigError, DataError, ModelDirError
 from acn_compress.measure.budget import equal_epochs, training_flops
-from acn_compress.recipe.run import run
 from acn_compress.recipe.schema import Recipe
-from acn_compress.recipe.table import cells, verdict
-from acn_compress.training.job import Job
+from acn_compress.reports.progress import ChainStep, Event, TrainingStep
+from acn_compress.reports.ran import Ran
 
 STEPS: list[Any] = [
     {"convert": {"epochs": 1, "prefix_loss": 1.0}},
@@ -45,49 +43,46 @@ def recipe(source: Path, **changes: Any) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    digits_vit: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, Any]]:
+def finished(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     out = tmp_path_factory.mktemp("runs") / "tiny"
     return out, run(recipe(digits_vit), out=out)
 
 
 def test_a_recipe_is_its_commands(
-    finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path
+    finished: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
     out, _ = finished
 
-    def job(**own: Any) -> Job:
-        return Job("digits", TrainingRecipe(batch_size=32, **own), limit=320, eval_limit=120)
-
-    convert(digits_vit, tmp_path / "a", job(epochs=1, prefix_loss=1.0))
+    job: dict[str, Any] = {"data": "digits", "batch_size": 32, "limit": 320, "eval_limit": 120}
+    convert(digits_vit, tmp_path / "a", **job, epochs=1, prefix_loss=1.0)
     truncate(tmp_path / "a", tmp_path / "b", depth=2, data="digits")
-    prune(tmp_path / "b", tmp_path / "c", target_sparsity=0.3, job=job(epochs=0.5))
+    prune(tmp_path / "b", tmp_path / "c", target_sparsity=0.3, **job, epochs=0.5)
     for mine, theirs in (("a", "1-convert"), ("b", "3-truncate"), ("c", "4-prune")):
         assert find_source(tmp_path / mine).sha256() == find_source(out / theirs).sha256()
 
 
 def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
-    finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path
+    finished: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
     out, report = finished
-    whole = load(digits_vit)
+    whole = network(digits_vit)
     epochs = json.loads((out / "baseline-1-finetune" / "provenance.json").read_text())["steps"][-1][
         "options"
-    ]["job"]["recipe"]["epochs"]
+    ]["epochs"]
     spent = training_flops(whole, teacher_depth=3, prefixes=1)
     assert epochs * training_flops(whole, depth=2, teacher_depth=3) == pytest.approx(
         spent, rel=1e-3
     )
     assert epochs > equal_epochs(whole, 1, depth=2)  # prefix readouts cost something too
-    same = Job("digits", TrainingRecipe(batch_size=32, epochs=epochs), limit=320, eval_limit=120)
-    finetune(digits_vit, tmp_path / "b", same, depth=2, teacher=digits_vit)
+    same: dict[str, Any] = {"data": "digits", "batch_size": 32, "epochs": epochs}
+    same |= {"limit": 320, "eval_limit": 120}
+    finetune(digits_vit, tmp_path / "b", **same, depth=2, teacher=digits_vit)
     assert find_source(tmp_path / "b").sha256() == find_source(out / "baseline-1-finetune").sha256()
     assert Path(report["baseline"]).name == "baseline-2-prune"
 
 
 def test_the_table_has_every_model_the_onnx_file_and_the_baseline(
-    finished: tuple[Path, dict[str, Any]],
+    finished: tuple[Path, Ran],
 ) -> None:
     out, report = finished
     names = [r["name"] for r in report["rows"]]
@@ -102,36 +97,53 @@ def test_the_table_has_every_model_the_onnx_file_and_the_baseline(
     ]
     rows = {r["name"]: r for r in report["rows"]}
     assert rows["5-export"]["value"] == rows["4-prune"]["value"]
-    assert "drop" not in rows["original"] and set(rows["4-prune"]["drop"]) == {
+    assert "drop" not in rows["original"] and set(rows["4-prune"]["drop"].keys()) == {
         "drop",
         "low",
         "high",
     }
     assert rows["original"]["bytes"] > rows["3-truncate"]["bytes"] > rows["4-prune"]["bytes"]
     assert all(r["onnx"]["median"] > 0 and 0 <= r["noisy"] <= 1 for r in report["rows"])
-    head, body = cells(report)
-    assert all(len(line) == len(head) for line in body)
-    assert "same training budget" in verdict(report)
+    assert all(len(row.cells(report.noise)) == len(report.head()) for row in report.rows)
+    assert "same training budget" in report.verdict()
     text = (out / "README.md").read_text()
-    assert all(name in text for name in names) and verdict(report) in text
-    assert json.loads((out / "table.json").read_text())["rows"] == report["rows"]
+    assert all(name in text for name in names) and report.verdict() in text
+    assert json.loads((out / "table.json").read_text())["rows"] == report.plain()["rows"]
 
 
 def test_a_lost_comparison_is_called_one() -> None:
-    report = {
-        "metric": "accuracy",
-        "noise": None,
-        "final": "a",
-        "baseline": "b",
-        "gain": {"gain": -0.03, "low": -0.05, "high": -0.01},
-        "rows": [{"name": "mine", "path": "a"}, {"name": "baseline: drop to 2", "path": "b"}],
-    }
-    assert verdict(report).endswith("-0.0300 [-0.0500, -0.0100] (paired, 95 %), behind.")
+    row = {"value": 0.5, "low": 0.4, "high": 0.6, "format": "torch", "parameters": 1, "bytes": 1}
+    report = Ran.model_validate(
+        {
+            "step": "run",
+            "recipe": "mine",
+            "out": "out",
+            "data": "digits",
+            "eval_data": "digits:test",
+            "examples": 120,
+            "machine": {},
+            "busy": 1.0,
+            "steps": [],
+            "exports": [],
+            "compare": None,
+            "seconds": 1.0,
+            "metric": "accuracy",
+            "noise": None,
+            "final": "a",
+            "baseline": "b",
+            "gain": {"gain": -0.03, "low": -0.05, "high": -0.01},
+            "rows": [
+                row | {"name": "mine", "path": "a"},
+                row | {"name": "baseline: drop to 2", "path": "b"},
+            ],
+        }
+    )
+    assert report.verdict().endswith("-0.0300 [-0.0500, -0.0100] (paired, 95 %), behind.")
 
 
 @pytest.mark.usefixtures("no_table")
 def test_finished_steps_are_reused_until_something_changes(
-    finished: tuple[Path, dict[str, Any]], digits_vit: Path, tmp_path: Path
+    finished: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
@@ -139,12 +151,16 @@ def test_finished_steps_are_reused_until_something_changes(
     shutil.copytree(digits_vit, source)
     seen: dict[str, bool] = {}
 
+    def tell(event: Event) -> None:
+        if isinstance(event, ChainStep):
+            seen[event.name] = event.reused
+
     def ran(**changes: Any) -> set[str]:
         seen.clear()
         run(
             recipe(source, baseline=False, **changes),
             out=out,
-            on_step=lambda n, total, name, reused: seen.__setitem__(name, reused),
+            progress=tell,
         )
         return {name for name, reused in seen.items() if not reused and name != "table"}
 
@@ -155,12 +171,17 @@ def test_finished_steps_are_reused_until_something_changes(
     assert ran(steps=cut) == {"4-prune"}  # the same weights again, so the export is still theirs
     again = recipe(source, baseline=False, steps=[{"truncate": {"depth": 1}}])
     folders: list[bool] = []
+
+    def told(event: Event) -> None:
+        if isinstance(event, ChainStep):
+            folders.append(event.reused)
+
     for overwrite in (False, False, True):
         run(
             again,
             out=tmp_path / "short",
             overwrite=overwrite,
-            on_step=lambda n, total, name, reused: folders.append(reused),
+            progress=told,
         )
     assert folders[::2] == [False, True, False]
 
@@ -171,8 +192,10 @@ def test_an_interrupted_step_goes_on(digits_vit: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     run(recipe(digits_vit, steps=steps), out=whole)
 
-    def stop(info: dict[str, Any]) -> None:
-        if info["step"] > 12:  # after the first epoch of ten steps
+    def stop(event: Event) -> None:
+        if (
+            isinstance(event, TrainingStep) and event.step > 12
+        ):  # after the first epoch of ten steps
             raise KeyboardInterrupt
 
     out = tmp_path / "interrupted"
@@ -180,10 +203,15 @@ def test_an_interrupted_step_goes_on(digits_vit: Path, tmp_path: Path) -> None:
         run(recipe(digits_vit, steps=steps), out=out, progress=stop)
     assert not (out / "1-convert").exists()
     steps_seen: list[int] = []
+
+    def see(event: Event) -> None:
+        if isinstance(event, TrainingStep):
+            steps_seen.append(event.step)
+
     run(
         recipe(digits_vit, steps=steps),
         out=out,
-        progress=lambda info: steps_seen.append(info["step"]),
+        progress=see,
     )
     assert steps_seen[0] > 10
     assert find_source(out / "1-convert").sha256() == find_source(whole / "1-convert").sha256()
@@ -228,7 +256,7 @@ def test_a_recipe_can_close_with_every_route_at_its_own_depth_and_budget(
         ("acn-cut-first", 2),
     }
     provenance = json.loads((Path(report["baseline"]) / "provenance.json").read_text())
-    trained = provenance["steps"][-1]["options"]["job"]["recipe"]["epochs"]
+    trained = provenance["steps"][-1]["options"]["epochs"]
     assert compared["budget"]["epochs_at_depth"]["2"] == pytest.approx(
         trained, rel=1e-2
     )  # the baseline's budget
@@ -241,7 +269,7 @@ def test_a_recipe_can_close_with_every_route_at_its_own_depth_and_budget(
 
 
 def read_text(folder: Path, text: str) -> Recipe:
-    from acn_compress.recipe.schema import read
+    from acn_compress.recipe.read import read
 
     path = folder / "r.yaml"
     path.write_text(text)

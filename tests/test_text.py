@@ -17,9 +17,9 @@ import pandas
 import pytest
 import torch
 import transformers as hf
-from acn_compress.training.recipe import Recipe
 from tiny import network, tiny
 
+from acn_compress import convert, evaluate, export, finetune, inspect, profile, prune, truncate
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import (
@@ -32,17 +32,8 @@ from acn_compress.errors import (
 from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.measure.readouts import profile_model
 from acn_compress.network.network import Network, first_output
-from acn_compress.steps.convert import convert
-from acn_compress.steps.evaluate import evaluate
-from acn_compress.steps.export import export
-from acn_compress.steps.finetune import finetune
-from acn_compress.steps.inspect import inspect
-from acn_compress.steps.profile import profile
-from acn_compress.steps.prune import prune
-from acn_compress.steps.truncate import truncate
 from acn_compress.tasks import IGNORED, TASKS, features
 from acn_compress.training.batches import Bucketed
-from acn_compress.training.job import Job
 
 GOOD, BAD = ("good", "lovely", "brilliant", "charming"), ("bad", "dull", "awful", "boring")
 FILLER = (
@@ -268,16 +259,16 @@ def test_a_network_is_trained_from_a_config_with_a_tokenizer_beside(
 def test_interrupted_training_on_text_goes_on_to_the_same_weights(
     bert: Path, reviews: Path, tmp_path: Path
 ) -> None:
-    job = Job(str(reviews), Recipe(epochs=1.5, batch_size=16))
-    finetune(bert, tmp_path / "straight", job, task="masked-lm")
+    job: dict[str, Any] = {"data": str(reviews), "epochs": 1.5, "batch_size": 16}
+    finetune(bert, tmp_path / "straight", **job, task="masked-lm")
 
     def interrupt(info: dict[str, Any]) -> None:
         if info["step"] == 35:  # in the second epoch
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        finetune(bert, tmp_path / "stopped", job, task="masked-lm", progress=interrupt)
-    finetune(bert, tmp_path / "stopped", job, task="masked-lm", resume=True)
+        finetune(bert, tmp_path / "stopped", **job, task="masked-lm", progress=interrupt)
+    finetune(bert, tmp_path / "stopped", **job, task="masked-lm", resume=True)
     straight, stopped = (tmp_path / n / "model.safetensors" for n in ("straight", "stopped"))
     assert straight.read_bytes() == stopped.read_bytes()
 

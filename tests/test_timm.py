@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from tiny import network
 from typer.testing import CliRunner
 
+from acn_compress import finetune, inspect
 from acn_compress.architectures.timm import fit
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
@@ -30,8 +31,6 @@ from acn_compress.compression.prune import prune_
 from acn_compress.data.pictures import Preparation
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, UnsupportedError
 from acn_compress.network.network import Network, first_output
-from acn_compress.steps.finetune import finetune
-from acn_compress.steps.inspect import inspect
 
 MIXER = {"model_type": "timm_wrapper", "architecture": "mlp_mixer"}
 SIZES = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_blocks": 3, "embed_dim": 32}

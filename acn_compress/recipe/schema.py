@@ -249,8 +249,6 @@ def _faults_of(step: Step, place: Place, recipe: Mapping[str, Any]) -> Iterator[
         return
     cls, own = step.options, own_fields(step.options)
     renamed = current(cls, step.given)
-    for name in renamed.keys() - set(own):
-        yield (*place, name), unknown(str(name), own)
     inside = {k: v for k, v in renamed.items() if k in own}
     training = recipe.get("training")
     said = {**recipe, "training": training if isinstance(training, Mapping) else {}}
@@ -260,6 +258,9 @@ def _faults_of(step: Step, place: Place, recipe: Mapping[str, Any]) -> Iterator[
         for at, text in faults(error, cls):
             if not at or at[0] in inside or at[0] in own:
                 yield (*place, *at), text
+    for name in renamed:  # in the order of the file, whatever the order of a set is
+        if name not in own:
+            yield (*place, name), unknown(str(name), own)
 
 
 def tell_plainly(found: list[tuple[Place, str]]) -> ConfigError:
