@@ -20,7 +20,7 @@ import acn_compress
 from acn_compress.backends.base import Load
 from acn_compress.backends.race import race
 from acn_compress.checkpoint.directory import find_source
-from acn_compress.errors import AcnError, CheckpointError, UnsupportedError
+from acn_compress.errors import AcnError, CheckpointError, DataError
 from acn_compress.network.network import Network
 from acn_compress.onnx.inputs import inputs_for, picture_size
 from acn_compress.onnx.session import FILE, Session, reason
@@ -221,10 +221,20 @@ def test_a_processor_that_does_not_fit_the_network_is_told_in_one_line(tmp_path:
     config = hf.ViTConfig(**SHAPE, image_size=16, patch_size=4, num_labels=2)
     net = Network.adopt(hf.ViTForImageClassification(config).eval())
     source = cropped(tmp_path / "m", net, 32)
-    with pytest.raises(UnsupportedError, match=r"gives 32 x 32 pixels, but the network takes 16"):
+    told = "its image processor makes images of 32 x 32, but the model takes 16 x 16"
+    with pytest.raises(DataError, match=told):
         picture_size(net, find_source(source))
-    fails("its image processor gives 32 x 32 pixels", "export", source, tmp_path / "out")
-    fails("its image processor gives 32 x 32 pixels", "benchmark", source)
+    fails(told, "export", source, tmp_path / "out")
+    fails(told, "benchmark", source)
+
+
+def test_images_that_nothing_here_prepares_are_exported_all_the_same(tmp_path: Path) -> None:
+    """Of four channels, say."""
+    config = hf.ViTConfig(**SHAPE, image_size=8, patch_size=4, num_channels=4, num_labels=2)
+    saved(Network.adopt(hf.ViTForImageClassification(config).eval()), tmp_path / "m")
+    acn_compress.export(tmp_path / "m", tmp_path / "onnx")
+    (given,) = Session(tmp_path / "onnx" / FILE).inputs
+    assert given.shape == (None, 4, 8, 8)
 
 
 def test_texts_have_no_picture_size(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from acn_compress.checkpoint.directory import Source
-from acn_compress.errors import UnsupportedError
+from acn_compress.data.pictures import MODES, Preparation
 from acn_compress.network.network import Network
 
 
@@ -37,34 +37,13 @@ def _takes_types(net: Network) -> bool:
 
 
 def picture_size(net: Network, source: Source) -> tuple[int, int] | None:
-    """Height and width that the checkpoint's own image processor gives; None for texts. DINOv2's
-    config, say, speaks of 518 x 518, which it was trained on last, and its processor crops to 224.
+    """Height and width that the checkpoint's own image processor gives; None where the config's are
+    taken: for texts, and for images that no processor here can prepare. DINOv2's config, say,
+    speaks of 518 x 518, which it was trained on last, and its processor crops to 224.
 
     Raises:
-        UnsupportedError: if the network does not take what its processor gives.
+        DataError: if the network does not take what its processor gives.
     """
-    if net.modality != "image":
+    if net.modality != "image" or net.channels not in MODES:
         return None
-    from PIL import Image
-
-    from acn_compress.data.pictures import Preparation
-
-    height, width = net.image_size
-    picture = Image.new("RGB", (3 * width, 3 * height))  # of no size that needs no preparation
-    found = Preparation.of(net, source).pixels(picture).shape[-2:]
-    size = (int(found[0]), int(found[1]))
-    if size != (height, width):
-        _check_taken(net, size, source.name)
-    return size
-
-
-def _check_taken(net: Network, size: tuple[int, int], name: str) -> None:
-    try:
-        with torch.inference_mode():
-            net(**net.example_inputs(batch=1, size=size))
-    except (ValueError, RuntimeError, AssertionError):  # the class differs by family
-        asked, given = (f"{a} x {b}" for a, b in (net.image_size, size))
-        raise UnsupportedError(
-            f"{name}: its image processor gives {given} pixels, but the network takes {asked} "
-            "alone. Give preprocessor_config.json that size."
-        ) from None
+    return Preparation.of(net, source).size
