@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ class Found(BaseModel):
 
     def plain(self) -> dict[str, Any]:
         """As JSON: plain data, null for a number that is none."""
-        data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        data: dict[str, Any] = json.loads(self.model_dump_json(by_alias=True))
         return data
 
     def __getitem__(self, key: str) -> Any:
