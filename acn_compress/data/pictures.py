@@ -15,7 +15,7 @@ from torch import Tensor
 
 from acn_compress.architectures import timm
 from acn_compress.checkpoint.processors import load_image_processor
-from acn_compress.errors import DataError
+from acn_compress.errors import DataError, ModelDirError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -155,7 +155,10 @@ def _processor(source: Source | None) -> Any:
     names = ("preprocessor_config.json", "processor_config.json")
     if source is None or not any((source.directory / name).is_file() for name in names):
         return None
-    return load_image_processor(source)
+    try:
+        return load_image_processor(source)
+    except ModelDirError as error:
+        raise DataError(str(error)) from None
 
 
 def _own(processor: Any, net: Network, name: str) -> Preparation:

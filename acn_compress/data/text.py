@@ -18,7 +18,7 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.data.noise import Noise
 from acn_compress.data.read import Lengths
 from acn_compress.data.table import Table
-from acn_compress.errors import DataError
+from acn_compress.errors import DataError, ModelDirError
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks import Batch, Task, features
@@ -152,10 +152,13 @@ def _tokenizer(source: Source | None, words: bool) -> Any:
             f"{where} has no tokenizer. Expected tokenizer.json (or vocab.txt, ...) beside "
             "config.json."
         )
-    tokenizer = load_tokenizer(source)
-    if words and hasattr(tokenizer, "add_prefix_space"):
-        # byte-level: a word of a list is one that follows a space
-        tokenizer = load_tokenizer(source, add_prefix_space=True)
+    try:
+        tokenizer = load_tokenizer(source)
+        if words and hasattr(tokenizer, "add_prefix_space"):
+            # byte-level: a word of a list is one that follows a space
+            tokenizer = load_tokenizer(source, add_prefix_space=True)
+    except ModelDirError as error:
+        raise DataError(str(error)) from None
     if not tokenizer.is_fast:
         raise DataError(
             f"{where}: its tokenizer has no fast version (tokenizer.json), which is needed to "
