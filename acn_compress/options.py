@@ -117,7 +117,7 @@ Task = Literal[
 Measures = Annotated[tuple[Measure, ...], BeforeValidator(_words)]
 Backends = Annotated[tuple[Backend, ...], BeforeValidator(_words)]
 Routes = Annotated[tuple[Route, ...], BeforeValidator(_words)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Learned = Annotated[bool, BeforeValidator(lambda v: True if v == "learned" else v)]  # as in 0.1.0
 Opset = Annotated[int, Field(ge=18, le=24)]
 Rounds = Annotated[int, Field(ge=5)]
