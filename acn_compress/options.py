@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     DataSpec: TypeAlias = str | Path | Dataset | DatasetDict
     ModelSpec: TypeAlias = str | Path | PreTrainedModel
     PathSpec: TypeAlias = str | Path
+    FileSpec: TypeAlias = str | Path
 else:
     DataSpec = ModelSpec = PathSpec = Any
+    FileSpec = str
 
 
 def _path(value: object) -> object:
@@ -77,7 +79,7 @@ Tokens = Annotated[int, Field(ge=2)]
 Depths = Annotated[tuple[Count, ...], BeforeValidator(_numbers)]
 DataSet = Annotated[DataSpec, BeforeValidator(_data_spec), WithJsonSchema({"type": "string"})]
 Model = Annotated[ModelSpec, BeforeValidator(model_spec), WithJsonSchema({"type": "string"})]
-File = Annotated[str, BeforeValidator(_path)]
+File = Annotated[FileSpec, BeforeValidator(_path)]
 
 Layer = Literal["block", "branch", "plain"]
 Keep = Literal["first", "even", "best", "auto"]

@@ -63,7 +63,7 @@ class Step:
     def __call__(self) -> None:
         pixels, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(0, 10, (BATCH,))
         loss = torch.nn.functional.cross_entropy(self.net(pixel_values=pixels).logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizer.step()
         self._optimizer.zero_grad()
 

@@ -101,7 +101,7 @@ def test_every_backend_can_be_asked_for() -> None:
 
 def test_what_cannot_be_timed(digits_vit: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"backends.*is 'tensorrt', expected: 'torch' or 'onnx'"):
-        acn_compress.benchmark([digits_vit], backends=("tensorrt",))
+        acn_compress.benchmark([digits_vit], backends=("tensorrt",))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"backend 'tensorrt' is not known. Known: torch, onnx"):
         race([digits_vit], ["tensorrt"], Load())
     with pytest.raises(ConfigError, match="at least one model"):

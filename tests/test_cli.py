@@ -72,8 +72,15 @@ def test_every_command_takes_the_common_options(command: str) -> None:
 
 
 def test_help_loads_no_heavy_package() -> None:
-    code = "import sys; sys.argv = ['acn-compress', '--help']\nfrom acn_compress.cli.app import main\ntry: main()\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('torch', 'transformers', 'onnx', 'numpy', 'datasets') if m in sys.modules])"
+    code = """
+import sys
+sys.argv = ['acn-compress', '--help']
+from acn_compress.cli.app import main
+try: main()
+except SystemExit: pass
+heavy = ('torch', 'transformers', 'onnx', 'numpy', 'datasets')
+print([m for m in heavy if m in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
 
@@ -358,9 +365,15 @@ def test_output_that_would_do_damage(digits_acn: Path, tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing(digits_acn: Path, tmp_path: Path) -> None:
     """The real thing: the process may not write files above 20 kB; the system refuses, as it does
     on a full disk."""
-    code = "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    code += f"sys.argv = ['acn-compress', 'truncate', {str(digits_acn)!r}, {str(tmp_path / 'out')!r}, '--depth', '2']\n"
-    code += "from acn_compress.cli.app import main\nmain()"
+    arguments = ["acn-compress", "truncate", str(digits_acn), str(tmp_path / "out"), "--depth", "2"]
+    code = f"""
+import resource, signal, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sys.argv = {arguments!r}
+from acn_compress.cli.app import main
+main()
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "Nothing was written." in done.stderr and done.stderr.count("\n") == 1

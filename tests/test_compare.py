@@ -77,7 +77,7 @@ def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path:
 
 def test_what_cannot_be_compared(digits_vit: Path, digits_acn: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"routes.0 is 'magic', expected: 'drop-last'"):
-        compare(digits_vit, **JOB, depths=(1,), out=tmp_path / "c", routes=("magic",))
+        compare(digits_vit, **JOB, depths=(1,), out=tmp_path / "c", routes=("magic",))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="compare starts from a residual checkpoint"):
         compare(digits_acn, **JOB, depths=(1,), out=tmp_path / "c")
     with pytest.raises(ConfigError, match="depth is 5, but"):

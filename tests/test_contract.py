@@ -18,16 +18,17 @@ from acn_compress.checkpoint.directory import find_source
 from acn_compress.compression.depth import truncate_checked_
 from acn_compress.compression.prune import prune_
 from acn_compress.errors import UnsupportedError
-from acn_compress.form import LAYER_KINDS
+from acn_compress.form import LAYER_KINDS, LayerKind
 from acn_compress.measure.readouts import readout
 from acn_compress.network.network import first_output
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.session import Session
 from acn_compress.onnx.write import write_onnx
+from acn_compress.tasks import TASKS
 
 NAMES = sorted(MODELS)
 ONE_PER_FAMILY = [n for n in NAMES if "-" not in n]
-FORMS = [
+FORMS: list[tuple[float, LayerKind]] = [
     (1.0, "block"),
     (0.4, "block"),
     (0.0, "block"),
@@ -51,7 +52,7 @@ families = pytest.mark.parametrize("name", ONE_PER_FAMILY)
 
 @models
 @pytest.mark.parametrize("layer", LAYER_KINDS)
-def test_alpha_one_is_the_original_bit_for_bit(name: str, layer: str) -> None:
+def test_alpha_one_is_the_original_bit_for_bit(name: str, layer: LayerKind) -> None:
     net, original = tiny(name, 1.0, layer), plain(name)
     inputs = net.example_inputs(batch=3)
     assert torch.equal(outputs(net, **inputs), answer(original, **inputs))
@@ -62,7 +63,7 @@ def test_alpha_one_is_the_original_bit_for_bit(name: str, layer: str) -> None:
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def written_out(net: Any, x: Tensor, calls: list[Call], alpha: float, layer: str) -> Tensor:
+def written_out(net: Any, x: Tensor, calls: list[Call], alpha: float, layer: LayerKind) -> Tensor:
     """y_L by the definition: x_0 + sum F_i, with h_i = alpha h_{i-1} + F_i. No shortcut, no use of
     form.py.
 
@@ -101,7 +102,7 @@ def written_out(net: Any, x: Tensor, calls: list[Call], alpha: float, layer: str
 
 @models
 @forms
-def test_the_stack_is_the_written_out_loop(name: str, alpha: float, layer: str) -> None:
+def test_the_stack_is_the_written_out_loop(name: str, alpha: float, layer: LayerKind) -> None:
     net = tiny(name, alpha, layer)
     net.model.double()
     net.config.use_cache = False  # a cache would hold this pass when the loop is written out
@@ -122,7 +123,7 @@ def test_the_stack_is_the_written_out_loop(name: str, alpha: float, layer: str) 
 
 @filed
 def test_saved_and_loaded_it_is_the_same_bit_for_bit(
-    name: str, alpha: float, layer: str, tmp_path: Path
+    name: str, alpha: float, layer: LayerKind, tmp_path: Path
 ) -> None:
     net = tiny(name, alpha, layer)
     again = network(saved(net, tmp_path / "m"))
@@ -139,7 +140,7 @@ def test_transformers_itself_loads_it_after_import(name: str, tmp_path: Path) ->
     saved(net, tmp_path / "m")
     auto = next(
         getattr(transformers, a)
-        for a in checkpoint.TASKS.values()
+        for a in (task.auto_class for task in TASKS.values())
         if type(net.model)
         in _classes(getattr(transformers, a)._model_mapping.get(type(net.config), ()))
     )
@@ -154,7 +155,7 @@ def _classes(found: Any) -> tuple[Any, ...]:
 
 @filed
 def test_cutting_is_reading_out_at_that_depth(
-    name: str, alpha: float, layer: str, tmp_path: Path
+    name: str, alpha: float, layer: LayerKind, tmp_path: Path
 ) -> None:
     net = tiny(name, alpha, layer)
     whole = net.copy()
@@ -192,7 +193,7 @@ def test_pruned_truncated_saved_and_loaded_it_is_still_the_same(
 
 @models
 @pytest.mark.parametrize(("alpha", "layer"), [(0.0, "block"), (0.3, "branch"), (0.0, "plain")])
-def test_gradients_reach_every_parameter(name: str, alpha: float, layer: str) -> None:
+def test_gradients_reach_every_parameter(name: str, alpha: float, layer: LayerKind) -> None:
     net = tiny(name, alpha, layer)
     net.model.train()
     first_output(net(**net.example_inputs())).square().mean().backward()
@@ -261,12 +262,12 @@ def test_torch_export_and_compile_give_the_same(name: str, alpha: float) -> None
         exported = torch.export.export(net.model, (), dict(inputs), strict=False).module()
         torch.testing.assert_close(first_output(exported(**inputs)), expected, rtol=0, atol=1e-5)
         compiled = torch.compile(net.model, backend="aot_eager")
-        torch.testing.assert_close(first_output(compiled(**inputs)), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(first_output(compiled(**inputs)), expected, rtol=0, atol=1e-5)  # type: ignore[no-untyped-call]
 
 
 # what an ONNX file is written from: one form each, so that all forms, cuts and widths are met
 # across the families
-ONNX_FORMS = [
+ONNX_FORMS: list[tuple[float, LayerKind]] = [
     (0.0, "block"),
     (0.3, "block"),
     (0.0, "branch"),
@@ -286,7 +287,7 @@ ONNX_CASES = [
 
 
 @pytest.mark.parametrize(("name", "form"), ONNX_CASES)
-def test_onnx_equals_torch(name: str, form: tuple[float, str], tmp_path: Path) -> None:
+def test_onnx_equals_torch(name: str, form: tuple[float, LayerKind], tmp_path: Path) -> None:
     net = tiny(name, *form)
     prune_(net, 0.3)
     truncate_checked_(net, 2)

@@ -15,6 +15,7 @@ from tiny import network
 
 from acn_compress import convert, finetune, profile
 from acn_compress.errors import ConfigError, DataError, Interrupted
+from acn_compress.reports.progress import Event, TrainingStep
 from acn_compress.training.objective import apart
 from acn_compress.training.state import state_directory
 from acn_compress.training.walk import Walk
@@ -179,8 +180,8 @@ def test_interrupted_training_goes_on_to_the_same_weights(digits_vit: Path, tmp_
     job |= {"prefix_loss": 1.0, "augment": "crop"}
     convert(digits_vit, tmp_path / "straight", **job)
 
-    def interrupt(info: dict[str, Any]) -> None:
-        if info["step"] == 17:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, TrainingStep) and event.step == 17:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted, match=r"interrupted at step 18 of 44; .*--resume") as caught:
@@ -199,8 +200,8 @@ def test_interrupted_trained_alphas_go_on_too(
     job: dict[str, Any] = {"data": "digits", "epochs": 0.5, "batch_size": 32, "lr": 2e-3}
     convert(digits_vit, tmp_path / "straight", **job, **how)
 
-    def interrupt(info: dict[str, Any]) -> None:
-        if info["step"] == 14:  # past the half: a pull has let go
+    def interrupt(event: Event) -> None:
+        if isinstance(event, TrainingStep) and event.step == 14:  # past the half: a pull has let go
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):

@@ -17,7 +17,7 @@ from test_cli import fails
 from tiny import network
 
 from acn_compress.checkpoint.directory import find_source
-from acn_compress.data.load import Columns, Noise, has_eval_split, load_data
+from acn_compress.data.load import Columns, Noise, Role, has_eval_split, load_data
 from acn_compress.data.noise import add_noise
 from acn_compress.errors import DataError
 
@@ -80,7 +80,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-def prepared(spec: str, net: Any, source: Any, role: str = "eval") -> dict[str, torch.Tensor]:
+def prepared(spec: str, net: Any, source: Any, role: Role = "eval") -> dict[str, torch.Tensor]:
     data = load_data(spec, net, source, role=role)
     return next(iter(data.batches(len(data))))
 

@@ -71,7 +71,7 @@ def test_what_we_did_not_write_is_never_replaced(
         ),
     ):
         with pytest.raises(ModelDirError, match=r"project was not written by acn-compress \(it"):
-            make()
+            make()  # type: ignore[no-untyped-call]
     assert {n: (out / n).read_text() for n in files} == files and names(tmp_path) == ["project"]
 
 

@@ -20,6 +20,7 @@ from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
+from acn_compress.form import LayerKind
 from acn_compress.measure.early_exit import (
     EarlyExit,
     entropy,
@@ -54,7 +55,13 @@ CLASSIFIERS = [
     "timmvit-average",
     "vit",
 ]
-FORMS = [(0.0, "block"), (0.3, "block"), (1.0, "block"), (0.3, "branch"), (0.0, "plain")]
+FORMS: list[tuple[float, LayerKind]] = [
+    (0.0, "block"),
+    (0.3, "block"),
+    (1.0, "block"),
+    (0.3, "branch"),
+    (0.0, "plain"),
+]
 NEVER, AT_ONCE = -1.0, 100.0
 cases = pytest.mark.parametrize(
     ("name", "form"), [(n, FORMS[i % len(FORMS)]) for i, n in enumerate(CLASSIFIERS)]
@@ -96,7 +103,7 @@ class Count:
 
 @cases
 def test_each_example_leaves_where_its_readouts_say_and_nothing_behind_runs(
-    name: str, form: tuple[float, str]
+    name: str, form: tuple[float, LayerKind]
 ) -> None:
     net = spread(tiny(name, *form))
     run, count, seen = EarlyExit(net, NEVER), Count(net), set()
@@ -120,7 +127,7 @@ def test_each_example_leaves_where_its_readouts_say_and_nothing_behind_runs(
 
 @cases
 def test_who_never_leaves_gets_the_whole_network_bit_for_bit(
-    name: str, form: tuple[float, str]
+    name: str, form: tuple[float, LayerKind]
 ) -> None:
     net = tiny(name, *form)
     inputs = inputs_for(net, 3, 9, 0)
@@ -220,7 +227,7 @@ def test_the_command_prints_it(digits_acn: Path) -> None:
     ],
 )
 def test_the_onnx_file_leaves_where_torch_does(
-    name: str, form: tuple[float, str], tmp_path: Path
+    name: str, form: tuple[float, LayerKind], tmp_path: Path
 ) -> None:
     net = spread(tiny(name, *form))
     output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
@@ -261,7 +268,8 @@ def test_the_onnx_file_leaves_where_torch_does(
 def per_level(file: Path) -> list[int]:
     """Matrix products in the graph of a file, in the branch that is taken when it stays, in that
     branch's own, and so on."""
-    graph, found = onnx.load(str(file)).graph, []
+    graph: Any = onnx.load(str(file)).graph
+    found: list[int] = []
     while graph is not None:
         found.append(sum(node.op_type in {"MatMul", "Gemm"} for node in graph.node))
         choices = [

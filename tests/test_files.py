@@ -24,6 +24,7 @@ from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import save
 from acn_compress.checkpoint import write as output
 from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.write import Written
 from acn_compress.errors import CheckpointError, ModelDirError
 from acn_compress.network.network import Network
 from acn_compress.onnx.write import write_onnx
@@ -307,7 +308,9 @@ def test_tied_weights_are_counted_and_stored_once(name: str, alpha: float, tmp_p
     net = tiny(name, alpha)
     embedding, head = net.model.get_input_embeddings().weight, net.model.lm_head.weight
     assert embedding is head
-    report = output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
+    report: Written = output.write(
+        net, tmp_path / "m", source=None, step="test", options={}, report={}
+    )
     once = sum(p.numel() for p in {id(p): p for p in net.model.parameters()}.values())
     assert report["parameters"] == once == inspect(tmp_path / "m")["parameters"]
     header = int.from_bytes((tmp_path / "m" / "model.safetensors").read_bytes()[:8], "little") + 8

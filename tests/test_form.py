@@ -67,7 +67,7 @@ def test_alpha_zero_is_the_sum_of_every_layers_output() -> None:
     ):
         h = y = x
         for attention, mlp in network:
-            h = block(attention, mlp, h)
+            h = block(attention, mlp, h)  # type: ignore[no-untyped-call]
             y = y + h
         torch.testing.assert_close(
             _prefixes(network, x, _alphas(0.0, layer), layer)[1][-1], y, rtol=0, atol=1e-14

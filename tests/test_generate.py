@@ -17,9 +17,10 @@ from acn_compress import convert, export, finetune, profile, prune, truncate
 from acn_compress.checkpoint import write as output
 from acn_compress.compression.depth import truncate_checked_
 from acn_compress.compression.prune import prune_
+from acn_compress.form import LayerKind
 
 MAKERS = [n for n in sorted(MODELS) if hasattr(plain(n), "lm_head") and plain(n).can_generate()]
-FORMS = [
+FORMS: list[tuple[float, LayerKind]] = [
     (1.0, "block"),
     (0.4, "block"),
     (0.0, "block"),
@@ -75,13 +76,13 @@ def assert_the_cache_changes_nothing(model: Any, inputs: dict[str, torch.Tensor]
 
 @families
 @forms
-def test_with_cache_is_without(name: str, alpha: float, layer: str) -> None:
+def test_with_cache_is_without(name: str, alpha: float, layer: LayerKind) -> None:
     assert_the_cache_changes_nothing(tiny(name, alpha, layer).model, prompt())
 
 
 @families
 @forms
-def test_a_batch_padded_on_the_left_is_its_rows(name: str, alpha: float, layer: str) -> None:
+def test_a_batch_padded_on_the_left_is_its_rows(name: str, alpha: float, layer: LayerKind) -> None:
     model, inputs = tiny(name, alpha, layer).model, prompt((9, 4, 1))
     assert_the_cache_changes_nothing(model, inputs)
     tokens, logits = generated(model, inputs)
@@ -101,7 +102,7 @@ def test_alpha_one_generates_what_the_original_does(name: str) -> None:
 @families
 @pytest.mark.parametrize(("alpha", "layer"), [(1.0, "block"), (0.3, "branch"), (0.0, "plain")])
 def test_cut_pruned_and_loaded_again_it_still_generates(
-    name: str, alpha: float, layer: str, tmp_path: Path
+    name: str, alpha: float, layer: LayerKind, tmp_path: Path
 ) -> None:
     net = tiny(name, alpha, layer)
     prune_(net, 0.4)
@@ -114,8 +115,8 @@ def test_cut_pruned_and_loaded_again_it_still_generates(
     found, expected = (generated(n.model, prompt()) for n in (again, net))
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours, theirs)
-    cache = again(**prompt(), use_cache=True).past_key_values
-    kept = [w["heads"] for w in again.structure.widths]
+    cache = again.model(**prompt(), use_cache=True).past_key_values
+    kept = [w["heads"] for w in again.structure.widths or ()]
     assert [layer.keys.shape[1] for layer in cache.layers] == kept
 
 
@@ -183,7 +184,7 @@ def test_a_pass_keeps_nothing_alive() -> None:
     block.register_forward_hook(lambda module, arguments, found: held.append(weakref.ref(found[1])))
     gc.disable()  # a cycle would live on until the collector comes
     try:
-        net(**prompt(), use_cache=False)
+        net.model(**prompt(), use_cache=False)
         assert held[0]() is None
     finally:
         gc.enable()

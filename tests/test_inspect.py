@@ -177,8 +177,8 @@ def test_an_unsupported_family_says_why(tmp_path: Path) -> None:
     report = inspect(tmp_path / "resnet")
     assert (report["family"], report["supported"], report["dtype"]) == ("resnet", False, "float32")
     assert (
-        "is of type 'resnet', which acn-compress has no adapter for: it has stages of different width"
-        in report["why"]
+        "is of type 'resnet', which acn-compress has no adapter for: "
+        "it has stages of different width" in report["why"]
     )
     assert report["bytes"] == (tmp_path / "resnet" / "model.safetensors").stat().st_size
 

@@ -169,11 +169,15 @@ def test_the_surest_window_that_finds_something_answers(tmp_path: Path) -> None:
         assert found.loss.shape == found.weight.shape == (3,) and len(found.logits) == 12
         return [float(x) for x in found.score]
 
-    say(0, 0, 0, 9.0), say(1, 4, 5, 1.0)  # the sure "nothing" gives way
-    say(2, 0, 0, 1.0), say(3, 0, 0, 1.0)  # nothing in either, and nothing there
-    say(4, 0, 0, 9.0), say(5, 0, 0, 1.0)  # nothing found, but there is an answer
+    say(0, 0, 0, 9.0)
+    say(1, 4, 5, 1.0)  # the sure "nothing" gives way
+    say(2, 0, 0, 1.0)
+    say(3, 0, 0, 1.0)  # nothing in either, and nothing there
+    say(4, 0, 0, 9.0)
+    say(5, 0, 0, 1.0)  # nothing found, but there is an answer
     assert right() == [1.0, 1.0, 0.0]
-    say(0, 2, 3, 9.0), say(3, 1, 1, 0.5), say(4, 1, 1, 1.0), say(5, 3, 3, 2.0)
+    for spoken in ((0, 2, 3, 9.0), (3, 1, 1, 0.5), (4, 1, 1, 1.0), (5, 3, 3, 2.0)):
+        say(*spoken)
     assert right() == [0.0, 0.0, 1.0]
 
 
@@ -251,7 +255,7 @@ def test_dense_layers_norm_prompt_and_longest_text_are_the_encoders_own(tmp_path
     weight, bias = torch.randn(5, 16), torch.randn(5)
     (model / "2_Dense").mkdir()
     save_file({"linear.weight": weight, "linear.bias": bias}, model / "2_Dense/model.safetensors")
-    config = {"in_features": 16, "out_features": 5}
+    config: dict[str, object] = {"in_features": 16, "out_features": 5}
     config |= {"bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
     (model / "2_Dense/config.json").write_text(json.dumps(config))
     (model / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6}))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -25,7 +26,7 @@ COLOURS = ("red", "green", "blue")
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 
 
-def texts(number: int, seed: int) -> list[dict[str, object]]:
+def texts(number: int, seed: int) -> list[dict[str, Any]]:
     """A text has the classes of the colours that are in it, or none."""
     rng = random.Random(seed)
     rows = [" ".join(rng.choices(WORDS, k=rng.randint(2, 6))) for _ in range(number)]
@@ -59,11 +60,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(written: Path) -> Path:
     """That BERT, trained to say which colours are in a text."""
-    options = {"epochs": 8, "batch_size": 16, "lr": 3e-3, "task_weight": 1.0}
+    options: dict[str, Any] = {"epochs": 8, "batch_size": 16, "lr": 3e-3, "task_weight": 1.0}
     data = str(written / "data")
     report = finetune(written / "bert", written / "out", data, task="text-multi-label", **options)
+    assert report.after is not None
     assert report.after.metric == "f1_samples" and report.after.value > 0.9
-    assert "began at random" in report.note
+    assert report.note is not None and "began at random" in report.note
     return written / "out"
 
 
@@ -126,8 +128,15 @@ def test_images_with_several_classes_are_trained_and_measured(
     config = json.loads(vit_config.read_text()) | {"problem_type": "multi_label_classification"}
     config |= {"id2label": {"0": "even", "1": "large"}, "label2id": {"even": 0, "large": 1}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    options = {"epochs": 6, "batch_size": 32, "lr": 2e-3, "task_weight": 1.0, "init": "random"}
+    options: dict[str, Any] = {
+        "epochs": 6,
+        "batch_size": 32,
+        "lr": 2e-3,
+        "task_weight": 1.0,
+        "init": "random",
+    }
     report = finetune(tmp_path / "config.json", tmp_path / "out", both, **options)
+    assert report.after is not None
     assert report.after.metric == "f1_samples" and report.after.value > 0.75
     assert network(tmp_path / "out").config.id2label == {0: "even", 1: "large"}
 

@@ -143,7 +143,8 @@ def test_the_shell_notes_old_names_on_stderr(digits_vit: Path, tmp_path: Path) -
 def test_the_objects_of_the_first_release_still_make_options(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    job = acn.Job("digits", acn.Recipe(epochs=2, lr=0.1), limit=5)
+    training: dict[str, Any] = {"epochs": 2, "lr": 0.1}
+    job = acn.Job("digits", acn.Recipe(**training), limit=5)
     assert job == {"data": "digits", "epochs": 2, "lr": 0.1, "limit": 5}
     assert len(caplog.messages) == 2
 

@@ -17,7 +17,13 @@ from acn_compress import compat
 
 # transformers cannot be imported at all beside a torchvision built for another torch: plain
 # transformers gets that guard, and nothing else
-GUARD = f"import importlib.util as u; s = u.spec_from_file_location('guard', {compat.__file__!r}); g = u.module_from_spec(s); s.loader.exec_module(g)\n"
+GUARD = f"""
+import importlib.util as u
+s = u.spec_from_file_location('guard', {compat.__file__!r})
+g = u.module_from_spec(s)
+s.loader.exec_module(g)
+import torch, transformers
+"""
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -25,9 +31,8 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_importing_it_is_light() -> None:
-    done = python(
-        "import sys, acn_compress; print([m for m in ('torch', 'transformers', 'numpy', 'onnx', 'datasets', 'pydantic') if m in sys.modules])"
-    )
+    heavy = ("torch", "transformers", "numpy", "onnx", "datasets", "pydantic")
+    done = python(f"import sys, acn_compress; print([m for m in {heavy} if m in sys.modules])")
     assert done.stdout.strip() == "[]", done.stderr
 
 
@@ -57,20 +62,19 @@ def test_the_public_names() -> None:
 
 
 def test_plain_transformers_refuses_a_converted_model(digits_acn: Path) -> None:
-    done = python(
-        GUARD
-        + f"import transformers; transformers.AutoModelForImageClassification.from_pretrained({str(digits_acn)!r})"
-    )
+    auto = "transformers.AutoModelForImageClassification.from_pretrained"
+    done = python(GUARD + f"{auto}({str(digits_acn)!r})")
     assert done.returncode != 0 and "acn_vit" in done.stderr
 
 
 def test_plain_transformers_reads_a_residual_model_and_gets_it_right(digits_vit: Path) -> None:
-    code = (
-        GUARD
-        + f"import torch, transformers; m = transformers.AutoModelForImageClassification.from_pretrained({str(digits_vit)!r}).eval()\n"
-    )
-    code += "torch.manual_seed(0); print(m(torch.randn(1, 3, 8, 8)).logits.double().sum().item(), type(m).__name__)"
-    total, name = python(code).stdout.split()
+    code = f"""
+auto = transformers.AutoModelForImageClassification
+m = auto.from_pretrained({str(digits_vit)!r}).eval()
+torch.manual_seed(0)
+print(m(torch.randn(1, 3, 8, 8)).logits.double().sum().item(), type(m).__name__)
+"""
+    total, name = python(GUARD + code).stdout.split()
     torch.manual_seed(0)
     ours = network(digits_vit).model(torch.randn(1, 3, 8, 8)).logits.double().sum().item()
     assert name == "ViTForImageClassification" and float(total) == pytest.approx(ours, abs=1e-6)
@@ -79,10 +83,17 @@ def test_plain_transformers_reads_a_residual_model_and_gets_it_right(digits_vit:
 def test_auto_classes_and_pipelines_work_after_the_import(digits_acn: Path) -> None:
     from sklearn.datasets import load_digits
 
-    code = "import acn_compress\nfrom transformers import AutoModelForImageClassification as A, pipeline\nfrom PIL import Image\nimport numpy as np\n"
-    code += f"m = A.from_pretrained({str(digits_acn)!r}); p = pipeline('image-classification', {str(digits_acn)!r})\n"
-    code += "from sklearn.datasets import load_digits\nx = np.round(load_digits().images[7] * 255 / 16).astype('uint8')\n"
-    code += "print(type(m).__name__, p(Image.fromarray(x))[0]['label'])"
+    code = f"""
+import acn_compress
+from transformers import AutoModelForImageClassification as A, pipeline
+from PIL import Image
+import numpy as np
+m = A.from_pretrained({str(digits_acn)!r})
+p = pipeline('image-classification', {str(digits_acn)!r})
+from sklearn.datasets import load_digits
+x = np.round(load_digits().images[7] * 255 / 16).astype('uint8')
+print(type(m).__name__, p(Image.fromarray(x))[0]['label'])
+"""
     done = python(code)
     assert done.returncode == 0, done.stderr
     name, label = done.stdout.split()

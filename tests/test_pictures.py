@@ -207,10 +207,11 @@ def test_a_folder_of_classes_and_a_metadata_file_say_the_labels(tmp_path: Path) 
 
 def test_numbers_of_images_have_no_metric(tmp_path: Path) -> None:
     images = rows([png(picture(16, 16))])
-    for name, fields in {
+    heads: dict[str, dict[str, Any]] = {
         "several": {"num_labels": 3, "problem_type": "regression"},
         "one": {"num_labels": 1},
-    }.items():
+    }
+    for name, fields in heads.items():
         model = vit(tmp_path / name, PROCESSORS["plain"], **fields)
         with pytest.raises(UnsupportedError, match="gives numbers and no classes"):
             read(images, model)

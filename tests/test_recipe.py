@@ -72,7 +72,8 @@ def test_every_fault_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         (
             "source: some/model\n",
             "",
-            "1: recipe has no source. Name a checkpoint (source: DIRECTORY), or give a transformers config as source and let the first step be finetune with init: random.",
+            "1: recipe has no source. Name a checkpoint (source: DIRECTORY), or give a "
+            "transformers config as source and let the first step be finetune with init: random.",
         ),
         ("data: digits\n", "", "1: data is missing."),
         ("data: digits", "data: digits\ndata: other", "3: data is given twice."),

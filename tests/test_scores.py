@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_a_score_that_looks_at_examples_needs_some(tmp_path: Path) -> None:
 
 
 def test_pruning_by_activation_is_recorded_and_measured(digits_vit: Path, tmp_path: Path) -> None:
-    options = {"target_sparsity": 0.3, "score": "activation", "scope": "layer"}
+    options: dict[str, Any] = {"target_sparsity": 0.3, "score": "activation", "scope": "layer"}
     report = prune(digits_vit, tmp_path / "out", data="digits", limit=64, **options)
     assert 0 < report.achieved <= 0.3 and report["max_difference"] < report["tolerance"]
     assert report.drop is not None and network(tmp_path / "out").structure.widths is not None

@@ -12,7 +12,7 @@ from acn_compress.data.load import Columns, load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.readouts import cutoff, profile_model
 from acn_compress.network.device import find_device
-from acn_compress.options import ModelSpec, Profile
+from acn_compress.options import ModelSpec, PathSpec, Profile
 from acn_compress.reports import plots
 from acn_compress.reports.measured import Profiled
 from acn_compress.reports.progress import Progress
@@ -54,7 +54,7 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
     return report.model_copy(update={"files": tuple(map(str, files))})
 
 
-def _where(source: Source, to: str | None) -> Path:
+def _where(source: Source, to: PathSpec | None) -> Path:
     where = source.directory if to is None else Path(to).expanduser()
     if to is not None:
         where.mkdir(parents=True, exist_ok=True)
