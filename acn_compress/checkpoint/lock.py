@@ -31,7 +31,10 @@ def take(out: Path) -> None:
     path = _resolved(out)
     if path in _held or fcntl is None:
         return
-    file = _file(path)
+    try:
+        file = _file(path)
+    except OSError:  # no temporary directory of one's own: nothing to lock with
+        return
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -67,6 +70,8 @@ def _resolved(out: Path) -> Path:
 def _file(path: Path) -> Path:
     folder = Path(tempfile.gettempdir()) / f"acn-compress-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(folder)
     return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.lock"
 
 
