@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from acn_compress.errors import ModelDirError
@@ -61,6 +62,18 @@ def release(out: Path) -> None:
         with suppress(OSError):
             _file(path).unlink()
         os.close(descriptor)
+
+
+@contextmanager
+def let_go() -> Iterator[None]:
+    """What is taken inside is let go at the end, however it ends: of a whole step, so that one that
+    fails early holds nothing in a process that lives on."""
+    before = set(_held)
+    try:
+        yield
+    finally:
+        for path in set(_held) - before:
+            release(path)
 
 
 def _resolved(out: Path) -> Path:
