@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from acn_compress import options
+from acn_compress.checkpoint import lock
 from acn_compress.errors import ConfigError
 from acn_compress.options import Options, Verb
 
@@ -128,7 +129,8 @@ def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) 
         how: its options.
         extras: what is no option: `progress`.
     """
-    found: Found = import_module(f"acn_compress.steps.{cls.verb}").run(*where, how, **extras)
+    with lock.let_go():
+        found: Found = import_module(f"acn_compress.steps.{cls.verb}").run(*where, how, **extras)
     return found
 
 

@@ -21,7 +21,7 @@ from acn_compress.checkpoint.directory import check_out, new_directory
 from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.source import find_source
 from acn_compress.checkpoint.write import write
-from acn_compress.errors import CheckpointError, ModelDirError
+from acn_compress.errors import AcnError, CheckpointError, ModelDirError
 
 
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -153,6 +153,16 @@ def test_the_lock_is_let_go_when_the_result_stands_or_the_step_fails(tmp_path: P
     )
     assert python(code, tmp_path / "m", tmp_path / "n").communicate()[0] == "free\n"
     assert names(tmp_path) == ["m"]
+
+
+def test_a_step_that_fails_early_holds_nothing(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(AcnError, match="depth is 99"):
+        acn_compress.truncate(model, tmp_path / "out", depth=99)
+    code = (
+        "import sys; from acn_compress.checkpoint.directory import check_out\n"
+        "check_out(sys.argv[1]); print('free')"
+    )
+    assert python(code, tmp_path / "out").communicate()[0] == "free\n"
 
 
 # kills

@@ -117,9 +117,9 @@ def test_structure_and_history_of_a_compressed_model_are_told(plain: Path, tmp_p
     assert report["sparsity"] > 0.2
     assert report["parameters"] == network(tmp_path / "c").parameters
     assert [(s["step"], s["source"]["name"], s["seed"]) for s in report["history"]] == [
-        ("prune", str(plain), None),
-        ("prune", str(tmp_path / "a"), None),
-        ("test", str(tmp_path / "b"), 3),
+        ("prune", plain.name, None),  # the place is nobody's business
+        ("prune", "a", None),
+        ("test", "b", 3),
     ]
 
 

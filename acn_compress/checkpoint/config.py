@@ -94,9 +94,10 @@ def describe(
             f"{source.name}: config.json has no model_type. Expected a transformers config."
         )
     name = base_type(data["model_type"])
-    architecture = architecture_of(
-        type("Config", (), {**data, "__getattr__": lambda self, key: None})(), source.name
-    )
+    with fitting(source.name):
+        architecture = architecture_of(
+            type("Config", (), {**data, "__getattr__": lambda self, key: None})(), source.name
+        )
     _check_plain(data, source.name)
     base = transformers.AutoConfig.for_model(name).__class__
     compressed = data["model_type"] != name

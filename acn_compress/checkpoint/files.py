@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from acn_compress.errors import ModelDirError
 
@@ -19,6 +19,22 @@ def read_json(path: Path) -> dict[str, Any] | None:
         ModelDirError: if the file is not a JSON object, or is one that nobody means: nested deeper
             than any config, or larger than any index.
     """
+    return _read(path, dict, "an object")
+
+
+def read_list(path: Path) -> list[Any]:
+    """A JSON list; empty if there is no such file.
+
+    Raises:
+        ModelDirError: as `read_json`.
+    """
+    return _read(path, list, "a list") or []
+
+
+T = TypeVar("T")
+
+
+def _read(path: Path, kind: type[T], expected: str) -> T | None:
     try:
         if path.stat().st_size > LARGEST:
             raise ModelDirError(f"{path}: is {size(path.stat().st_size)}, expected a small file.")
@@ -30,8 +46,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelDirError(f"{path}: cannot be read as JSON ({reason}).") from None
-    if not isinstance(data, dict):
-        raise ModelDirError(f"{path}: found a JSON {type(data).__name__}, expected an object.")
+    if not isinstance(data, kind):
+        raise ModelDirError(f"{path}: found a JSON {type(data).__name__}, expected {expected}.")
     if depth(data) > DEEPEST:
         raise ModelDirError(_too_deep(path))
     return data

@@ -21,9 +21,11 @@ from acn_compress.checkpoint.config import config_source as config_source
 from acn_compress.checkpoint.config import describe as describe
 from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.padding import set_padding_
+from acn_compress.checkpoint.processors import load_tokenizer
 from acn_compress.checkpoint.sentence import read_head
 from acn_compress.checkpoint.source import Source, find_source
-from acn_compress.network import zeros
+from acn_compress.errors import CheckpointError
+from acn_compress.network import widths, zeros
 from acn_compress.network.network import Network
 from acn_compress.network.registration import plain_class
 from acn_compress.tasks import head_named, task_called
@@ -81,6 +83,7 @@ def load_source(
         _set_head(hf_config, cls, task, labels, source)
         model, found = weights.read(source, cls, hf_config, new_head=task is not None)
         net = replace(Network.adopt(model), fresh=found.fresh, remarks=found.remarks)
+        _check_structure(net, source.name)
         zeros.correct_(net)
         if verify:
             net.verify_alpha_one(source.name)
@@ -89,6 +92,20 @@ def load_source(
         net = replace(net, sentence=read_head(source))
     net.model.eval().to(device)
     return net
+
+
+def _check_structure(net: Network, where: str) -> None:
+    """Refuse a structure that is not that of the network it came with."""
+    structure, found = net.structure, widths.counts(net)
+    claimed = structure.widths or ({},) * len(structure.blocks)
+    fits = len(claimed) == net.depth and all(
+        claim.items() <= block.items() for claim, block in zip(claimed, found, strict=True)
+    )
+    if not fits:
+        raise CheckpointError(
+            f"{where}: the structure (acn) in config.json is not that of the network: it says "
+            f"{len(claimed)} blocks of widths {structure.widths}, found {net.depth} of {found}."
+        )
 
 
 def _set_head(
@@ -137,9 +154,7 @@ def new_processor(net: Network, source: Source) -> Any:
     the tokenizer beside the config; None for timm, whose config holds the settings of its
     processor."""
     if net.modality == "text":
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(source.directory, local_files_only=True)
+        return load_tokenizer(source)
     if hasattr(net.config, "pretrained_cfg"):
         return None
     from transformers import ViTImageProcessor

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from acn_compress.errors import ModelDirError
@@ -31,7 +32,10 @@ def take(out: Path) -> None:
     path = _resolved(out)
     if path in _held or fcntl is None:
         return
-    file = _file(path)
+    try:
+        file = _file(path)
+    except OSError:  # no temporary directory of one's own: nothing to lock with
+        return
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -60,6 +64,18 @@ def release(out: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def let_go() -> Iterator[None]:
+    """What is taken inside is let go at the end, however it ends: of a whole step, so that one that
+    fails early holds nothing in a process that lives on."""
+    before = set(_held)
+    try:
+        yield
+    finally:
+        for path in set(_held) - before:
+            release(path)
+
+
 def _resolved(out: Path) -> Path:
     return out.parent.resolve() / out.name
 
@@ -67,6 +83,8 @@ def _resolved(out: Path) -> Path:
 def _file(path: Path) -> Path:
     folder = Path(tempfile.gettempdir()) / f"acn-compress-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(folder)
     return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.lock"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from acn_compress.checkpoint.carried import LEGACY_MODULE, NAMES, is_carried
 from acn_compress.checkpoint.files import read_json, write_json
 from acn_compress.checkpoint.source import Source
-from acn_compress.errors import ModelDirError
+from acn_compress.errors import DataError
 
 # None of these files may name code; what transformers would ask to run goes.
 CODE = "auto_map"
@@ -68,7 +68,7 @@ def load_tokenizer(source: Source, **options: Any) -> Any:
     """The tokenizer beside a checkpoint, by transformers.
 
     Raises:
-        ModelDirError: in one line, for whatever is wrong with its files.
+        DataError: in one line, for whatever is wrong with its files.
     """
     from transformers import AutoTokenizer
 
@@ -79,7 +79,7 @@ def load_image_processor(source: Source, **options: Any) -> Any:
     """The image processor beside a checkpoint, by transformers, on PIL images.
 
     Raises:
-        ModelDirError: in one line, for whatever is wrong with its file.
+        DataError: in one line, for whatever is wrong with its file.
     """
     from transformers import AutoImageProcessor
 
@@ -96,4 +96,4 @@ def _load(auto: Any, source: Source, what: str, **options: Any) -> Any:
         )
     except Exception as error:  # tokenizers raises plain Exceptions
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelDirError(f"{source.name}: its {what} cannot be loaded ({reason}).") from None
+        raise DataError(f"{source.name}: its {what} cannot be loaded ({reason}).") from None

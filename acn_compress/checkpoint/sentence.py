@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.files import read_json, read_list
 from acn_compress.errors import ModelDirError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from acn_compress.network.sentence import Dense, SentenceHead
 
 Step = dict[str, Any]
+PARTS = ("config.json", "model.safetensors", "pytorch_model.bin")  # of a module
 
 
 def read_head(source: Source) -> SentenceHead | None:
@@ -29,7 +30,7 @@ def read_head(source: Source) -> SentenceHead | None:
     pools: tuple[str, ...] = ()
     after: list[Any] = []
     unknown = None
-    for kind, path in _modules(source.directory):
+    for kind, path in _modules(source):
         if kind == "Pooling":
             pools = _pools(read_json(path / "config.json") or {})
         elif kind == "Dense":
@@ -38,27 +39,32 @@ def read_head(source: Source) -> SentenceHead | None:
             after.append(normalised)
         elif kind != "Transformer":
             unknown = kind
-    texts = source.read("sentence_bert_config.json") or {}
+    texts = read_json(source.directory / "sentence_bert_config.json") or {}
+    longest = texts.get("max_seq_length")
     return SentenceHead(
         pools=pools or ("mean_tokens",),
         after=tuple(after),
-        prompt=_prompt(source.read("config_sentence_transformers.json") or {}),
+        prompt=_prompt(source.directory / "config_sentence_transformers.json"),
         lower=bool(texts.get("do_lower_case")),
-        longest=texts.get("max_seq_length"),
+        longest=longest if isinstance(longest, int) and longest > 0 else None,
         unknown=unknown,
     )
 
 
-def _modules(directory: Path) -> list[tuple[str, Path]]:
-    """Class and folder of every module in order."""
-    try:
-        listed = json.loads((directory / "modules.json").read_text(encoding="utf-8"))
-        return [(str(m["type"]).rpartition(".")[2], directory / str(m["path"])) for m in listed]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        raise ModelDirError(
-            f"{directory / 'modules.json'}: is not the list of modules that sentence-transformers "
-            "writes. Mend or remove it."
-        ) from None
+def _modules(source: Source) -> Iterator[tuple[str, Path]]:
+    """Class and folder of every module in order; a folder lies in the model directory itself."""
+    file = source.directory / "modules.json"
+    source.check_inside(file)
+    for module in read_list(file):
+        kind, name = (module.get("type"), module.get("path")) if isinstance(module, dict) else "??"
+        if not isinstance(kind, str) or not isinstance(name, str) or Path(name).name != name:
+            raise ModelDirError(
+                f"{file}: is not the list of modules that sentence-transformers writes. Mend or "
+                "remove it."
+            )
+        for part in PARTS:
+            source.check_inside(source.directory / name / part)
+        yield kind.rpartition(".")[2], source.directory / name
 
 
 def _pools(config: Step) -> tuple[str, ...]:
@@ -75,8 +81,8 @@ def _pools(config: Step) -> tuple[str, ...]:
         "lasttoken": "lasttoken",
     }
     named = config.get("pooling_mode")
-    listed = [named] if isinstance(named, str) else list(named or ())
-    return tuple(words[word] for word in listed if word in words)
+    listed = [named] if isinstance(named, str) else named if isinstance(named, list) else []
+    return tuple(words[word] for word in map(str, listed) if word in words)
 
 
 def _dense(path: Path) -> Dense:
@@ -90,15 +96,20 @@ def _dense(path: Path) -> Dense:
         raise ModelDirError(
             f"{path}: the activation '{activation}' is not known. Known: {', '.join(ACTIVATIONS)}."
         )
-    safe = path / "model.safetensors"
-    found = read_files([safe if safe.is_file() else path / "pytorch_model.bin"])
-    if "linear.weight" not in found:
-        raise ModelDirError(f"{path}: holds no weights of a dense layer (linear.weight).")
-    bias = found.get("linear.bias")
-    return Dense(found["linear.weight"][:], None if bias is None else bias[:], activation)
+    file = next((path / name for name in PARTS[1:] if (path / name).is_file()), path / PARTS[1])
+    tensors = read_files([file])
+    if "linear.weight" not in tensors:
+        raise ModelDirError(f"{file}: no weights of a dense layer (linear.weight).")
+    bias = tensors.get("linear.bias")
+    return Dense(tensors["linear.weight"][:], None if bias is None else bias[:], activation)
 
 
-def _prompt(config: Step) -> str:
+def _prompt(file: Path) -> str:
     """The prompt that stands before every text by default."""
+    config = read_json(file) or {}
     prompts, name = config.get("prompts") or {}, config.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not isinstance(name, str | None):
+        raise ModelDirError(
+            f"{file}: prompts must be texts by name, and default_prompt_name one of the names."
+        )
     return str(prompts.get(name, "")) if name else ""

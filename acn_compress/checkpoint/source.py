@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from acn_compress.checkpoint.tensors import Stored
 
 LOOSE = frozenset((".safetensors", ".bin", ".pth", ".pt"))  # ends of files that may hold weights
+ADAPTER = "adapter_config.json"  # of peft
 # what a directory may hold its weights in: one file, or the index of its shards; the first counts
 LAYOUTS = (hub.SAFE, hub.LEGACY)
 
@@ -148,6 +149,11 @@ def find_source(
 
 
 def _directory_source(path: Path, name: str) -> Source:
+    if (path / ADAPTER).is_file():
+        raise ModelDirError(
+            f"{name}: has an adapter ({ADAPTER}), which changes the model it belongs to. Merge it "
+            "(merge_and_unload of peft, then save_pretrained), or move it away."
+        )
     if not (path / "config.json").is_file():
         found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
         raise ModelDirError(

@@ -121,6 +121,20 @@ def stored_dtype(state: Stored, stated: torch.dtype | None = None) -> torch.dtyp
     return sizes.most_common(1)[0][0] if sizes else torch.float32
 
 
+def quantised(state: Stored) -> str | None:
+    """The name of a tensor of numbers that only mean something with their scales; None if there is
+    none."""
+    return next((name for name, value in state.items() if _is_quantised(value)), None)
+
+
+def _is_quantised(value: Tensor | Slice) -> bool:
+    if isinstance(value, Tensor):
+        return value.dtype == torch.int8 or (
+            value.dtype.itemsize == 1 and value.is_floating_point()
+        )
+    return value.get_dtype().startswith(("I8", "F8", "F6", "F4"))
+
+
 def elements(value: Tensor | Slice) -> int:
     """Numbers in a tensor."""
     return _header(value)[1].numel()

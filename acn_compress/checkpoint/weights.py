@@ -17,7 +17,7 @@ import torch
 
 from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint.source import Source
-from acn_compress.checkpoint.tensors import Stored, elements, stored_dtype
+from acn_compress.checkpoint.tensors import Stored, elements, quantised, stored_dtype
 from acn_compress.errors import CheckpointError
 from acn_compress.network.registration import plain_class
 
@@ -50,6 +50,11 @@ def read(source: Source, cls: Any, hf_config: Any, new_head: bool) -> tuple[PreT
     """
     source.sha256()  # of what is read now
     state, stated = source.tensors(), hf_config.dtype
+    if name := quantised(state):
+        raise CheckpointError(
+            f"{source.name}: {name} is quantised. Expected plain floating-point weights: use the "
+            "checkpoint it was made from."
+        )
     parts = _parts(cls, state)
     _check_size(source, cls, hf_config, state)
     model, info = _from_tensors(source, state, cls, hf_config, parts)
@@ -152,18 +157,12 @@ def _check_keys(
 
 
 def _check_numbers(source: Source, model: PreTrainedModel) -> None:
-    """Refuse weights that are not finite, or no floating-point numbers."""
+    """Refuse weights that are not finite."""
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(
                 f"{source.name}: {name} holds values that are not finite (NaN or infinity), as a "
                 "diverged training leaves them. Use an earlier checkpoint."
-            )
-    for name, parameter in model.named_parameters():
-        if parameter.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
-            raise CheckpointError(
-                f"{source.name}: {name} is stored as {parameter.dtype}, expected plain "
-                "floating-point weights: use the checkpoint it was made from."
             )
 
 

@@ -80,13 +80,13 @@ class Structure(Found):
         """Validate data read from a file.
 
         Raises:
-            ModelDirError: naming every fault, if it is not a structure this version writes.
+            ModelDirError: naming the first faults, if it is not a structure this version writes.
         """
         try:
             return cls.model_validate(data)
         except ValidationError as error:
             faults = "; ".join(
-                f"{'.'.join(map(str, ['acn', *e['loc']]))}: {e['msg']}" for e in error.errors()
+                f"{'.'.join(map(str, ['acn', *e['loc']]))}: {e['msg']}" for e in error.errors()[:3]
             )
             raise ModelDirError(
                 f"{where}: {faults}. Expected what this version of acn-compress writes (version 1)."

@@ -10,7 +10,9 @@ import torch
 
 from acn_compress.architectures import Architecture, base_type
 from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.directory import Source, find_source
+from acn_compress.checkpoint.provenance import history
 from acn_compress.errors import CheckpointError, UnsupportedError
 from acn_compress.network import widths
 from acn_compress.network.network import Network, channels, image_size
@@ -51,16 +53,16 @@ def run(src: ModelSpec, how: Inspect, progress: Progress | None = None) -> Inspe
 
 
 def _history(source: Source) -> tuple[Past, ...]:
-    entries = (source.read("provenance.json") or {}).get("steps", [])
+    entries = history(source).plain()["steps"]
     return tuple(Past(**{name: e.get(name) for name in Past.model_fields}) for e in entries)
 
 
 def _describe(source: Source) -> dict[str, Any]:
     """What only a supported family can tell: the model's class, parts and structure."""
     architecture, cls, hf_config = checkpoint.describe(source, None)
-    with torch.device("meta"):
+    with fitting(source.name), torch.device("meta"):
         net = Network(cls(hf_config), architecture)
-    net.check_blocks()
+        net.check_blocks()
     stored = source.config.get("acn")
     structure = (
         Structure.residual(net.depth)
@@ -83,8 +85,15 @@ def _describe(source: Source) -> dict[str, Any]:
         "source_blocks": structure.source_blocks,
         "widths": widths.counts(net),
         "full_widths": _full_widths(cls, hf_config, architecture),
-        "sparsity": structure.sparsity,
+        "sparsity": _sparsity(source, structure),
     }
+
+
+def _sparsity(source: Source, structure: Structure) -> float:
+    """Share of zeros; where there should be some, the weights themselves are asked."""
+    if structure.sparsity == 0:
+        return 0.0
+    return checkpoint.load_source(source, verify=False).structure.sparsity
 
 
 def _task(net: Network) -> Task | None:
