@@ -231,7 +231,8 @@ EVIL = "raise SystemExit('code of the checkpoint ran')\n"
 def test_code_of_a_processor_never_runs(custom: str, bert: Path, tmp_path: Path) -> None:
     for module in ("tokenizer.py", "tokenization_evil.py", "processing_evil.py"):
         (bert / module).write_text(EVIL)
-    code = {"auto_map": {custom: ["tokenization_evil.Evil"] * 2}, "tokenizer_class": "Evil"}
+    code: dict[str, object] = {"auto_map": {custom: ["tokenization_evil.Evil"] * 2}}
+    code["tokenizer_class"] = "Evil"
     edit(bert, code, "tokenizer_config.json")
     (bert / "preprocessor_config.json").write_text(json.dumps(code | {"image_processor_type": "E"}))
     for load in (load_tokenizer, load_image_processor):
