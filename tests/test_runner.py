@@ -13,7 +13,7 @@ from tiny import network
 
 from acn_compress import convert, finetune, prune, run, truncate
 from acn_compress.checkpoint.directory import find_source
-from acn_compress.errors import ConfigError, DataError, ModelDirError
+from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
 from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.progress import ChainStep, Event, TrainingStep
@@ -199,8 +199,10 @@ def test_an_interrupted_step_goes_on(digits_vit: Path, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     out = tmp_path / "interrupted"
-    with pytest.raises(KeyboardInterrupt):
+    told = r"interrupted in step 1-convert. Run the same command again to go on"
+    with pytest.raises(Interrupted, match=told) as caught:
         run(recipe(digits_vit, steps=steps), out=out, progress=stop)
+    assert caught.value.exit_code == 130
     assert not (out / "1-convert").exists()
     steps_seen: list[int] = []
 

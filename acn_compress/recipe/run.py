@@ -17,7 +17,7 @@ from typing import Any
 from acn_compress import surface
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.data.load import has_eval_split
-from acn_compress.errors import ConfigError, DataError, ModelDirError
+from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
 from acn_compress.onnx.session import find_onnx
 from acn_compress.options import Run, Trained, Verb
 from acn_compress.recipe import baseline, table
@@ -229,12 +229,12 @@ def _do(chain: Chain, how: Verb, source: str | None, place: Path, resume: bool) 
     changed = {name: value for name, value in here.items() if name in cls.model_fields}
     start = _config_file(chain.recipe, place) if source is None else source
     where: list[str | PathLike[str]] = [start, place]
-    surface.call(
-        cls,
-        where[: len(cls.arguments)],
-        how.model_copy(update=changed),
-        progress=chain.progress,
-    )
+    options = how.model_copy(update=changed)
+    try:
+        surface.call(cls, where[: len(cls.arguments)], options, progress=chain.progress)
+    except Interrupted as stopped:  # a run has no --resume: it always goes on
+        said = f"interrupted in step {place.name}. Run the same command again to go on."
+        raise Interrupted(said, stopped.exit_code) from None
 
 
 def _config_file(recipe: Recipe, place: Path) -> Path:
