@@ -126,7 +126,7 @@ def _onnx_scores(file: Path, data: Data, noise: Noise | None) -> Scores:
         batches.append(
             data.task.score(_Output(zip(names, map(torch.from_numpy, found), strict=True)), batch)
         )
-    return Scores.gather(batches)
+    return Scores.gather(batches, data.task.reach)
 
 
 class _Output(dict[str, torch.Tensor]):
