@@ -379,5 +379,6 @@ def _files_of(data: Spec) -> Iterator[tuple[str, Path]]:
     files = [Path(part.strip()).expanduser() for part in place.split(",")]
     for file in sorted(root.rglob("*")) if root.is_dir() else files:
         name = file.relative_to(root).as_posix() if root.is_dir() else file.name
-        if file.is_file() and not name.startswith(".") and "/." not in name:
+        own = name.startswith(".") or "/." in name or file.name.startswith("cache-")  # of datasets
+        if file.is_file() and not own:
             yield name, file

@@ -162,6 +162,5 @@ def few_note(examples: int) -> str:
     if examples >= SMALL:
         return ""
     return (
-        f"n = {examples} is small: the interval is wide, and rare changes go unseen. "
-        f"Use {SMALL} or more."
+        f"n = {examples} is small: intervals are wide, rare changes go unseen; use {SMALL} or more."
     )
