@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from acn_compress.checkpoint.directory import machine, write_json
-from acn_compress.measure.quality import Array, interval
+from acn_compress.measure.intervals import Array, interval
 from benchmarks.choices.bench import Bench, Run, Scores
 from benchmarks.choices.table import BASELINES, KINDS, Trial
 from benchmarks.command import RESULTS, parser, rounded

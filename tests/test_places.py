@@ -147,3 +147,15 @@ def test_what_was_read_is_reported(tmp_path: Path) -> None:
         f"texts of up to {found.lengths.longest} tokens, {found.lengths.mean:.0f} on average; "
         "no row has the label no"
     )
+
+
+def test_the_place_of_a_file_is_part_of_the_content(tmp_path: Path) -> None:
+    for name in ("cat/1.txt", "dog/2.txt"):
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).write_text(name)
+    first = fingerprint(str(tmp_path / "d"))
+    (tmp_path / "d" / "cat" / "1.txt").rename(tmp_path / "d" / "dog" / "1.txt")
+    assert fingerprint(str(tmp_path / "d")) != first  # it is another class now
+    second = fingerprint(str(tmp_path / "d"))
+    (tmp_path / "d" / "README.md").write_text("---\nconfigs: []\n---\n")
+    assert fingerprint(str(tmp_path / "d")) != second

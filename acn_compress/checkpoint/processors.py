@@ -3,6 +3,7 @@ are data; code that they name is never run, and does not get into what is writte
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,16 @@ def carried(source: Source) -> Iterator[tuple[str, Path]]:
         if is_carried(name) and path.is_file():
             source.check_inside(path)
             yield name, path
+
+
+def content_sha256(source: Source) -> str:
+    """SHA-256 of all that a source is: its weights, its config, and the files that go with it."""
+    digest = hashlib.sha256(source.sha256().encode())
+    for path in (source.directory / "config.json", *(path for _, path in carried(source))):
+        if path.is_file():
+            digest.update(f"{path.name}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _copy(path: Path, out: Path) -> None:

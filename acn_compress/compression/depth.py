@@ -11,9 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from acn_compress.checkpoint.directory import Source, read_json
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, ModelDirError, VerificationError
+from acn_compress.measure.intervals import check_shown
 from acn_compress.measure.readouts import Depth, cutoff, profile_model
 from acn_compress.network.network import Network
 from acn_compress.options import Bound
+from acn_compress.tasks import TASKS
 
 ROWS = TypeAdapter(tuple[Depth, ...])
 
@@ -25,10 +27,12 @@ class Depths:
     Args:
         rows: depth 0 to that of the whole network.
         where: the data it was measured on, for a sentence.
+        examples: that were right or wrong; None for a metric that does not count those.
     """
 
     rows: tuple[Depth, ...]
     where: str
+    examples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Chosen:
 def measured(net: Network, data: Data, *, batch_size: int = 256, seed: int = 0) -> Depths:
     """What every depth costs on `data`; `seed` is that of the bootstrap."""
     found = profile_model(net, data, batch_size=batch_size, seed=seed)
-    return Depths(found.depths, data.name)
+    return Depths(found.depths, data.name, len(data) if data.task.counted else None)
 
 
 def stored(source: Source, path: str | Path | None = None) -> Depths:
@@ -67,7 +71,17 @@ def stored(source: Source, path: str | Path | None = None) -> Depths:
             f"{where} is a profile of other weights ({str(theirs)[:12]}, found {ours[:12]}). "
             "Run profile again."
         )
-    return Depths(_rows(found.get("depths"), where), f"{found.get('data')} (profile.json)")
+    rows, on = _rows(found.get("depths"), where), f"{found.get('data')} (profile.json)"
+    return Depths(rows, on, _counted(found.get("full")))
+
+
+def _counted(full: object) -> int | None:
+    """Examples of a stored quality whose metric counts them."""
+    metrics = {task.metric for task in TASKS.values() if task.counted}
+    if not isinstance(full, dict) or full.get("metric") not in metrics:
+        return None
+    examples = full.get("examples")
+    return examples if isinstance(examples, int) and examples > 0 else None
 
 
 def _rows(found: object, where: Path) -> tuple[Depth, ...]:
@@ -90,8 +104,10 @@ def choose(depths: Depths, max_drop: float, bound: Bound, name: str) -> Chosen:
         bound: as in `readouts.cutoff`.
         name: of the network, for an error.
     Raises:
-        ConfigError: if none below the whole network does.
+        ConfigError: if none below the whole network does, or so few examples cannot show it.
     """
+    if bound == "upper" and depths.examples is not None:
+        check_shown(max_drop, depths.examples)
     rows, where = depths.rows, depths.where
     depth = cutoff(rows, max_drop, bound)
     if depth is None:

@@ -351,21 +351,34 @@ def _parts(root: Path, file: Path) -> tuple[str, ...]:
 
 
 def fingerprint(data: Spec) -> str:
-    """A digest of the content: of the bytes of all files, or of an object's own fingerprint. Of a
-    Hub data set only its name is known."""
+    """A digest of the content: of the bytes and the places of all files, or of the fingerprint
+    that `datasets` gives an object or a data set of the Hub, which changes with its revision."""
     digest = hashlib.sha256(name_of(data).encode())
-    if isinstance(data, str | Path):
-        for file in _files_of(_split_spec(str(data))[0]):
-            with file.open("rb") as stream:
-                digest.update(f"{file.name}\0".encode())
-                while chunk := stream.read(1 << 22):
-                    digest.update(chunk)
+    for name, file in _files_of(data):
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    if isinstance(data, str | Path) and not _is_local(_split_spec(str(data))[0]):
+        for split, rows in _splits_of(data)[2].items():
+            digest.update(f"{split}\0{rows._fingerprint}\0".encode())
     return digest.hexdigest()
 
 
-def _files_of(place: str) -> list[Path]:
-    path = Path(place).expanduser()
-    if path.is_dir():
-        return list(_visible(path))
+def _is_local(place: str) -> bool:
+    """Whether data lies in files of this machine, or comes with a library."""
+    return place == "digits" or "," in place or Path(place).expanduser().exists()
+
+
+def _files_of(data: Spec) -> Iterator[tuple[str, Path]]:
+    """Every file that data is read from, by its place within it; a folder is also what its README
+    says."""
+    if not isinstance(data, str | Path):
+        return
+    place = _split_spec(str(data))[0]
+    root = Path(place).expanduser()
     files = [Path(part.strip()).expanduser() for part in place.split(",")]
-    return [file for file in files if file.is_file()]
+    for file in sorted(root.rglob("*")) if root.is_dir() else files:
+        name = file.relative_to(root).as_posix() if root.is_dir() else file.name
+        own = name.startswith(".") or "/." in name or file.name.startswith("cache-")  # of datasets
+        if file.is_file() and not own:
+            yield name, file

@@ -8,6 +8,7 @@ from pydantic import Field
 from acn_compress.found import Found
 
 SHOWN = 10  # labels in a line
+FEW = 3  # labels in a line of a screen
 
 
 class Lengths(Found):
@@ -60,6 +61,31 @@ class Read(Found):
 
     def __str__(self) -> str:
         return "; ".join(self.lines())
+
+    def brief(self) -> list[str]:
+        """It for a screen: one line of what was read, one of what became of it, and what one should
+        know."""
+        columns = ", ".join(f"{kind} from {column}" for kind, column in self.columns.items())
+        made = "" if self.examples == self.used else f", {self.examples:,} examples"
+        first = f"split {self.split}: {self.used:,} of {self.rows:,} rows{made}; {columns}"
+        parts = [self._matching(), self._sizes()]
+        told = [first, "; ".join(p for p in parts if p), *self.notes]
+        return [text for text in told if text]
+
+    def _matching(self) -> str:
+        """How labels became the model's classes; names that are the same need no list."""
+        if self.labels is None:
+            return ""
+        other = [f"{ours} = {theirs}" for ours, theirs in self.labels.items() if ours != theirs]
+        more = ", ..." if len(other) > FEW else ""
+        pairs = f" ({', '.join(other[:FEW])}{more})" if other else ""
+        return f"{len(self.labels)} labels by {self.matched}{pairs}"
+
+    def _sizes(self) -> str:
+        """Of images or texts."""
+        if self.size is not None:
+            return f"images of {self.size[0]} x {self.size[1]}"
+        return "" if self.lengths is None else str(self.lengths)
 
     def lines(self) -> list[str]:
         """It in a few lines: rows and columns, labels, sizes, and what one should know."""

@@ -26,16 +26,8 @@ from acn_compress.data.load import Data, Noise
 from acn_compress.errors import ConfigError, UnsupportedError
 from acn_compress.found import Found
 from acn_compress.measure.budget import flops, flops_per_example
-from acn_compress.measure.quality import (
-    Array,
-    Drop,
-    Quality,
-    Scores,
-    interval,
-    outputs,
-    paired,
-    summary,
-)
+from acn_compress.measure.intervals import Array, interval
+from acn_compress.measure.quality import Drop, Quality, Scores, outputs, paired, summary
 from acn_compress.measure.readouts import compiled_readout, readout
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
@@ -181,7 +173,7 @@ def measure_exits(
                 scored.append(data.task.score(SimpleNamespace(logits=logits), batch))
             depths.append(depth.cpu())
             prefixes.clear()
-    return Scores.gather(scored), torch.cat(depths).numpy()
+    return Scores.gather(scored, data.task.reach), torch.cat(depths).numpy()
 
 
 def exit_flops(net: Network, batch: dict[str, Tensor]) -> tuple[Array, float]:

@@ -1,5 +1,5 @@
-"""Quality on data: accuracy, loss and F1 with a bootstrap 95 % interval, alone or paired against
-another model."""
+"""Quality on data: accuracy, loss and F1 with a 95 % interval (`intervals.py`), alone or paired
+against another model."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from pydantic import Field
 from acn_compress.data.load import Data, Noise
 from acn_compress.errors import DataError
 from acn_compress.found import Found
+from acn_compress.measure.intervals import Array, Reach, difference, mean_interval
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks import Scored, Task, features
-
-RESAMPLES = 2000
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class Scores:
     """Every example of a data set, scored: arrays of [examples], and per row of logits prediction
-    and target [rows]."""
+    and target [rows]. `reach`: what the score of an example can be."""
 
     loss: Array
     score: Array
     weight: Array
     prediction: Array
     target: Array
+    reach: Reach = (0.0, 1.0)
 
     @classmethod
-    def gather(cls, batches: list[Scored]) -> Scores:
+    def gather(cls, batches: list[Scored], reach: Reach = (0.0, 1.0)) -> Scores:
         """Join scored batches."""
 
         def join(parts: list[torch.Tensor]) -> Array:
@@ -47,6 +46,7 @@ class Scores:
             join([b.weight for b in batches]),
             join([b.prediction for b in batches]),
             join(targets) if targets else np.zeros(0),
+            reach,
         )
 
     @property
@@ -69,7 +69,8 @@ def measure(
         [
             task.score(output, batch)
             for output, batch in outputs(net, data, batch_size=batch_size, noise=noise)
-        ]
+        ],
+        task.reach,
     )
 
 
@@ -82,34 +83,6 @@ def outputs(
             with torch.inference_mode():
                 output = net(**features(batch))
             yield output, batch
-
-
-def intervals(
-    numerators: Array, denominator: Array, *, seed: int = 0, resamples: int = RESAMPLES
-) -> Array:
-    """Percentile bootstrap 95 % intervals of sum(numerator) / sum(denominator) over examples.
-
-    Args:
-        numerators: [examples, quantities], resampled together.
-        denominator: [examples].
-    Returns:
-        [2, quantities]: low, high.
-    """
-    n = len(numerators)
-    if n == 0:
-        raise DataError("an interval needs at least one example.")
-    rng = np.random.default_rng(seed)
-    estimates = np.empty((resamples, numerators.shape[1]))
-    for i in range(resamples):
-        times_drawn = np.bincount(rng.integers(0, n, n), minlength=n)
-        estimates[i] = times_drawn @ numerators / max(float(times_drawn @ denominator), 1e-12)
-    return np.asarray(np.quantile(estimates, (0.025, 0.975), axis=0))
-
-
-def interval(numerator: Array, denominator: Array, *, seed: int = 0) -> tuple[float, float]:
-    """`intervals` of one quantity."""
-    low, high = intervals(numerator[:, None], denominator, seed=seed)[:, 0]
-    return float(low), float(high)
 
 
 class Quality(Found, extra="allow"):
@@ -155,7 +128,7 @@ class Change(Found):
 
 def summary(scores: Scores, task: Task, *, seed: int = 0) -> Quality:
     """The quality of scored examples."""
-    low, high = interval(scores.score * scores.weight, scores.weight, seed=seed)
+    low, high = mean_interval(scores.score, scores.weight, scores.reach, seed=seed)
     loss = scores.mean_loss
     return Quality(
         metric=task.metric,
@@ -169,14 +142,14 @@ def summary(scores: Scores, task: Task, *, seed: int = 0) -> Quality:
 
 
 def paired(scores: Scores, other: Scores, *, seed: int = 0) -> Drop:
-    """How far `scores` lies below `other` on the same examples (paired bootstrap)."""
+    """How far `scores` lies below `other` on the same examples, paired."""
     if len(scores.score) != len(other.score):
         raise DataError(
             f"paired comparison needs the same examples: found {len(scores.score)} and "
             f"{len(other.score)}."
         )
-    difference = (other.score - scores.score) * scores.weight
-    low, high = interval(difference, scores.weight, seed=seed)
+    apart = other.score - scores.score
+    low, high = mean_interval(apart, scores.weight, difference(scores.reach), seed=seed)
     return Drop(drop=other.value - scores.value, low=low, high=high)
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from acn_compress.data.load import Data
 from acn_compress.found import Found
-from acn_compress.measure.quality import RESAMPLES, Quality, Scores, intervals, measure, summary
+from acn_compress.measure.intervals import RESAMPLES, difference, mean_intervals
+from acn_compress.measure.quality import Quality, Scores, measure, summary
 from acn_compress.network.network import Network
 from acn_compress.options import Bound
 from acn_compress.tasks import Scored, divergence, features
@@ -136,7 +137,8 @@ def profile_model(
         whole = Scores.gather(scored[-1]).mean_loss
     with net.evaluating():
         further = _extra_measures(net, data, extras, sums, batch_size, whole)
-    return _summarise([Scores.gather(s) for s in scored], sums, further, data, seed)
+    reach = data.task.reach
+    return _summarise([Scores.gather(s, reach) for s in scored], sums, further, data, seed)
 
 
 @dataclass
@@ -211,9 +213,12 @@ def _summarise(
     scores: list[Scores], sums: _Sums, further: dict[str, list[float]], data: Data, seed: int
 ) -> Readouts:
     full = scores[-1]
-    values = np.stack([s.score * s.weight for s in scores], 1)
-    low, high = intervals(values, full.weight, seed=seed)
-    drop_low, drop_high = intervals(values[:, -1:] - values, full.weight, seed=seed)
+    values = np.stack([s.score for s in scores], 1)
+    low, high = mean_intervals(values, full.weight, full.reach, seed=seed)
+    apart = values[:, -1:] - values
+    dropped = mean_intervals(apart, full.weight, difference(full.reach), seed=seed)
+    dropped[:, -1] = 0.0  # the full depth is itself
+    drop_low, drop_high = dropped
     depths = [
         Depth(
             depth=k,

@@ -12,11 +12,14 @@ import time
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acn_compress import surface
 from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint.config import config_source
+from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.data.load import has_eval_split
+from acn_compress.data.places import fingerprint, name_of
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
 from acn_compress.onnx.session import find_onnx
 from acn_compress.options import Run, Trained, Verb
@@ -26,6 +29,11 @@ from acn_compress.reports.compared import Compared
 from acn_compress.reports.progress import ChainStep, Progress
 from acn_compress.reports.ran import BASELINE, Done, Ran
 from acn_compress.training.state import resumable
+
+if TYPE_CHECKING:
+    from acn_compress.data.places import Spec
+
+DATA = ("data", "eval_data", "refit_data")  # options that name data
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,15 @@ class Chain:
     record: dict[str, Any]
     original: str | None = None
     done: list[Done] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
+
+    def content(self, data: Spec | None) -> str | None:
+        """Fingerprint of the content of data, as it was when a step first asked."""
+        if data is None:
+            return None
+        if (name := name_of(data)) not in self.contents:
+            self.contents[name] = fingerprint(data)
+        return self.contents[name]
 
     def tell(self, number: int, name: str, reused: bool = False) -> None:
         """Say which step begins."""
@@ -247,19 +264,29 @@ def _config_file(recipe: Recipe, place: Path) -> Path:
 
 
 def _fingerprint(chain: Chain, how: Verb, source: str | None) -> str:
-    """Of everything a step depends on: its source's weights, its options, the data, versions."""
+    """Of everything a step depends on: its options, versions, and the content of its source, its
+    teacher and its data."""
     teacher = getattr(how, "teacher", None)
     versions = modeldir.packages()
     parts = {
         "verb": how.verb,
         "options": how.plain(),
-        "config": chain.recipe.source if source is None else None,
-        "source": None if source is None else modeldir.find_source(source).sha256(),
-        "teacher": None if teacher is None else modeldir.find_source(teacher).sha256(),
+        "config": _config(chain.recipe) if source is None else None,
+        "source": None if source is None else content_sha256(modeldir.find_source(source)),
+        "teacher": None if teacher is None else content_sha256(modeldir.find_source(teacher)),
+        "data": {name: chain.content(getattr(how, name, None)) for name in DATA},
         "device": chain.device.split(":")[0],
         "packages": {k: versions.get(k) for k in ("acn-compress", "torch", "transformers")},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _config(recipe: Recipe) -> object:
+    """The config a network is trained from, and the files beside it."""
+    if not isinstance(recipe.source, str):
+        return recipe.source
+    beside, file = config_source(recipe.source)
+    return [content_sha256(beside), hashlib.sha256(file.read_bytes()).hexdigest()]
 
 
 def _baseline(chain: Chain, plan: list[Step], original: str, budget: baseline.Budget) -> list[Made]:

@@ -50,11 +50,13 @@ def table(
     rows: list[Row] = []
     scores: dict[str, Scores] = {}
     data: Data | None = None
+    remarks: tuple[str, ...] = ()
     whole: Network | None = None
     for name, path in models:
         source = find_source(path)
         net = load_source(source, device=device)
-        whole = whole or net
+        if whole is None:
+            whole, remarks = net, net.remarks
         data = eval_split(how, net, source, whole)
         assert data is not None
         scores[path] = measure(net, data)
@@ -76,6 +78,8 @@ def table(
     return Table(
         metric=before.metric,
         eval_data=data.name,
+        eval_read=data.read,
+        remarks=remarks,
         examples=before.examples,
         machine=timed.machine,
         busy=timed.busy,
@@ -126,7 +130,7 @@ def _onnx_scores(file: Path, data: Data, noise: Noise | None) -> Scores:
         batches.append(
             data.task.score(_Output(zip(names, map(torch.from_numpy, found), strict=True)), batch)
         )
-    return Scores.gather(batches)
+    return Scores.gather(batches, data.task.reach)
 
 
 class _Output(dict[str, torch.Tensor]):

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
+from acn_compress.data.read import Read
 from acn_compress.found import Found
+from acn_compress.measure.intervals import few_note
 
-__all__ = ["Block", "Found", "Grid", "Line", "Pairs", "Report", "size"]
+__all__ = ["Block", "Found", "Grid", "Line", "Pairs", "Report", "few_lines", "read_lines", "size"]
+
+WIDE = 80  # columns of a screen
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,22 @@ class Report(Found):
         from acn_compress.reports.show import as_html
 
         return as_html(self)
+
+
+def read_lines(
+    read: Read | None, what: str = "read", *, remarks: Sequence[str] = ()
+) -> Iterator[Line]:
+    """What was read of data, and of the checkpoint, in lines that fit a screen."""
+    first, *more = [""] if read is None else read.brief()
+    told = [f"{what} {first}" if first else "", *(f"  {text}" for text in more)]
+    for text in (*told, *(f"checkpoint: {remark}" for remark in remarks)):
+        yield from map(Line, wrap(text, WIDE, subsequent_indent="    "))
+
+
+def few_lines(examples: int) -> Iterator[Line]:
+    """A warning where an interval rests on few examples."""
+    if told := few_note(examples):
+        yield Line(told)
 
 
 def size(count: float) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from acn_compress.data.read import Read
 from acn_compress.found import Found
+from acn_compress.measure.intervals import few_note
 from acn_compress.measure.quality import Quality
-from acn_compress.reports.base import Block, Grid, Line, Report
+from acn_compress.reports.base import Block, Grid, Line, Report, few_lines, read_lines
 
 
 class Budget(Found):
@@ -83,6 +85,11 @@ class Compared(Report):
     weights_sha256: str
     data: str
     eval_data: str
+    read: Read | None = None
+    """Which rows and columns of the data."""
+    eval_read: Read | None = None
+    remarks: tuple[str, ...] = ()
+    """About the checkpoint: what was left out of it, or is not as its config says."""
     noise: str | None
     alpha_end: float | None
     pull: float
@@ -104,6 +111,9 @@ class Compared(Report):
         noisy = "" if whole.noisy is None else f", under {self.noise} {whole.noisy:.4f}"
         latency = f"{milliseconds(whole.latency)} ms per example"
         yield Line(f"whole network: {whole.metric} {whole}{noisy}, {latency}")
+        yield from few_lines(whole.examples)
+        yield from read_lines(self.read, "trained on", remarks=self.remarks)
+        yield from read_lines(self.eval_read, "measured on")
         yield Line(f"written: {self.out}/compare.json, compare.png, README.md")
 
     def _row(self, row: RouteRow) -> Iterator[tuple[str, str]]:
@@ -135,7 +145,7 @@ class Compared(Report):
             *("| " + " | ".join(cell for _, cell in row) + " |" for row in rows),
             "",
             "ms: one example in torch on one thread, the fastest of 20 interleaved rounds; the "
-            f"whole network: {milliseconds(whole.latency)}.",
+            f"whole network: {milliseconds(whole.latency)}. {few_note(whole.examples)}".strip(),
             "",
             "![quality over latency](compare.png)",
             "",

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from acn_compress.checkpoint.write import Written
+from acn_compress.data.read import Read
 from acn_compress.measure.quality import Drop, Quality
-from acn_compress.reports.base import Block, Line, Pairs, Report, size
+from acn_compress.reports.base import Block, Line, Pairs, Report, few_lines, read_lines, size
 from acn_compress.reports.progress import duration
 from acn_compress.training.fit import Fit
 
@@ -20,7 +21,10 @@ class Made(Report, Written):
     """Trained on, or measured on if nothing was trained."""
     examples: int | None = None
     """Trained on."""
+    read: Read | None = None
+    """Which rows and columns of the data."""
     eval_data: str | None = None
+    eval_read: Read | None = None
     before: Quality | None = None
     """Of what it was made from."""
     after: Quality | None = None
@@ -34,9 +38,17 @@ class Made(Report, Written):
         """What only this step has to say."""
         yield from ()
 
+    def measured(self) -> tuple[tuple[str, Quality | None], ...]:
+        """The states of the model that were measured, in time."""
+        return ("before", self.before), ("after", self.after)
+
     def display(self) -> Iterator[Block]:
         """A list of names and values, and what to do next."""
         yield Pairs(self.step, list(self._rows()))
+        if self.after is not None:
+            yield from few_lines(self.after.examples)
+        yield from read_lines(self.read)
+        yield from read_lines(self.eval_read, "measured on")
         if self.follow:
             data = (self.data or "DATA").rsplit(":", 1)[0]
             yield Line("next: " + self.follow.format(out=self.out, data=data))
@@ -50,7 +62,7 @@ class Made(Report, Written):
         yield "note", self.note
         yield "parameters", self._parameters()
         yield "bytes", self._bytes()
-        for name, quality in (("before", self.before), ("after", self.after)):
+        for name, quality in self.measured():
             if quality is not None:
                 text = f"{quality.metric} {quality}, loss {quality.loss:.4f}"
                 yield name, f"{text}, n = {quality.examples:,}"
@@ -123,11 +135,30 @@ class PruneReport(Made, extra="allow"):
     parameters_before: int
     parameters_after: int
 
+    pruned: Quality | None = None
+    """Pruned and not yet trained, where training follows."""
+    pruned_drop: Drop | None = None
+
     def facts(self) -> Iterator[tuple[str, object]]:
         """The share, and how it was checked."""
         yield "sparsity", f"asked {self.target:.4f}, achieved {self.achieved:.4f} ({self.of})"
         if (worst := self.get("max_difference")) is not None:
             yield "check", f"largest difference to the masked original {worst:.1e}"
+
+    def measured(self) -> tuple[tuple[str, Quality | None], ...]:
+        """Between both, pruned and not yet trained."""
+        before, after = super().measured()
+        return before, ("pruned, untrained", self.pruned), after
+
+    def display(self) -> Iterator[Block]:
+        """Also whether the training did harm."""
+        yield from super().display()
+        if self.pruned and self.after and self.after.value < self.pruned.value:
+            lost = self.pruned.value - self.after.value
+            yield Line(
+                f"The training after pruning cost {lost:.4f}: it did harm. "
+                "Try a lower --lr or more data."
+            )
 
 
 def kept(blocks: Sequence[int], of: int) -> str:

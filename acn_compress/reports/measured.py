@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from acn_compress.data.read import Read
 from acn_compress.found import Found
 from acn_compress.measure.early_exit import Exits
 from acn_compress.measure.quality import Drop, Quality
@@ -11,7 +12,16 @@ from acn_compress.measure.readouts import Contribution, Depth
 from acn_compress.measure.timing import BUSY
 from acn_compress.network.structure import Structure
 from acn_compress.options import Bound
-from acn_compress.reports.base import Block, Grid, Line, Pairs, Report, size
+from acn_compress.reports.base import (
+    Block,
+    Grid,
+    Line,
+    Pairs,
+    Report,
+    few_lines,
+    read_lines,
+    size,
+)
 
 
 class Evaluated(Report):
@@ -19,6 +29,10 @@ class Evaluated(Report):
 
     source: str
     data: str
+    read: Read | None = None
+    """Which rows and columns of it."""
+    remarks: tuple[str, ...] = ()
+    """About the checkpoint: what was left out of it, or is not as its config says."""
     noise: str | None
     result: Quality
     exit: Exits | None = None
@@ -39,6 +53,8 @@ class Evaluated(Report):
             rows += [("against", f"{self.against}: {self.other}")]
             rows += [("drop", f"{self.drop} (paired, 95 %)")]
         yield Pairs(f"evaluate {self.source}", rows)
+        yield from few_lines(r.examples)
+        yield from read_lines(self.read, remarks=self.remarks)
         if self.exit is not None:
             yield _exits(self.exit)
 
@@ -77,11 +93,17 @@ class Profiled(Report):
     source: str
     weights_sha256: str
     data: str
+    read: Read | None = None
+    """Which rows and columns of it."""
+    remarks: tuple[str, ...] = ()
+    """About the checkpoint: what was left out of it, or is not as its config says."""
     structure: Structure
     max_drop: float
     bound: Bound
     cutoff: int | None
     """The smallest depth whose drop passes; None if there is none below the full one."""
+    unshown: str | None = None
+    """Why so few examples cannot show that a drop is as small as max_drop."""
     full: Quality
     depths: tuple[Depth, ...]
     blocks: tuple[Contribution, ...]
@@ -99,9 +121,13 @@ class Profiled(Report):
         last = len(self.blocks) - 1
         if self.cutoff is None:
             yield Line(f"no depth below {last} keeps the drop {within}")
+            if self.unshown:
+                yield Line(self.unshown)
         else:
             yield Line(f"cutoff: {self.cutoff} of {last} blocks keep the drop {within}")
         yield Line("share, cosine: of what the block at this depth adds to the output.")
+        yield from few_lines(n)
+        yield from read_lines(self.read, remarks=self.remarks)
         yield Line("written: " + ", ".join(self.files))
         if self.cutoff is not None:
             yield Line(

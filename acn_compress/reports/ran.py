@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from acn_compress.data.read import Read
 from acn_compress.found import Found
+from acn_compress.measure.intervals import few_note
 from acn_compress.measure.quality import Drop
 from acn_compress.measure.timing import FIRST, NO_DIFFERENCE, UNCLEAR
 from acn_compress.onnx.session import FILE
-from acn_compress.reports.base import Block, Grid, Line, Pairs, Report, size
+from acn_compress.reports.base import Block, Grid, Line, Pairs, Report, few_lines, read_lines, size
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.measured import busy_note
 from acn_compress.reports.progress import duration
@@ -99,6 +101,10 @@ class Table(Found):
 
     metric: str
     eval_data: str
+    eval_read: Read | None = None
+    """Which rows and columns of it."""
+    remarks: tuple[str, ...] = ()
+    """About the original: what was left out of it, or is not as its config says."""
     examples: int
     machine: dict[str, str]
     busy: float
@@ -163,6 +169,8 @@ class Ran(Report, Table):
         yield Grid(f"{self.recipe}: {self.eval_data}, {how}", self.head(), rows, section)
         if said := self.verdict():
             yield Line(said)
+        yield from few_lines(self.examples)
+        yield from read_lines(self.eval_read, "measured on", remarks=self.remarks)
         yield Line(f"{self.speed_note()} {len(self.steps)} steps, {duration(self.seconds)}.")
         if self.compare is not None:
             yield from self.compare.display()
@@ -181,7 +189,7 @@ class Ran(Report, Table):
         lines = [f"# {self.recipe}", "", f"{on}; speed with batch 1, one thread."]
         lines += ["", "| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
         lines += ["| " + " | ".join(row.cells(self.noise)) + " |" for row in self.rows]
-        lines += ["", self.verdict(), "", self.speed_note(), ""]
+        lines += ["", self.verdict(), "", self.speed_note(), few_note(self.examples), ""]
         if self.compare is not None:
             route = "Every route to that depth with that budget: [compare](compare/README.md)."
             lines += [route, ""]

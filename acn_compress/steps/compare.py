@@ -21,12 +21,15 @@ from torch import Tensor
 
 from acn_compress.checkpoint.directory import find_source, machine, read_json, write_json
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.compression.routes import BASELINE, ROUTES, Setting, go
 from acn_compress.data.load import Noise
+from acn_compress.data.places import fingerprint
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError, DataError
 from acn_compress.measure.budget import equal_epochs, training_flops
-from acn_compress.measure.quality import Array, Scores, interval, measure, summary
+from acn_compress.measure.intervals import Array, Reach, difference, mean_interval
+from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.measure.timing import fixed_threads, interleave, spread
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
@@ -83,6 +86,9 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
         weights_sha256=source.sha256(),
         data=data.name,
         eval_data=eval_data.name,
+        read=data.read,
+        eval_read=eval_data.read,
+        remarks=teacher.remarks,
         noise=how.noise,
         alpha_end=how.alpha_end,
         pull=pull,
@@ -179,12 +185,13 @@ def _one(
     with np.load(directory / f"{stem}.npz") as found:
         for row in map(RouteRun.model_validate, stored["rows"]):
             kinds = [k for k in ("clean", "noisy") if f"{row.depth}-{k}-score" in found]
-            yield row, {kind: _scores(found, f"{row.depth}-{kind}") for kind in kinds}
+            reach = setting.eval_data.task.reach
+            yield row, {kind: _scores(found, f"{row.depth}-{kind}", reach) for kind in kinds}
 
 
-def _scores(arrays: Mapping[str, Array], key: str) -> Scores:
+def _scores(arrays: Mapping[str, Array], key: str, reach: Reach) -> Scores:
     score, weight = arrays[f"{key}-score"], arrays[f"{key}-weight"]
-    return Scores(np.zeros_like(score), score, weight, np.zeros(0), np.zeros(0))
+    return Scores(np.zeros_like(score), score, weight, np.zeros(0), np.zeros(0), reach)
 
 
 def _fingerprint(setting: Setting, name: str, depths: tuple[int, ...], seed: int) -> str:
@@ -198,7 +205,8 @@ def _fingerprint(setting: Setting, name: str, depths: tuple[int, ...], seed: int
         "noise": str(setting.noise),
         "keep": route.keep,
         "refit": route.refit,
-        "weights": setting.source.sha256(),
+        "source": content_sha256(setting.source),
+        "data": [fingerprint(d) for d in (setting.how.data, setting.how.eval_data) if d],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -278,7 +286,7 @@ def _against_baseline(
     if route == BASELINE or len(pairs) < len(seeds):
         return {}
     weight = pairs[0][0].weight
-    difference = np.mean([(a.score - b.score) * weight for a, b in pairs], axis=0)
-    low, high = interval(difference, weight)
-    gain = float(difference.sum() / weight.sum())
+    apart = np.mean([a.score - b.score for a, b in pairs], axis=0)
+    low, high = mean_interval(apart, weight, difference(pairs[0][0].reach))
+    gain = float((apart * weight).sum() / weight.sum())
     return {f"{kind}_gain": gain, f"{kind}_gain_low": low, f"{kind}_gain_high": high}

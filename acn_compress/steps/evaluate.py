@@ -44,6 +44,8 @@ def run(src: ModelSpec, how: Evaluate, progress: Progress | None = None) -> Eval
         step=how.verb,
         source=source.name,
         data=data.name,
+        read=data.read,
+        remarks=net.remarks,
         noise=how.noise,
         result=summary(scores, data.task, seed=how.seed),
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from acn_compress.checkpoint.directory import Source, find_source, write_json
 from acn_compress.checkpoint.load import load_source
-from acn_compress.data.load import Columns, load_data
+from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError, ModelDirError
+from acn_compress.measure.intervals import check_shown, unshown
 from acn_compress.measure.readouts import cutoff, profile_model
 from acn_compress.network.device import find_device
 from acn_compress.options import ModelSpec, PathSpec, Profile
@@ -32,15 +33,19 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
         limit=how.limit,
         max_length=how.max_length,
     )
+    unshown = told_unshown(data, how)
     found = profile_model(net, data, extras=how.measures, batch_size=how.batch_size, seed=how.seed)
     report = Profiled(
         step=how.verb,
         source=source.name,
         weights_sha256=source.sha256(),
         data=data.name,
+        read=data.read,
+        remarks=net.remarks,
         structure=net.structure,
         max_drop=how.max_drop,
         bound=how.bound,
+        unshown=unshown,
         cutoff=cutoff(found.depths, how.max_drop, how.bound),
         **dict(found),
     )
@@ -52,6 +57,15 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
         reason = error.strerror or error
         raise ModelDirError(f"{where}: profile.json cannot be written ({reason}).") from None
     return report.model_copy(update={"files": tuple(map(str, files))})
+
+
+def told_unshown(data: Data, how: Profile) -> str | None:
+    """Why the data cannot show a drop as small as max_drop; refused if the user asked for it."""
+    if not data.task.counted or how.bound == "point":
+        return None
+    if "max_drop" in how.given():
+        check_shown(how.max_drop, len(data))
+    return unshown(how.max_drop, len(data))
 
 
 def _where(source: Source, to: PathSpec | None) -> Path:

@@ -52,6 +52,7 @@ def _run(
             hook=pruning.hook,
             state=state,
             progress=progress,
+            untrained="pruned" if pruning.hook is None else None,
         )
     pruned = pruning.finish_()
     if whole is not None and not how.trains:

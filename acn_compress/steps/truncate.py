@@ -78,7 +78,7 @@ def run(
     }
     if data and before:
         after = measure(net, data, batch_size=how.batch_size)
-        report |= {"data": data.name, **dict(change(before, after, data.task))}
+        report |= {"data": data.name, "read": data.read, **dict(change(before, after, data.task))}
     return write(
         net,
         out,

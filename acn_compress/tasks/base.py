@@ -201,6 +201,8 @@ class Task:
         at_once: most texts to measure at once; None leaves that to the user.
         over_vocabulary: its answers are tokens.
         numbers: its answers are numbers, not scores of classes.
+        counted: each example is right or wrong, and the metric counts the right ones.
+        reach: the lowest and the highest score that an example can have.
     """
 
     name: str
@@ -227,6 +229,8 @@ class Task:
     at_once: int | None = None
     over_vocabulary: bool = False
     numbers: bool = False
+    counted: bool = False
+    reach: tuple[float, float] = (0.0, 1.0)
 
     def __repr__(self) -> str:
         return f"Task({self.name})"

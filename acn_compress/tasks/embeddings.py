@@ -74,4 +74,5 @@ TASK = Task(
     bound=bound,
     taught=True,
     numbers=True,
+    reach=(-1.0, 1.0),
 )

@@ -173,4 +173,5 @@ TASK = Task(
     extras=extras,
     collate=collate,
     set_head_=set_head_,
+    counted=True,
 )

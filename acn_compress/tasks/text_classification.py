@@ -39,4 +39,5 @@ TASK = Task(
     set_head_=classes.set_head_,
     classes=classes.COLUMNS,
     one_class=True,
+    counted=True,
 )

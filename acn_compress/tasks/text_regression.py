@@ -77,4 +77,5 @@ TASK = Task(
     refuse=refuse,
     set_head_=set_head_,
     numbers=True,
+    reach=(float("-inf"), 0.0),
 )

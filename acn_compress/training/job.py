@@ -9,7 +9,7 @@ from acn_compress.checkpoint.directory import Source
 from acn_compress.data.load import Data, Examples
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError
-from acn_compress.measure.quality import change, measure
+from acn_compress.measure.quality import change, measure, paired, summary
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
 from acn_compress.reports.progress import Progress
@@ -34,16 +34,19 @@ def run_job(
     hook: Hook | None = None,
     state: Kept | None = None,
     progress: Progress | None = None,
+    untrained: str | None = None,
 ) -> dict[str, object]:
     """Train `net` in place and measure it.
 
     Args:
         reference: the network that "before" means and that the drop is paired with; None measures
             `net` itself before training.
+        untrained: what to call the network that training begins from, where that is not the
+            reference: its quality is reported under this name, its drop as NAME_drop.
         (the others as in `training.fit`)
     Returns:
-        data, examples, eval_data, training; and where there is data to measure on before, after and
-        drop (see `measure.quality.Change`).
+        data, examples, eval_data, what was read of both, training; and where there is data to
+        measure on before, after and drop (see `measure.quality.Change`).
     """
     if teacher is None and task_of(net).taught:
         raise ConfigError(
@@ -56,6 +59,7 @@ def run_job(
         if teacher is not None and given is not None:
             check_lengths(teacher, net, given)
     before = None if eval_data is None else measure(reference or net, eval_data)
+    begun = measure(net, eval_data) if untrained and eval_data is not None else None
     glance = eval_data and Data(eval_data.name, eval_data.task, _Spread(eval_data.examples, GLANCE))
     result = fit(
         net,
@@ -70,12 +74,17 @@ def run_job(
     )
     report: dict[str, object] = {
         "data": data.name,
+        "read": data.read,
         "examples": len(data),
         "eval_data": eval_data.name if eval_data else None,
+        "eval_read": eval_data.read if eval_data else None,
         "training": result,
     }
     if eval_data is None or before is None:
         return report
+    if begun is not None:
+        report |= {f"{untrained}": summary(begun, data.task)}
+        report |= {f"{untrained}_drop": paired(begun, before)}
     return report | dict(change(before, measure(net, eval_data), data.task))
 
 
@@ -86,13 +95,13 @@ def measure_job(
     has one split), without training.
 
     Returns:
-        data, before (the reference), after, drop.
+        data, what was read of it, before (the reference), after, drop.
     """
     itself = how.model_copy(update={"eval_data": how.data})
     data = eval_split(how, net, source, reference) or eval_split(itself, net, source, reference)
     assert data is not None
     found = change(measure(reference, data), measure(net, data), data.task)
-    return {"data": data.name, **dict(found)}
+    return {"data": data.name, "read": data.read, **dict(found)}
 
 
 class _Spread:
