@@ -76,6 +76,17 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
+    def construct_yaml_int(self, node: Any) -> int:
+        found: int = super().construct_yaml_int(node)  # type: ignore[no-untyped-call]
+        if abs(found) >= 1 << 64:
+            problem = "a number of more than 64 bits"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return found
+
+
+# a loader's makers are found by tag, not by name
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
 
 def _parse(path: Path) -> tuple[Any, Any]:
     try:

@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from acn_compress import surface
 from acn_compress.checkpoint import directory as modeldir
@@ -45,7 +45,7 @@ class Record(Found):
     """run.json: the steps by their folders."""
 
     version: Literal[1] = 1
-    steps: dict[str, Entry] = {}
+    steps: dict[str, Entry] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Record | None:

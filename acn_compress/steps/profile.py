@@ -64,7 +64,5 @@ def _where(source: Source, to: PathSpec | None) -> Path:
             "Say where the profile goes with --to."
         )
     if not os.access(where, os.W_OK):
-        raise ModelDirError(
-            f"{where}: no permission to write profile.json. {ELSEWHERE}"
-        )
+        raise ModelDirError(f"{where}: no permission to write profile.json. {ELSEWHERE}")
     return where
