@@ -13,12 +13,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_cli import fails
 from tiny import network, saved, tiny
 
 import acn_compress
 from acn_compress.checkpoint import lock, swap
 from acn_compress.checkpoint.directory import check_out, new_directory
 from acn_compress.checkpoint.published import published
+from acn_compress.checkpoint.scratch import scratch
 from acn_compress.checkpoint.source import find_source
 from acn_compress.checkpoint.write import write
 from acn_compress.errors import AcnError, CheckpointError, ModelDirError
@@ -319,3 +321,67 @@ def test_the_hash_is_of_the_weights_that_were_read(tmp_path: Path) -> None:
     assert past["source"]["weights_sha256"] == digest != find_source(directory).sha256()
     with pytest.raises(CheckpointError, match="changed while they were in use"):
         source.check_unchanged()
+
+
+def test_a_place_to_work_in_goes_and_that_of_a_killed_process_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with scratch() as made:
+        (made / "model.onnx").touch()
+        name = made.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+        shutil.copytree(made, tmp_path / name)
+        with scratch() as other:
+            assert set(tmp_path.iterdir()) == {made, other}
+    assert list(tmp_path.iterdir()) == []
+
+
+# places that cannot be written: a system's own, and a disk that takes no more
+
+NOWHERE = "/proc/acn-compress"  # not even for root
+
+
+def test_a_place_that_cannot_be_written_is_one_line(digits_vit: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"data: digits\nsource: {digits_vit}\nsteps: [{{truncate: {{depth: 1}}}}]\n")
+    few = ("--limit", 20)
+    fails("profile.json: ", "profile", digits_vit, "--data", "digits", *few, "--to", NOWHERE)
+    fails(
+        f"OUT {NOWHERE}: ",
+        *("compare", digits_vit, "--data", "digits", "--depths", 1, *few, "--out", NOWHERE),
+    )
+    fails(f"OUT {NOWHERE}: ", "run", recipe, "--out", NOWHERE)
+
+
+FULL = """
+import resource, signal, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from acn_compress.cli.app import main
+sys.argv = ["acn-compress", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["profile", "compare", "run"])
+def test_a_disk_that_takes_no_more_is_one_line(
+    command: str, digits_vit: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"data: digits\nsource: {digits_vit}\nsteps: [{{truncate: {{depth: 1}}}}]\n")
+    out = tmp_path / "out"
+    data = ("--data", "digits", "--limit", 20)
+    routes = ("--depths", 1, "--epochs", 0.1, "--seeds", 1, "--routes", "drop-last")
+    given: dict[str, tuple[object, ...]] = {
+        "profile": (digits_vit, *data, "--to", out),
+        "compare": (digits_vit, *data, *routes, "--out", out),
+        "run": (recipe, "--out", out),
+    }
+    arguments = [sys.executable, "-c", FULL, command, *map(str, given[command])]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    faults = [line for line in done.stderr.splitlines() if not line.startswith("step ")]
+    assert len(faults) == 1 and "a file this large" in faults[0], done.stderr
+    assert not list(tmp_path.rglob("*.partial"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from acn_compress.backends import BACKENDS
 from acn_compress.backends.base import Load, Variant, find
 from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint.scratch import scratch
 from acn_compress.errors import ConfigError
 from acn_compress.measure.timing import fixed_threads, interleave, judge, spread
 from acn_compress.options import ModelSpec
@@ -40,8 +40,8 @@ def race(
         raise ConfigError(f"backend '{', '.join(unknown)}' is not known. Known: {known}.")
     if not sources:
         raise ConfigError("benchmark needs at least one model.")
-    with tempfile.TemporaryDirectory() as scratch, fixed_threads(load.threads):
-        variants = list(_variants(sources, backends, load, Path(scratch)))
+    with scratch() as place, fixed_threads(load.threads):
+        variants = list(_variants(sources, backends, load, place))
         seconds = interleave([v.call for v in variants], repeats, warmup)
     rows = tuple(_rows(variants, seconds))
     return Benchmarked(

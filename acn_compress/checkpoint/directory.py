@@ -119,20 +119,35 @@ def new_directory(
     path = check_out(out, source=source, overwrite=overwrite)
     new = swap.new_name(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
-        yield new
-        _follow_umask(new)
-        swap.put(new, path)
+        with writing(f"OUT {out}", "Nothing was written."):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new.mkdir()
+            yield new
+            _follow_umask(new)
+            swap.put(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        lock.release(path)
+
+
+@contextmanager
+def writing(where: str, then: str) -> Iterator[None]:
+    """Inside, a disk that is full or cannot be written is one line.
+
+    Args:
+        where: what is written.
+        then: a sentence: what is lost, or what to do.
+    Raises:
+        ModelDirError: in place of what the system or a library raised.
+    """
+    try:
+        yield
     except AcnError:
         raise
     except Exception as error:
         if (reason := _disk_reason(error)) is None:
             raise
-        raise ModelDirError(f"OUT {out}: {reason}. Nothing was written.") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        lock.release(path)
+        raise ModelDirError(f"{where}: {reason}. {then}") from None
 
 
 def _follow_umask(directory: Path) -> None:
@@ -154,4 +169,6 @@ def _disk_reason(error: Exception) -> str | None:
         return "the file system does not take a file this large"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS) or "Permission denied" in text:
         return "no permission to write there"
+    if isinstance(error, OSError) and error.strerror:
+        return " ".join(filter(None, (error.strerror, error.filename and f"({error.filename})")))
     return None

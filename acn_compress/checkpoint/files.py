@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,8 +74,12 @@ def depth(data: object) -> int:
 def write_json(path: Path, data: Any) -> None:
     """Write JSON in one rename, so that a reader never sees half a file."""
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):  # of a disk that is full
+            temporary.unlink(missing_ok=True)
 
 
 def size(count: float) -> str:

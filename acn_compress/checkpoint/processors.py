@@ -83,7 +83,14 @@ def load_tokenizer(source: Source, **options: Any) -> Any:
     """
     from transformers import AutoTokenizer
 
-    return _load(AutoTokenizer, source, "tokenizer", **options)
+    tokenizer = _load(AutoTokenizer, source, "tokenizer", **options)
+    longest = tokenizer.model_max_length
+    if not (isinstance(longest, int | float) and longest >= 1):
+        raise DataError(
+            f"{source.name}: tokenizer_config.json says model_max_length {str(longest)[:20]}, "
+            "expected a number of tokens."
+        )
+    return tokenizer
 
 
 def load_image_processor(source: Source, **options: Any) -> Any:

@@ -9,6 +9,7 @@ configs of a README. What it would pass over or put in the wrong place is refuse
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -185,6 +186,7 @@ def _load(place: str) -> tuple[Splits, list[str]]:
     import datasets
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # it says a fault twice, here once
     path = Path(place).expanduser()
     try:
         if path.is_file() or "," in place:

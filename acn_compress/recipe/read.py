@@ -64,13 +64,28 @@ def _find(where: str | PathLike[str]) -> Path:
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases, which could make a small file as large as memory."""
+    """Without aliases, which could make a small file as large as memory, and without tags, whose
+    makers raise whatever Python does."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not read", problem_mark=mark)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        what = "aliases" if isinstance(event, yaml.AliasEvent) else f"tags like {tag}"
+        if isinstance(event, yaml.AliasEvent) or tag is not None:
+            problem = f"{what} are not read"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        found: int = super().construct_yaml_int(node)  # type: ignore[no-untyped-call]
+        if abs(found) >= 1 << 64:
+            problem = "a number of more than 64 bits"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return found
+
+
+# a loader's makers are found by tag, not by name
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _parse(path: Path) -> tuple[Any, Any]:

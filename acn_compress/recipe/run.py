@@ -12,7 +12,9 @@ import time
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
 
 from acn_compress import surface
 from acn_compress.checkpoint import directory as modeldir
@@ -21,6 +23,7 @@ from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.data.load import has_eval_split
 from acn_compress.data.places import fingerprint, name_of
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
+from acn_compress.found import Found
 from acn_compress.onnx.session import find_onnx
 from acn_compress.options import Run, Trained, Verb
 from acn_compress.recipe import baseline, table
@@ -34,6 +37,37 @@ if TYPE_CHECKING:
     from acn_compress.data.places import Spec
 
 DATA = ("data", "eval_data", "refit_data")  # options that name data
+KEPT = "Finished steps are kept: the same command goes on with them."
+
+
+class Entry(Found):
+    """What is known of a step."""
+
+    fingerprint: str
+    finished: bool
+    seconds: float = 0.0
+
+
+class Record(Found):
+    """run.json: the steps by their folders."""
+
+    version: Literal[1] = 1
+    steps: dict[str, Entry] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Record | None:
+        """What a file says, or None if there is none.
+
+        Raises:
+            ModelDirError: if this version does not write such a thing.
+        """
+        found = modeldir.read_json(path)
+        try:
+            return None if found is None else cls.model_validate(found)
+        except ValidationError:
+            raise ModelDirError(
+                f"{path} is not one that this version writes (version 1). Choose another OUT."
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -92,7 +126,8 @@ class Chain:
     def remember(self, folder: str, entry: dict[str, Any]) -> None:
         """Write what is known of a step into run.json."""
         self.record["steps"][folder] = entry
-        modeldir.write_json(self.out / "run.json", self.record)
+        with modeldir.writing(f"OUT {self.out}", KEPT):
+            modeldir.write_json(self.out / "run.json", self.record)
 
 
 def run(
@@ -169,8 +204,9 @@ def run(
         seconds=round(time.perf_counter() - began, 1),
         **dict(measured),
     )
-    modeldir.write_json(directory / "table.json", report.plain())
-    (directory / "README.md").write_text(report.markdown(), encoding="utf-8")
+    with modeldir.writing(f"OUT {directory}", KEPT):
+        modeldir.write_json(directory / "table.json", report.plain())
+        (directory / "README.md").write_text(report.markdown(), encoding="utf-8")
     return report
 
 
@@ -182,26 +218,16 @@ def _is_model(path: str) -> bool:
 def _open(directory: Path, overwrite: bool) -> dict[str, Any]:
     """What this directory's earlier runs finished (to be forgotten with `overwrite`); refuses a
     directory that holds something else."""
-    record = modeldir.read_json(directory / "run.json")
+    record = Record.read(directory / "run.json")
     if record is None and directory.is_dir() and any(directory.iterdir()):
         raise ModelDirError(
             f"OUT {directory} is not empty and holds no run. Choose another with --out."
         )
-    try:
+    known = (Record() if record is None or overwrite else record).model_dump()
+    with modeldir.writing(f"OUT {directory}", "Choose another with --out."):
         directory.mkdir(parents=True, exist_ok=True)
-        if record is None or overwrite:
-            record = {"version": 1, "steps": {}}
-        modeldir.write_json(directory / "run.json", record)
-    except OSError as error:
-        raise ModelDirError(
-            f"OUT {directory}: cannot be written ({error.strerror or error})."
-        ) from None
-    if record.get("version") != 1:
-        raise ModelDirError(
-            f"{directory / 'run.json'} is not one that this version writes (version 1). "
-            "Choose another OUT."
-        )
-    return record
+        modeldir.write_json(directory / "run.json", known)
+    return known
 
 
 def run_step(
@@ -259,7 +285,8 @@ def _config_file(recipe: Recipe, place: Path) -> Path:
     if not isinstance(recipe.source, dict):
         return Path(str(recipe.source))
     path = place.with_name(f"{place.name}.config.json")
-    modeldir.write_json(path, recipe.source)
+    with modeldir.writing(f"OUT {place.parent}", KEPT):
+        modeldir.write_json(path, recipe.source)
     return path
 
 

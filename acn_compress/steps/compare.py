@@ -19,7 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acn_compress.checkpoint.directory import find_source, machine, read_json, write_json
+from acn_compress.checkpoint.directory import (
+    find_source,
+    machine,
+    read_json,
+    write_json,
+    writing,
+)
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.compression.routes import BASELINE, ROUTES, Setting, go
@@ -40,6 +46,7 @@ from acn_compress.reports.compared import Budget, Compared, RouteRow, RouteRun, 
 from acn_compress.reports.progress import Progress
 
 HYBRID = 0.5  # the alpha of a network that stands for one whose alphas are trained, to be timed
+KEPT = "Finished runs are kept: the same command goes on with them."
 LENGTH = 128  # tokens of the text that is timed
 Form = tuple[int, bool]  # depth, and whether in the form of the ACN routes
 
@@ -77,7 +84,8 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
         source, trained, end, pull, device, data, eval_data, noise or None, teacher, progress
     )
     directory = Path(how.out).expanduser()
-    (directory / "runs").mkdir(parents=True, exist_ok=True)
+    with writing(f"OUT {how.out}", KEPT):
+        (directory / "runs").mkdir(parents=True, exist_ok=True)
     runs, scores = _all_runs(setting, how, directory / "runs")
     seconds = _latency(teacher, how.depths, end)
     report = Compared(
@@ -100,9 +108,10 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
         machine=machine(),
         out=str(directory),
     )
-    write_json(directory / "compare.json", report.plain())
-    plots.comparison(report, directory / "compare.png")
-    (directory / "README.md").write_text(report.markdown(), encoding="utf-8")
+    with writing(f"OUT {how.out}", KEPT):
+        write_json(directory / "compare.json", report.plain())
+        plots.comparison(report, directory / "compare.png")
+        (directory / "README.md").write_text(report.markdown(), encoding="utf-8")
     return report
 
 
@@ -178,10 +187,11 @@ def _one(
     stored = read_json(directory / f"{stem}.json")
     if overwrite or stored is None or stored.get("fingerprint") != mark:
         rows, arrays = _train_and_measure(setting, route, depths, seed)
-        with (directory / f"{stem}.npz").open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         stored = {"fingerprint": mark, "rows": [row.plain() for row in rows]}
-        write_json(directory / f"{stem}.json", stored)
+        with writing(f"OUT {directory.parent}", KEPT):
+            with (directory / f"{stem}.npz").open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            write_json(directory / f"{stem}.json", stored)
     with np.load(directory / f"{stem}.npz") as found:
         for row in map(RouteRun.model_validate, stored["rows"]):
             kinds = [k for k in ("clean", "noisy") if f"{row.depth}-{k}-score" in found]

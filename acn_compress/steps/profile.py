@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from acn_compress.checkpoint.directory import Source, find_source, write_json
+from acn_compress.checkpoint.directory import Source, find_source, write_json, writing
 from acn_compress.checkpoint.load import load_source
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError, ModelDirError
@@ -17,6 +17,8 @@ from acn_compress.options import ModelSpec, PathSpec, Profile
 from acn_compress.reports import plots
 from acn_compress.reports.measured import Profiled
 from acn_compress.reports.progress import Progress
+
+ELSEWHERE = "Say where it goes with --to."
 
 
 def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profiled:
@@ -50,12 +52,9 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
         **dict(found),
     )
     files = where / "profile.json", where / "profile.png"
-    try:
+    with writing(f"{where}: profile.json", ELSEWHERE):
         plots.profile(report, files[1])
         write_json(files[0], report.plain())
-    except OSError as error:
-        reason = error.strerror or error
-        raise ModelDirError(f"{where}: profile.json cannot be written ({reason}).") from None
     return report.model_copy(update={"files": tuple(map(str, files))})
 
 
@@ -71,14 +70,13 @@ def told_unshown(data: Data, how: Profile) -> str | None:
 def _where(source: Source, to: PathSpec | None) -> Path:
     where = source.directory if to is None else Path(to).expanduser()
     if to is not None:
-        where.mkdir(parents=True, exist_ok=True)
+        with writing(f"{where}: profile.json", ELSEWHERE):
+            where.mkdir(parents=True, exist_ok=True)
     if source.loose and to is None:
         raise ConfigError(
             f"{source.name} is a weight file, not a model directory. "
             "Say where the profile goes with --to."
         )
     if not os.access(where, os.W_OK):
-        raise ModelDirError(
-            f"{where}: no permission to write profile.json. Say where it goes with --to."
-        )
+        raise ModelDirError(f"{where}: no permission to write profile.json. {ELSEWHERE}")
     return where
