@@ -77,7 +77,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_yaml_int(self, node: Any) -> int:
-        found: int = super().construct_yaml_int(node)  # type: ignore[no-untyped-call]
+        found: int = super().construct_yaml_int(node)
         if abs(found) >= 1 << 64:
             problem = "a number of more than 64 bits"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
