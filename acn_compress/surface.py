@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import difflib
 import itertools
-import logging
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -24,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from acn_compress import options
 from acn_compress.checkpoint import lock
+from acn_compress.deprecated import Job, current
 from acn_compress.errors import ConfigError
 from acn_compress.options import Options, Verb
 
@@ -41,7 +41,6 @@ INNER = (
     "literal[",
 )  # pydantic's own names
 PANELS = ("Options", "Data", "Training", "Model", "Output")  # of the help, in this order
-log = logging.getLogger("acn_compress")
 
 
 def checked(cls: type[T], given: Mapping[str, object]) -> T:
@@ -56,30 +55,6 @@ def checked(cls: type[T], given: Mapping[str, object]) -> T:
         subject = getattr(cls, "verb", "options")
         told = [f"{'.'.join(map(str, at)) or subject} {text}" for at, text in faults(error, cls)]
         raise ConfigError(". ".join(told) + ("" if told[-1].endswith("?") else ".")) from None
-
-
-def current(cls: type[Options], given: Mapping[str, object]) -> dict[str, object]:
-    """The options under the names they have today; an old name is noted."""
-    old, gone = renamed(cls), getattr(cls, "dropped", {})
-    for name in sorted(given.keys() & gone.keys()):
-        note(f"{name} goes with the next release: {gone[name]}.")
-    given = {name: value for name, value in given.items() if name not in gone}
-    for name in sorted(given.keys() & old.keys()):
-        note(f"{name} is called {old[name]} now; the old name goes with the next release.")
-    return {old.get(name, name): value for name, value in given.items()}
-
-
-def note(text: str) -> None:
-    """Tell the user one line beside the result (logging shows warnings on stderr by itself)."""
-    log.warning("note: %s", text)
-
-
-def renamed(cls: type[Options]) -> dict[str, str]:
-    """Old names of a class's options, those of its groups included."""
-    found: dict[str, str] = {}
-    for group in reversed(cls.__mro__):
-        found |= vars(group).get("renamed", {})
-    return {old: new for old, new in found.items() if new in cls.model_fields}
 
 
 def faults(error: ValidationError, cls: type[Options]) -> list[tuple[Place, str]]:
@@ -136,8 +111,6 @@ def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) 
 
 def function(cls: type[Verb]) -> Callable[..., Found]:
     """The Python function of a verb."""
-    from acn_compress.deprecated import Job
-
     positional = by_position(cls)
 
     def verb(*args: object, **given: object) -> Found:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from acn_compress.events import Progress
 from acn_compress.options import (
     Augment,
     Backends,
@@ -43,7 +44,6 @@ from acn_compress.reports.compared import Compared
 from acn_compress.reports.inspected import Inspected
 from acn_compress.reports.made import Converted, Finetuned, PruneReport, Truncated
 from acn_compress.reports.measured import Benchmarked, Evaluated, Profiled
-from acn_compress.reports.progress import Progress
 from acn_compress.reports.ran import Ran, Validated
 from acn_compress.targets.base import Exported
 

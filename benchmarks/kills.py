@@ -32,7 +32,7 @@ import yaml
 from pydantic import BaseModel
 
 from acn_compress.checkpoint.directory import machine, write_json
-from acn_compress.checkpoint.source import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.cli import main as command_line
 from acn_compress.onnx.session import Session, find_onnx
 from benchmarks.command import RESULTS, parser

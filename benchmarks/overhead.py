@@ -28,6 +28,7 @@ from acn_compress.data.load import Data, Noise
 from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import profile_model
 from acn_compress.measure.timing import interleave, judge
+from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
 from acn_compress.tasks import TASKS
 from benchmarks.command import RESULTS, parser
@@ -47,7 +48,7 @@ def network(form: str) -> Network:
     """A ViT-Tiny-sized network for 32 x 32 images, in one form."""
     torch.manual_seed(0)
     config = transformers.ViTConfig(**SIZE, image_size=32, patch_size=8, num_labels=10)
-    net = Network.adopt(transformers.ViTForImageClassification(config))
+    net = adopt(transformers.ViTForImageClassification(config))
     net.set_structure_(net.structure.with_alpha((FORMS[form],) * net.depth))
     net.model.train()
     return net

@@ -116,7 +116,7 @@ def stub() -> str:
     imports += ["from acn_compress.recipe.schema import Recipe"]
     found = sorted({(r.__module__, r.__name__) for r in map(_report, VERBS.values())})
     imports += [f"from {module} import {name}" for module, name in found]
-    imports += ["from acn_compress.reports.progress import Progress"]
+    imports += ["from acn_compress.events import Progress"]
     text = "\n".join([f"# {HEAD}", *imports, *body, ""])
     for arguments in (["check", "--quiet", "--fix", "--select", "I"], ["format", "--quiet"]):
         command = [sys.executable, "-m", "ruff", *arguments, "--stdin-filename", "verbs.pyi", "-"]

@@ -15,7 +15,7 @@ from tiny import network
 
 from acn_compress import convert, finetune, profile
 from acn_compress.errors import ConfigError, DataError, Interrupted
-from acn_compress.reports.progress import Event, TrainingStep
+from acn_compress.events import Event, TrainingStep
 from acn_compress.training.objective import apart
 from acn_compress.training.state import state_directory
 from acn_compress.training.walk import Walk

@@ -19,9 +19,9 @@ from tiny import network, saved, tiny
 import acn_compress
 from acn_compress.checkpoint import lock, swap
 from acn_compress.checkpoint.directory import check_out, new_directory
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.scratch import scratch
-from acn_compress.checkpoint.source import find_source
 from acn_compress.checkpoint.write import write
 from acn_compress.errors import AcnError, CheckpointError, ModelDirError
 

@@ -18,6 +18,7 @@ from acn_compress.compression.start import EXAMPLES, TEMPERATURE, cut_
 from acn_compress.data.splits import training_split
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import equal_epochs, training_flops
+from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
 from acn_compress.options import Keep, Trained
 from acn_compress.tasks import features
@@ -96,7 +97,7 @@ def four_blocks() -> Network:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.1)
-    return Network.adopt(model.eval())
+    return adopt(model.eval())
 
 
 def test_auto_chooses_only_where_that_is_cheap_beside_the_training(digits_vit: Path) -> None:

@@ -19,11 +19,11 @@ from acn_compress.checkpoint.directory import find_source
 from acn_compress.compression.prune import METHODS, Aim, Movement, prune_
 from acn_compress.data.load import Data, load_data
 from acn_compress.errors import ConfigError, Interrupted, VerificationError
+from acn_compress.events import Event, TrainingStep
 from acn_compress.network.network import Network
 from acn_compress.network.zeros import by_value, lowest, matrices, threshold
 from acn_compress.options import Trained
 from acn_compress.recipe.read import read
-from acn_compress.reports.progress import Event, TrainingStep
 from acn_compress.tasks import task_of
 from acn_compress.training.fit import fit
 

@@ -25,11 +25,12 @@ from acn_compress.compression.prune.magnitude import zero_smallest_
 from acn_compress.compression.prune.ranking import RANKINGS, choices
 from acn_compress.compression.prune.scores.magnitude import over_mean
 from acn_compress.errors import ConfigError, Interrupted, ModelDirError, VerificationError
+from acn_compress.events import Event, TrainingStep
 from acn_compress.network import widths
+from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.zeros import matrices
 from acn_compress.options import Scope
-from acn_compress.reports.progress import Event, TrainingStep
 
 FAMILIES = [name for name in MODELS if "-" not in name]  # one head of each
 
@@ -244,7 +245,7 @@ def test_importance_is_the_group_norm_of_torch_pruning() -> None:
 
 def test_torch_pruning_removes_the_same_units_to_the_same_outputs() -> None:
     vit = plain("vit")
-    net = Network.adopt(copy.deepcopy(vit))
+    net = adopt(copy.deepcopy(vit))
     architecture = ARCHITECTURES["vit"]
     for i, block in enumerate(net.blocks):
         theirs = vit.vit.layers[i]

@@ -14,6 +14,7 @@ import acn_compress
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.data.load import load_data
 from acn_compress.errors import DataError, VerificationError
+from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
 from acn_compress.onnx.quantize import (
     CLASSES,
@@ -133,7 +134,7 @@ def regression(outliers: float) -> Network:
         for layer in model.bert.encoder.layer:
             layer.output.LayerNorm.weight[:2] *= outliers
         model.classifier.bias.add_(6)
-    return Network.adopt(model)
+    return adopt(model)
 
 
 def test_a_regression_that_int8_spoils_is_refused(tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_a_few_rows_cannot_tell(digits_acn: Path) -> None:
 def test_plain_networks_of_every_head_can_be_judged(tmp_path: Path) -> None:
     """What int8 does to random weights is no matter here: that each head's rows are read is."""
     for name in ("bert-answers", "bert-features"):
-        source = find_source(saved(Network.adopt(plain(name)), tmp_path / name))
+        source = find_source(saved(adopt(plain(name)), tmp_path / name))
         net = network(tmp_path / name)
         try:
             report = write_onnx(net, tmp_path / FILE, source, quantize="int8")

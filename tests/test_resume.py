@@ -23,7 +23,7 @@ from transformers import TrainerControl, TrainerState
 
 import acn_compress as acn
 from acn_compress.errors import AcnError, ConfigError, Interrupted, ModelDirError
-from acn_compress.reports.progress import Event, TrainingStep
+from acn_compress.events import Event, TrainingStep
 from acn_compress.training.hooks import EVERY, Stop
 from acn_compress.training.interrupt import Stopped, handling
 from acn_compress.training.state import resumable, state_directory

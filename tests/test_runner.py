@@ -14,9 +14,9 @@ from tiny import network
 from acn_compress import convert, finetune, prune, run, truncate
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
+from acn_compress.events import ChainStep, Event, TrainingStep
 from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.recipe.schema import Recipe
-from acn_compress.reports.progress import ChainStep, Event, TrainingStep
 from acn_compress.reports.ran import Ran
 
 STEPS: list[Any] = [

@@ -21,6 +21,7 @@ from acn_compress.backends.base import Load
 from acn_compress.backends.race import race
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.errors import AcnError, CheckpointError, DataError
+from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
 from acn_compress.onnx.inputs import inputs_for, picture_size
 from acn_compress.onnx.session import FILE, Session, reason
@@ -200,7 +201,7 @@ def cropped(directory: Path, net: Network, crop: int) -> Path:
 def test_images_have_the_size_that_the_processor_gives(tmp_path: Path) -> None:
     """As DINOv2 on the Hub: its config says 518, its processor crops to 224."""
     config = hf.Dinov2Config(**DINO, image_size=56, patch_size=14, num_labels=2)
-    net = Network.adopt(hf.Dinov2ForImageClassification(config).eval())
+    net = adopt(hf.Dinov2ForImageClassification(config).eval())
     source = find_source(cropped(tmp_path / "m", net, 28))
     size = picture_size(net, source)
     assert size == (28, 28) and net.image_size == (56, 56)
@@ -219,7 +220,7 @@ def test_images_have_the_size_that_the_processor_gives(tmp_path: Path) -> None:
 def test_a_processor_that_does_not_fit_the_network_is_told_in_one_line(tmp_path: Path) -> None:
     """A ViT does not interpolate its positions by itself."""
     config = hf.ViTConfig(**SHAPE, image_size=16, patch_size=4, num_labels=2)
-    net = Network.adopt(hf.ViTForImageClassification(config).eval())
+    net = adopt(hf.ViTForImageClassification(config).eval())
     source = cropped(tmp_path / "m", net, 32)
     told = "its image processor makes images of 32 x 32, but the model takes 16 x 16"
     with pytest.raises(DataError, match=told):
@@ -231,7 +232,7 @@ def test_a_processor_that_does_not_fit_the_network_is_told_in_one_line(tmp_path:
 def test_images_that_nothing_here_prepares_are_exported_all_the_same(tmp_path: Path) -> None:
     """Of four channels, say."""
     config = hf.ViTConfig(**SHAPE, image_size=8, patch_size=4, num_channels=4, num_labels=2)
-    saved(Network.adopt(hf.ViTForImageClassification(config).eval()), tmp_path / "m")
+    saved(adopt(hf.ViTForImageClassification(config).eval()), tmp_path / "m")
     acn_compress.export(tmp_path / "m", tmp_path / "onnx")
     (given,) = Session(tmp_path / "onnx" / FILE).inputs
     assert given.shape == (None, 4, 8, 8)

@@ -20,9 +20,10 @@ from tiny import MODELS, network, outputs, plain, saved, tiny
 
 import acn_compress
 from acn_compress.checkpoint import hub
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
-from acn_compress.checkpoint.source import find_source
 from acn_compress.errors import ConfigError, ModelDirError
+from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
 
 REFUSED = "http://127.0.0.1:9"  # nobody listens
@@ -239,7 +240,7 @@ def test_a_step_takes_a_model_in_memory(name: str, tmp_path: Path) -> None:
     model = plain(name)
     report = acn_compress.truncate(model, tmp_path / "out", depth=2)
     assert report["source"] == type(model).__name__ and report["depth"] == 2
-    cut = Network.adopt(copy.deepcopy(model))
+    cut = adopt(copy.deepcopy(model))
     cut.truncate_(2)
     inputs = cut.example_inputs()
     assert torch.equal(outputs(network(tmp_path / "out"), **inputs), outputs(cut, **inputs))

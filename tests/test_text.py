@@ -29,11 +29,11 @@ from acn_compress.errors import (
     Interrupted,
     UnsupportedError,
 )
+from acn_compress.events import Event, TrainingStep
 from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.measure.readouts import profile_model
 from acn_compress.network.network import Network, first_output
 from acn_compress.options import Task
-from acn_compress.reports.progress import Event, TrainingStep
 from acn_compress.tasks import IGNORED, TASKS, features
 from acn_compress.training.batches import Bucketed
 

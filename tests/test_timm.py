@@ -30,7 +30,8 @@ from acn_compress.compression.depth import truncate_checked_
 from acn_compress.compression.prune import prune_
 from acn_compress.data.pictures import Preparation
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, UnsupportedError
-from acn_compress.network.network import Network, first_output
+from acn_compress.network.adopt import adopt
+from acn_compress.network.network import first_output
 
 MIXER = {"model_type": "timm_wrapper", "architecture": "mlp_mixer"}
 SIZES = {"img_size": 8, "patch_size": 2, "in_chans": 1, "num_blocks": 3, "embed_dim": 32}
@@ -237,7 +238,7 @@ def test_the_processor_and_pipeline_of_a_written_model(alpha: float, tmp_path: P
         "mean": [0.3, 0.4, 0.5],
         "std": [0.2, 0.3, 0.4],
     }
-    net = Network.adopt(model.eval())
+    net = adopt(model.eval())
     net.set_structure_(net.structure.with_alpha((alpha,) * 3))
     output.write(net, tmp_path / "m", source=None, step="test", options={}, report={})
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 56, 3), dtype="uint8"))

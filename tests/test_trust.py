@@ -17,11 +17,11 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 from tiny import answer, network, outputs, plain, saved, tiny
 
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.processors import load_image_processor, load_tokenizer
 from acn_compress.checkpoint.provenance import history
 from acn_compress.checkpoint.sentence import read_head
-from acn_compress.checkpoint.source import find_source
 from acn_compress.checkpoint.write import write
 from acn_compress.errors import (
     AcnError,

@@ -20,6 +20,7 @@ from acn_compress.checkpoint.directory import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.write import write
 from acn_compress.form import LayerKind
+from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network, first_output
 
 SHAPE = {
@@ -160,7 +161,7 @@ def plain(name: str) -> PreTrainedModel:
 
 def tiny(name: str, alpha: float = 1.0, layer: LayerKind = "block") -> Network:
     """The same model as a network, all its layers at `alpha`."""
-    net = Network.adopt(plain(name))
+    net = adopt(plain(name))
     n = net.depth * (2 if layer == "branch" else 1)
     net.set_structure_(net.structure.with_alpha((alpha,) * n, layer))
     return net

@@ -26,6 +26,7 @@ from acn_compress.checkpoint import lock, swap
 from acn_compress.checkpoint.files import read_json as read_json
 from acn_compress.checkpoint.files import size as size
 from acn_compress.checkpoint.files import write_json as write_json
+from acn_compress.checkpoint.find import find_source as find_source
 from acn_compress.checkpoint.processors import copy_processors as copy_processors
 from acn_compress.checkpoint.provenance import Provenance
 from acn_compress.checkpoint.provenance import machine as machine
@@ -33,7 +34,6 @@ from acn_compress.checkpoint.provenance import options_of as options_of
 from acn_compress.checkpoint.provenance import packages as packages
 from acn_compress.checkpoint.provenance import provenance as provenance
 from acn_compress.checkpoint.source import Source as Source
-from acn_compress.checkpoint.source import find_source as find_source
 from acn_compress.errors import AcnError, ModelDirError
 
 

@@ -20,14 +20,16 @@ from acn_compress.checkpoint.config import config_of as config_of
 from acn_compress.checkpoint.config import config_source as config_source
 from acn_compress.checkpoint.config import describe as describe
 from acn_compress.checkpoint.config import fitting
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.padding import set_padding_
 from acn_compress.checkpoint.processors import load_tokenizer
 from acn_compress.checkpoint.sentence import read_head
-from acn_compress.checkpoint.source import Source, find_source
+from acn_compress.checkpoint.source import Source
 from acn_compress.errors import CheckpointError
 from acn_compress.network import widths, zeros
+from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
-from acn_compress.network.registration import plain_class
+from acn_compress.network.plain import plain_class
 from acn_compress.tasks import head_named, task_called
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def load_source(
     with fitting(source.name), quiet():
         _set_head(hf_config, cls, task, labels, source)
         model, found = weights.read(source, cls, hf_config, new_head=task is not None)
-        net = replace(Network.adopt(model), fresh=found.fresh, remarks=found.remarks)
+        net = replace(adopt(model), fresh=found.fresh, remarks=found.remarks)
         _check_structure(net, source.name)
         zeros.correct_(net)
         if verify:
@@ -134,7 +136,7 @@ def from_config(
     architecture, cls, hf_config = describe(source, task, file)
     _set_head(hf_config, cls, task, labels, source)
     with fitting(str(path)):
-        net = Network.adopt(cls(hf_config))
+        net = adopt(cls(hf_config))
         net.verify_alpha_one(str(path))
     net.unwrap_()
     architecture.init_(net.model)  # only now: a head of zeros would have made the proof say nothing

@@ -11,7 +11,7 @@ from acn_compress.checkpoint.files import read_json, write_json
 from acn_compress.checkpoint.load import quiet
 from acn_compress.errors import VerificationError
 from acn_compress.network.network import Network
-from acn_compress.network.registration import plain_class
+from acn_compress.network.plain import plain_class
 
 SHARD = "5GB"  # largest weight file
 

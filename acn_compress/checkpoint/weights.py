@@ -19,7 +19,7 @@ from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.tensors import Stored, elements, quantised, stored_dtype
 from acn_compress.errors import CheckpointError
-from acn_compress.network.registration import plain_class
+from acn_compress.network.plain import plain_class
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel

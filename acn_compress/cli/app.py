@@ -17,6 +17,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from acn_compress import __version__, compat, surface
+from acn_compress.deprecated import renamed
 from acn_compress.errors import AcnError
 from acn_compress.options import VERBS, Options, Verb
 from acn_compress.training import interrupt
@@ -50,7 +51,7 @@ def add(cls: type[Verb]) -> None:
 
     def command(json_: bool = False, **given: Any) -> None:
         own = {name: given[name] for name in cls.model_fields if _said(given.get(name))}
-        own |= {old: given[old] for old in surface.renamed(cls) if _said(given.get(old))}
+        own |= {old: given[old] for old in renamed(cls) if _said(given.get(old))}
         own |= {name: True for name in cls.dropped if given[name]}
         where = [given[a.name] for a in cls.arguments]
         _run(cls, where, own, json_)
@@ -86,7 +87,7 @@ def _run(cls: type[Verb], where: list[Any], own: dict[str, Any], as_json: bool) 
             from acn_compress.reports.show import show
 
             assert isinstance(report, Report)
-            show(report)
+            show(report.display())
 
 
 def _fail(text: str, code: int) -> None:
@@ -175,7 +176,7 @@ def _undefined(default: Any) -> bool:
 def _old(cls: type[Verb]) -> list[inspect.Parameter]:
     """Old names of options, not shown."""
     found = []
-    for old, new in surface.renamed(cls).items():
+    for old, new in renamed(cls).items():
         many = "tuple" in str(cls.model_fields[new].annotation)
         annotation: Any = Annotated[
             Optional[list[str] if many else str],  # noqa: UP045

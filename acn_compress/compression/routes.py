@@ -26,10 +26,10 @@ from acn_compress.checkpoint.directory import Source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.compression.start import cut_
 from acn_compress.data.load import Data, Noise
+from acn_compress.events import Progress
 from acn_compress.measure.budget import equal_epochs
 from acn_compress.network.network import Network
 from acn_compress.options import Keep, Trained
-from acn_compress.reports.progress import Progress
 from acn_compress.training.fit import fit
 from acn_compress.training.walk import Walk
 

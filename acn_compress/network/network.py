@@ -68,34 +68,6 @@ class Network:
         """
         return cls(model, architecture_of(model.config, where))
 
-    @classmethod
-    def adopt(cls, model: PreTrainedModel) -> Network:
-        """Make a transformers model one of ours, in place: classes swapped, alpha 1 unless its
-        config says otherwise.
-
-        Raises:
-            UnsupportedError: if its blocks are not those its adapter was written for.
-        """
-        from acn_compress.network.registration import config_class, model_class, plain_class
-
-        net = cls.of(model)
-        net.check_blocks()
-        stored = getattr(model.config, "acn", None)
-        structure = (
-            Structure.residual(net.depth)
-            if stored is None
-            else Structure.read(stored, "config.json")
-        )
-        if plain_class(type(model)) is type(model):
-            twin = config_class(cast(Any, type(model.config)))
-            for module in model.modules():  # sub-models may hold a copy of the config
-                if isinstance(getattr(module, "config", None), twin.__mro__[1]):
-                    module.config.__class__ = twin
-            model.__class__ = model_class(cast(Any, type(model)))
-        net.wrap_()
-        net.set_structure_(structure)
-        return net
-
     def __call__(self, **inputs: Tensor) -> Any:
         """The model's own output, as transformers gives it."""
         return self.model(**inputs)

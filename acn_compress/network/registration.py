@@ -67,11 +67,6 @@ def model_class(base: Any) -> Any:
     return cls
 
 
-def plain_class(cls: Any) -> Any:
-    """The transformers class behind a compressed one; any other class is returned as it is."""
-    return cls.__mro__[1] if cls.__module__ == __name__ else cls
-
-
 @cache
 def _register_models(config: Any, base: Any) -> None:
     from transformers.models.auto import modeling_auto

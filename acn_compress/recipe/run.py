@@ -23,13 +23,13 @@ from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.data.load import has_eval_split
 from acn_compress.data.places import fingerprint, name_of
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
+from acn_compress.events import ChainStep, Progress
 from acn_compress.found import Found
 from acn_compress.onnx.session import find_onnx
 from acn_compress.options import Run, Trained, Verb
 from acn_compress.recipe import baseline, table
 from acn_compress.recipe.schema import Recipe, Step
 from acn_compress.reports.compared import Compared
-from acn_compress.reports.progress import ChainStep, Progress
 from acn_compress.reports.ran import BASELINE, Done, Ran
 from acn_compress.training.state import resumable
 

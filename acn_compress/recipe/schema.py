@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from acn_compress.deprecated import current, note
 from acn_compress.errors import ConfigError
 from acn_compress.options import (
     STEPS,
@@ -36,7 +37,7 @@ from acn_compress.options import (
     Verb,
     model_spec,
 )
-from acn_compress.surface import Place, current, faults, note, sentence, unknown
+from acn_compress.surface import Place, faults, sentence, unknown
 
 # what a step of a recipe cannot say itself: the recipe does, or running it does
 GIVEN = {"data", "config", "device", "overwrite", "resume", "to", "profile"}

@@ -4,48 +4,15 @@ notebook are made of its blocks."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from textwrap import wrap
 
 from acn_compress.data.read import Read
 from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
-
-__all__ = ["Block", "Found", "Grid", "Line", "Pairs", "Report", "few_lines", "read_lines", "size"]
+from acn_compress.reports.blocks import Block, Line, Pairs
+from acn_compress.reports.show import as_html, as_text
 
 WIDE = 80  # columns of a screen
-
-
-@dataclass(frozen=True)
-class Line:
-    """A sentence."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Names and what there is to say of each; None and "" are left out."""
-
-    title: str
-    rows: Sequence[tuple[str, object]]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table: the first column is text, the others are numbers.
-
-    Args:
-        section: the row after which a line is drawn; None draws none.
-    """
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    section: int | None = None
-
-
-Block = Line | Pairs | Grid
 
 
 class Report(Found):
@@ -59,17 +26,13 @@ class Report(Found):
         yield Pairs(self.step, [(name, self[name]) for name in self.keys() if name != "step"])
 
     def __str__(self) -> str:
-        from acn_compress.reports.show import as_text
-
-        return as_text(self)
+        return as_text(self.display())
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        from acn_compress.reports.show import as_html
-
-        return as_html(self)
+        return as_html(self.display())
 
 
 def read_lines(
@@ -86,12 +49,3 @@ def few_lines(examples: int) -> Iterator[Line]:
     """A warning where an interval rests on few examples."""
     if told := few_note(examples):
         yield Line(told)
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

@@ -9,7 +9,8 @@ from acn_compress.data.read import Read
 from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
 from acn_compress.measure.quality import Quality
-from acn_compress.reports.base import Block, Grid, Line, Report, few_lines, read_lines
+from acn_compress.reports.base import Report, few_lines, read_lines
+from acn_compress.reports.blocks import Block, Grid, Line
 
 
 class Budget(Found):

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 
 from acn_compress.found import Found
-from acn_compress.reports.base import Block, Pairs, Report, size
+from acn_compress.reports.base import Report
+from acn_compress.reports.blocks import Block, Pairs, size
 from acn_compress.reports.made import places
 
 

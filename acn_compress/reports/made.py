@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from acn_compress.checkpoint.write import Written
 from acn_compress.data.read import Read
+from acn_compress.events import duration
 from acn_compress.measure.quality import Drop, Quality
-from acn_compress.reports.base import Block, Line, Pairs, Report, few_lines, read_lines, size
-from acn_compress.reports.progress import duration
+from acn_compress.reports.base import Report, few_lines, read_lines
+from acn_compress.reports.blocks import Block, Line, Pairs, size
 from acn_compress.training.fit import Fit
 
 

@@ -12,16 +12,8 @@ from acn_compress.measure.readouts import Contribution, Depth
 from acn_compress.measure.timing import BUSY
 from acn_compress.network.structure import Structure
 from acn_compress.options import Bound
-from acn_compress.reports.base import (
-    Block,
-    Grid,
-    Line,
-    Pairs,
-    Report,
-    few_lines,
-    read_lines,
-    size,
-)
+from acn_compress.reports.base import Report, few_lines, read_lines
+from acn_compress.reports.blocks import Block, Grid, Line, Pairs, size
 
 
 class Evaluated(Report):

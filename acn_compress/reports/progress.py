@@ -5,66 +5,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Protocol
 
-from acn_compress.found import Found
-
-
-class Logged(Found):
-    """A training after some of its steps."""
-
-    step: int
-    """Optimizer steps done."""
-    loss: float
-    """Its mean since the entry before."""
-    alpha: float
-    """The mean over the layers."""
-    lr: float | None = None
-    """Learning rate of the last step."""
-    metric: float | None = None
-    """Of the task, at the end of the last epoch."""
-
-
-class TrainingStep(Logged):
-    """What a progress display is told of a training."""
-
-    steps: int
-    """Of the whole run."""
-    seconds_left: float
-    """If it goes on as fast."""
-
-    def __str__(self) -> str:
-        metric = "" if self.metric is None else f" metric {self.metric:.3f}"
-        left = duration(self.seconds_left)
-        return f"loss {self.loss:.4f} alpha {self.alpha:.2f}{metric} {left} left"
-
-
-class ChainStep(Found):
-    """Which step of a recipe begins."""
-
-    number: int
-    total: int
-    name: str
-    reused: bool
-    """It was finished before."""
-
-    def __str__(self) -> str:
-        reused = " (finished before, reused)" if self.reused else ""
-        return f"{self.number}/{self.total} {self.name}{reused}"
-
-
-Event = TrainingStep | ChainStep
-Progress = Callable[[Event], None]
+from acn_compress.events import ChainStep, Event, Progress, TrainingStep
 
 
 class _Bar(Protocol):
     def update(self, event: TrainingStep) -> None: ...
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def display() -> Progress:

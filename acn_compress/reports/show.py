@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 from rich.console import Console
@@ -13,27 +13,27 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from acn_compress.reports.base import Block, Grid, Line, Pairs, Report
+from acn_compress.reports.blocks import Block, Grid, Line, Pairs
 
 WIDE = 140  # columns where there is no screen whose width counts
 
 
-def show(report: Report, file: IO[str] | None = None) -> None:
+def show(blocks: Iterable[Block], file: IO[str] | None = None) -> None:
     """Print a report: on stdout, or into `file`."""
     terminal = file is None and sys.stdout.isatty()
     width = None if terminal else WIDE
     console = Console(file=file, highlight=False, soft_wrap=True, width=width)
-    for block in report.display():
+    for block in blocks:
         if isinstance(block, Line):
             console.print(escape(block.text))
         else:
             console.print(_pairs(block) if isinstance(block, Pairs) else _grid(block))
 
 
-def as_text(report: Report) -> str:
+def as_text(blocks: Iterable[Block]) -> str:
     """A report as plain text."""
     text = io.StringIO()
-    show(report, text)
+    show(blocks, text)
     return text.getvalue().rstrip("\n")
 
 
@@ -60,9 +60,9 @@ def _grid(block: Grid) -> Table:
     return table
 
 
-def as_html(report: Report) -> str:
+def as_html(blocks: Iterable[Block]) -> str:
     """A report as a piece of HTML."""
-    return "".join(_html(block) for block in report.display())
+    return "".join(_html(block) for block in blocks)
 
 
 def _html(block: Block) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from acn_compress.backends.base import Load
 from acn_compress.backends.race import race
+from acn_compress.events import Progress
 from acn_compress.options import Benchmark, ModelSpec
 from acn_compress.reports.measured import Benchmarked
-from acn_compress.reports.progress import Progress
 
 
 def run(

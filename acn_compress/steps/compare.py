@@ -33,6 +33,7 @@ from acn_compress.data.load import Noise
 from acn_compress.data.places import fingerprint
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError, DataError
+from acn_compress.events import Progress
 from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.measure.intervals import Array, Reach, difference, mean_interval
 from acn_compress.measure.quality import Scores, measure, summary
@@ -43,7 +44,6 @@ from acn_compress.onnx.inputs import inputs_for
 from acn_compress.options import Compare, ModelSpec, Trained
 from acn_compress.reports import plots
 from acn_compress.reports.compared import Budget, Compared, RouteRow, RouteRun, Whole
-from acn_compress.reports.progress import Progress
 
 HYBRID = 0.5  # the alpha of a network that stands for one whose alphas are trained, to be timed
 KEPT = "Finished runs are kept: the same command goes on with them."

@@ -7,11 +7,11 @@ from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.start import cut_
 from acn_compress.errors import ConfigError
+from acn_compress.events import Progress
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
 from acn_compress.options import Convert, ModelSpec, PathSpec
 from acn_compress.reports.made import Converted
-from acn_compress.reports.progress import Progress
 from acn_compress.steps.scratch import from_scratch
 from acn_compress.tasks import task_of
 from acn_compress.training.job import run_job

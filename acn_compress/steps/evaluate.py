@@ -6,13 +6,13 @@ from __future__ import annotations
 from acn_compress.checkpoint.directory import Source, find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.data.load import Columns, Data, Noise, load_data
+from acn_compress.events import Progress
 from acn_compress.measure.early_exit import check_exit, evaluate_exits
 from acn_compress.measure.quality import measure, paired, summary
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
 from acn_compress.options import Evaluate, ModelSpec
 from acn_compress.reports.measured import Evaluated
-from acn_compress.reports.progress import Progress
 
 
 def run(src: ModelSpec, how: Evaluate, progress: Progress | None = None) -> Evaluated:

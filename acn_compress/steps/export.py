@@ -16,9 +16,9 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import document
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError
+from acn_compress.events import Progress
 from acn_compress.network.network import Network
 from acn_compress.options import Export, ModelSpec, PathSpec
-from acn_compress.reports.progress import Progress
 from acn_compress.targets import TARGETS
 from acn_compress.targets.base import Exported, check_taken
 

@@ -8,10 +8,10 @@ from acn_compress.checkpoint.directory import check_out, find_source
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.start import cut_
 from acn_compress.data.load import Columns, label_names
+from acn_compress.events import Progress
 from acn_compress.network.device import find_device
 from acn_compress.options import Finetune, ModelSpec, PathSpec
 from acn_compress.reports.made import Finetuned
-from acn_compress.reports.progress import Progress
 from acn_compress.steps.scratch import from_scratch
 from acn_compress.tasks import task_called
 from acn_compress.training.job import run_job

@@ -14,13 +14,13 @@ from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.directory import Source, find_source
 from acn_compress.checkpoint.provenance import history
 from acn_compress.errors import CheckpointError, UnsupportedError
+from acn_compress.events import Progress
 from acn_compress.network import widths
 from acn_compress.network.network import Network, channels, image_size
-from acn_compress.network.registration import plain_class
+from acn_compress.network.plain import plain_class
 from acn_compress.network.structure import Structure
 from acn_compress.options import Inspect, ModelSpec
 from acn_compress.reports.inspected import Inspected, Past, ProfileFound
-from acn_compress.reports.progress import Progress
 from acn_compress.tasks import Task, task_of
 
 # of safetensors

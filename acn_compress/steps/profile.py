@@ -10,13 +10,13 @@ from acn_compress.checkpoint.directory import Source, find_source, write_json, w
 from acn_compress.checkpoint.load import load_source
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError, ModelDirError
+from acn_compress.events import Progress
 from acn_compress.measure.intervals import check_shown, unshown
 from acn_compress.measure.readouts import cutoff, profile_model
 from acn_compress.network.device import find_device
 from acn_compress.options import ModelSpec, PathSpec, Profile
 from acn_compress.reports import plots
 from acn_compress.reports.measured import Profiled
-from acn_compress.reports.progress import Progress
 
 ELSEWHERE = "Say where it goes with --to."
 

@@ -11,11 +11,11 @@ from acn_compress.checkpoint.write import write
 from acn_compress.compression.prune import METHODS, SCORES, Aim
 from acn_compress.data.load import Data
 from acn_compress.data.splits import training_split
+from acn_compress.events import Progress
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
 from acn_compress.options import ModelSpec, PathSpec, Prune
 from acn_compress.reports.made import PruneReport
-from acn_compress.reports.progress import Progress
 from acn_compress.training.job import measure_job, run_job
 from acn_compress.training.state import Kept, kept
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from acn_compress.events import Progress
 from acn_compress.network.device import find_device
 from acn_compress.options import Run
 from acn_compress.recipe import run as chain
 from acn_compress.recipe.read import read
 from acn_compress.recipe.schema import Recipe
-from acn_compress.reports.progress import Progress
 from acn_compress.reports.ran import Ran
 
 

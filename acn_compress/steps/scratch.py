@@ -11,11 +11,11 @@ from acn_compress.checkpoint.write import write
 from acn_compress.compression.start import cut_
 from acn_compress.data.load import Columns, label_names
 from acn_compress.errors import ConfigError
+from acn_compress.events import Progress
 from acn_compress.network.device import find_device
-from acn_compress.network.registration import plain_class
+from acn_compress.network.plain import plain_class
 from acn_compress.options import Convert, Finetune, ModelSpec, PathSpec
 from acn_compress.reports.made import Made
-from acn_compress.reports.progress import Progress
 from acn_compress.tasks import task_called, task_named
 from acn_compress.training.job import run_job
 from acn_compress.training.state import kept

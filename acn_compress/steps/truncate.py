@@ -9,11 +9,11 @@ from acn_compress.checkpoint.write import write
 from acn_compress.compression.depth import choose, measured, stored, truncate_checked_
 from acn_compress.compression.refit import EXAMPLES, refit_
 from acn_compress.data.load import Columns, load_data
+from acn_compress.events import Progress
 from acn_compress.measure.quality import change, measure
 from acn_compress.network.device import find_device
 from acn_compress.options import ModelSpec, PathSpec, Truncate
 from acn_compress.reports.made import Truncated
-from acn_compress.reports.progress import Progress
 
 BASELINE = (
     "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from acn_compress.events import Progress
 from acn_compress.options import Validate
 from acn_compress.recipe.read import read
-from acn_compress.reports.progress import Progress
 from acn_compress.reports.ran import Validated
 
 

@@ -15,7 +15,7 @@ from acn_compress.onnx.exit import check_depth
 from acn_compress.onnx.session import FILE
 from acn_compress.onnx.write import OnnxFile, write_onnx
 from acn_compress.options import Export
-from acn_compress.reports.base import Block, Line, Pairs, size
+from acn_compress.reports.blocks import Block, Line, Pairs, size
 from acn_compress.targets.base import Exported
 
 ALONE = ", and not with quantize"

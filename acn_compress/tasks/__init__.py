@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from acn_compress.architectures import architecture_of
 from acn_compress.errors import ConfigError, UnsupportedError
+from acn_compress.network.plain import plain_class
 from acn_compress.tasks import (
     causal_lm,
     embeddings,
@@ -83,8 +84,6 @@ def task_of(net: Network) -> Task:
     Raises:
         UnsupportedError: listing the known heads, or saying what cannot be measured about this one.
     """
-    from acn_compress.network.registration import plain_class
-
     return task_named(plain_class(type(net.model)).__name__, net.config).of(net)
 
 

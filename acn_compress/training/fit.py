@@ -12,11 +12,11 @@ from transformers import TrainerCallback, set_seed
 
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, DataError, Interrupted
+from acn_compress.events import Logged, Progress
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.options import Trained
-from acn_compress.reports.progress import Logged, Progress
 from acn_compress.training.hooks import (
     Alphas,
     Diverged,

@@ -14,10 +14,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from acn_compress.data.load import Data
 from acn_compress.errors import AcnError
+from acn_compress.events import Logged, Progress, TrainingStep
 from acn_compress.measure.quality import measure
 from acn_compress.network import zeros
 from acn_compress.network.network import Network
-from acn_compress.reports.progress import Logged, Progress, TrainingStep
 from acn_compress.training.batches import seed_of
 from acn_compress.training.interrupt import stop
 from acn_compress.training.walk import Walk

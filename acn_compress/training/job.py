@@ -9,10 +9,10 @@ from acn_compress.checkpoint.directory import Source
 from acn_compress.data.load import Data, Examples
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError
+from acn_compress.events import Progress
 from acn_compress.measure.quality import change, measure, paired, summary
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
-from acn_compress.reports.progress import Progress
 from acn_compress.tasks import task_of
 from acn_compress.training.fit import fit
 from acn_compress.training.hooks import Hook

@@ -19,10 +19,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, ModelDirError
+from acn_compress.events import Logged
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
-from acn_compress.reports.progress import Logged
 from acn_compress.training.batches import Bucketed, Collate, Numbered
 from acn_compress.training.hooks import Hook, Log
 from acn_compress.training.objective import Objective

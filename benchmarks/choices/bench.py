@@ -15,13 +15,13 @@ from acn_compress.compression.refit import EXAMPLES, refit_
 from acn_compress.compression.start import cut_
 from acn_compress.data.load import Data, Noise
 from acn_compress.data.splits import eval_split, training_split
+from acn_compress.events import Event, TrainingStep
 from acn_compress.found import Found
 from acn_compress.measure.budget import equal_epochs
 from acn_compress.measure.intervals import Array
 from acn_compress.measure.quality import measure
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
-from acn_compress.reports.progress import Event, TrainingStep
 from acn_compress.training.fit import fit
 from benchmarks.choices.norms import norm_sum_
 from benchmarks.choices.table import Kind, Trial

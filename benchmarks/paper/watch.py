@@ -6,12 +6,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from acn_compress.data.load import Data
+from acn_compress.events import Event, TrainingStep
 from acn_compress.found import Found
 from acn_compress.measure.quality import measure
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.options import Trained
-from acn_compress.reports.progress import Event, TrainingStep
 from acn_compress.tasks import TASKS
 from acn_compress.training.fit import fit
 from acn_compress.training.walk import Walk

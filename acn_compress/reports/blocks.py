@@ -1,0 +1,47 @@
+"""What a report is shown as: sentences, lists of names and values, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Names and what there is to say of each; None and "" are left out."""
+
+    title: str
+    rows: Sequence[tuple[str, object]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: the first column is text, the others are numbers.
+
+    Args:
+        section: the row after which a line is drawn; None draws none.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    section: int | None = None
+
+
+Block = Line | Pairs | Grid
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
