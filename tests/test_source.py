@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import MODELS, network, outputs, plain, saved, tiny
+from tiny import MODELS, net_of, network, outputs, plain, saved, tiny
 
 import acn_compress
 from acn_compress.checkpoint import hub
@@ -24,7 +24,6 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.network.adopt import adopt
-from acn_compress.network.network import Network
 
 REFUSED = "http://127.0.0.1:9"  # nobody listens
 
@@ -142,7 +141,7 @@ def test_a_transformers_model_in_memory_is_a_source(name: str) -> None:
     net = load_source(source)
     inputs = net.example_inputs()
     with torch.inference_mode():
-        expected = Network.of(model).answer(**inputs)
+        expected = net_of(model).answer(**inputs)
     assert torch.equal(outputs(net, **inputs), expected)
     with torch.no_grad():
         for parameter in net.model.parameters():
@@ -151,9 +150,7 @@ def test_a_transformers_model_in_memory_is_a_source(name: str) -> None:
     after = model.state_dict()
     assert type(model) is type(plain(name)) and before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
-    assert Network.of(model).depth == 3 and torch.equal(
-        outputs(Network.of(model), **inputs), expected
-    )
+    assert net_of(model).depth == 3 and torch.equal(outputs(net_of(model), **inputs), expected)
 
 
 def test_a_model_that_load_returned_is_a_source_too(tmp_path: Path) -> None:
@@ -167,7 +164,7 @@ def test_a_model_that_load_returned_is_a_source_too(tmp_path: Path) -> None:
     inputs = net.example_inputs()
     assert torch.equal(outputs(net, **inputs), outputs(network(directory), **inputs))
     net.set_alphas_((0.0,) * 6, "branch")
-    assert Network.of(model).current_alphas() == pytest.approx([0.3] * 6)
+    assert net_of(model).current_alphas() == pytest.approx([0.3] * 6)
 
 
 def test_the_hash_of_a_model_in_memory_is_that_of_its_tensors() -> None:
@@ -201,14 +198,14 @@ def test_what_is_no_model_is_refused() -> None:
 def test_a_loaded_model_goes_through_pickle_and_copy(
     name: str, alpha: float, learned: bool, tmp_path: Path
 ) -> None:
-    net = Network.of(acn_compress.load(saved(tiny(name, alpha), tmp_path / "m")))
+    net = net_of(acn_compress.load(saved(tiny(name, alpha), tmp_path / "m")))
     net.learn_alphas_(learned)
     for again in (
         pickle.loads(pickle.dumps(net.model)),
         copy.deepcopy(net.model),
         net.twin().model,
     ):
-        other = Network.of(again)
+        other = net_of(again)
         assert type(again) is type(net.model) and other.structure == net.structure
         assert torch.equal(outputs(other), outputs(net))
         assert other.current_alphas() == net.current_alphas()
@@ -216,7 +213,7 @@ def test_a_loaded_model_goes_through_pickle_and_copy(
 
 
 def test_a_pickled_model_is_read_by_another_process(tmp_path: Path) -> None:
-    net = Network.of(acn_compress.load(saved(tiny("vit", 0.3), tmp_path / "m")))
+    net = net_of(acn_compress.load(saved(tiny("vit", 0.3), tmp_path / "m")))
     inputs = net.example_inputs()
     file = tmp_path / "model.pickle"
     file.write_bytes(pickle.dumps((net.model, inputs, outputs(net, **inputs))))
@@ -231,7 +228,7 @@ def test_every_family_pickles() -> None:
     for name in MODELS:
         if "-" not in name:
             net = tiny(name, 0.3)
-            again = Network.of(pickle.loads(pickle.dumps(net.model)))
+            again = net_of(pickle.loads(pickle.dumps(net.model)))
             assert torch.equal(outputs(again), outputs(net)), name
 
 
@@ -244,4 +241,4 @@ def test_a_step_takes_a_model_in_memory(name: str, tmp_path: Path) -> None:
     cut.truncate_(2)
     inputs = cut.example_inputs()
     assert torch.equal(outputs(network(tmp_path / "out"), **inputs), outputs(cut, **inputs))
-    assert Network.of(model).depth == 3
+    assert net_of(model).depth == 3

@@ -17,7 +17,7 @@ import pandas
 import pytest
 import torch
 import transformers as hf
-from tiny import network, tiny
+from tiny import net_of, network, tiny
 
 from acn_compress import convert, evaluate, export, finetune, inspect, profile, prune, truncate
 from acn_compress.checkpoint.directory import find_source
@@ -32,7 +32,7 @@ from acn_compress.errors import (
 from acn_compress.events import Event, TrainingStep
 from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.measure.readouts import profile_model
-from acn_compress.network.network import Network, first_output
+from acn_compress.network.network import first_output
 from acn_compress.options import Task
 from acn_compress.tasks import IGNORED, TASKS, features
 from acn_compress.training.batches import Bucketed
@@ -514,7 +514,7 @@ def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
             vocab_size=150, n_embd=32, n_layer=2, n_head=2, n_positions=48, eos_token_id=3
         )
     ).eval()
-    net, source = Network.of(gpt), find_source(bert)
+    net, source = net_of(gpt), find_source(bert)
     examples = load_data(str(tmp_path / "a.txt"), net, source, role="eval", max_length=16).examples
     tokenizer = hf.AutoTokenizer.from_pretrained(bert)
     joined = tokenizer(" ".join(lines), add_special_tokens=False)["input_ids"]

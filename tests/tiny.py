@@ -15,6 +15,7 @@ import torch
 import transformers as hf
 from transformers import PreTrainedModel
 
+from acn_compress.architectures import architecture_of
 from acn_compress.architectures.timm import complete
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.checkpoint.load import load_source
@@ -177,6 +178,11 @@ def saved(net: Network, directory: Path) -> Path:
     """Its model directory, as every step writes it."""
     write(net, directory, source=None, step="test", options={}, report={})
     return directory
+
+
+def net_of(model: Any) -> Network:
+    """The network of a model that was adopted already."""
+    return Network(model, architecture_of(model.config))
 
 
 def outputs(net: Network, **inputs: torch.Tensor) -> torch.Tensor:

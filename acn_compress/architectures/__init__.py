@@ -3,6 +3,7 @@ a line in the dict."""
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,13 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 PREFIX = "acn_"  # of the model type of a compressed model
 
+
+def _family(model_type: str) -> Architecture:
+    return ARCHITECTURES[model_type]
+
+
+# a family is pickled, and copied, by its name
+copyreg.pickle(Architecture, lambda family: (_family, (family.model_type,)))
 
 # why some families cannot have an adapter as they are, told by what their configs say: (field, what
 # it is if so, reason)

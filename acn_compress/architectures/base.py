@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from acn_compress.form import Branch
-
 if TYPE_CHECKING:
     from torch import nn
+
+    from acn_compress.form import Branch
 
 
 @dataclass(frozen=True)

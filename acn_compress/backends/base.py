@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from acn_compress.checkpoint.directory import Source, find_source
-from acn_compress.checkpoint.load import load_source
-from acn_compress.errors import ModelDirError
-from acn_compress.measure.budget import flops_per_example
-from acn_compress.network.network import Network
-from acn_compress.onnx.inputs import inputs_for, picture_size
-from acn_compress.onnx.session import find_onnx
+    from acn_compress.checkpoint.source import Source
+    from acn_compress.network.network import Network
 
 
 @dataclass(frozen=True)
@@ -63,22 +59,6 @@ class Checkpoint:
     source: Source
     inputs: dict[str, Tensor]
     flops: float
-
-
-def find(src: str | Path, load: Load) -> OnnxFile | Checkpoint:
-    """Find what the user named, and load it.
-
-    Raises:
-        AcnError: in one line.
-    """
-    if (path := find_onnx(src)) is not None:
-        return OnnxFile(str(src), path)
-    if Path(src).suffix == ".onnx":
-        raise ModelDirError(f"{src}: no such file.")
-    source = find_source(src)
-    net = load_source(source)
-    inputs = inputs_for(net, load.batch, load.length, 0, picture_size(net, source))
-    return Checkpoint(str(src), net, source, inputs, flops_per_example(net, inputs))
 
 
 @dataclass(frozen=True)

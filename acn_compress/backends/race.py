@@ -6,11 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from acn_compress.backends import BACKENDS
-from acn_compress.backends.base import Load, Variant, find
+from acn_compress.backends.base import Checkpoint, Load, OnnxFile, Variant
 from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint.find import find_source
+from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.scratch import scratch
-from acn_compress.errors import ConfigError
+from acn_compress.errors import ConfigError, ModelDirError
+from acn_compress.measure.budget import flops_per_example
 from acn_compress.measure.timing import fixed_threads, interleave, judge, spread
+from acn_compress.onnx.inputs import inputs_for, picture_size
+from acn_compress.onnx.session import find_onnx
 from acn_compress.options import ModelSpec
 from acn_compress.reports.measured import Benchmarked, Timed
 
@@ -55,11 +60,27 @@ def race(
     )
 
 
+def _find(src: ModelSpec, load: Load) -> OnnxFile | Checkpoint:
+    """Find what the user named, and load it.
+
+    Raises:
+        AcnError: in one line.
+    """
+    if (path := find_onnx(src)) is not None:
+        return OnnxFile(str(src), path)
+    if Path(src).suffix == ".onnx":
+        raise ModelDirError(f"{src}: no such file.")
+    source = find_source(src)
+    net = load_source(source)
+    inputs = inputs_for(net, load.batch, load.length, 0, picture_size(net, source))
+    return Checkpoint(str(src), net, source, inputs, flops_per_example(net, inputs))
+
+
 def _variants(
     sources: Sequence[ModelSpec], backends: Sequence[str], load: Load, scratch: Path
 ) -> Iterator[Variant]:
     for number, src in enumerate(sources):
-        subject = find(src, load)
+        subject = _find(src, load)
         place = scratch / str(number)
         place.mkdir()
         found = [BACKENDS[name].variant(subject, load, place) for name in backends]

@@ -6,9 +6,6 @@ bit, before anything else.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -23,6 +20,7 @@ from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.padding import set_padding_
 from acn_compress.checkpoint.processors import load_tokenizer
+from acn_compress.checkpoint.quiet import quiet
 from acn_compress.checkpoint.sentence import read_head
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import CheckpointError
@@ -165,19 +163,3 @@ def new_processor(net: Network, source: Source) -> Any:
     return ViTImageProcessor(
         size={"height": height, "width": width}, image_mean=[0.5] * n, image_std=[0.5] * n
     )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers' loading bars and reports are replaced by our own checks."""
-    from transformers.utils import logging as hf_logging
-
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity(logging.CRITICAL)
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()

@@ -8,7 +8,7 @@ import torch
 
 from acn_compress.architectures import base_type
 from acn_compress.checkpoint.files import read_json, write_json
-from acn_compress.checkpoint.load import quiet
+from acn_compress.checkpoint.quiet import quiet
 from acn_compress.errors import VerificationError
 from acn_compress.network.network import Network
 from acn_compress.network.plain import plain_class

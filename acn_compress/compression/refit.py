@@ -34,7 +34,7 @@ from acn_compress.measure.budget import forward_flops
 from acn_compress.network import widths
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.threads import threads_for
-from acn_compress.tasks import features
+from acn_compress.tasks.base import features
 
 EXAMPLES = 2048  # that a refit is solved on
 ENOUGH = 32  # rows for every feature that is solved for

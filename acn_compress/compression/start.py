@@ -24,7 +24,7 @@ from acn_compress.measure.budget import forward_flops, training_flops
 from acn_compress.measure.quality import outputs
 from acn_compress.network.network import Network
 from acn_compress.options import Keep, Trained
-from acn_compress.tasks import Scored, distillation
+from acn_compress.tasks.base import Scored, distillation
 
 EXAMPLES = 64  # on which blocks are chosen
 DEEP = 0.25  # share of the blocks up to which choosing them was worth its cost (docs/method.md)

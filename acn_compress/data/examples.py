@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from acn_compress.data.noise import Noise
-from acn_compress.tasks import Batch
+from acn_compress.tasks.base import Batch
 
 
 class Examples(Protocol):

@@ -16,8 +16,7 @@ from acn_compress.data.pictures import Pixels, Preparation
 from acn_compress.data.table import IMAGES, Table
 from acn_compress.errors import ConfigError, DataError
 from acn_compress.network.network import Network
-from acn_compress.tasks import Batch, Task
-from acn_compress.tasks.base import Rows
+from acn_compress.tasks.base import Batch, Rows, Task
 
 if TYPE_CHECKING:
     import datasets

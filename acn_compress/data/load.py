@@ -19,7 +19,8 @@ from acn_compress.data.read import Read
 from acn_compress.data.table import Columns, Table
 from acn_compress.data.text import TextExamples
 from acn_compress.errors import DataError
-from acn_compress.tasks import Batch, Task, task_of
+from acn_compress.tasks import task_of
+from acn_compress.tasks.base import Batch, Task
 
 if TYPE_CHECKING:
     from acn_compress.checkpoint.source import Source

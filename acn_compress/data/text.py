@@ -21,8 +21,7 @@ from acn_compress.data.table import Table
 from acn_compress.errors import DataError, ModelDirError
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
-from acn_compress.tasks import Batch, Task, features
-from acn_compress.tasks.base import Row, Rows
+from acn_compress.tasks.base import Batch, Row, Rows, Task, features
 from acn_compress.tasks.embeddings import embedding
 
 LONG = 256  # tokens; what longer texts cost is said

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from acn_compress.network.network import Network, first_output
-from acn_compress.tasks import features
+from acn_compress.network.network import Network
+from acn_compress.tasks.base import features
 
 
 def forward_flops(net: Network) -> tuple[float, float]:
@@ -65,7 +65,7 @@ def equal_epochs(
 
 def flops_per_example(net: Network, example: dict[str, Tensor]) -> float:
     """Multiply-adds times two of one forward pass, per example."""
-    return flops(lambda: first_output(net(**features(example)))) / len(next(iter(example.values())))
+    return flops(lambda: net.answer(**features(example))) / len(next(iter(example.values())))
 
 
 def flops(call: Callable[[], object]) -> float:

@@ -16,22 +16,25 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from acn_compress.data.load import Data, Noise
 from acn_compress.errors import ConfigError, UnsupportedError
 from acn_compress.found import Found
 from acn_compress.measure.budget import flops, flops_per_example
 from acn_compress.measure.intervals import Array, interval
 from acn_compress.measure.quality import Drop, Quality, Scores, outputs, paired, summary
 from acn_compress.measure.readouts import compiled_readout, readout
-from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
-from acn_compress.tasks import Scored, features, task_of
+from acn_compress.tasks import task_of
+from acn_compress.tasks.base import Scored, features
+
+if TYPE_CHECKING:
+    from acn_compress.data.load import Data, Noise
+    from acn_compress.network.network import Network
 
 TIMED = 100  # examples whose seconds are measured, at most
 ROUNDS = 3  # measurements of each

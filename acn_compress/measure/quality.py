@@ -5,19 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from acn_compress.data.load import Data, Noise
 from acn_compress.errors import DataError
 from acn_compress.found import Found
 from acn_compress.measure.intervals import Array, Reach, difference, mean_interval
-from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
-from acn_compress.tasks import Scored, Task, features
+from acn_compress.tasks.base import Scored, Task, features
+
+if TYPE_CHECKING:
+    from acn_compress.data.load import Data, Noise
+    from acn_compress.network.network import Network
 
 
 @dataclass(frozen=True)

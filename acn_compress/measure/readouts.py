@@ -11,20 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acn_compress.data.load import Data
 from acn_compress.found import Found
 from acn_compress.measure.intervals import RESAMPLES, difference, mean_intervals
 from acn_compress.measure.quality import Quality, Scores, measure, summary
-from acn_compress.network.network import Network
-from acn_compress.options import Bound
-from acn_compress.tasks import Scored, divergence, features
+from acn_compress.tasks.base import Scored, divergence, features
+
+if TYPE_CHECKING:
+    from acn_compress.data.load import Data
+    from acn_compress.network.network import Network
+    from acn_compress.options import Bound
 
 
 def readout(net: Network, y: Tensor, batch: dict[str, Tensor]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from acn_compress.architectures import architecture_of
 from acn_compress.network.network import Network
 from acn_compress.network.plain import plain_class
 from acn_compress.network.registration import config_class, model_class
@@ -20,7 +21,7 @@ def adopt(model: PreTrainedModel) -> Network:
     Raises:
         UnsupportedError: if its blocks are not those its adapter was written for.
     """
-    net = Network.of(model)
+    net = Network(model, architecture_of(model.config))
     net.check_blocks()
     stored = getattr(model.config, "acn", None)
     structure = (

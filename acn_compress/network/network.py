@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from acn_compress.architectures import Architecture, architecture_of
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.form import LayerKind
 from acn_compress.network.sentence import SentenceHead
@@ -30,6 +29,8 @@ from acn_compress.network.structure import Structure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
+
+    from acn_compress.architectures.base import Architecture
 
 STREAM = (
     "hidden_size",
@@ -58,15 +59,6 @@ class Network:
     fresh: tuple[str, ...] = ()
     sentence: SentenceHead | None = None
     remarks: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, model: PreTrainedModel, where: str = "this model") -> Network:
-        """The network of a model of a known family.
-
-        Raises:
-            UnsupportedError: listing the known families.
-        """
-        return cls(model, architecture_of(model.config, where))
 
     def __call__(self, **inputs: Tensor) -> Any:
         """The model's own output, as transformers gives it."""

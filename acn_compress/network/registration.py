@@ -15,7 +15,7 @@ from typing import Any
 
 import wrapt
 
-from acn_compress.architectures import ARCHITECTURES, PREFIX
+from acn_compress.architectures import ARCHITECTURES, PREFIX, architecture_of
 
 
 @cache
@@ -49,7 +49,7 @@ def model_class(base: Any) -> Any:
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         super(cls, self).__init__(config, *args, **kwargs)
-        net = Network.of(self)
+        net = Network(self, architecture_of(config))
         structure = Structure.read(
             getattr(config, "acn", None), getattr(config, "name_or_path", "") or "config.json"
         )

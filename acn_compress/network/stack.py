@@ -20,7 +20,7 @@ from acn_compress.errors import UnsupportedError
 from acn_compress.form import Alpha, LayerKind, run_block, total
 
 if TYPE_CHECKING:
-    from acn_compress.architectures import Architecture
+    from acn_compress.architectures.base import Architecture
 
 
 BYPASSED = (
@@ -49,7 +49,7 @@ class AcnBlock(nn.Module):
         """For pickle and copy, which would look for the class by its name: it is made, not
         written."""
         plain = type(self).__mro__[2]
-        return _new_block, (plain, self.acn_architecture.model_type), self.__dict__
+        return _new_block, (plain, self.acn_architecture), self.__dict__
 
 
 class Stack(nn.Module):
@@ -175,9 +175,7 @@ def block_class(cls: Any, architecture: Architecture) -> type[nn.Module]:
     )
 
 
-def _new_block(cls: type[nn.Module], model_type: str) -> nn.Module:
+def _new_block(cls: type[nn.Module], architecture: Architecture) -> nn.Module:
     """An empty block, to be given its state."""
-    from acn_compress.architectures import ARCHITECTURES
-
-    made = block_class(cast(Any, cls), ARCHITECTURES[model_type])
+    made = block_class(cast(Any, cls), architecture)
     return made.__new__(made)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from acn_compress.errors import VerificationError
 from acn_compress.found import Found
 from acn_compress.onnx import exit as onnx_exit
 from acn_compress.onnx.session import LIMIT, Array, Session, file_bytes
-from acn_compress.onnx.trace import Traced
+
+if TYPE_CHECKING:
+    from acn_compress.onnx.trace import Traced
 
 BATCHES = (1, 2, 3, 5)  # batch sizes compared; the graph is traced with 2
 LENGTHS = (7, 12, 19)  # text lengths compared; traced with 12

@@ -25,7 +25,7 @@ from acn_compress.network.network import Network
 from acn_compress.onnx.compare import LENGTHS, of_tokens
 from acn_compress.onnx.session import Array, Session, reason
 from acn_compress.onnx.trace import Traced, silence
-from acn_compress.tasks import features
+from acn_compress.tasks.base import features
 
 COSINE = 0.98  # the smallest that lets scores of classes through
 ERROR = 0.2  # the largest mean error, over the spread, that lets numbers through

@@ -45,3 +45,15 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def kept(blocks: Sequence[int], of: int) -> str:
+    """Which blocks of how many."""
+    return f"{len(blocks)} of {of}" + ("" if len(blocks) == of else f": {places(blocks)}")
+
+
+def places(blocks: Sequence[int]) -> str:
+    """Numbers of blocks for people."""
+    first, last = blocks[0], blocks[-1]
+    whole = list(blocks) == list(range(first, last + 1))
+    return f"{first} to {last}" if whole else ", ".join(map(str, blocks))

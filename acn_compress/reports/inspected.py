@@ -8,8 +8,7 @@ from pydantic import Field
 
 from acn_compress.found import Found
 from acn_compress.reports.base import Report
-from acn_compress.reports.blocks import Block, Pairs, size
-from acn_compress.reports.made import places
+from acn_compress.reports.blocks import Block, Pairs, places, size
 
 
 class Past(Found):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 from acn_compress.checkpoint.write import Written
@@ -10,7 +10,7 @@ from acn_compress.data.read import Read
 from acn_compress.events import duration
 from acn_compress.measure.quality import Drop, Quality
 from acn_compress.reports.base import Report, few_lines, read_lines
-from acn_compress.reports.blocks import Block, Line, Pairs, size
+from acn_compress.reports.blocks import Block, Line, Pairs, kept, size
 from acn_compress.training.fit import Fit
 
 
@@ -160,15 +160,3 @@ class PruneReport(Made, extra="allow"):
                 f"The training after pruning cost {lost:.4f}: it did harm. "
                 "Try a lower --lr or more data."
             )
-
-
-def kept(blocks: Sequence[int], of: int) -> str:
-    """Which blocks of how many."""
-    return f"{len(blocks)} of {of}" + ("" if len(blocks) == of else f": {places(blocks)}")
-
-
-def places(blocks: Sequence[int]) -> str:
-    """Numbers of blocks for people."""
-    first, last = blocks[0], blocks[-1]
-    whole = list(blocks) == list(range(first, last + 1))
-    return f"{first} to {last}" if whole else ", ".join(map(str, blocks))

@@ -21,7 +21,8 @@ from acn_compress.network.plain import plain_class
 from acn_compress.network.structure import Structure
 from acn_compress.options import Inspect, ModelSpec
 from acn_compress.reports.inspected import Inspected, Past, ProfileFound
-from acn_compress.tasks import Task, task_of
+from acn_compress.tasks import task_of
+from acn_compress.tasks.base import Task
 
 # of safetensors
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}

@@ -14,8 +14,7 @@ from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.structure import Structure
 from acn_compress.options import Export
-from acn_compress.reports.blocks import Block, Pairs, size
-from acn_compress.reports.made import kept
+from acn_compress.reports.blocks import Block, Pairs, kept, size
 from acn_compress.targets.base import Exported
 
 

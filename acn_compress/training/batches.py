@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from acn_compress.data.load import Data
+if TYPE_CHECKING:
+    from acn_compress.data.load import Data
 
 
 class Numbered(torch.utils.data.Dataset[tuple[int, dict[str, Any]]]):

@@ -6,21 +6,23 @@ from __future__ import annotations
 import math
 import time
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from acn_compress.data.load import Data
 from acn_compress.errors import AcnError
 from acn_compress.events import Logged, Progress, TrainingStep
 from acn_compress.measure.quality import measure
 from acn_compress.network import zeros
-from acn_compress.network.network import Network
 from acn_compress.training.batches import seed_of
 from acn_compress.training.interrupt import stop
-from acn_compress.training.walk import Walk
+
+if TYPE_CHECKING:
+    from acn_compress.data.load import Data
+    from acn_compress.network.network import Network
+    from acn_compress.training.walk import Walk
 
 EVERY = 600.0  # seconds between two checkpoints of an epoch
 

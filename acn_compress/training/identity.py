@@ -6,18 +6,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from acn_compress.checkpoint.directory import Source
-from acn_compress.data.load import Data
 from acn_compress.found import Found
-from acn_compress.network.network import Network
-from acn_compress.options import Trained
-from acn_compress.training.walk import Walk
+
+if TYPE_CHECKING:
+    from acn_compress.checkpoint.directory import Source
+    from acn_compress.data.load import Data
+    from acn_compress.network.network import Network
+    from acn_compress.options import Trained
+    from acn_compress.training.walk import Walk
 
 MOST = 20_000  # examples that a fingerprint reads: images may have to be decoded for it
 # options that name a place: what lies there is compared; and those no weight depends on

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
-from acn_compress.tasks import Scored, Task, distillation, features
+from acn_compress.tasks.base import Scored, Task, distillation, features
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
-from acn_compress.network.network import Network
+
+if TYPE_CHECKING:
+    from acn_compress.data.load import Data
+    from acn_compress.network.network import Network
 
 Units = tuple[dict[str, Tensor], ...]
 """Per block, by the name of its width: one number for each unit, [units]."""
