@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import wrapt
+from acn_compress.on_import import when_imported
 
 if TYPE_CHECKING:
     from acn_compress.errors import MissingDependencyError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _libraries: list[Any] = []  # torch forgets a library that nothing refers to
 
 
-@wrapt.when_imported("torch")
+@when_imported("torch")
 def declare_torchvision_operators(torch: Any) -> None:
     """Runs when torch is first imported (or at once if it has been)."""
     spec = importlib.util.find_spec("torchvision")

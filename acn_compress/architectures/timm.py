@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import wrapt
-
 from acn_compress.architectures.base import Architecture, Cut, Width
 from acn_compress.compat import broken_torchvision
 from acn_compress.errors import CheckpointError, ConfigError, MissingDependencyError
 from acn_compress.form import Branch
+from acn_compress.on_import import when_imported
 
 MODEL_TYPE = "timm_wrapper"
 OWN_MIXER = "mlp_mixer"
@@ -31,7 +30,7 @@ MODULES = (
 )  # of timm.models: where the blocks below are used
 
 
-@wrapt.when_imported("timm.models.mlp_mixer")
+@when_imported("timm.models.mlp_mixer")
 def _register(module: Any) -> None:
     from timm.models._builder import build_model_with_cfg
     from timm.models._registry import register_model

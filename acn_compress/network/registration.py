@@ -13,9 +13,8 @@ import sys
 from functools import cache
 from typing import Any
 
-import wrapt
-
 from acn_compress.architectures import ARCHITECTURES, PREFIX, architecture_of
+from acn_compress.on_import import when_imported
 
 
 @cache
@@ -84,7 +83,7 @@ def _register_models(config: Any, base: Any) -> None:
         mapping.register(config, twin, exist_ok=True)
 
 
-@wrapt.when_imported("transformers.models.auto.configuration_auto")
+@when_imported("transformers.models.auto.configuration_auto")
 def _register_configs(auto: Any) -> None:
     """Runs in the middle of transformers' own import, so it only leaves names; they are resolved by
     `__getattr__` below."""
