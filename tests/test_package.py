@@ -13,15 +13,17 @@ import transformers
 from tiny import network
 
 import acn_compress
-from acn_compress import compat
+from acn_compress import compat, on_import
 
 # transformers cannot be imported at all beside a torchvision built for another torch: plain
 # transformers gets that guard, and nothing else
 GUARD = f"""
-import importlib.util as u
-s = u.spec_from_file_location('guard', {compat.__file__!r})
-g = u.module_from_spec(s)
-s.loader.exec_module(g)
+import importlib.util as u, sys
+for name, file in (("on_import", {on_import.__file__!r}), ("compat", {compat.__file__!r})):
+    s = u.spec_from_file_location("acn_compress." + name, file)
+    sys.modules[s.name] = u.module_from_spec(s)
+    s.loader.exec_module(sys.modules[s.name])
+assert "acn_compress" not in sys.modules
 import torch, transformers
 """
 
