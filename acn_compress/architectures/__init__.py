@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acn_compress.architectures import (
     bert,
@@ -25,6 +25,9 @@ from acn_compress.architectures import (
 )
 from acn_compress.architectures.base import Architecture, Cut, Width
 from acn_compress.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 __all__ = ["ARCHITECTURES", "Architecture", "Cut", "Width", "architecture_of", "base_type"]
 
@@ -93,7 +96,7 @@ def base_type(model_type: str) -> str:
     return model_type.removeprefix(PREFIX)
 
 
-def architecture_of(config: Any, where: str = "this model") -> Architecture:
+def architecture_of(config: PreTrainedConfig, where: str = "this model") -> Architecture:
     """The adapter for a transformers config.
 
     Raises:

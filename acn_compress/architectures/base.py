@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from acn_compress.form import Branch
 
@@ -44,19 +45,20 @@ class Width:
     inputs: tuple[Cut, ...]
 
 
-def _model_base(model: Any) -> Any:
-    return model.base_model
+def _model_base(model: PreTrainedModel) -> nn.Module:
+    base: nn.Module = model.base_model
+    return base
 
 
-def _no_fix(block: Any) -> None:
+def _no_fix(block: nn.Module) -> None:
     """Most blocks read their widths from the weights."""
 
 
-def _no_init(model: Any) -> None:
+def _no_init(model: PreTrainedModel) -> None:
     """Most models are made with the random weights of their family."""
 
 
-def _no_record(config: Any, depth: int) -> None:
+def _no_record(config: PreTrainedConfig, depth: int) -> None:
     """Most configs count their blocks in `depth_fields`."""
 
 
@@ -92,11 +94,11 @@ class Architecture:
     branches: Callable[..., tuple[Branch, ...]]
     widths: Callable[[Any], Mapping[str, Width]]
     modality: Literal["image", "text"]
-    base: Callable[[Any], nn.Module] = _model_base
+    base: Callable[[PreTrainedModel], nn.Module] = _model_base
     fix_widths_: Callable[[Any], None] = _no_fix
     depth_fields: tuple[str, ...] = ("num_hidden_layers",)
     leftovers: tuple[str, ...] = ()
-    record_depth_: Callable[[Any, int], None] = _no_record
-    init_: Callable[[Any], None] = _no_init
+    record_depth_: Callable[[PreTrainedConfig, int], None] = _no_record
+    init_: Callable[[PreTrainedModel], None] = _no_init
     checkpointing: bool = True
-    refuse: Callable[[Any], str | None] = field(default=lambda config: None)
+    refuse: Callable[[PreTrainedConfig], str | None] = field(default=lambda config: None)

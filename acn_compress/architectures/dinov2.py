@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acn_compress.architectures import vit
 from acn_compress.architectures.base import Architecture, Cut, Width
 from acn_compress.form import Branch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 SCALES = ("layer_scale1.lambda1", "layer_scale2.lambda1")  # of attention and MLP
 
@@ -35,7 +38,7 @@ def widths(block: Any) -> dict[str, Width]:
     }
 
 
-def record_depth_(config: Any, depth: int) -> None:
+def record_depth_(config: PreTrainedConfig, depth: int) -> None:
     """The config also names every block, for use as a backbone."""
     config.stage_names = ["stem", *(f"stage{i}" for i in range(1, depth + 1))]
     config.set_output_features_output_indices(out_features=None, out_indices=None)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from acn_compress.architectures import Architecture, architecture_of, base_type, timm
 from acn_compress.checkpoint.files import read_json
@@ -18,6 +18,9 @@ from acn_compress.errors import AcnError, CheckpointError, ConfigError, Unsuppor
 from acn_compress.network.registration import config_class, model_class
 from acn_compress.network.structure import Structure
 from acn_compress.tasks import task_called
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 # what names a class is read by `describe`; the rest would load code, kernels, patches or weights
 DROPPED = frozenset(
@@ -80,7 +83,7 @@ def config_source(path: str | PathLike[str]) -> tuple[Source, Path]:
 
 def describe(
     source: Source, task: str | None, file: Path | None = None
-) -> tuple[Architecture, Any, Any]:
+) -> tuple[Architecture, type[PreTrainedModel], PreTrainedConfig]:
     """Family, model class and config of a checkpoint.
 
     Raises:
@@ -108,10 +111,10 @@ def describe(
     with fitting(source.name):
         hf_config = (config_class(base) if compressed else base).from_dict(fields)
     cls = _named_class(data, base, source.name) if task is None else _head(base, task, source.name)
-    return architecture, (model_class(cls) if compressed else cls), hf_config
+    return architecture, (model_class(cast(Any, cls)) if compressed else cls), hf_config
 
 
-def _head(base: Any, task: str, where: str) -> Any:
+def _head(base: type[PreTrainedConfig], task: str, where: str) -> type[PreTrainedModel]:
     """The class that reads a network under the head of a task."""
     import transformers
 
@@ -125,10 +128,13 @@ def _head(base: Any, task: str, where: str) -> Any:
     if base not in auto._model_mapping:
         raise UnsupportedError(f"{where}: transformers has no {task} head for '{name}'.")
     found = auto._model_mapping[base]
-    return found[0] if isinstance(found, tuple) else found
+    cls: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return cls
 
 
-def _named_class(data: Mapping[str, Any], base: Any, where: str) -> Any:
+def _named_class(
+    data: Mapping[str, Any], base: type[PreTrainedConfig], where: str
+) -> type[PreTrainedModel]:
     """The class that config.json names, or the headless one."""
     import transformers
 
@@ -136,7 +142,7 @@ def _named_class(data: Mapping[str, Any], base: Any, where: str) -> Any:
     if not isinstance(names, list) or not isinstance(names[0], str):
         raise CheckpointError(f"{where}: config.json: architectures must be a list of names.")
     wanted = names[0].removeprefix("Acn")
-    cls: Any = getattr(transformers, wanted, None)
+    cls: object = getattr(transformers, wanted, None)
     if not isinstance(cls, type) or not issubclass(cls, transformers.PreTrainedModel):
         raise UnsupportedError(
             f"{where}: architectures names '{wanted}', which this transformers does not have."

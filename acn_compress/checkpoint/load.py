@@ -31,7 +31,7 @@ from acn_compress.network.plain import plain_class
 from acn_compress.tasks import head_named, task_called
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 def load(
@@ -109,7 +109,11 @@ def _check_structure(net: Network, where: str) -> None:
 
 
 def _set_head(
-    hf_config: Any, cls: Any, task: str | None, labels: list[str] | None, source: Source
+    hf_config: PreTrainedConfig,
+    cls: type[PreTrainedModel],
+    task: str | None,
+    labels: list[str] | None,
+    source: Source,
 ) -> None:
     """Give a config what its head is built for: its classes, and the token by which a decoder finds
     the end of a padded text."""

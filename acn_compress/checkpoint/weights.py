@@ -22,7 +22,7 @@ from acn_compress.errors import CheckpointError
 from acn_compress.network.plain import plain_class
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 # of pretraining, where the model read has no such part: poolers, the next-sentence head
 UNUSED = re.compile(r"(^|\.)pooler\.|^cls\.seq_relationship\.")
@@ -42,7 +42,9 @@ class Read:
     remarks: tuple[str, ...]
 
 
-def read(source: Source, cls: Any, hf_config: Any, new_head: bool) -> tuple[PreTrainedModel, Read]:
+def read(
+    source: Source, cls: type[PreTrainedModel], hf_config: PreTrainedConfig, new_head: bool
+) -> tuple[PreTrainedModel, Read]:
     """Weights into a model, through transformers (which renames, ties and places them).
 
     Raises:
@@ -65,7 +67,11 @@ def read(source: Source, cls: Any, hf_config: Any, new_head: bool) -> tuple[PreT
 
 
 def _from_tensors(
-    source: Source, state: Stored, cls: Any, hf_config: Any, parts: dict[str, bool]
+    source: Source,
+    state: Stored,
+    cls: type[PreTrainedModel],
+    hf_config: PreTrainedConfig,
+    parts: dict[str, bool],
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     # a tensor of another size begins at random here; `_check_keys` holds that to a new head
     model, info = cls.from_pretrained(
@@ -83,7 +89,7 @@ def _from_tensors(
     return cast("tuple[PreTrainedModel, dict[str, Any]]", (model, info))
 
 
-def _generation(source: Source, cls: Any) -> GenerationConfig | None:
+def _generation(source: Source, cls: type[PreTrainedModel]) -> GenerationConfig | None:
     """How the model generates, as transformers finds it: in a file of its own, else in the
     config."""
     from transformers import GenerationConfig
@@ -96,7 +102,7 @@ def _generation(source: Source, cls: Any) -> GenerationConfig | None:
     return GenerationConfig.from_dict(stored)
 
 
-def _parts(cls: Any, state: Stored) -> dict[str, bool]:
+def _parts(cls: type[PreTrainedModel], state: Stored) -> dict[str, bool]:
     """A checkpoint saved without its pooler (a sentence encoder, say) is read without one, where
     transformers would make one up."""
     known = inspect.signature(plain_class(cls).__init__).parameters
@@ -104,7 +110,9 @@ def _parts(cls: Any, state: Stored) -> dict[str, bool]:
     return {POOLER: False} if lacks else {}
 
 
-def _check_size(source: Source, cls: Any, hf_config: Any, state: Stored) -> None:
+def _check_size(
+    source: Source, cls: type[PreTrainedModel], hf_config: PreTrainedConfig, state: Stored
+) -> None:
     """Refuse a config of a far larger model before memory is taken for it."""
     with torch.device("meta"):
         wanted = sum(p.numel() for p in cls(copy.deepcopy(hf_config)).parameters())
@@ -118,7 +126,7 @@ def _check_size(source: Source, cls: Any, hf_config: Any, state: Stored) -> None
 
 
 def _check_keys(
-    source: Source, model: Any, info: dict[str, Any], new_head: bool
+    source: Source, model: PreTrainedModel, info: dict[str, Any], new_head: bool
 ) -> tuple[str, ...]:
     """Refuse weights that are not all of the model; returns the tensors of a new head that the
     checkpoint did not have."""
@@ -167,7 +175,11 @@ def _check_numbers(source: Source, model: PreTrainedModel) -> None:
 
 
 def _remarks(
-    state: Stored, info: dict[str, Any], stated: Any, model: PreTrainedModel, parts: dict[str, bool]
+    state: Stored,
+    info: dict[str, Any],
+    stated: Any,
+    model: PreTrainedModel,
+    parts: dict[str, bool],
 ) -> Iterable[str]:
     unused = sorted(key for key in info["unexpected_keys"] if UNUSED.search(key))
     if unused:

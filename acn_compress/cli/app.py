@@ -39,7 +39,7 @@ JSON = Annotated[
 ]
 # every command takes these, so that scripts may pass the same to all; where one has no meaning it
 # is not shown
-EVERYWHERE: dict[str, tuple[Any, Any]] = {
+EVERYWHERE: dict[str, tuple[type, object]] = {
     "seed": (int, 0),
     "device": (str, "auto"),
     "overwrite": (bool, False),
@@ -49,7 +49,7 @@ EVERYWHERE: dict[str, tuple[Any, Any]] = {
 def add(cls: type[Verb]) -> None:
     """Make the command of a verb."""
 
-    def command(json_: bool = False, **given: Any) -> None:
+    def command(json_: bool = False, **given: object) -> None:
         own = {name: given[name] for name in cls.model_fields if _said(given.get(name))}
         own |= {old: given[old] for old in renamed(cls) if _said(given.get(old))}
         own |= {name: True for name in cls.dropped if given[name]}
@@ -64,7 +64,7 @@ def add(cls: type[Verb]) -> None:
     app.command(name=cls.verb, help=f"{text}\n\nExample: {cls.example}")(command)
 
 
-def _run(cls: type[Verb], where: list[Any], own: dict[str, Any], as_json: bool) -> None:
+def _run(cls: type[Verb], where: list[object], own: dict[str, object], as_json: bool) -> None:
     """Run a verb: errors in one line, JSON or tables, exit codes."""
     from acn_compress.reports.progress import display
 
@@ -95,12 +95,12 @@ def _fail(text: str, code: int) -> None:
     raise typer.Exit(code) from None
 
 
-def _said(value: Any) -> bool:
+def _said(value: object) -> bool:
     """Whether an option was given: defaults are the options class's business."""
     return value is not None and value != []
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def _parameter(name: str, annotation: object, default: object) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
@@ -133,7 +133,7 @@ def _options(cls: type[Verb]) -> list[inspect.Parameter]:
 
 def _option(cls: type[Options], name: str, field: FieldInfo) -> inspect.Parameter:
     kind = plain_type(field.annotation)
-    info: Any = typer.Option(
+    info: object = typer.Option(
         *_names(name, kind),
         help=surface.sentence(cls, name),
         rich_help_panel=surface.panel(cls, name),
@@ -141,20 +141,20 @@ def _option(cls: type[Options], name: str, field: FieldInfo) -> inspect.Paramete
         metavar=None if get_origin(kind) is Literal or kind is bool else _metavar(name, kind),
     )
     required = field.is_required()
-    annotation: Any = Annotated[kind if required else Optional[kind], info]  # noqa: UP045
+    annotation: object = Annotated[kind if required else Optional[kind], info]  # noqa: UP045
     return _parameter(name, annotation, inspect.Parameter.empty if required else None)
 
 
-def _names(name: str, kind: Any) -> list[str]:
+def _names(name: str, kind: object) -> list[str]:
     flag = "--" + name.replace("_", "-")
     return [f"{flag}/--no-{name.replace('_', '-')}" if kind is bool and name == "refit" else flag]
 
 
-def _metavar(name: str, kind: Any) -> str:
-    return {int: "N", float: "X"}.get(kind, name.split("_")[-1].upper())
+def _metavar(name: str, kind: object) -> str:
+    return "N" if kind is int else "X" if kind is float else name.split("_")[-1].upper()
 
 
-def _shown(default: Any) -> str:
+def _shown(default: object) -> str:
     """A default as it is typed; none for what is off."""
     if default is None or isinstance(default, bool) or default == ():
         return ""
@@ -169,7 +169,7 @@ def _shown(default: Any) -> str:
     )
 
 
-def _undefined(default: Any) -> bool:
+def _undefined(default: object) -> bool:
     return type(default).__name__ == "PydanticUndefinedType"
 
 
@@ -178,13 +178,13 @@ def _old(cls: type[Verb]) -> list[inspect.Parameter]:
     found = []
     for old, new in renamed(cls).items():
         many = "tuple" in str(cls.model_fields[new].annotation)
-        annotation: Any = Annotated[
+        annotation: object = Annotated[
             Optional[list[str] if many else str],  # noqa: UP045
             typer.Option("--" + old.replace("_", "-"), hidden=True),
         ]
         found.append(_parameter(old, annotation, None))
     for name in cls.dropped:
-        flag: Any = Annotated[bool, typer.Option("--" + name.replace("_", "-"), hidden=True)]
+        flag: object = Annotated[bool, typer.Option("--" + name.replace("_", "-"), hidden=True)]
         found.append(_parameter(name, flag, False))
     return found
 

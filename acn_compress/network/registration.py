@@ -11,26 +11,29 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from acn_compress.architectures import ARCHITECTURES, PREFIX, architecture_of
 from acn_compress.on_import import when_imported
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
 
 @cache
-def config_class(base: Any) -> Any:
+def config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
     """The compressed twin of a transformers config class."""
 
-    def __post_init__(self: Any, **kwargs: Any) -> None:
+    def __post_init__(self: PreTrainedConfig, **kwargs: object) -> None:
         super(cls, self).__post_init__(**kwargs)
-        _register_models(cls, base)
+        _register_models(cast(Any, cls), cast(Any, base))
 
     fields = {
         "model_type": PREFIX + base.model_type,
         "__annotations__": {"acn": "dict | None"},
         "acn": None,
     }
-    cls: Any = type(
+    cls: type[PreTrainedConfig] = type(
         f"Acn{base.__name__}",
         (base,),
         {**fields, "__post_init__": __post_init__, "__module__": __name__},
@@ -39,14 +42,16 @@ def config_class(base: Any) -> Any:
 
 
 @cache
-def model_class(base: Any) -> Any:
+def model_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """The compressed twin of a transformers model class; its constructor builds the structure its
     config describes."""
     from acn_compress.network import widths
     from acn_compress.network.network import Network
     from acn_compress.network.structure import Structure
 
-    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self: PreTrainedModel, config: PreTrainedConfig, *args: object, **kwargs: object
+    ) -> None:
         super(cls, self).__init__(config, *args, **kwargs)
         net = Network(self, architecture_of(config))
         structure = Structure.read(
@@ -62,7 +67,7 @@ def model_class(base: Any) -> Any:
         "config_class": config_class(base.config_class),
         "__module__": __name__,
     }
-    cls: Any = type(f"Acn{base.__name__}", (base,), body)
+    cls: type[PreTrainedModel] = type(f"Acn{base.__name__}", (base,), body)
     return cls
 
 
@@ -94,7 +99,7 @@ def _register_configs(auto: Any) -> None:
         ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> type:
     """The compressed twin of any transformers class, by name; this is also how pickle finds it."""
     import transformers
 

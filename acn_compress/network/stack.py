@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 from torch import Tensor, nn
 
@@ -45,7 +45,7 @@ class AcnBlock(nn.Module):
         branches = self.acn_architecture.branches(self, *args, **kwargs)
         return run_block(h, held, branches, current_alphas(self), self.acn_layer)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
         """For pickle and copy, which would look for the class by its name: it is made, not
         written."""
         plain = type(self).__mro__[2]
@@ -72,7 +72,7 @@ class Stack(nn.Module):
     def __iter__(self) -> Iterator[Any]:
         return iter(self.acn_steps())
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
         if (
             isinstance(index, slice)
             and not index.start
@@ -95,7 +95,7 @@ class Stack(nn.Module):
         """What a loop over the blocks calls, in order."""
         return [self.acn_injected] if self.acn_inject is not None else _Pass(self).steps()
 
-    def acn_injected(self, *args: Any, **kwargs: Any) -> Tensor:
+    def acn_injected(self, *args: object, **kwargs: object) -> Tensor:
         """What `injecting` put in the place of the whole stack."""
         assert self.acn_inject is not None
         return self.acn_inject
@@ -158,7 +158,7 @@ def _gate(
     return after[0], held if after[1] is None else after[1] + held
 
 
-def current_alphas(block: Any) -> tuple[Alpha, ...]:
+def current_alphas(block: nn.Module) -> tuple[Alpha, ...]:
     """The alphas of a wrapped block's layers: numbers, or tensors while they are trained."""
     learned = block._parameters.get("acn_learned")  # [layers of this block] while alpha is trained
     return (

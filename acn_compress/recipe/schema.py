@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
@@ -65,7 +66,7 @@ class Step(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_written(cls, data: Any) -> Any:
+    def _as_written(cls, data: object) -> object:
         """`- profile` and `- profile:` mean a step without options."""
         if isinstance(data, str):
             data = {data: {}}
@@ -151,7 +152,9 @@ class Recipe(TrainingData, Seeded, use_attribute_docstrings=True):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _every_fault_at_once(cls, data: Any, handler: Any, info: ValidationInfo) -> Self:
+    def _every_fault_at_once(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
         tell = (info.context or {}).get("tell", tell_plainly)
         data = of_today(data)
         found = list(step_faults(data))
@@ -204,7 +207,9 @@ class Recipe(TrainingData, Seeded, use_attribute_docstrings=True):
         return Recipe.model_validate(said)
 
 
-def shared(cls: type[Verb], recipe: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def shared(
+    cls: type[Verb], recipe: Mapping[str, Any], own: Mapping[str, object]
+) -> dict[str, object]:
     """The options of a step with what the recipe gives to it. A step that only measures does so on
     what the recipe measures on."""
     given = {**recipe, **recipe.get("training", {})}
@@ -244,7 +249,9 @@ def step_faults(data: Any) -> Iterator[tuple[Place, str]]:
         yield from _faults_of(step, ("steps", number, step.verb), data)
 
 
-def _faults_of(step: Step, place: Place, recipe: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+def _faults_of(
+    step: Step, place: Place, recipe: Mapping[str, object]
+) -> Iterator[tuple[Place, str]]:
     if step.verb not in STEPS:
         yield place, unknown(step.verb, STEPS)
         return
