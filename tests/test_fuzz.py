@@ -37,7 +37,7 @@ import acn_compress
 from acn_compress.checkpoint.directory import find_source
 from acn_compress.checkpoint.write import write
 from acn_compress.data.load import load_data
-from acn_compress.network.registration import plain_class
+from acn_compress.network.plain import plain_class
 from acn_compress.onnx.write import write_onnx
 
 SECONDS = 8.0  # of the processor, for a mutant: far more than any takes

@@ -38,15 +38,6 @@ class Grid:
 Block = Line | Pairs | Grid
 
 
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
 def kept(blocks: Sequence[int], of: int) -> str:
     """Which blocks of how many."""
     return f"{len(blocks)} of {of}" + ("" if len(blocks) == of else f": {places(blocks)}")

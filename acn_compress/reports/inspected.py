@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
+from acn_compress.checkpoint.files import size
 from acn_compress.found import Found
 from acn_compress.reports.base import Report
-from acn_compress.reports.blocks import Block, Pairs, places, size
+from acn_compress.reports.blocks import Block, Pairs, places
 
 
 class Past(Found):

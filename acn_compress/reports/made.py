@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.write import Written
 from acn_compress.data.read import Read
 from acn_compress.events import duration
 from acn_compress.measure.quality import Drop, Quality
 from acn_compress.reports.base import Report, few_lines, read_lines
-from acn_compress.reports.blocks import Block, Line, Pairs, kept, size
+from acn_compress.reports.blocks import Block, Line, Pairs, kept
 from acn_compress.training.fit import Fit
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from acn_compress.checkpoint.files import size
 from acn_compress.data.read import Read
 from acn_compress.found import Found
 from acn_compress.measure.early_exit import Exits
@@ -13,7 +14,7 @@ from acn_compress.measure.timing import BUSY
 from acn_compress.network.structure import Structure
 from acn_compress.options import Bound
 from acn_compress.reports.base import Report, few_lines, read_lines
-from acn_compress.reports.blocks import Block, Grid, Line, Pairs, size
+from acn_compress.reports.blocks import Block, Grid, Line, Pairs
 
 
 class Evaluated(Report):

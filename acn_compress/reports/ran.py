@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from acn_compress.checkpoint.files import size
 from acn_compress.data.read import Read
 from acn_compress.events import duration
 from acn_compress.found import Found
@@ -12,7 +13,7 @@ from acn_compress.measure.quality import Drop
 from acn_compress.measure.timing import FIRST, NO_DIFFERENCE, UNCLEAR
 from acn_compress.onnx.session import FILE
 from acn_compress.reports.base import Report, few_lines, read_lines
-from acn_compress.reports.blocks import Block, Grid, Line, Pairs, size
+from acn_compress.reports.blocks import Block, Grid, Line, Pairs
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.measured import busy_note
 

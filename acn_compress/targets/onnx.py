@@ -7,6 +7,7 @@ from pathlib import Path
 
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.files import size
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.measure.early_exit import check_exit
@@ -15,7 +16,7 @@ from acn_compress.onnx.exit import check_depth
 from acn_compress.onnx.session import FILE
 from acn_compress.onnx.write import OnnxFile, write_onnx
 from acn_compress.options import Export
-from acn_compress.reports.blocks import Block, Line, Pairs, size
+from acn_compress.reports.blocks import Block, Line, Pairs
 from acn_compress.targets.base import Exported
 
 ALONE = ", and not with quantize"

@@ -8,13 +8,14 @@ from pathlib import Path
 from acn_compress.checkpoint import card
 from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.save import save
 from acn_compress.data.load import Data
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.structure import Structure
 from acn_compress.options import Export
-from acn_compress.reports.blocks import Block, Pairs, kept, size
+from acn_compress.reports.blocks import Block, Pairs, kept
 from acn_compress.targets.base import Exported
 
 
