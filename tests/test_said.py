@@ -44,7 +44,7 @@ COLUMNS: dict[str, Any] = {"label_column": "mood", "text_column": "sentence"}
 
 
 def lines(report: Report) -> list[str]:
-    return as_text(report).splitlines()
+    return as_text(report.display()).splitlines()
 
 
 def test_evaluate_and_profile_say_what_they_read_in_lines_that_fit(
@@ -113,8 +113,8 @@ def test_a_recovery_that_does_harm_is_called_so(model: Path, data: str, tmp_path
     better = report.after.model_copy(update={"value": report.after.value + 0.1})
     same = report.model_copy(update={"pruned": report.after})
     worse = report.model_copy(update={"pruned": better})
-    assert "The training after pruning cost 0.1000: it did harm." in as_text(worse)
-    assert "did harm" not in as_text(same)
+    assert "The training after pruning cost 0.1000: it did harm." in as_text(worse.display())
+    assert "did harm" not in as_text(same.display())
 
 
 def test_a_max_drop_that_the_data_cannot_show_is_refused_unless_the_point_is_asked_for(
