@@ -255,19 +255,18 @@ def pixels_agree(*_: object) -> bool:
     """Whether an image is read as transformers' own processor reads it."""
     values = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype="uint8")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
-    picture = Image.fromarray(values)
-    made = {"image": [picture], "label": [3]}
-    rows = datasets.Dataset.from_dict(made, features=features)
+    image = Image.fromarray(values)
+    rows = datasets.Dataset.from_dict({"image": [image], "label": [3]}, features=features)
     theirs = hf.AutoImageProcessor.from_pretrained("images", backend="pil")
-    wanted = theirs(picture, return_tensors="pt")["pixel_values"]
+    wanted = theirs(image, return_tensors="pt")["pixel_values"]
     return reads_agree(rows, "images", "pixel_values", wanted)
 
 
 def as_the_profile_says(report: Report, _: Report) -> bool:
     """Whether the depth is the one that the file's own rows choose."""
     rows = json.loads(Path("images/profile.json").read_text())["depths"]
-    least = min(r["depth"] for r in rows if r["depth"] and r["drop_high"] <= 2)
-    return bool(report["depth"] == least)
+    depths = [r["depth"] for r in rows if r["depth"] and r["drop_high"] <= 2]
+    return bool(report["depth"] == min(depths))
 
 
 def as_the_recipe_says(report: Report, _: Report) -> bool:
@@ -337,8 +336,8 @@ def test_a_structure_that_is_not_that_of_the_weights_is_refused() -> None:
 @pytest.mark.usefixtures("place")
 def test_a_damaged_tokenizer_or_processor_is_refused_or_read_as_transformers_reads_it() -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        survived(f"text/{name}", 25, mutate_json, TEXT, tokens_agree)
-    assert survived("images/preprocessor_config.json", 25, mutate_json, IMAGES, pixels_agree) > 1
+        survived(f"text/{name}", 18, mutate_json, TEXT, tokens_agree)
+    assert survived("images/preprocessor_config.json", 18, mutate_json, IMAGES, pixels_agree) > 1
 
 
 @pytest.mark.usefixtures("place")
@@ -389,6 +388,7 @@ def test_what_yaml_can_do_beyond_plain_data_is_refused(text: str, tmp_path: Path
     (tmp_path / "recipe.yaml").write_text(text)
     assert asked("validate", tmp_path / "recipe.yaml") is None
     assert asked("run", tmp_path / "recipe.yaml", "--out", tmp_path / "out") is None
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("place")
