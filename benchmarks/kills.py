@@ -8,8 +8,8 @@ says how long it takes and what it makes; then it is killed (SIGKILL or SIGTERM)
 of that time, and started again as a user would: with --resume where a training checkpoint is left.
 
 damaged    OUT is neither what stood there before nor what the command makes; or the source changed
-lost       the second start fails, makes other weights than the undisturbed run, does a finished
-           step again, or starts a training anew though a checkpoint had been saved
+lost       the second start fails, makes other weights than the undisturbed run, or does a finished
+           step of a run again
 left over  files beside OUT, or in the temporary directory, after the second start
 """
 
