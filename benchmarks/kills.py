@@ -324,6 +324,7 @@ def main() -> None:
         "benchmark": "kills",
         "seed": options.seed,
         "kills": len(kills),
+        "in_time": sum(k.code != 0 for k in kills),  # the others came when the command was done
         "damaged": sum(k.damaged is not None for k in kills),
         "lost": sum(k.lost is not None for k in kills),
         "left_over": sum(bool(k.left_over) for k in kills),
