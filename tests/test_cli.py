@@ -305,7 +305,7 @@ def test_data_that_does_not_fit(digits_vit: Path, tmp_path: Path) -> None:
         "klass",
     )
     fails("no such file or folder", "evaluate", digits_vit, "--data", tmp_path / "nothing.parquet")
-    fails("no such split. Present: train, test", "evaluate", digits_vit, "--data", "digits:dev")
+    fails("no split 'dev'. Present: train, test.", "evaluate", digits_vit, "--data", "digits:dev")
     fails(
         "noise 'fog:1' is not known. Expected gaussian:SD",
         "evaluate",
@@ -356,10 +356,15 @@ def test_output_that_would_do_damage(digits_acn: Path, tmp_path: Path) -> None:
         1,
     )
     assert (taken / "thesis.tex").read_text() == "years of work" and len(list(taken.iterdir())) == 1
-    assert invoke("truncate", digits_acn, taken, "--depth", 1, "--overwrite").exit_code == 0
-    assert not (taken / "thesis.tex").exists() and (taken / "model.safetensors").exists()
-    (tmp_path / "blank").mkdir()
-    assert invoke("truncate", digits_acn, tmp_path / "blank", "--depth", 1).exit_code == 0
+    told = "was not written by acn-compress"
+    fails(told, "truncate", digits_acn, taken, "--depth", 1, "--overwrite")
+    assert (taken / "thesis.tex").read_text() == "years of work" and len(list(taken.iterdir())) == 1
+    (blank := tmp_path / "blank").mkdir()
+    assert invoke("truncate", digits_acn, blank, "--depth", 1).exit_code == 0
+    fails("exists and is not empty", "truncate", digits_acn, blank, "--depth", 2)
+    assert network(blank).depth == 1
+    assert invoke("truncate", digits_acn, blank, "--depth", 2, "--overwrite").exit_code == 0
+    assert network(blank).depth == 2
 
 
 def test_a_full_disk_leaves_nothing(digits_acn: Path, tmp_path: Path) -> None:

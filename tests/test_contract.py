@@ -138,11 +138,12 @@ def test_saved_and_loaded_it_is_the_same_bit_for_bit(
 def test_transformers_itself_loads_it_after_import(name: str, tmp_path: Path) -> None:
     net = tiny(name, 0.0)
     saved(net, tmp_path / "m")
+    config = type(transformers.AutoConfig.from_pretrained(tmp_path / "m"))
+    assert config is type(net.config)
     auto = next(
         getattr(transformers, a)
         for a in (task.auto_class for task in TASKS.values())
-        if type(net.model)
-        in _classes(getattr(transformers, a)._model_mapping.get(type(net.config), ()))
+        if type(net.model) in _classes(getattr(transformers, a)._model_mapping.get(config, ()))
     )
     again = auto.from_pretrained(tmp_path / "m").eval()
     inputs = net.example_inputs(batch=3)

@@ -192,7 +192,7 @@ def test_every_command_works_on_a_sentence_classifier(
     )
     against = evaluate(tmp_path / "pruned", data=data, against=classifier)
     assert against["result"]["value"] == pytest.approx(pruned["after"]["value"])
-    assert inspect(tmp_path / "pruned")["labels"] == ["negative", "positive"]
+    assert inspect(tmp_path / "pruned")["labels"] == ("negative", "positive")
     answer = hf.pipeline("text-classification", str(tmp_path / "pruned"))
     assert [a["label"] for a in answer(["it was a lovely film", "a dull story"])] == [
         "positive",
@@ -643,7 +643,8 @@ def test_the_profile_of_padded_text_counts_no_padding(classifier: Path, reviews:
     extras = ("influence", "cka")
     together, alone = (profile_model(net, data, extras=extras, batch_size=n) for n in (20, 1))
     for a, b in zip(together["blocks"], alone["blocks"], strict=True):
-        for key in a:
+        assert a.keys() == b.keys()
+        for key in a.keys():  # noqa: SIM118
             assert a[key] == pytest.approx(b[key], abs=1e-4)
 
 

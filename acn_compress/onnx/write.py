@@ -96,7 +96,7 @@ def write_onnx(
     check_options(opset, tolerance)
     note = _prepare_(net, quantize is not None)
     traced = Traced(net, picture_size(net, source), exit_entropy)
-    size = _weight_bytes(net)
+    size, parameters = _weight_bytes(net), net.parameters  # emptied, it is no longer tied
     nodes = trace(traced, path, source, opset=opset, external=size > LIMIT)
     check_size(file_bytes(path), size)
     cases = expected(traced, seed)
@@ -114,7 +114,7 @@ def write_onnx(
         nodes=nodes,
         inputs=traced.inputs,
         outputs=traced.outputs,
-        parameters=net.parameters,
+        parameters=parameters,
         parameter_bytes=size,
         tolerance=tolerance,
         bytes=file_bytes(path),
