@@ -42,6 +42,9 @@ def recipe(source: Path, **changes: Any) -> Recipe:
     )
 
 
+pytestmark = pytest.mark.xdist_group("runner")  # one run serves many tests
+
+
 @pytest.fixture(scope="module")
 def finished(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     out = tmp_path_factory.mktemp("runs") / "tiny"
