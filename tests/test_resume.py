@@ -87,8 +87,12 @@ def test_a_signal_ends_training_as_ctrl_c_does(
     number: int, code: int, vit_config: Path, tmp_path: Path, straight: str
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(Interrupted, match="at step 4 of 15") as caught:
-        acn.finetune(vit_config, out, data="digits", progress=_at(3, _send(number)), **HOW)
+    before = signal.signal(number, signal.default_int_handler)  # under nohup SIGHUP is ignored
+    try:
+        with pytest.raises(Interrupted, match="at step 4 of 15") as caught:
+            acn.finetune(vit_config, out, data="digits", progress=_at(3, _send(number)), **HOW)
+    finally:
+        signal.signal(number, before)
     assert caught.value.exit_code == code and os.listdir(tmp_path) == ["out.training"]
     acn.finetune(vit_config, out, data="digits", resume=True, progress=False, **HOW)
     assert _hash(out) == straight and os.listdir(tmp_path) == ["out"]
