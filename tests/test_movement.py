@@ -430,7 +430,6 @@ def recipe(path: Path, source: Path, step: str) -> Path:
     return path
 
 
-@pytest.mark.xfail(strict=True, reason="a recipe is told so by the step, after those before it")
 def test_a_recipe_must_say_its_epochs(tmp_path: Path) -> None:
     path = recipe(tmp_path / "mine.yaml", tmp_path, "{method: movement, target_sparsity: 0.5}")
     with pytest.raises(ConfigError, match=r"mine.yaml:7: steps.1.prune .*prunes while it trains"):

@@ -31,6 +31,7 @@ from acn_compress.options import (
     DataSet,
     Options,
     Prefixes,
+    Prune,
     Route,
     Seeded,
     Trained,
@@ -299,11 +300,24 @@ def _across(recipe: Recipe) -> Iterator[tuple[Place, str]]:
             place = ("steps", number, how.verb, "init")
             yield place, "trains from scratch, which only the first step can do"
     yield from _depths(recipe, made)
+    yield from _untrained(made)
     if recipe.compare is not None and not recipe.shrinks:
         yield ("compare",), "needs a convert step and a depth: convert with depth, or truncate"
     if recipe.noise is not None and not _is_noise(recipe.noise):
         expected = "expected gaussian:SD or salt-pepper:SHARE"
         yield ("noise",), f"is {recipe.noise!r}, {expected}"
+
+
+def _untrained(made: list[Verb]) -> Iterator[tuple[Place, str]]:
+    """Methods that prune while they train, in steps that do not. Which those are the methods say;
+    they need torch, which a recipe without pruning does not."""
+    for number, how in enumerate(made, 1):
+        if isinstance(how, Prune) and not how.trains:
+            from acn_compress.compression.prune import METHODS
+
+            if METHODS[how.method].needs_training is not None:
+                advice = "prunes while it trains, and needs epochs of its own"
+                yield ("steps", number, how.verb), f"with method {how.method} {advice}"
 
 
 def _depths(recipe: Recipe, made: list[Verb]) -> Iterator[tuple[Place, str]]:
