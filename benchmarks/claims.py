@@ -21,7 +21,8 @@ from typing import Any, cast
 
 import torch
 
-from acn_compress.checkpoint.directory import machine, read_json, write_json
+from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.provenance import machine
 from acn_compress.options import Prefixes
 from benchmarks.command import RESULTS, parser, rounded
 from benchmarks.paper.continual import claim_7

@@ -31,8 +31,9 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel
 
-from acn_compress.checkpoint.directory import machine, write_json
+from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
+from acn_compress.checkpoint.provenance import machine
 from acn_compress.cli import main as command_line
 from acn_compress.onnx.session import Session, find_onnx
 from benchmarks.command import RESULTS, parser

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from acn_compress.checkpoint.directory import machine
+from acn_compress.checkpoint.provenance import machine
 from benchmarks.command import RESULTS, parser
 
 HIDDEN, INNER, HEADS, KEY_HEADS, VOCABULARY = 2048, 5632, 16, 4, 32000

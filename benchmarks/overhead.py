@@ -23,7 +23,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from acn_compress.checkpoint.directory import machine, write_json
+from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.provenance import machine
 from acn_compress.data.load import Data, Noise
 from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import profile_model

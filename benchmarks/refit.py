@@ -14,8 +14,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from acn_compress.checkpoint.directory import Source, find_source, machine, write_json
+from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.provenance import machine
+from acn_compress.checkpoint.source import Source
 from acn_compress.compression.refit import EXAMPLES, refit_
 from acn_compress.compression.start import cut_
 from acn_compress.data.load import Data

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from acn_compress.checkpoint.directory import machine, write_json
+from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.provenance import machine
 from acn_compress.measure.intervals import Array, interval
 from benchmarks.choices.bench import Bench, Run, Scores
 from benchmarks.choices.table import BASELINES, KINDS, Trial

@@ -14,7 +14,7 @@ from tiny import MODELS, answer, network, outputs, plain, saved, tiny
 from torch import Tensor
 
 from acn_compress.checkpoint import load as checkpoint
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.compression.depth import truncate_checked_
 from acn_compress.compression.prune import prune_
 from acn_compress.errors import UnsupportedError

@@ -16,7 +16,7 @@ from PIL import Image
 from test_cli import fails
 from tiny import network
 
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.data.load import Columns, Noise, Role, has_eval_split, load_data
 from acn_compress.data.noise import add_noise
 from acn_compress.errors import DataError

@@ -12,7 +12,7 @@ import torch
 from tiny import network
 
 from acn_compress import profile, truncate
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.compression.depth import Depths, choose
 from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, ModelDirError

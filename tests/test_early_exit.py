@@ -17,7 +17,7 @@ from torch import Tensor
 
 import acn_compress
 from acn_compress.checkpoint import write as output
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.form import LayerKind

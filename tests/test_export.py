@@ -15,7 +15,7 @@ from test_cli import fails
 from tiny import network, saved, tiny
 
 import acn_compress
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.found import Found
 from acn_compress.onnx.compare import compare, expected

@@ -23,7 +23,7 @@ from acn_compress import inspect, truncate
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import save
 from acn_compress.checkpoint import write as output
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.write import Written
 from acn_compress.errors import CheckpointError, ModelDirError
 from acn_compress.network.network import Network

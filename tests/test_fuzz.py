@@ -34,7 +34,7 @@ from test_cli import invoke
 from tiny import answer, network
 
 import acn_compress
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.write import write
 from acn_compress.data.load import load_data
 from acn_compress.network.plain import plain_class

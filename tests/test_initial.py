@@ -13,7 +13,8 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from acn_compress import compare, convert, finetune, run
 from acn_compress.checkpoint import load as checkpoint
-from acn_compress.checkpoint.directory import find_source, read_json
+from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.find import find_source
 from acn_compress.compression.start import EXAMPLES, TEMPERATURE, cut_
 from acn_compress.data.splits import training_split
 from acn_compress.errors import ConfigError

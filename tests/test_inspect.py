@@ -12,8 +12,9 @@ import transformers
 from tiny import network
 
 from acn_compress import inspect, prune
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import write as output
+from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.find import find_source
 from acn_compress.compression.prune import prune_
 from acn_compress.errors import CheckpointError, ModelDirError
 
@@ -97,7 +98,7 @@ def test_structure_and_history_of_a_compressed_model_are_told(plain: Path, tmp_p
     output.write(
         net,
         tmp_path / "c",
-        source=modeldir.find_source(tmp_path / "b"),
+        source=find_source(tmp_path / "b"),
         step="test",
         options={},
         report={},
@@ -163,9 +164,9 @@ def test_a_model_without_a_head_has_no_task_and_no_labels(tmp_path: Path) -> Non
 
 def test_a_profile_is_told_apart_from_one_of_other_weights(plain: Path) -> None:
     profile = plain / "profile.json"
-    modeldir.write_json(profile, {"weights_sha256": modeldir.find_source(plain).sha256()})
+    write_json(profile, {"weights_sha256": find_source(plain).sha256()})
     assert inspect(plain).plain()["profile"] == {"matches": True}
-    modeldir.write_json(profile, {"weights_sha256": "0" * 64})
+    write_json(profile, {"weights_sha256": "0" * 64})
     assert inspect(plain).plain()["profile"] == {"matches": False}
 
 

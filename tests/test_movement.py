@@ -15,7 +15,7 @@ from test_prune import TRAINED, zeros
 from tiny import network, saved, tiny
 
 from acn_compress import prune, run
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.compression.prune import METHODS, Aim, Movement, prune_
 from acn_compress.data.load import Data, load_data
 from acn_compress.errors import ConfigError, Interrupted, VerificationError

@@ -18,7 +18,7 @@ from tiny import MODELS, network, outputs, plain, saved, tiny
 import acn_compress
 from acn_compress import prune
 from acn_compress.architectures import ARCHITECTURES
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.compression.prune import METHODS, SCORES, Aim, Method, Score, prune_
 from acn_compress.compression.prune.cut import TOLERANCE
 from acn_compress.compression.prune.magnitude import zero_smallest_

@@ -11,7 +11,7 @@ import transformers as hf
 from tiny import SHAPE, TEXT, network, plain, saved, tiny
 
 import acn_compress
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.data.load import load_data
 from acn_compress.errors import DataError, VerificationError
 from acn_compress.network.adopt import adopt

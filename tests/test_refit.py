@@ -12,8 +12,8 @@ from tiny import MODELS, network, outputs, tiny
 from torch import Tensor
 
 from acn_compress import convert, truncate
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.find import find_source
 from acn_compress.compression import refit
 from acn_compress.compression.prune import prune_
 from acn_compress.compression.start import SHARE, cut_
@@ -156,7 +156,7 @@ def test_a_trained_network_is_better_for_it_and_loads_again(
     assert fitted["after"]["value"] > plain["after"]["value"] + 0.05
     assert "nothing was trained" in fitted["note"]
     net = network(tmp_path / "fitted")
-    source = modeldir.find_source(tmp_path / "fitted")
+    source = find_source(tmp_path / "fitted")
     test = eval_split(DIGITS, net, source)
     assert test is not None and measure(net, test).value == fitted["after"]["value"]
 
@@ -164,7 +164,7 @@ def test_a_trained_network_is_better_for_it_and_loads_again(
 def test_a_refit_before_training_is_paid_for_and_takes_no_more_than_its_share(
     digits_vit: Path, tmp_path: Path
 ) -> None:
-    source = modeldir.find_source(digits_vit)
+    source = find_source(digits_vit)
     whole = checkpoint.load_source(source)
     how = Trained(data="digits", epochs=2.0)
     net = checkpoint.load_source(source)

@@ -12,7 +12,7 @@ import pytest
 from tiny import network
 
 from acn_compress import convert, finetune, prune, run, truncate
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
 from acn_compress.events import ChainStep, Event, TrainingStep
 from acn_compress.measure.budget import equal_epochs, training_flops

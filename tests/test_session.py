@@ -19,7 +19,7 @@ from tiny import DINO, SHAPE, network, saved, tiny
 import acn_compress
 from acn_compress.backends.base import Load
 from acn_compress.backends.race import race
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.errors import AcnError, CheckpointError, DataError
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network

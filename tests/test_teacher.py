@@ -14,7 +14,7 @@ import transformers as hf
 from torch import Tensor
 
 import acn_compress as acn
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.errors import ConfigError
 from acn_compress.network.network import Network

@@ -20,7 +20,7 @@ import transformers as hf
 from tiny import net_of, network, tiny
 
 from acn_compress import convert, evaluate, export, finetune, inspect, profile, prune, truncate
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import (
     CheckpointError,

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from acn_compress.architectures import architecture_of
 from acn_compress.architectures.timm import complete
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.write import write
 from acn_compress.form import LayerKind

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from acn_compress.backends import BACKENDS
 from acn_compress.backends.base import Checkpoint, Load, OnnxFile, Variant
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.provenance import machine
 from acn_compress.checkpoint.scratch import scratch
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.budget import flops_per_example
@@ -56,7 +56,7 @@ def race(
         repeats=repeats,
         rows=rows,
         busy=round(max(row.median / row.min for row in rows), 2),
-        machine=modeldir.machine(),
+        machine=machine(),
     )
 
 

@@ -1,13 +1,13 @@
 """The model directory: what the steps share. It is read whole or not at all, and written atomically
 (a sibling temporary directory, then a rename), never into its own source.
 
-    config.json, model.safetensors, tokenizer and image-processor files    as transformers users
-    know them; structure in config.json report.json          what the step that wrote the directory
-    found
-    provenance.json      every step so far: options, seed, package versions, SHA-256 of the source's
-        weights
-    README.md            a model card written from them
-    profile.json, .png   added by `profile`
+    config.json, model.safetensors    as transformers users know them; structure in config.json
+    tokenizer and image processor     likewise
+    report.json                       what the step that wrote the directory found
+    provenance.json                   every step so far: options, seed, package versions, SHA-256 of
+                                      the source's weights
+    README.md                         a model card written from them
+    profile.json, profile.png         added by `profile`
 
 A directory with our provenance.json is ours. No other is ever replaced.
 """
@@ -23,17 +23,9 @@ from os import PathLike
 from pathlib import Path
 
 from acn_compress.checkpoint import lock, swap
-from acn_compress.checkpoint.files import read_json as read_json
-from acn_compress.checkpoint.files import size as size
-from acn_compress.checkpoint.files import write_json as write_json
-from acn_compress.checkpoint.find import find_source as find_source
-from acn_compress.checkpoint.processors import copy_processors as copy_processors
+from acn_compress.checkpoint.files import read_json
 from acn_compress.checkpoint.provenance import Provenance
-from acn_compress.checkpoint.provenance import machine as machine
-from acn_compress.checkpoint.provenance import options_of as options_of
-from acn_compress.checkpoint.provenance import packages as packages
-from acn_compress.checkpoint.provenance import provenance as provenance
-from acn_compress.checkpoint.source import Source as Source
+from acn_compress.checkpoint.source import Source
 from acn_compress.errors import AcnError, ModelDirError
 
 

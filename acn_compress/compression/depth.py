@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from acn_compress.checkpoint.directory import Source, read_json
+from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, ModelDirError, VerificationError
 from acn_compress.measure.intervals import check_shown

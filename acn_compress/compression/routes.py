@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from acn_compress.checkpoint.directory import Source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.source import Source
 from acn_compress.compression.start import cut_
 from acn_compress.data.load import Data, Noise
 from acn_compress.events import Progress

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.source import Source
 from acn_compress.compression import refit
 from acn_compress.data.load import Data
 from acn_compress.data.splits import training_split

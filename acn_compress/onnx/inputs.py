@@ -7,7 +7,7 @@ import inspect
 import torch
 from torch import Tensor
 
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.pictures import MODES, Preparation
 from acn_compress.network.network import Network
 

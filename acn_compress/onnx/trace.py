@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from acn_compress.checkpoint import directory as modeldir
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.provenance import packages
+from acn_compress.checkpoint.source import Source
 from acn_compress.errors import UnsupportedError
 from acn_compress.network.network import Network, longest_text
 from acn_compress.onnx import exit as onnx_exit
@@ -146,7 +146,7 @@ def _metadata(net: Network, source: Source) -> dict[str, str]:
     return length | {
         "acn_structure": net.structure.model_dump_json(),
         "source_weights_sha256": source.sha256(),
-        "acn_compress_version": modeldir.packages().get("acn-compress", ""),
+        "acn_compress_version": packages().get("acn-compress", ""),
         "id2label": json.dumps({str(k): v for k, v in labels.items()}),
     }
 

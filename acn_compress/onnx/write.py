@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, VerificationError
 from acn_compress.network.network import Network

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from acn_compress.checkpoint import directory as modeldir
+from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.measure.budget import training_flops
 from acn_compress.network.network import Network
@@ -73,7 +74,7 @@ def _conversion(recipe: Recipe) -> tuple[Step, Convert]:
 
 def equal_budget(recipe: Recipe, made: Sequence[Made], original: str) -> Budget:
     """What the chain spent since the original."""
-    whole = load_source(modeldir.find_source(original))
+    whole = load_source(find_source(original))
     depth = whole.depth
     start = next(i for i, m in enumerate(made) if m.path == original)
     later = [m for m in made[start + 1 :] if m.how is not None]
@@ -93,13 +94,13 @@ def equal_budget(recipe: Recipe, made: Sequence[Made], original: str) -> Budget:
 
 def _depth(path: str) -> int:
     """Blocks of the network a step wrote."""
-    report = modeldir.read_json(Path(path) / "report.json") or {}
+    report = read_json(Path(path) / "report.json") or {}
     return len(report["structure"]["blocks"])
 
 
 def _chosen(path: str) -> float:
     """Operations per training example that choosing the blocks to start from took."""
-    found = modeldir.read_json(Path(path) / "report.json") or {}
+    found = read_json(Path(path) / "report.json") or {}
     return float(found.get("choosing_flops", 0.0)) / int(found.get("examples", 1))
 
 

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from acn_compress import surface
-from acn_compress.checkpoint import directory as modeldir
 from acn_compress.checkpoint.config import config_source
+from acn_compress.checkpoint.directory import check_out, writing
+from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.processors import content_sha256
+from acn_compress.checkpoint.provenance import packages
 from acn_compress.data.load import has_eval_split
 from acn_compress.data.places import fingerprint, name_of
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
@@ -61,7 +64,7 @@ class Record(Found):
         Raises:
             ModelDirError: if this version does not write such a thing.
         """
-        found = modeldir.read_json(path)
+        found = read_json(path)
         try:
             return None if found is None else cls.model_validate(found)
         except ValidationError:
@@ -126,8 +129,8 @@ class Chain:
     def remember(self, folder: str, entry: dict[str, Any]) -> None:
         """Write what is known of a step into run.json."""
         self.record["steps"][folder] = entry
-        with modeldir.writing(f"OUT {self.out}", KEPT):
-            modeldir.write_json(self.out / "run.json", self.record)
+        with writing(f"OUT {self.out}", KEPT):
+            write_json(self.out / "run.json", self.record)
 
 
 def run(
@@ -155,7 +158,7 @@ def run(
     directory = Path(how.out if how.out is not None else Path("runs") / recipe.name).expanduser()
     scratch = recipe.options(recipe.steps[0]).scratch
     if not scratch:
-        modeldir.check_out(directory / "1", source=modeldir.find_source(recipe.source or ""))
+        check_out(directory / "1", source=find_source(recipe.source or ""))
     plan = baseline.plan(recipe)
     total = len(recipe.steps) + len(plan) + 1 + (recipe.compare is not None)
     chain = Chain(recipe, directory, device, progress, total, _open(directory, how.overwrite))
@@ -204,8 +207,8 @@ def run(
         seconds=round(time.perf_counter() - began, 1),
         **dict(measured),
     )
-    with modeldir.writing(f"OUT {directory}", KEPT):
-        modeldir.write_json(directory / "table.json", report.plain())
+    with writing(f"OUT {directory}", KEPT):
+        write_json(directory / "table.json", report.plain())
         (directory / "README.md").write_text(report.markdown(), encoding="utf-8")
     return report
 
@@ -224,9 +227,9 @@ def _open(directory: Path, overwrite: bool) -> dict[str, Any]:
             f"OUT {directory} is not empty and holds no run. Choose another with --out."
         )
     known = (Record() if record is None or overwrite else record).model_dump()
-    with modeldir.writing(f"OUT {directory}", "Choose another with --out."):
+    with writing(f"OUT {directory}", "Choose another with --out."):
         directory.mkdir(parents=True, exist_ok=True)
-        modeldir.write_json(directory / "run.json", known)
+        write_json(directory / "run.json", known)
     return known
 
 
@@ -285,8 +288,8 @@ def _config_file(recipe: Recipe, place: Path) -> Path:
     if not isinstance(recipe.source, dict):
         return Path(str(recipe.source))
     path = place.with_name(f"{place.name}.config.json")
-    with modeldir.writing(f"OUT {place.parent}", KEPT):
-        modeldir.write_json(path, recipe.source)
+    with writing(f"OUT {place.parent}", KEPT):
+        write_json(path, recipe.source)
     return path
 
 
@@ -294,13 +297,13 @@ def _fingerprint(chain: Chain, how: Verb, source: str | None) -> str:
     """Of everything a step depends on: its options, versions, and the content of its source, its
     teacher and its data."""
     teacher = getattr(how, "teacher", None)
-    versions = modeldir.packages()
+    versions = packages()
     parts = {
         "verb": how.verb,
         "options": how.plain(),
         "config": _config(chain.recipe) if source is None else None,
-        "source": None if source is None else content_sha256(modeldir.find_source(source)),
-        "teacher": None if teacher is None else content_sha256(modeldir.find_source(teacher)),
+        "source": None if source is None else content_sha256(find_source(source)),
+        "teacher": None if teacher is None else content_sha256(find_source(teacher)),
         "data": {name: chain.content(getattr(how, name, None)) for name in DATA},
         "device": chain.device.split(":")[0],
         "packages": {k: versions.get(k) for k in ("acn-compress", "torch", "transformers")},

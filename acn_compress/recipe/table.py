@@ -10,7 +10,7 @@ import torch
 
 from acn_compress.backends.base import Load
 from acn_compress.backends.race import race
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.data.load import Data, Noise
 from acn_compress.data.splits import eval_split

@@ -19,15 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acn_compress.checkpoint.directory import (
-    find_source,
-    machine,
-    read_json,
-    write_json,
-    writing,
-)
+from acn_compress.checkpoint.directory import writing
+from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.processors import content_sha256
+from acn_compress.checkpoint.provenance import machine
 from acn_compress.compression.routes import BASELINE, ROUTES, Setting, go
 from acn_compress.data.load import Noise
 from acn_compress.data.places import fingerprint

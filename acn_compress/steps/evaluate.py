@@ -3,8 +3,9 @@ model, and with early exit."""
 
 from __future__ import annotations
 
-from acn_compress.checkpoint.directory import Source, find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Columns, Data, Noise, load_data
 from acn_compress.events import Progress
 from acn_compress.measure.early_exit import check_exit, evaluate_exits

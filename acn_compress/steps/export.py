@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from acn_compress.checkpoint.directory import (
-    check_out,
-    find_source,
-    new_directory,
-    provenance,
-)
+from acn_compress.checkpoint.directory import check_out, new_directory
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.provenance import provenance
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import document
 from acn_compress.data.load import Columns, Data, load_data

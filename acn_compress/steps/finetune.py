@@ -4,7 +4,8 @@ random weights."""
 from __future__ import annotations
 
 from acn_compress.checkpoint import load as checkpoint
-from acn_compress.checkpoint.directory import check_out, find_source
+from acn_compress.checkpoint.directory import check_out
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.start import cut_
 from acn_compress.data.load import Columns, label_names

@@ -11,8 +11,9 @@ import torch
 from acn_compress.architectures import Architecture, base_type
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.config import fitting
-from acn_compress.checkpoint.directory import Source, find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.provenance import history
+from acn_compress.checkpoint.source import Source
 from acn_compress.errors import CheckpointError, UnsupportedError
 from acn_compress.events import Progress
 from acn_compress.network import widths

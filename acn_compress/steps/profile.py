@@ -6,8 +6,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from acn_compress.checkpoint.directory import Source, find_source, write_json, writing
+from acn_compress.checkpoint.directory import writing
+from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.events import Progress

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from acn_compress.checkpoint.directory import Source, check_out, find_source
+from acn_compress.checkpoint.directory import check_out
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.prune import METHODS, SCORES, Aim
 from acn_compress.data.load import Data

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from acn_compress.checkpoint import load as checkpoint
-from acn_compress.checkpoint.directory import check_out, find_source
+from acn_compress.checkpoint.directory import check_out
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.start import cut_
 from acn_compress.data.load import Columns, label_names

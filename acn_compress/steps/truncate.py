@@ -3,7 +3,8 @@ checked."""
 
 from __future__ import annotations
 
-from acn_compress.checkpoint.directory import check_out, find_source
+from acn_compress.checkpoint.directory import check_out
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.depth import choose, measured, stored, truncate_checked_

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.found import Found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from acn_compress.checkpoint import directory as modeldir
-from acn_compress.checkpoint.directory import Source
 from acn_compress.checkpoint.files import size
+from acn_compress.checkpoint.processors import copy_processors
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.measure.early_exit import check_exit
@@ -128,7 +128,7 @@ class Onnx:
             data=data,
         )
         net.config.save_pretrained(directory)
-        modeldir.copy_processors(source, directory)
+        copy_processors(source, directory)
         return found
 
     def card(self, net: Network, report: Exported, provenance: dict[str, object]) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from acn_compress.checkpoint import card
-from acn_compress.checkpoint import directory as modeldir
-from acn_compress.checkpoint.directory import Source
 from acn_compress.checkpoint.files import size
+from acn_compress.checkpoint.processors import copy_processors
 from acn_compress.checkpoint.save import save
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.found import Found
 from acn_compress.network.network import Network
@@ -65,7 +65,7 @@ class Safetensors:
     ) -> Saved:
         """Weights, config.json and processor files."""
         save(net, directory)
-        modeldir.copy_processors(source, directory)
+        copy_processors(source, directory)
         return Saved(
             structure=net.structure,
             parameters=net.parameters,

@@ -15,7 +15,7 @@ from torch import Tensor
 from acn_compress.found import Found
 
 if TYPE_CHECKING:
-    from acn_compress.checkpoint.directory import Source
+    from acn_compress.checkpoint.source import Source
     from acn_compress.data.load import Data
     from acn_compress.network.network import Network
     from acn_compress.options import Trained

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from acn_compress.checkpoint.directory import Source
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data, Examples
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError

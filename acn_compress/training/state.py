@@ -22,7 +22,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from acn_compress.checkpoint.directory import Source, read_json, size, write_json
+from acn_compress.checkpoint.files import read_json, size, write_json
+from acn_compress.checkpoint.source import Source
 from acn_compress.errors import AcnError, ConfigError, Interrupted, ModelDirError
 from acn_compress.options import Resumes
 from acn_compress.training.identity import Run

@@ -22,8 +22,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from acn_compress.checkpoint.directory import Source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.data.pictures import Preparation
 from acn_compress.data.text import padding

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from acn_compress.checkpoint.directory import find_source, read_json, write_json
+from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.compression.refit import EXAMPLES, refit_
 from acn_compress.compression.start import cut_

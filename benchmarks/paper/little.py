@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import SerializeAsAny
 
-from acn_compress.checkpoint.directory import read_json, write_json
+from acn_compress.checkpoint.files import read_json, write_json
 from acn_compress.found import Found
 from acn_compress.options import Trained
 from benchmarks.paper.entry import Entry, Verdict, seeds_of

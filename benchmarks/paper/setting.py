@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acn_compress.checkpoint.directory import find_source, read_json, write_json
+from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import from_config, load_source, seed_everything
 from acn_compress.checkpoint.write import write
 from acn_compress.data.load import Columns, Data, Examples, Role, label_names, load_data

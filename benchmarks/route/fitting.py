@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 
-from acn_compress.checkpoint.directory import find_source
+from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.compression.routes import ROUTES
 from acn_compress.data.load import Data
