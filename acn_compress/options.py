@@ -89,6 +89,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Augment = Literal["crop", "flip-crop"]
 Scope = Literal["global", "layer"]
 Method = Literal["structured", "magnitude", "movement"]
+PRUNES_IN_TRAINING: frozenset[Method] = frozenset({"movement"})  # not without data and epochs
 Score = Literal["magnitude", "activation"]
 Format = Literal["onnx", "safetensors"]
 Quantize = Literal["int8"]

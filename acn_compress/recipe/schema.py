@@ -27,6 +27,7 @@ from pydantic_core import CoreSchema
 from acn_compress.deprecated import current, note
 from acn_compress.errors import ConfigError
 from acn_compress.options import (
+    PRUNES_IN_TRAINING,
     STEPS,
     DataSet,
     Options,
@@ -309,15 +310,11 @@ def _across(recipe: Recipe) -> Iterator[tuple[Place, str]]:
 
 
 def _untrained(made: list[Verb]) -> Iterator[tuple[Place, str]]:
-    """Methods that prune while they train, in steps that do not. Which those are the methods say;
-    they need torch, which a recipe without pruning does not."""
+    """Methods that prune while they train, in steps that do not."""
     for number, how in enumerate(made, 1):
-        if isinstance(how, Prune) and not how.trains:
-            from acn_compress.compression.prune import METHODS
-
-            if METHODS[how.method].needs_training is not None:
-                advice = "prunes while it trains, and needs epochs of its own"
-                yield ("steps", number, how.verb), f"with method {how.method} {advice}"
+        if isinstance(how, Prune) and how.method in PRUNES_IN_TRAINING and not how.trains:
+            advice = "prunes while it trains, and needs epochs of its own"
+            yield ("steps", number, how.verb), f"with method {how.method} {advice}"
 
 
 def _depths(recipe: Recipe, made: list[Verb]) -> Iterator[tuple[Place, str]]:

@@ -11,7 +11,7 @@ from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.found import Found
 from acn_compress.network.network import Network
-from acn_compress.options import Scope
+from acn_compress.options import PRUNES_IN_TRAINING, Scope
 from acn_compress.training.hooks import Hook
 
 PRUNED_BEFORE = (
@@ -108,14 +108,12 @@ class Method:
         help: one sentence for who chooses.
         note: what the result is good for, for the report.
         prune_: (net, aim, start) -> the pruning, begun.
-        needs_training: why it cannot prune a network that is not trained, as a sentence.
     """
 
     name: str
     help: str
     note: str
     prune_: Callable[[Network, Aim, Start], Pruning]
-    needs_training: str | None = None
 
     def begin_(self, net: Network, aim: Aim) -> Pruning:
         """Prune `net` in place; a method that prunes while training gets ready to.
@@ -141,5 +139,6 @@ class Method:
         Raises:
             ConfigError: saying why, and the advice.
         """
-        if self.needs_training is not None and not trains:
-            raise ConfigError(f"{self.needs_training} {advice}")
+        if self.name in PRUNES_IN_TRAINING and not trains:
+            why = "which prunes while it trains and needs data and more than 0 epochs"
+            raise ConfigError(f"method is {self.name!r}, {why}. {advice}")

@@ -174,7 +174,4 @@ METHOD = Method(
     "(needs data and epochs)",
     note=zeroed.NOTE,
     prune_=prune_,
-    needs_training=(
-        "method is 'movement', which prunes while it trains and needs data and more than 0 epochs."
-    ),
 )
