@@ -27,12 +27,15 @@ class Cut:
             query-key-value layer).
         scale: of a layer that writes into the stream: the block's parameter that multiplies what it
             writes (LayerScale).
+        along_tokens: of a layer that writes into the stream: its features are the tokens, so that
+            what it writes has to be transposed (a Mixer's token mixing).
     """
 
     path: str
     size: int = 1
     parts: int = 1
     scale: str | None = None
+    along_tokens: bool = False
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,11 @@ def _mlp(block: Any, path: str, name: str, scale: str | None = None) -> dict[str
     if outputs is None or not _is_identity(mlp.norm):
         return {}
     return {
-        name: Width(mlp.fc2.in_features, outputs=outputs, inputs=(Cut(f"{path}.fc2", scale=scale),))
+        name: Width(
+            mlp.fc2.in_features,
+            outputs=outputs,
+            inputs=(Cut(f"{path}.fc2", scale=scale, along_tokens=name == "tokens"),),
+        )
     }
 
 

@@ -14,14 +14,14 @@ HELD_OUT = 4  # every 4th batch
 
 
 class Rows(NamedTuple):
-    """What a layer is solved on, float64."""
+    """What a layer is solved on; sums over batches are float64."""
 
     x: Tensor
     """[rows, features]: its inputs."""
     missing: Tensor
     """[rows, width]: what its output lacks."""
-    weight: Tensor
-    """[rows]: how much each counts."""
+    weight: Tensor | None = None
+    """[rows]: how much each counts; None is the same for all."""
 
 
 @dataclass
@@ -71,9 +71,11 @@ class Normal:
     def of(cls, rows: Rows) -> Normal:
         """Of some rows."""
         x = torch.cat([rows.x, rows.x.new_ones(len(rows.x), 1)], 1)
-        weight = rows.weight[:, None]
-        weighted = weight * rows.missing
-        return cls((weight * x).T @ x, x.T @ weighted, float((weighted * rows.missing).sum()))
+        heavy = x if rows.weight is None else rows.weight[:, None] * x
+        square = (rows.missing.square().sum(1) if rows.weight is None else
+            rows.weight * rows.missing.square().sum(1))
+        cross = heavy.T @ rows.missing
+        return cls((heavy.T @ x).double(), cross.double(), float(square.double().sum()))
 
     def __add__(self, other: Normal) -> Normal:
         return Normal(self.gram + other.gram, self.cross + other.cross, self.square + other.square)

@@ -1,79 +1,69 @@
-"""Least-squares refit: without training, a network that lost blocks (or heads and MLP features) is
-led back to what the whole one computed.
+"""Least-squares refit: without training, a network that lost blocks, heads or MLP features is led
+back to what the whole one computed.
 
-y_k is linear in the output layers of block k (what attention and MLP write into the stream), so
-each of these writers is solved for in closed form, block after block, on a few examples:
+The network is linear in the layers that write into its stream (`writers.py`), so each is solved for
+in closed form, in the order in which they run, on a few examples, with the inputs it has in the
+network as cut and refitted so far:
 
-    minimise over W, b   sum over tokens  w * |y_k - t_k|^2  +  ridge * |W - W_0|^2
+    minimise over W, b   sum over tokens  w * |missing - dW x - db|^2  +  ridge * |dW|^2
 
-The goal t_k is the whole network's y before the block that follows k among the kept ones, and
-behind the last block for the last. There, tokens weigh as much as the answer depends on them: a
-head that reads one token needs that one. The ridge is what does best on a quarter of the examples
-held out; a layer that cannot be bettered there stays. In a post-norm network t_k is brought through
-the inverse of the norm behind the block, whose weights become those of the norm behind t_k; only
-the MLP is solved for. Nothing is added: the refitted layers have the shapes they had.
+`missing` is what the writer has to add for the network to be where the whole one is. Where no block
+is left out behind it, that is the stream behind its own branch; in a post-norm block the sum in
+front of the norm. In a form whose stream is not the sum (alpha below 1) the next layer reads one and
+the answer the other, and `missing` is the mean of what the two lack. In front of a gap it is the
+whole network's prefix sum y before the next block that was kept; at the end of the stack tokens
+then weigh as much as the answer depends on them: a head that reads one token needs that one. In a
+post-norm network that goal is brought through the inverse of the norm in front of the gap, and only
+the MLP is solved for. The ridge is what does best on a quarter of the examples held out; a layer
+that cannot be bettered there stays. Nothing is added: the layers have the shapes they had.
 
-Reconstruction by least squares after pruning: He et al., arXiv 1707.06168; in place of removed
-blocks: Shopkhoev et al., arXiv 2505.02819.
+Both networks are walked through once, block by block, for all examples side by side: the cost is
+linear in depth. Reconstruction by least squares after pruning: He et al., arXiv 1707.06168; in
+place of removed blocks: Shopkhoev et al., arXiv 2505.02819; of pruned widths: arXiv 2602.23795.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from acn_compress.architectures import Cut
+from acn_compress.compression.calibration import ROWS, Batches, spread
 from acn_compress.compression.least_squares import Rows, Solver
+from acn_compress.compression.writers import (
+    Seen,
+    Writer,
+    rows_that_count,
+    watching,
+    writers,
+    writers_of,
+)
 from acn_compress.errors import ConfigError
+from acn_compress.form import total
 from acn_compress.measure.budget import forward_flops
 from acn_compress.network import widths
 from acn_compress.network.network import Network, first_output
+from acn_compress.network.stack import Call
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks.base import features
 
-EXAMPLES = 2048  # that a refit is solved on
+EXAMPLES = ROWS  # that a refit is solved on
 ENOUGH = 32  # rows for every feature that is solved for
-BATCH, FEWEST = 32, 8  # examples of a batch, and the fewest batches
-# widths whose layers write features of a token; a Mixer's "tokens" write along the other axis
-ALONG_FEATURES = ("heads", "mlp")
-
-
-class Batches(Protocol):
-    """All that a refit asks of its data, `data.load.Data` for one; labels are not looked at."""
-
-    def __len__(self) -> int: ...
-    def batches(self, size: int, *, device: torch.device) -> Iterator[dict[str, Tensor]]: ...
-
-
-@dataclass(frozen=True)
-class Place:
-    """One writer that a refit solves for.
-
-    Args:
-        block: its block, by position in the network that is refitted.
-        goal: how many blocks of the whole network its block's prefix sum stands for.
-        cut: the layer.
-        flops: operations per example, at most, of running both networks for it.
-    """
-
-    block: int
-    goal: int
-    cut: Cut
-    flops: float
+MEMORY = 1 << 30  # bytes that the streams of all examples may take
+STREAMS = 6  # of every example, that are held at a time
+FEWEST = 8  # batches
 
 
 def refit_(net: Network, whole: Network, data: Batches) -> float:
-    """Solve the writers of `net` so that its prefix sums follow `whole`'s, in place. Blocks in
-    front of the first that lost something stay as they are.
+    """Solve the writers of `net` so that it follows `whole`, in place. Blocks in front of the first
+    that lost something stay as they are.
 
     Args:
         net: what is left of `whole`: some of its blocks, or blocks with some of their heads and
-            features, in any form (post-norm families: residual); both in evaluation mode.
+            features, in any form (post-norm families with fewer blocks: residual).
         whole: the network it was cut from; it may share the parameters of `net`, which are
             replaced, not written to.
         data: a few examples.
@@ -81,20 +71,26 @@ def refit_(net: Network, whole: Network, data: Batches) -> float:
         The floating-point operations it took.
     Raises:
         ConfigError: if `net` was not cut from `whole`, has zeros to keep, or is a hybrid of a
-            post-norm family.
+            post-norm family that lost blocks.
     """
-    if (why := refused(net)) is not None:
+    if (why := refused(net, whole)) is not None:
         raise ConfigError(why)
-    with threads_for(net):
-        return sum(refit_layer_(net, whole, data, place) for place in places(net, whole))
+    first = first_changed(net, whole)
+    if first == net.depth:
+        return 0.0
+    with threads_for(net), torch.no_grad(), net.evaluating(), whole.evaluating():
+        return _Walk.begin(net, whole, data).refit_(first)
 
 
-def refused(net: Network) -> str | None:
-    """Why a network cannot be refitted, or None."""
+def refused(net: Network, whole: Network | None = None) -> str | None:
+    """Why a network cannot be refitted, or None. `whole`: what it was cut from; None is a network
+    that is to lose blocks."""
     own = net.structure
     if own.sparsity > 0:
         return "a refit would fill the zeros of a pruned model. Refit first, prune then."
-    if own.form != "residual" and net.norm_behind(0) is not None:
+    if own.form == "residual" or net.norm_behind(0) is None:
+        return None
+    if whole is None or any(_is_gap(net, whole, k) for k in range(net.depth)):
         return (
             "a post-norm network is refitted in residual form; "
             f"this one is in {own.form} form. Refit first, convert then."
@@ -105,122 +101,276 @@ def refused(net: Network) -> str | None:
 def price(net: Network, whole: Network) -> float:
     """Floating-point operations per example of running both networks for a refit, at most; solving
     comes on top. 0 where there is nothing to refit."""
-    return sum(place.flops for place in places(net, whole))
+    if (first := first_changed(net, whole)) == net.depth:
+        return 0.0
+    outside, block = forward_flops(whole)
+    _, own = forward_flops(net)
+    again = sum(1 + len(writers_of(net, k)) for k in range(first, net.depth))
+    return 2 * outside + whole.depth * block + again * own
 
 
-def refit_layer_(net: Network, whole: Network, data: Batches, place: Place) -> float:
-    """Solve for one writer, in place. Returns the floating-point operations it took."""
-    if (norm := net.norm_behind(place.block)) is not None:
-        _adopt_norm_(norm, cast(nn.Module, whole.norm_behind(place.goal - 1)))
-    solver, spent = Solver(), 0.0
-    for examples, rows in _rows(net, whole, data, place):
-        solver.add(rows)
-        spent += examples * place.flops
-    _write_(net.blocks[place.block].get_submodule(place.cut.path), solver)
-    return spent + solver.flops
+# what is to be refitted
 
 
-# what is solved for, and what for
+def goals(net: Network, whole: Network) -> tuple[int, ...]:
+    """For every block of `net`: how many blocks of `whole` its prefix sum stands for.
 
-
-def places(net: Network, whole: Network, first: int | None = None) -> list[Place]:
-    """What a refit solves for, in order.
-
-    Args:
-        first: the block to begin with; None is the first whose prefix sum is not the whole
-            network's already.
     Raises:
         ConfigError: if `net` was not cut from `whole`.
     """
-    goals = _goals(net, whole)
-    first = _first_gap(net, whole, goals) if first is None else first
-    outside, block = forward_flops(whole)
-    return [
-        Place(k, goals[k], cut, 2 * outside + (k + 1 + goals[k]) * block)
-        for k in range(first, len(goals))
-        for cut in _writers(net, k)
-    ]
+    places = _places(net, whole)
+    return (*places[1:], whole.depth)
 
 
-def _goals(net: Network, whole: Network) -> tuple[int, ...]:
-    """For every block of `net`: how many blocks of `whole` its prefix sum stands for."""
+def first_changed(net: Network, whole: Network) -> int:
+    """The first block that does not compute what the whole network does already."""
     own, all_ = net.structure, whole.structure
-    positions = {source: i for i, source in enumerate(all_.blocks)}
-    if own.source_blocks != all_.source_blocks or not set(own.blocks) <= set(positions):
-        raise ConfigError("a refit needs the network that the model was cut from.")
-    return (*(positions[b] for b in own.blocks[1:]), len(all_.blocks))
-
-
-def _first_gap(net: Network, whole: Network, goals: tuple[int, ...]) -> int:
-    """The first block whose prefix sum is not the whole network's already."""
-    own, all_ = net.structure, whole.structure
+    if _places(net, whole)[0] > 0:
+        return 0
     if own.layer != all_.layer and (own.form, all_.form) != ("residual", "residual"):
         return 0
     units, all_units = widths.counts(net), widths.counts(whole)
     same = (
         goal == k + 1 and own.alphas_of(k) == all_.alphas_of(k) and units[k] == all_units[k]
-        for k, goal in enumerate(goals)
+        for k, goal in enumerate(goals(net, whole))
     )
-    return next((k for k, right in enumerate(same) if not right), len(goals))
+    return next((k for k, right in enumerate(same) if not right), net.depth)
 
 
-def _writers(net: Network, k: int) -> list[Cut]:
-    """The layers of block k that write into the stream, in order; only what stands right before its
-    norm in a post-norm block."""
-    found = net.family.widths(net.blocks[k])
-    names = ALONG_FEATURES if net.norm_behind(k) is None else ALONG_FEATURES[1:]
-    return [cut for name in names if name in found for cut in found[name].inputs]
+def _places(net: Network, whole: Network) -> tuple[int, ...]:
+    """Where the blocks of `net` stand in `whole`."""
+    own, all_ = net.structure, whole.structure
+    positions = {source: i for i, source in enumerate(all_.blocks)}
+    if own.source_blocks != all_.source_blocks or not set(own.blocks) <= set(positions):
+        raise ConfigError("a refit needs the network that the model was cut from.")
+    return tuple(positions[b] for b in own.blocks)
 
 
-# the rows
+def _is_gap(net: Network, whole: Network, k: int) -> bool:
+    """Whether block k has to do more than its own in the whole network: others were behind it, or
+    its alphas are other ones."""
+    place, goal = _places(net, whole)[k], goals(net, whole)[k]
+    own, all_ = net.structure, whole.structure
+    if goal != place + 1:
+        return True
+    if (own.form, all_.form) == ("residual", "residual"):
+        return False
+    return own.layer != all_.layer or own.alphas_of(k) != all_.alphas_of(place)
 
 
-def _rows(net: Network, whole: Network, data: Batches, place: Place) -> Iterator[tuple[int, Rows]]:
-    """Per batch its examples and rows. Where every example gives many rows, batches are passed
-    over, evenly."""
-    size = min(BATCH, max(1, len(data) // FEWEST))
-    stride, batches = 1, -(-len(data) // size)
-    for number, batch in enumerate(data.batches(size, device=net.device)):
-        if number % stride:
-            continue
-        given = features(batch)
-        rows = _rows_of(net, whole, given, place)
-        if number == 0:
-            enough = ENOUGH * rows.x.shape[-1]
-            stride = max(1, min(len(rows.x) * batches // enough, batches // FEWEST))
-        yield len(next(iter(given.values()))), rows
+# the walk
 
 
-def _rows_of(net: Network, whole: Network, given: dict[str, Tensor], place: Place) -> Rows:
-    """Of one batch: one row for every token that counts."""
-    with torch.no_grad():
-        target = _prefix(whole, given, place.goal)
-        x, missing = _lacking(net, given, place, target)
-    weight = _weight(whole, given, target, last=place.goal == whole.depth)
-    counts = weight > 1e-6 * weight.max()
-    return Rows(x[counts].double(), missing[counts].double(), weight[counts].double())
+@dataclass
+class _State:
+    """Where one batch is in a network: the stream and what is held beside it."""
+
+    h: Tensor
+    held: Tensor | None = None
+
+    @property
+    def y(self) -> Tensor:
+        return total(self.h, self.held)
 
 
-def _lacking(
-    net: Network, given: dict[str, Tensor], place: Place, target: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The inputs of the layer [batch, ..., features], and what its output lacks for y_k to be
-    `target` [batch, ..., width]."""
-    block, norm = net.blocks[place.block], net.norm_behind(place.block)
-    seen: dict[str, Tensor] = {}
-    with ExitStack() as hooks:
-        _catch(hooks, block.get_submodule(place.cut.path), seen, "x")
-        if norm is not None:
-            _catch(hooks, norm, seen, "z")
-        y = _prefix(net, given, place.block + 1)
-    missing = (
-        target.float() - y.float()
-        if norm is None
-        else _before_norm(norm, seen["z"].float(), target.float())
-    )
-    if place.cut.scale is not None:
-        missing = missing / block.get_parameter(place.cut.scale)
-    return seen["x"], missing
+@dataclass
+class _Lane:
+    """One batch on its way through both networks, and what is known of the block it is at.
+
+    Args:
+        given: what the models are called with.
+        whole, net: where it is.
+        whole_calls, net_calls: what their blocks are called with.
+        wrote: what each writer of the whole network's block wrote; none in front of a gap.
+        normed: in a post-norm block what came out of its first norm there.
+        goal: in front of a gap, y of the whole network behind it.
+        weight: [batch, length], what each token counts for; None is the same for all.
+    """
+
+    given: dict[str, Tensor]
+    whole: _State
+    net: _State
+    whole_calls: list[Call]
+    net_calls: list[Call]
+    wrote: list[Tensor] = field(default_factory=list)
+    before: _State | None = None
+    normed: Tensor | None = None
+    goal: Tensor | None = None
+    weight: Tensor | None = None
+
+    @property
+    def mask(self) -> Tensor | None:
+        return self.given.get("attention_mask")
+
+    @property
+    def examples(self) -> int:
+        return len(next(iter(self.given.values())))
+
+
+class _Ran(NamedTuple):
+    """A block that was run: where it leads, and what was seen in it."""
+
+    state: _State
+    seen: list[Seen]
+    normed: Tensor | None
+    in_front: Tensor | None
+    """What went into the norm behind the block."""
+
+
+@dataclass
+class _Walk:
+    """Both networks, and all batches side by side."""
+
+    net: Network
+    whole: Network
+    lanes: list[_Lane]
+    flops: float = 0.0
+
+    @classmethod
+    def begin(cls, net: Network, whole: Network, data: Batches) -> _Walk:
+        """At h_0."""
+        stride = _stride(net, data)
+        lanes = [_lane(net, whole, features(b)) for b in spread(net, data, EXAMPLES, stride)]
+        examples = sum(lane.examples for lane in lanes)
+        return cls(net, whole, lanes, examples * price(net, whole))
+
+    def refit_(self, first: int) -> float:
+        """All the way. Returns the operations it took."""
+        for k in range(self.net.depth):
+            self._lead_whole(k, solved=k >= first)
+            for writer in writers_of(self.net, k) if k >= first else []:
+                self._solve_(writer)
+            self._advance(k)
+        return self.flops
+
+    def _lead_whole(self, k: int, solved: bool) -> None:
+        """Take the whole network to where block k of the other one has to lead."""
+        place, goal = _places(self.net, self.whole)[k], goals(self.net, self.whole)[k]
+        gap, last = _is_gap(self.net, self.whole, k), goal == self.whole.depth
+        norm = self.net.norm_behind(k)
+        if solved and gap and norm is not None:
+            _adopt_norm_(norm, cast(nn.Module, self.whole.norm_behind(goal - 1)))
+        found = [] if gap or not solved else writers_of(self.whole, place)
+        at = 0 if k == 0 else place
+        for lane in self.lanes:
+            for i in range(at, place):  # blocks in front of the first that was kept
+                lane.whole = _run(self.whole, i, lane.whole, lane.whole_calls[i]).state
+            lane.before = lane.whole
+            for i in range(place, goal):
+                ran = _run(self.whole, i, lane.whole, lane.whole_calls[i], found)
+                lane.whole, lane.normed = ran.state, ran.normed
+                lane.wrote = [seen.out for seen in ran.seen]
+            lane.goal = lane.whole.y if gap else None
+            weighted = solved and gap and last
+            lane.weight = _attention_to(self.whole, lane) if weighted else None
+
+    def _solve_(self, writer: Writer) -> None:
+        """Solve for one writer, in place."""
+        k = writer.block
+        gap, post = _is_gap(self.net, self.whole, k), self.net.norm_behind(k) is not None
+        if gap and (writer.cut.along_tokens or (post and writer.branch == 0)):
+            return
+        solver, found = Solver(), writers_of(self.net, k)
+        at = next(i for i, other in enumerate(found) if other.cut == writer.cut)
+        for lane in self.lanes:
+            ran = _run(self.net, k, lane.net, lane.net_calls[k], found)
+            missing = (
+                _missing_before_gap(self.net, k, lane, ran)
+                if gap
+                else self._missing(found, at, lane, ran)
+            )
+            solver.add(_rows(ran.seen[at].x, writer.from_stream(missing), lane, writer))
+        self.flops += solver.flops
+        write_(writer.layer, solver)
+
+    def _missing(self, found: Sequence[Writer], at: int, lane: _Lane, ran: _Ran) -> Tensor:
+        """What the branch of a writer has to add to what it does, in the stream's layout."""
+        own = [
+            writer.into_stream(there - here.out)
+            for writer, there, here in zip(found, lane.wrote, ran.seen, strict=True)
+        ]
+        assert lane.before is not None
+        h, y = lane.before.h - lane.net.h, lane.before.y - lane.net.y
+        structure, k = self.net.structure, found[at].block
+        alphas, layer = structure.alphas_of(k), structure.layer
+        in_front = [o for w, o in zip(found, own, strict=True) if w.branch < found[at].branch]
+        skip, inner = alphas[0], alphas[0] if layer == "plain" else 1.0
+        second = found[at].branch > 0
+        if self.net.norm_behind(k) is not None:
+            if not second:
+                return own[at] + skip * h
+            assert lane.normed is not None and ran.normed is not None
+            inner = alphas[1] if layer == "branch" else inner
+            return own[at] + inner * (lane.normed - ran.normed)
+        done = sum(in_front, torch.zeros_like(h))
+        if not second:
+            carried = inner * h if layer != "branch" else skip * h
+        elif layer == "branch":
+            carried = alphas[1] * (skip * h + done)
+        else:
+            carried = skip * (h + done) if layer == "plain" else skip * h + done
+        return own[at] + (carried + y + done) / 2
+
+    def _advance(self, k: int) -> None:
+        """Take the cut network through block k."""
+        for lane in self.lanes:
+            lane.net = _run(self.net, k, lane.net, lane.net_calls[k]).state
+
+
+def _lane(net: Network, whole: Network, given: dict[str, Tensor]) -> _Lane:
+    of_whole, of_net = whole.calls(**given), net.calls(**given)
+    return _Lane(given, _State(of_whole[0].stream), _State(of_net[0].stream), of_whole, of_net)
+
+
+def _stride(net: Network, data: Batches) -> int:
+    """Batches that are passed over between two that are used: where every example gives many rows
+    there would be more than are needed, or than memory holds."""
+    rows, most = 0.0, max(w.weight.shape[1] for w in writers(net))
+    size = min(32, max(1, len(data) // FEWEST))
+    for batch in data.batches(size, device=net.device):
+        mask = batch.get("attention_mask")
+        if mask is None:
+            stream = net.calls(**features(batch))[0].stream
+            rows = len(data) * stream.shape[1:-1].numel()
+            break
+        rows += float(mask.sum())
+    held = MEMORY / (STREAMS * 4 * max(1, net.width))
+    batches = -(-len(data) // size)
+    return max(1, min(int(rows / min(ENOUGH * most, held)), batches // FEWEST))
+
+
+def _run(
+    net: Network, k: int, state: _State, call: Call, found: Sequence[Writer] = ()
+) -> _Ran:
+    """Run block k of a network on one batch."""
+    block, norms = net.blocks[k], [b.norm for b in net.family.branches(net.blocks[k])]
+    seen_norms: list[tuple[Tensor, Tensor]] = []
+    hooks = [
+        cast(nn.Module, norm).register_forward_hook(
+            lambda m, x, y: seen_norms.append((x[0].detach(), y.detach()))
+        )
+        for norm in norms
+        if norm is not None
+    ]
+    try:
+        with watching(found) as seen:
+            h, held = block(state.h, state.held, *call.args, **call.kwargs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not seen_norms:
+        return _Ran(_State(h, held), seen, None, None)
+    return _Ran(_State(h, held), seen, seen_norms[0][1], seen_norms[-1][0])
+
+
+def _missing_before_gap(net: Network, k: int, lane: _Lane, ran: _Ran) -> Tensor:
+    """What the stream lacks behind block k for y to be the whole network's behind the gap."""
+    assert lane.goal is not None
+    norm = net.norm_behind(k)
+    if norm is None:
+        return lane.goal.float() - ran.state.y.float()
+    assert ran.in_front is not None
+    return _before_norm(norm, ran.in_front.float(), lane.goal.float())
 
 
 def _before_norm(norm: nn.Module, z: Tensor, target: Tensor) -> Tensor:
@@ -229,39 +379,23 @@ def _before_norm(norm: nn.Module, z: Tensor, target: Tensor) -> Tensor:
     return z.std(-1, correction=0, keepdim=True) * standard + z.mean(-1, keepdim=True) - z
 
 
-def _prefix(net: Network, given: dict[str, Tensor], depth: int) -> Tensor:
-    """y_depth, [batch, ..., width]; no block behind it runs."""
-    with net.leaving(lambda k, y: k == depth), net.recording() as prefixes:
-        net(**given)
-    return prefixes[depth]
+def _rows(x: Tensor, missing: Tensor, lane: _Lane, writer: Writer) -> Rows:
+    """Of one batch: one row for every token that counts."""
+    mask, weight = None if writer.cut.along_tokens else lane.mask, lane.weight
+    if weight is None:
+        return Rows(rows_that_count(x, mask).float(), rows_that_count(missing, mask).float())
+    if mask is not None and mask.shape == weight.shape:
+        weight = weight * mask
+    counts = weight > 1e-6 * weight.max()
+    return Rows(x[counts].float(), missing[counts].float(), weight[counts].float())
 
 
-def _catch(hooks: ExitStack, module: nn.Module, seen: dict[str, Tensor], name: str) -> None:
-    """Until `hooks` close, what goes into a module is seen under a name."""
-
-    def catch(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen[name] = inputs[0].detach()
-
-    hooks.callback(module.register_forward_pre_hook(catch).remove)
-
-
-def _weight(whole: Network, given: dict[str, Tensor], target: Tensor, last: bool) -> Tensor:
-    """What each token counts for, [batch, ...]; padding for nothing."""
-    weight = (
-        _attention_to(whole, given, target)
-        if last
-        else torch.ones(target.shape[:-1], device=target.device)
-    )
-    mask = given.get("attention_mask")
-    return weight if mask is None or mask.shape != weight.shape else weight * mask
-
-
-def _attention_to(whole: Network, given: dict[str, Tensor], y: Tensor) -> Tensor:
+def _attention_to(whole: Network, lane: _Lane) -> Tensor:
     """How much the answer moves with each token of y_L: the squared gradient of a fixed mixture of
     its numbers, [batch, ...]."""
-    y = y.detach().requires_grad_()
+    y = lane.whole.y.detach().requires_grad_()
     with torch.enable_grad(), whole.injecting(y):
-        answer = first_output(whole(**given)).float()
+        answer = first_output(whole(**lane.given)).float()
         mixture = torch.linspace(1, 2, answer.shape[-1], device=y.device)
         (gradient,) = torch.autograd.grad((answer * mixture).sum(), y)
     return gradient.float().square().sum(-1)
@@ -270,16 +404,17 @@ def _attention_to(whole: Network, given: dict[str, Tensor], y: Tensor) -> Tensor
 # the weights
 
 
-def _write_(layer: Any, solver: Solver) -> None:
+def write_(writer: nn.Module, solver: Solver) -> None:
     """Give a linear layer (nn.Linear, or transformers' Conv1D, which stores [in, out]) its new
     weights."""
-    change = solver.best(layer.bias is not None)
+    bias = getattr(writer, "bias", None)
+    change = solver.best(bias is not None)
     if change is None:
         return
-    weight = change[:-1] if widths.dim(layer, output=True) == 1 else change[:-1].T
-    layer.weight = _plus(layer.weight, weight)
-    if layer.bias is not None:
-        layer.bias = _plus(layer.bias, change[-1])
+    weight = change[:-1] if widths.dim(writer, output=True) == 1 else change[:-1].T
+    writer.weight = _plus(writer.get_parameter("weight"), weight)
+    if bias is not None:
+        writer.bias = _plus(writer.get_parameter("bias"), change[-1])
 
 
 def _plus(parameter: nn.Parameter, change: Tensor) -> nn.Parameter:

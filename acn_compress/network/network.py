@@ -19,6 +19,7 @@ from acn_compress.form import LayerKind
 from acn_compress.network.sentence import SentenceHead
 from acn_compress.network.stack import (
     AcnBlock,
+    Call,
     Stack,
     StackList,
     StackSequential,
@@ -388,6 +389,16 @@ class Network:
         yes, no later block runs in
         that pass and the stack returns y_k: the model's own norm, pooling and head read it out."""
         return self._probe("acn_leave", leave)
+
+    def calls(self, **inputs: Tensor) -> list[Call]:
+        """What the model's own loop calls every block with for `inputs`; no block runs, so that all
+        are given h_0."""
+        calls: list[Call] = []
+        decodes = getattr(self.config, "use_cache", None) is not None
+        uncached: dict[str, Any] = {"use_cache": False} if decodes else {}
+        with self._probe("acn_calls", calls), torch.no_grad(), self.evaluating():
+            self(**inputs, **uncached)
+        return calls
 
     def bypassing(self, positions: Sequence[int]) -> AbstractContextManager[None]:
         """Inside, the blocks at `positions` add nothing and pass their input on."""

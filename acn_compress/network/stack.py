@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, cast
 
 from torch import Tensor, nn
 
@@ -27,6 +27,14 @@ BYPASSED = (
     "the blocks were called one by one, which leaves out the long connections of the stack: "
     "timm's gradient checkpointing, hidden states and attention masks do that. Turn them off."
 )
+
+
+class Call(NamedTuple):
+    """What a model's own loop calls a block with, behind the stream and what is held beside it."""
+
+    stream: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class AcnBlock(nn.Module):
@@ -65,6 +73,7 @@ class Stack(nn.Module):
     acn_bypass: frozenset[int] = frozenset()
     acn_gates: Tensor | None = None
     acn_leave: Callable[[int, Tensor], bool] | None = None
+    acn_calls: list[Call] | None = None
 
     # nn.ModuleList's repr iterates, and the ONNX exporter calls repr
     __repr__ = nn.Module.__repr__
@@ -122,6 +131,9 @@ class _Pass:
         """Block i on the stream; the further arguments are what the model's loop passes to that
         block."""
         stack = self.stack
+        if stack.acn_calls is not None:
+            stack.acn_calls.append(Call(h, args, kwargs))
+            return h
         if self.left:
             return h
         if i == 0:

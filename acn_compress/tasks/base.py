@@ -157,6 +157,12 @@ Collate = Callable[
 ]
 
 
+def _logits(output: Any, inputs: Batch) -> Tensor:
+    """One decision per example."""
+    logits: Tensor = output.logits
+    return logits.float()
+
+
 def _no_extras(prediction: Array, target: Array, loss: float) -> dict[str, float]:
     return {}
 
@@ -182,6 +188,8 @@ class Task:
         auto_class: of transformers, which finds the class for a config.
         pipeline_tag: the Hub's name of it.
         score: (output, batch) -> the batch, scored; `output` has the names of transformers' own.
+        answers: (output, inputs) -> [rows, classes], every decision that the model makes, whether a
+            label asks for it or not; padding makes none. Numbers where the task gives numbers.
         rows: (table, encoder) -> its examples; for images the labels alone.
         extras: (prediction, target, loss) of a whole data set -> further metrics by name.
         collate: (ids, labels, seeds, encoder) of a batch -> ids, labels; a seed is None in
@@ -213,6 +221,7 @@ class Task:
     pipeline_tag: str
     score: Callable[[Any, Batch], Scored]
     rows: Callable[[Table, Any], Rows]
+    answers: Callable[[Any, Batch], Tensor] = _logits
     extras: Callable[[Array, Array, float], dict[str, float]] = _no_extras
     collate: Collate = stacked
     fits: Callable[[PreTrainedConfig], bool] = _any

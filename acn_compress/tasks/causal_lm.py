@@ -17,6 +17,12 @@ def score(output: Any, batch: Batch) -> Scored:
     return tokens.score_tokens(output.logits[:, :-1], batch["labels"][:, 1:])
 
 
+def answers(output: Any, batch: Batch) -> Tensor:
+    """A decision per token that another follows."""
+    found: Tensor = output.logits[:, :-1][batch["attention_mask"][:, 1:].bool()]
+    return found.float()
+
+
 def rows(table: Table, encoder: Encoder) -> Rows:
     """All texts in one row, cut to the longest length."""
     joined = join(table.loose_texts(), encoder)
@@ -54,6 +60,7 @@ TASK = Task(
     pipeline_tag="text-generation",
     score=score,
     rows=rows,
+    answers=answers,
     extras=tokens.perplexity,
     collate=collate,
     one_way=True,

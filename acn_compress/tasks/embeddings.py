@@ -40,6 +40,13 @@ def embedding(output: Any, batch: Batch, head: SentenceHead | None = None) -> Te
     return (head or SentenceHead())(output.last_hidden_state, batch["attention_mask"])
 
 
+def answers(output: Any, batch: Batch, head: SentenceHead | None = None) -> Tensor:
+    """The direction of every embedding, which is what embeddings are compared by."""
+    import torch.nn.functional as F
+
+    return F.normalize(embedding(output, batch, head), dim=-1)
+
+
 def rows(table: Table, encoder: Encoder, head: SentenceHead | None = None) -> Rows:
     """A text per row; empty ones are left out."""
     if head is not None and head.unknown:
@@ -59,7 +66,8 @@ def bound(task: Task, net: Network) -> Task:
     if head is None:
         return TASK
     scored, made = partial(score, head=head), partial(rows, head=head)
-    return replace(TASK, score=scored, rows=made, longest=head.longest)
+    said = partial(answers, head=head)
+    return replace(TASK, score=scored, answers=said, rows=made, longest=head.longest)
 
 
 TASK = Task(
@@ -71,6 +79,7 @@ TASK = Task(
     pipeline_tag="feature-extraction",
     score=score,
     rows=rows,
+    answers=answers,
     bound=bound,
     taught=True,
     numbers=True,

@@ -64,6 +64,7 @@ TASK = Task(
     pipeline_tag="fill-mask",
     score=tokens.score,
     rows=rows,
+    answers=tokens.answers,
     extras=tokens.perplexity,
     collate=collate,
     at_once=8,  # every token has a score for the whole vocabulary

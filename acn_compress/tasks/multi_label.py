@@ -34,8 +34,16 @@ def score(output: Any, batch: Batch) -> Scored:
     found, right = (logits > 0).float(), labels
     both, either = (found * right).sum(-1), (found + right).sum(-1)
     f1 = torch.where(either > 0, 2 * both / either.clamp(min=1), 1.0)
-    rows = torch.stack((torch.zeros_like(logits), logits), -1).flatten(0, 1)
+    rows = answers(output, batch)
     return Scored(loss, f1, torch.ones_like(loss), rows, labels.long().flatten())
+
+
+def answers(output: Any, batch: Batch) -> Tensor:
+    """A decision per class."""
+    import torch
+
+    logits: Tensor = output.logits.float()
+    return torch.stack((torch.zeros_like(logits), logits), -1).flatten(0, 1)
 
 
 def extras(prediction: Array, target: Array, loss: float) -> dict[str, float]:
@@ -85,6 +93,7 @@ def set_head_(config: PreTrainedConfig) -> None:
 class _Shared(TypedDict):
     metric: str
     score: Any
+    answers: Any
     extras: Any
     fits: Any
     set_head_: Any
@@ -95,6 +104,7 @@ class _Shared(TypedDict):
 _SHARED: _Shared = {
     "metric": "f1_samples",
     "score": score,
+    "answers": answers,
     "extras": extras,
     "fits": fits,
     "set_head_": set_head_,

@@ -30,9 +30,7 @@ def score(output: Any, batch: Batch) -> Scored:
     import torch
     import torch.nn.functional as F
 
-    logits = torch.stack((output.start_logits, output.end_logits), 1).float()
-    logits = logits.masked_fill(batch["attention_mask"][:, None] == 0, -1e4)
-    labels = batch["labels"]
+    logits, labels = _logits(output, batch), batch["labels"]
     loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(-1)
     right = (logits.argmax(-1) == labels).all(-1).float()
     if (counts := batch.get("windows")) is not None:
@@ -41,6 +39,19 @@ def score(output: Any, batch: Batch) -> Scored:
         pairs = zip(torch.split(logits, parts), torch.split(labels, parts), strict=True)
         right = torch.stack([surest_is_right(*pair) for pair in pairs])
     return Scored(loss, right, torch.ones_like(loss), logits.flatten(0, 1), labels.flatten())
+
+
+def answers(output: Any, batch: Batch) -> Tensor:
+    """The first token and the last."""
+    return _logits(output, batch).flatten(0, 1)
+
+
+def _logits(output: Any, batch: Batch) -> Tensor:
+    """[windows, 2, length]; an answer does not lie in the padding."""
+    import torch
+
+    logits = torch.stack((output.start_logits, output.end_logits), 1).float()
+    return logits.masked_fill(batch["attention_mask"][:, None] == 0, -1e4)
 
 
 def surest_is_right(logits: Tensor, labels: Tensor) -> Tensor:
@@ -170,6 +181,7 @@ TASK = Task(
     pipeline_tag="question-answering",
     score=score,
     rows=rows,
+    answers=answers,
     extras=extras,
     collate=collate,
     set_head_=set_head_,

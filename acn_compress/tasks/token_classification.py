@@ -43,6 +43,7 @@ TASK = Task(
     pipeline_tag="token-classification",
     score=tokens.score,
     rows=rows,
+    answers=tokens.answers,
     extras=classes.extras,
     collate=padded,
     classes=COLUMNS,

@@ -18,6 +18,12 @@ def score(output: Any, batch: Batch) -> Scored:
     return score_tokens(output.logits, batch["labels"])
 
 
+def answers(output: Any, inputs: Batch) -> Tensor:
+    """A decision per token."""
+    rows: Tensor = output.logits[inputs["attention_mask"].bool()]
+    return rows.float()
+
+
 def score_tokens(logits: Tensor, labels: Tensor) -> Scored:
     """logits [batch, length, classes], labels [batch, length]; an example counts for as many tokens
     as it has labels."""

@@ -24,7 +24,7 @@ class Choice:
         name: of the width.
         width: where it lies.
         cost: parameters removed with one unit.
-        scores: [units], the higher the more it is worth.
+        scores: [units], the higher the more it is worth (per parameter, where a score adds up).
     """
 
     block: int
@@ -45,13 +45,15 @@ Drops = list[list[int]]
 """For every choice the units to remove, in no order."""
 
 
-def choices(net: Network, scores: Units) -> list[Choice]:
+def choices(net: Network, scores: Units, per_parameter: bool = False) -> list[Choice]:
     """Every width of every block, with the scores of its units."""
-    return [
-        Choice(i, name, width, widths.unit_parameters(block, width), scores[i][name])
-        for i, block in enumerate(net.blocks)
-        for name, width in net.family.widths(block).items()
-    ]
+    found = []
+    for i, block in enumerate(net.blocks):
+        for name, width in net.family.widths(block).items():
+            cost = widths.unit_parameters(block, width)
+            score = scores[i][name] / cost if per_parameter else scores[i][name]
+            found.append(Choice(i, name, width, cost, score))
+    return found
 
 
 def everywhere(found: Sequence[Choice], target: float) -> Drops:

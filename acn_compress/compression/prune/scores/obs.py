@@ -1,0 +1,120 @@
+"""Optimal Brain Surgeon over units (LeCun 1990; Hassibi 1993; by groups Kurtic et al., ZipLM, arXiv
+2302.04089): what the loss rises by when a unit goes and the others make up for it as well as they
+can.
+
+Per layer, with C the second moments of what it reads, weighted by squared gradients, and G those of
+the gradients of what it writes (K-FAC, arXiv 1503.05671), A = G^1/2 W and H = (C + damping)^-1:
+
+    cost of unit u      tr(A_u H_uu^-1 A_u^T)
+    after it is gone    A -= A_u H_uu^-1 H_u:      H -= H_:u H_uu^-1 H_u:
+
+Heads go one by one, features some at a time. Costs that only fall because others went before are
+raised to theirs, so that the order of a layer is kept in a ranking over all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from acn_compress.compression.calibration import Batches, calibration
+from acn_compress.compression.prune.scores.score import Score, Units, by_block
+from acn_compress.compression.statistics import EXAMPLES, Moments, moments
+from acn_compress.compression.writers import Writer, writers
+from acn_compress.network.network import Network
+
+DAMPING = 1e-2  # of the mean second moment; 1e-4 to 1e-1 made no real difference
+SHARE = 0.03  # of the features that are left, which go at a time
+MEMORY = 2 << 30  # bytes of moments that are held at a time
+
+
+def obs(net: Network, data: Batches | None) -> Units:
+    """Of every unit, the rise of the loss per example, in nats."""
+    rows = calibration(net, data)
+    found = writers(net)
+    scores = [
+        path(writer, of_it)
+        for some in _chunks(found)
+        for writer, of_it in zip(some, moments(net, rows, some, EXAMPLES), strict=True)
+    ]
+    return by_block(net, found, scores)
+
+
+def _chunks(found: list[Writer]) -> list[list[Writer]]:
+    """As many writers at a time as their moments may take memory."""
+    chunks: list[list[Writer]] = [[]]
+    room = MEMORY
+    for writer in found:
+        out, features = writer.weight.shape
+        size = 8 * (features**2 + out**2)
+        if chunks[-1] and size > room:
+            chunks.append([])
+            room = MEMORY
+        chunks[-1].append(writer)
+        room -= size
+    return chunks
+
+
+def path(writer: Writer, found: Moments) -> Tensor:
+    """The cost of every unit of a writer [units], from taking one after the other; float64."""
+    size, units = writer.cut.size, writer.width.units
+    weight, inverse = _in_the_metric(writer.weight.double(), found)
+    alive = torch.ones(units, dtype=torch.bool, device=weight.device)
+    costs, least = torch.zeros(units, dtype=torch.float64), 0.0
+    for step in range(units):
+        ids = alive.nonzero()[:, 0]
+        if len(ids) == 0:
+            break
+        now = _costs(weight, inverse, ids, size)
+        go = now.argsort(stable=True)[: 1 if size > 1 else max(1, int(SHARE * len(ids)))]
+        for place in go.tolist():
+            # a little more for each, so that the order stays where costs are equal
+            least = max(least * (1 + 1e-9), float(now[place]), 1e-300)
+            costs[ids[place]] = least
+        _remove_(weight, inverse, ids[go], size)
+        alive[ids[go]] = False
+    return costs
+
+
+def _in_the_metric(weight: Tensor, found: Moments) -> tuple[Tensor, Tensor]:
+    """A [out, in] and H [in, in], float32, scaled so that the second moments are about one."""
+    values, vectors = torch.linalg.eigh(found.outputs)
+    root = (vectors * values.clamp_min(0).sqrt()).T
+    features = weight.shape[1]
+    square = found.inputs.clone()
+    mean = square.diagonal()[:features].mean().clamp_min(torch.finfo(square.dtype).tiny)
+    square.diagonal()[:features] += DAMPING * mean
+    # the bias takes part and is not held back; it is never removed
+    square.diagonal()[features:] += 1e-9 * square.diagonal()[features:] + 1e-12 * mean
+    inverse = torch.linalg.inv(square)[:features, :features] * mean
+    return (root @ weight * mean.sqrt()).float(), inverse.float().contiguous()
+
+
+def _costs(weight: Tensor, inverse: Tensor, ids: Tensor, size: int) -> Tensor:
+    """Of the units that are left: [len(ids)]."""
+    if size == 1:
+        own = inverse.diagonal()[ids].clamp_min(torch.finfo(inverse.dtype).tiny)
+        return weight[:, ids].square().sum(0) / own
+    index = ids[:, None] * size + torch.arange(size, device=ids.device)
+    own = inverse[index[:, :, None], index[:, None, :]]
+    parts = weight[:, index].transpose(0, 1)  # [units, out, size]
+    return torch.einsum("uij,uij->u", torch.linalg.solve(own, parts, left=False), parts)
+
+
+def _remove_(weight: Tensor, inverse: Tensor, units: Tensor, size: int) -> None:
+    """Take units out and let the rest make up for them, in place."""
+    index = (units[:, None] * size + torch.arange(size, device=units.device)).flatten()
+    rows = inverse[index]
+    share = torch.linalg.solve(rows[:, index], rows)
+    weight -= weight[:, index] @ share
+    inverse -= inverse[:, index] @ share
+    weight[:, index], inverse[index], inverse[:, index] = 0.0, 0.0, 0.0
+    inverse[index, index] = 1.0
+
+
+SCORE = Score(
+    name="obs",
+    help="what the loss rises by when a unit goes and the others make up for it",
+    of=obs,
+    adds_up=True,
+)

@@ -1,0 +1,147 @@
+"""What a trained network says about its own layers: what every writer reads, and how much its
+answers move with what it writes. One pass, no labels: answers drawn from the network's own stand in
+their place, so that the squared gradients estimate the Fisher information (Martens, arXiv
+1412.1193).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from acn_compress.compression.calibration import Batches, spread
+from acn_compress.compression.writers import Writer, rows_that_count, watching
+from acn_compress.errors import UnsupportedError, VerificationError
+from acn_compress.network.network import Network, first_output
+from acn_compress.network.threads import threads_for
+from acn_compress.tasks import task_of
+from acn_compress.tasks.base import Batch, features
+
+EXAMPLES = 512  # that a choice is made on
+
+Loss = Callable[[Network, Batch, torch.Generator], Tensor]
+
+
+class Flow(NamedTuple):
+    """What one batch says about one writer.
+
+    Args:
+        x: [batch, length, in], what it read.
+        gradient: [batch, length, out], of the loss of every example by what it wrote.
+        mask: [batch, length], 1 where there is no padding; None where there is none at all.
+    """
+
+    x: Tensor
+    gradient: Tensor
+    mask: Tensor | None
+
+
+class Moments(NamedTuple):
+    """Second moments of one writer.
+
+    Args:
+        inputs: [in + 1, in + 1], of what it reads, with a one behind it: the mean over examples of
+            the sum over tokens, each weighted by its squared gradient. float64.
+        outputs: [out, out], of the gradients of what it writes, of trace 1. float64.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+
+def flows(
+    net: Network, data: Batches, found: Sequence[Writer], rows: int = EXAMPLES, seed: int = 0
+) -> Iterator[list[Flow]]:
+    """Per batch, what it says about every writer.
+
+    Args:
+        rows: about how many examples, evenly spread over the data.
+        seed: what answers are drawn from.
+    Raises:
+        VerificationError: if the network answers with what is no number.
+    """
+    generator, loss_of = torch.Generator().manual_seed(seed), _loss_of(net)
+    with net.evaluating(), _frozen(net), threads_for(net):
+        for batch in spread(net, data, rows):
+            given = features(batch)
+            with torch.enable_grad(), watching(found) as seen:
+                loss = loss_of(net, given, generator)
+            gradients = torch.autograd.grad(loss, [slot.out for slot in seen])
+            mask = given.get("attention_mask")
+            yield [
+                Flow(slot.x.float(), gradient.float(), mask)
+                for slot, gradient in zip(seen, gradients, strict=True)
+            ]
+
+
+def moments(
+    net: Network, data: Batches, found: Sequence[Writer], rows: int = EXAMPLES, seed: int = 0
+) -> list[Moments]:
+    """Of every writer, in one pass."""
+    inputs: list[Tensor | float] = [0.0] * len(found)
+    outputs: list[Tensor | float] = [0.0] * len(found)
+    examples = 0
+    for batch in flows(net, data, found, rows, seed):
+        examples += len(batch[0].x)
+        for i, flow in enumerate(batch):
+            x, gradient = (rows_that_count(part, flow.mask) for part in flow[:2])
+            x = torch.cat([x, x.new_ones(len(x), 1)], 1)
+            weighted = x * gradient.square().sum(-1, keepdim=True)
+            inputs[i] += (weighted.T @ x).double()
+            outputs[i] += (gradient.T @ gradient).double()
+    return [
+        Moments(torch.as_tensor(a) / examples, _of_trace_one(torch.as_tensor(b)))
+        for a, b in zip(inputs, outputs, strict=True)
+    ]
+
+
+def _of_trace_one(square: Tensor) -> Tensor:
+    return square / square.diagonal().sum().clamp_min(torch.finfo(square.dtype).tiny)
+
+
+def _loss_of(net: Network) -> Loss:
+    """How the answers of this network are drawn: as its task has it; where its head is for none,
+    what it puts out are numbers."""
+    try:
+        task = task_of(net)
+    except UnsupportedError:
+        return lambda net, given, generator: drawn(
+            first_output(net(**given)).float(), True, generator
+        )
+    return lambda net, given, generator: drawn(
+        task.answers(net(**given), given), task.numbers, generator
+    )
+
+
+def drawn(answers: Tensor, numbers: bool, generator: torch.Generator) -> Tensor:
+    """Minus the log-likelihood of an answer that is drawn from the answers themselves.
+
+    Args:
+        answers: [rows, classes].
+        numbers: they are the means of normal distributions, not scores of classes.
+    """
+    if not bool(answers.isfinite().all()):
+        raise VerificationError("the model's answers are not finite numbers: nothing can be chosen.")
+    if numbers:
+        return (answers * torch.randn(answers.shape, generator=generator).to(answers)).sum()
+    chances = answers.detach().softmax(-1).cpu()
+    target = torch.multinomial(chances, 1, generator=generator)[:, 0]
+    return F.cross_entropy(answers, target.to(answers.device), reduction="sum")
+
+
+@contextmanager
+def _frozen(net: Network) -> Iterator[None]:
+    """Inside, no parameter takes a gradient."""
+    trained = [p for p in net.model.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -1,0 +1,114 @@
+"""The layers that write a branch into the stream: attention's output, the second layer of an MLP.
+The network is linear in each of them, so what is cut in front of one can be made up for in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acn_compress.architectures import Cut, Width
+from acn_compress.network import widths
+from acn_compress.network.network import Network
+
+BRANCH = {"heads": 0, "tokens": 0, "mlp": 1}
+"""By the name of a width: the branch of its block that it lies in."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One such layer.
+
+    Args:
+        block: position of its block.
+        name: of the width that it reads.
+        width: that width.
+        cut: where it lies in the layer.
+        layer: nn.Linear, or transformers' Conv1D, which stores [in, out].
+        scale: what multiplies what it writes (LayerScale), [width]; None for nothing.
+    """
+
+    block: int
+    name: str
+    width: Width
+    cut: Cut
+    layer: Any
+    scale: Tensor | None
+
+    @property
+    def branch(self) -> int:
+        """Position of its branch in the block."""
+        return BRANCH[self.name]
+
+    @property
+    def weight(self) -> Tensor:
+        """[out, in]."""
+        weight: Tensor = self.layer.weight.detach()
+        return weight if widths.dim(self.layer, output=True) == 0 else weight.T
+
+    def into_stream(self, written: Tensor) -> Tensor:
+        """What reaches the stream of what it wrote: [batch, ..., width]."""
+        written = written.transpose(1, 2) if self.cut.along_tokens else written
+        return written if self.scale is None else written * self.scale
+
+    def from_stream(self, wanted: Tensor) -> Tensor:
+        """What it has to write for the stream to get `wanted`."""
+        wanted = wanted if self.scale is None else wanted / self.scale
+        return wanted.transpose(1, 2) if self.cut.along_tokens else wanted
+
+
+def writers_of(net: Network, k: int) -> list[Writer]:
+    """Those of block k, in the order in which they run."""
+    block = net.blocks[k]
+    return [
+        Writer(k, name, width, cut, block.get_submodule(cut.path), _scale(block, cut))
+        for name, width in net.family.widths(block).items()
+        for cut in width.inputs
+    ]
+
+
+def writers(net: Network) -> list[Writer]:
+    """Those of all blocks, in the order in which they run."""
+    return [writer for k in range(net.depth) for writer in writers_of(net, k)]
+
+
+def _scale(block: nn.Module, cut: Cut) -> Tensor | None:
+    return None if cut.scale is None else block.get_parameter(cut.scale).detach()
+
+
+@dataclass
+class Seen:
+    """What went through a layer last: into it [batch, ..., in], out of it [batch, ..., out]."""
+
+    x: Tensor
+    out: Tensor
+
+
+@contextmanager
+def watching(found: Sequence[Writer]) -> Iterator[list[Seen]]:
+    """Inside, what goes through the writers is seen, in their order."""
+    seen = [Seen(torch.empty(0), torch.empty(0)) for _ in found]
+    with ExitStack() as hooks:
+        for writer, slot in zip(found, seen, strict=True):
+            hooks.callback(writer.layer.register_forward_hook(_see(slot)).remove)
+        yield seen
+
+
+def _see(slot: Seen) -> Any:
+    def see(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if torch.is_grad_enabled() and not output.requires_grad:
+            output.requires_grad_()  # the first layer on the way: gradients begin here
+        slot.x, slot.out = inputs[0].detach(), output
+
+    return see
+
+
+def rows_that_count(values: Tensor, mask: Tensor | None) -> Tensor:
+    """[batch, length, n] as [rows, n], without padding."""
+    if mask is None or mask.shape != values.shape[:-1]:
+        return values.flatten(0, -2)
+    return values[mask.bool()]
