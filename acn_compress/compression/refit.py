@@ -35,6 +35,7 @@ from acn_compress.compression.calibration import ROWS, Batches, spread
 from acn_compress.compression.least_squares import Rows, Solver
 from acn_compress.compression.writers import (
     Seen,
+    Stopped,
     Writer,
     rows_that_count,
     watching,
@@ -272,8 +273,10 @@ class _Walk:
             return
         solver, found = Solver(), writers_of(self.net, k)
         at = next(i for i, other in enumerate(found) if other.cut == writer.cut)
+        # the branches behind this one do not matter to it
+        watched = found if gap else found[: at + 1]
         for lane in self.lanes:
-            ran = _run(self.net, k, lane.net, lane.net_calls[k], found)
+            ran = _run(self.net, k, lane.net, lane.net_calls[k], watched, stops=not gap)
             missing = (
                 _missing_before_gap(self.net, k, lane, ran)
                 if gap
@@ -287,13 +290,13 @@ class _Walk:
         """What the branch of a writer has to add to what it does, in the stream's layout."""
         own = [
             writer.into_stream(there - here.out)
-            for writer, there, here in zip(found, lane.wrote, ran.seen, strict=True)
+            for writer, there, here in zip(found, lane.wrote, ran.seen, strict=False)
         ]
         assert lane.before is not None
         h, y = lane.before.h - lane.net.h, lane.before.y - lane.net.y
         structure, k = self.net.structure, found[at].block
         alphas, layer = structure.alphas_of(k), structure.layer
-        in_front = [o for w, o in zip(found, own, strict=True) if w.branch < found[at].branch]
+        in_front = [o for w, o in zip(found, own, strict=False) if w.branch < found[at].branch]
         skip, inner = alphas[0], alphas[0] if layer == "plain" else 1.0
         second = found[at].branch > 0
         if self.net.norm_behind(k) is not None:
@@ -312,8 +315,8 @@ class _Walk:
         return own[at] + (carried + y + done) / 2
 
     def _advance(self, k: int) -> None:
-        """Take the cut network through block k."""
-        for lane in self.lanes:
+        """Take the cut network through block k, where another one follows."""
+        for lane in self.lanes if k < self.net.depth - 1 else []:
             lane.net = _run(self.net, k, lane.net, lane.net_calls[k]).state
 
 
@@ -340,9 +343,15 @@ def _stride(net: Network, data: Batches) -> int:
 
 
 def _run(
-    net: Network, k: int, state: _State, call: Call, found: Sequence[Writer] = ()
+    net: Network,
+    k: int,
+    state: _State,
+    call: Call,
+    found: Sequence[Writer] = (),
+    stops: bool = False,
 ) -> _Ran:
-    """Run block k of a network on one batch."""
+    """Run block k of a network on one batch; `stops`: no further than to the last of the writers,
+    and the state stays."""
     block, norms = net.blocks[k], [b.norm for b in net.family.branches(net.blocks[k])]
     seen_norms: list[tuple[Tensor, Tensor]] = []
     hooks = [
@@ -352,15 +361,19 @@ def _run(
         for norm in norms
         if norm is not None
     ]
+    h, held = state.h, state.held
     try:
-        with watching(found) as seen:
-            h, held = block(state.h, state.held, *call.args, **call.kwargs)
+        with watching(found, stops) as seen:
+            h, held = block(h, held, *call.args, **call.kwargs)
+    except Stopped:
+        pass
     finally:
         for hook in hooks:
             hook.remove()
     if not seen_norms:
         return _Ran(_State(h, held), seen, None, None)
-    return _Ran(_State(h, held), seen, seen_norms[0][1], seen_norms[-1][0])
+    normed, in_front = seen_norms[0][1], seen_norms[-1][0]
+    return _Ran(_State(h, held), seen, normed, in_front)
 
 
 def _missing_before_gap(net: Network, k: int, lane: _Lane, ran: _Ran) -> Tensor:

@@ -88,14 +88,25 @@ class Seen:
     out: Tensor
 
 
+class Stopped(Exception):
+    """The last writer that is watched has run."""
+
+
 @contextmanager
-def watching(found: Sequence[Writer]) -> Iterator[list[Seen]]:
-    """Inside, what goes through the writers is seen, in their order."""
+def watching(found: Sequence[Writer], stops: bool = False) -> Iterator[list[Seen]]:
+    """Inside, what goes through the writers is seen, in their order; `stops`: a pass raises
+    `Stopped` behind the last of them."""
     seen = [Seen(torch.empty(0), torch.empty(0)) for _ in found]
     with ExitStack() as hooks:
         for writer, slot in zip(found, seen, strict=True):
             hooks.callback(writer.layer.register_forward_hook(_see(slot)).remove)
+        if stops:
+            hooks.callback(found[-1].layer.register_forward_hook(_stop).remove)
         yield seen
+
+
+def _stop(*_: object) -> None:
+    raise Stopped
 
 
 def _see(slot: Seen) -> Any:
