@@ -88,8 +88,11 @@ Init = Literal["source", "random"]
 Precision = Literal["auto", "fp32", "bf16"]
 Augment = Literal["crop", "flip-crop"]
 Scope = Literal["global", "layer"]
-Method = Literal["structured", "magnitude", "movement"]
+Method = Literal["structured", "magnitude", "obs", "movement"]
 PRUNES_IN_TRAINING: frozenset[Method] = frozenset({"movement"})  # not without data and epochs
+KEEPS_PATTERNS: frozenset[Method] = frozenset({"magnitude", "obs"})
+USUAL_SCOPES: Mapping[str, Scope] = {"obs": "layer"}  # where it is not global
+Pattern = Literal["2:4", "4:8"]
 Score = Literal["obs", "fisher", "taylor", "activation", "magnitude"]
 Format = Literal["onnx", "safetensors"]
 Quantize = Literal["int8"]
@@ -124,6 +127,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Learned = Annotated[bool, BeforeValidator(lambda v: True if v == "learned" else v)]  # as in 0.1.0
 Opset = Annotated[int, Field(ge=18, le=24)]
 Rounds = Annotated[int, Field(ge=5)]
+
 
 DATA = "digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed."
 T = TypeVar("T", bound="Options")
@@ -561,24 +565,57 @@ class Truncate(Reads, Measured, Writes, Verb):
         return self
 
 
+def asked(method: str, share: float | None, pattern: Pattern | None) -> float:
+    """The share that pruning is asked for.
+
+    Raises:
+        ValueError: if there is none, or a pattern that contradicts it or the method.
+    """
+    if pattern is None:
+        if share is None:
+            raise ValueError("needs target_sparsity, or a pattern")
+        return share
+    if method not in KEEPS_PATTERNS:
+        raise ValueError(
+            f"has pattern {pattern}, which method {method} does not make. Choose "
+            f"{' or '.join(sorted(KEEPS_PATTERNS))}, or leave the pattern out"
+        )
+    kept, of = kept_of(pattern)
+    if share not in (None, 1 - kept / of):
+        raise ValueError(
+            f"has target_sparsity {share:g}, but pattern {pattern} makes {1 - kept / of:g}. Leave "
+            "one of them out"
+        )
+    return 1 - kept / of
+
+
+def kept_of(pattern: Pattern) -> tuple[int, int]:
+    """How many weights of a pattern stay, of how many."""
+    kept, of = map(int, pattern.split(":"))
+    return kept, of
+
+
 class Prune(Reads, Trained, Resumes, Verb):
-    """Remove heads and MLP features (structured) or set weights to zero (magnitude, movement);
+    """Remove heads and MLP features (structured) or set weights to zero (magnitude, obs, movement);
     recover with data and epochs."""
 
     verb = "prune"
     example = "acn-compress prune cut small --target-sparsity 0.3 --data digits --epochs 3"
     step = True
-    target_sparsity: BelowOne
+    target_sparsity: BelowOne | None = None
     """Share in 0..1. structured: of the parameters of attention heads and MLP features of the
-    blocks, removed. magnitude, movement: of the weights in the weight matrices of the blocks, set
-        to
-    zero."""
+    blocks, removed. Others: of the weights in the weight matrices of the blocks, set to zero; a
+    pattern says it itself."""
     method: Method = "structured"
-    """structured is smaller and faster; the others only set zeros: magnitude the smallest weights,
-    then trains; movement those that training moves towards zero, while it trains (needs data and
-    epochs)."""
+    """structured is smaller and faster; the others only set zeros: magnitude the smallest weights;
+    obs those that are missed least, and lets the others make up for them (looks at some of the
+    data, or at random inputs); movement those that training moves towards zero, while it trains
+    (needs data and epochs)."""
+    pattern: Pattern | None = None
+    """magnitude, obs: of 4 (or 8) weights of an output beside each other 2 (or 4) become zero, in
+    every matrix."""
     scope: Scope = "global"
-    """One ranking over all blocks, or the same share in each layer."""
+    """One ranking over all blocks, or the same share in each layer, which is the default of obs."""
     score: Score = "magnitude"
     """structured, by what units are ranked: magnitude of their weights, or the activation energy
     they hand on (looks at some of the data)."""
@@ -591,6 +628,22 @@ class Prune(Reads, Trained, Resumes, Verb):
     def trains(self) -> bool:
         """With epochs."""
         return self.epochs > 0
+
+    @property
+    def share(self) -> float:
+        """What is asked for: the target_sparsity, or what the pattern makes."""
+        return asked(self.method, self.target_sparsity, self.pattern)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scope_of_the_method(cls, said: Any) -> Any:
+        usual = USUAL_SCOPES.get(str(said.get("method"))) if isinstance(said, dict) else None
+        return {"scope": usual, **said} if usual else said
+
+    @model_validator(mode="after")
+    def _one_share(self) -> Self:
+        asked(self.method, self.target_sparsity, self.pattern)
+        return self
 
     @model_validator(mode="after")
     def _training_needs_data(self) -> Self:

@@ -27,6 +27,7 @@ from acn_compress.options import (
     NotNegative,
     Opset,
     PathSpec,
+    Pattern,
     Positive,
     Precision,
     Quantize,
@@ -413,8 +414,9 @@ def prune(
     out: PathSpec,
     data: DataSet | None = None,
     *,
-    target_sparsity: BelowOne,
+    target_sparsity: BelowOne | None = None,
     method: Method = "structured",
+    pattern: Pattern | None = None,
     scope: Scope = "global",
     score: Score = "magnitude",
     epochs: NotNegative = 0.0,
@@ -448,19 +450,23 @@ def prune(
     resume: bool = False,
     progress: bool | Progress | None = True,
 ) -> PruneReport:
-    """Remove heads and MLP features (structured) or set weights to zero (magnitude, movement);
-    recover with data and epochs.
+    """Remove heads and MLP features (structured) or set weights to zero (magnitude, obs,
+    movement); recover with data and epochs.
 
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
         target_sparsity: Share in 0..1. structured: of the parameters of attention heads and MLP
-            features of the blocks, removed. magnitude, movement: of the weights in the weight
-            matrices of the blocks, set to zero.
+            features of the blocks, removed. Others: of the weights in the weight matrices of the
+            blocks, set to zero; a pattern says it itself.
         method: structured is smaller and faster; the others only set zeros: magnitude the smallest
-            weights, then trains; movement those that training moves towards zero, while it trains
-            (needs data and epochs).
-        scope: One ranking over all blocks, or the same share in each layer.
+            weights; obs those that are missed least, and lets the others make up for them (looks at
+            some of the data, or at random inputs); movement those that training moves towards zero,
+            while it trains (needs data and epochs).
+        pattern: magnitude, obs: of 4 (or 8) weights of an output beside each other 2 (or 4) become
+            zero, in every matrix.
+        scope: One ranking over all blocks, or the same share in each layer, which is the default of
+            obs.
         score: structured, by what units are ranked: magnitude of their weights, or the activation
             energy they hand on (looks at some of the data).
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.

@@ -457,7 +457,7 @@ def test_gzip_bytes_are_what_gzip_makes_of_the_file(tmp_path: Path) -> None:
         ({"target_sparsity": float("nan")}, r"target_sparsity is nan, expected: less than 1"),
         (
             {"target_sparsity": 0.5, "method": "lottery"},
-            "method is 'lottery', expected: 'structured', 'magnitude' or 'movement'",
+            "method is 'lottery', expected: 'structured', 'magnitude', 'obs' or 'movement'",
         ),
         (
             {"target_sparsity": 0.5, "scope": "block"},

@@ -42,6 +42,12 @@ def dim(layer: nn.Module, output: bool) -> int:
     return int(output == transposed)
 
 
+def by_inputs(layer: Any) -> Tensor:
+    """A view of a layer's weight, [inputs, outputs]."""
+    weight: Tensor = layer.weight
+    return weight if dim(layer, output=True) == 1 else weight.T
+
+
 def cut_(block: nn.Module, width: Width, keep: Sequence[int], fix: Any = None) -> None:
     """Keep only the units `keep` of one width, physically."""
     drop = sorted(set(range(width.units)) - set(keep))

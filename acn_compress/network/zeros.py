@@ -4,7 +4,7 @@ exactly the lowest so many of a ranking."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,23 @@ HALF = 1 << 15  # shifts the signed upper half of a key to 0 and more
 def matrices(net: Network) -> dict[str, nn.Parameter]:
     """The weight matrices that get zeros, by "block.layer": the 2-D weights of the blocks' linear
     layers."""
+    return {name: layer.weight for name, layer in layers(net).items()}
+
+
+def layers(net: Network) -> dict[str, Any]:
+    """The layers of these matrices, by "block.layer"."""
     return {
-        f"{i}.{name}": cast(nn.Parameter, module.weight)
+        f"{i}.{path}": layer
         for i, block in enumerate(net.blocks)
-        for name, module in block.named_modules()
+        for path, layer in linear(block).items()
+    }
+
+
+def linear(block: nn.Module) -> dict[str, Any]:
+    """The linear layers of a block (nn.Linear, or transformers' Conv1D), by their paths."""
+    return {
+        path: module
+        for path, module in block.named_modules()
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
     }
 

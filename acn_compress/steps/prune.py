@@ -21,7 +21,7 @@ from acn_compress.reports.made import PruneReport
 from acn_compress.training.job import measure_job, run_job
 from acn_compress.training.state import Kept, kept
 
-CALIBRATION = 512  # examples that a score looks at
+CALIBRATION = 512  # examples that are looked at
 
 
 def run(src: ModelSpec, out: PathSpec, how: Prune, progress: Progress | None = None) -> PruneReport:
@@ -42,7 +42,8 @@ def _run(
     net = load_source(source, device=find_device(how.device))
     whole = net.copy() if how.data is not None else None
     examples = _examples(how, net, source)
-    pruning = method.begin_(net, Aim(how.target_sparsity, how.scope, how.score, examples))
+    aim = Aim(how.share, how.scope, how.score, examples, how.pattern, how.seed)
+    pruning = method.begin_(net, aim)
     report: dict[str, object] = {}
     if how.trains:
         report = run_job(
@@ -73,8 +74,9 @@ def _run(
 
 
 def _examples(how: Prune, net: Network, source: Source) -> Data | None:
-    """What a score looks at, if it does: some of the data that is trained on."""
-    if not SCORES[how.score].needs_data or how.data is None:
+    """What a method or a score looks at, if it does: some of the data that is trained on."""
+    looks = METHODS[how.method].looks_at_data or SCORES[how.score].needs_data
+    if not looks or how.data is None:
         return None
     few = min(CALIBRATION, how.limit or CALIBRATION)
     return training_split(how.changed(limit=few, augment=None), net, source)

@@ -12,7 +12,14 @@ begun, the network is trained if it is to be, and the pruning is finished:
 from __future__ import annotations
 
 from acn_compress import options
-from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, check_one_of
+from acn_compress.compression.prune.method import (
+    Aim,
+    Method,
+    Pruned,
+    Pruning,
+    check_one_of,
+    share_asked,
+)
 from acn_compress.compression.prune.movement import Movement
 from acn_compress.compression.prune.scores import SCORES, Score
 from acn_compress.compression.prune.structured import Narrowed
@@ -20,7 +27,7 @@ from acn_compress.compression.prune.zeroed import Zeroed
 from acn_compress.data.load import Data
 from acn_compress.named import objects
 from acn_compress.network.network import Network
-from acn_compress.options import Scope
+from acn_compress.options import USUAL_SCOPES, Pattern, Scope
 
 __all__ = [
     "Aim",
@@ -52,28 +59,33 @@ def method_named(name: str) -> Method:
 
 def prune_(
     net: Network,
-    target_sparsity: float,
+    target_sparsity: float | None = None,
     method: str = "structured",
-    scope: Scope = "global",
+    scope: Scope | None = None,
     score: str = "magnitude",
     data: Data | None = None,
+    pattern: Pattern | None = None,
+    seed: int = 0,
 ) -> Pruned:
     """Prune a loaded network in place and record it in its structure; no files, no training.
 
     Args:
         net: pruned in place.
         target_sparsity: a share in [0, 1), of the network as it comes; 0 changes nothing.
-            magnitude: share of zeros among the weight matrices of the blocks; zeros already there
-                count.
+            magnitude, obs: share of zeros among the weight matrices of the blocks; zeros already
+                there count. None with a pattern, which says it itself.
             structured: share of the parameters of the prunable units that is removed. Never more
                 than asked; scope global falls short by less than one unit, scope layer by less than
                 one unit of each width. At least one unit of every width stays.
         method: of `METHODS`.
-        scope: where the share holds. magnitude: "global" is one threshold across all blocks,
-            "layer" the same share in each matrix. structured: "global" ranks units across blocks
-            by their score, "layer" removes the same share of each width.
+        scope: where the share holds; None is "layer" for obs and "global" for the others.
+            magnitude, obs: "global" is one threshold across all blocks, "layer" the same share in
+            each matrix. structured: "global" ranks units across blocks by their score, "layer"
+            removes the same share of each width.
         score: of `SCORES`, for structured.
-        data: examples for a score that needs them.
+        data: examples for a score that needs them, and for obs, which takes random inputs without.
+        pattern: for magnitude and obs, of the zeros in every matrix.
+        seed: of random inputs.
     Returns:
         What was reached: `Zeroed` or `Narrowed`.
     Raises:
@@ -81,6 +93,9 @@ def prune_(
             training.
         VerificationError: if the cut network differs from the masked original.
     """
-    aim, how = Aim(target_sparsity, scope, score, data), method_named(method)
+    how = method_named(method)
+    share = share_asked(method, target_sparsity, pattern)
+    where = scope or USUAL_SCOPES.get(method, "global")
+    aim = Aim(share, where, score, data, pattern, seed)
     how.check_training(False, "Call prune with both.")
     return how.begin_(net, aim).finish_()

@@ -8,22 +8,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from acn_compress.compression.prune import zeroed
+from acn_compress.compression.prune import patterns, zeroed
 from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, Start
 from acn_compress.errors import VerificationError
-from acn_compress.network import zeros
+from acn_compress.network import widths, zeros
 from acn_compress.network.network import Network
+from acn_compress.options import Pattern
 
 
 def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     """Set the smallest weights to zero, now; nothing is touched where a share cannot be reached."""
-    named = zeros.matrices(net)
-    groups = [
-        (weights := [named[name] for name in names], zeros.wanted(weights, aim.target, where))
-        for where, names in zeros.groups(net, aim.scope).items()
-    ]
-    for weights, wanted in groups:
-        zero_smallest_(weights, wanted)
+    if aim.pattern is None:
+        _zero_share_(net, aim)
+    else:
+        _zero_pattern_(net, aim.pattern)
     found, check_held = zeroed.record_(net, aim, start), zeroed.holding_zeros(net)
 
     def finish_() -> Pruned:
@@ -31,6 +29,23 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
         return found.weighed(net)
 
     return Pruning(finish_)
+
+
+def _zero_share_(net: Network, aim: Aim) -> None:
+    named = zeros.matrices(net)
+    groups = [
+        (weights := [named[name] for name in names], zeros.wanted(weights, aim.target, where))
+        for where, names in zeros.groups(net, aim.scope).items()
+    ]
+    for weights, wanted in groups:
+        zero_smallest_(weights, wanted)
+
+
+def _zero_pattern_(net: Network, pattern: Pattern) -> None:
+    patterns.check(net, pattern)
+    for layer in zeros.layers(net).values():
+        weight = widths.by_inputs(layer).detach()
+        weight.masked_fill_(patterns.lowest(weight.abs(), pattern), 0.0)
 
 
 def zero_smallest_(weights: Sequence[Tensor], number: int) -> None:

@@ -11,7 +11,7 @@ from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.found import Found
 from acn_compress.network.network import Network
-from acn_compress.options import PRUNES_IN_TRAINING, Scope
+from acn_compress.options import PRUNES_IN_TRAINING, Pattern, Scope, asked
 from acn_compress.training.hooks import Hook
 
 PRUNED_BEFORE = (
@@ -28,7 +28,10 @@ class Aim:
         target: a share in [0, 1), of the network as it comes; 0 changes nothing.
         scope: where it holds: "global", across all blocks; "layer", the same in each place.
         score: of `SCORES`, by which structured pruning ranks.
-        data: examples for a score that needs them.
+        data: examples for what looks at some; None is random inputs where a method makes do with
+            them.
+        pattern: of the zeros, for a method that makes some; its share is the target.
+        seed: of what is drawn.
     Raises:
         ConfigError: for what cannot be meant, before any work.
     """
@@ -37,6 +40,8 @@ class Aim:
     scope: Scope = "global"
     score: str = "magnitude"
     data: Data | None = None
+    pattern: Pattern | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.target < 1:
@@ -46,6 +51,18 @@ class Aim:
             )
         check_one_of("scope", self.scope, get_args(Scope))
         check_one_of("score", self.score, SCORES)
+
+
+def share_asked(method: str, share: float | None, pattern: Pattern | None) -> float:
+    """`options.asked` for what was loaded already.
+
+    Raises:
+        ConfigError: as it does.
+    """
+    try:
+        return asked(method, share, pattern)
+    except ValueError as why:
+        raise ConfigError(f"prune {why}.") from None
 
 
 def check_one_of(option: str, value: str, known: Collection[str]) -> None:
@@ -108,20 +125,23 @@ class Method:
         help: one sentence for who chooses.
         note: what the result is good for, for the report.
         prune_: (net, aim, start) -> the pruning, begun.
+        looks_at_data: it looks at some of the data, where there are any.
     """
 
     name: str
     help: str
     note: str
     prune_: Callable[[Network, Aim, Start], Pruning]
+    looks_at_data: bool = False
 
     def begin_(self, net: Network, aim: Aim) -> Pruning:
         """Prune `net` in place; a method that prunes while training gets ready to.
 
         Raises:
-            ConfigError: for a share that cannot be reached.
+            ConfigError: for a share that cannot be reached, or a pattern that contradicts it.
             VerificationError: if the network is not what pruning should have made of it.
         """
+        share_asked(self.name, aim.target, aim.pattern)
         structure = net.structure
         again = structure.widths is not None or structure.sparsity > 0
         start: Start = {
