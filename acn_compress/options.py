@@ -616,9 +616,14 @@ class Prune(Reads, Trained, Resumes, Verb):
     every matrix."""
     scope: Scope = "global"
     """One ranking over all blocks, or the same share in each layer, which is the default of obs."""
-    score: Score = "magnitude"
-    """structured, by what units are ranked: magnitude of their weights, or the activation energy
-    they hand on (looks at some of the data)."""
+    score: Score = "obs"
+    """structured, by what units are ranked: obs, what the loss rises by when a unit goes and the
+    others make up for it; fisher and taylor, without the others; activation, the energy they hand
+    on (needs data); magnitude of their weights. The first three look at some of the data, or at
+    random inputs."""
+    refit: bool = True
+    """structured, afterwards: solve the layers that write into the stream so that they make up for
+    what went, on some of the data, or on random inputs."""
     data: DataSet | None = Field(None, description=DATA)
     epochs: NotNegative = 0.0
     """Training after pruning (movement: while pruning), distilling from SRC; 0 = none, data is then

@@ -418,7 +418,8 @@ def prune(
     method: Method = "structured",
     pattern: Pattern | None = None,
     scope: Scope = "global",
-    score: Score = "magnitude",
+    score: Score = "obs",
+    refit: bool = True,
     epochs: NotNegative = 0.0,
     label_column: str | None = None,
     image_column: str | None = None,
@@ -467,8 +468,12 @@ def prune(
             zero, in every matrix.
         scope: One ranking over all blocks, or the same share in each layer, which is the default of
             obs.
-        score: structured, by what units are ranked: magnitude of their weights, or the activation
-            energy they hand on (looks at some of the data).
+        score: structured, by what units are ranked: obs, what the loss rises by when a unit goes
+            and the others make up for it; fisher and taylor, without the others; activation, the
+            energy they hand on (needs data); magnitude of their weights. The first three look at
+            some of the data, or at random inputs.
+        refit: structured, afterwards: solve the layers that write into the stream so that they make
+            up for what went, on some of the data, or on random inputs.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
         epochs: Training after pruning (movement: while pruning), distilling from SRC; 0 = none,
             data is then only measured on.

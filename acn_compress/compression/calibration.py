@@ -53,6 +53,14 @@ def calibration(net: Network, data: Batches | None, rows: int = 512, seed: int =
     return RandomInputs(net, rows, seed) if data is None else data
 
 
+def named(data: Batches | None) -> str:
+    """What was looked at."""
+    name = getattr(data, "name", None)
+    if data is None:
+        return "random inputs"
+    return "examples" if name is None else f"rows of {name}"
+
+
 def spread(
     net: Network, data: Batches, rows: int = ROWS, stride: int = 1
 ) -> Iterator[dict[str, Tensor]]:

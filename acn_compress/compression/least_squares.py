@@ -72,8 +72,11 @@ class Normal:
         """Of some rows."""
         x = torch.cat([rows.x, rows.x.new_ones(len(rows.x), 1)], 1)
         heavy = x if rows.weight is None else rows.weight[:, None] * x
-        square = (rows.missing.square().sum(1) if rows.weight is None else
-            rows.weight * rows.missing.square().sum(1))
+        square = (
+            rows.missing.square().sum(1)
+            if rows.weight is None
+            else rows.weight * rows.missing.square().sum(1)
+        )
         cross = heavy.T @ rows.missing
         return cls((heavy.T @ x).double(), cross.double(), float(square.double().sum()))
 

@@ -9,9 +9,9 @@ network as cut and refitted so far:
 
 `missing` is what the writer has to add for the network to be where the whole one is. Where no block
 is left out behind it, that is the stream behind its own branch; in a post-norm block the sum in
-front of the norm. In a form whose stream is not the sum (alpha below 1) the next layer reads one and
-the answer the other, and `missing` is the mean of what the two lack. In front of a gap it is the
-whole network's prefix sum y before the next block that was kept; at the end of the stack tokens
+front of the norm. In a form whose stream is not the sum (alpha below 1) the next layer reads one
+and the answer the other, and `missing` is the mean of what the two lack. In front of a gap it is
+the whole network's prefix sum y before the next block that was kept; at the end of the stack tokens
 then weigh as much as the answer depends on them: a head that reads one token needs that one. In a
 post-norm network that goal is brought through the inverse of the norm in front of the gap, and only
 the MLP is solved for. The ridge is what does best on a quarter of the examples held out; a layer

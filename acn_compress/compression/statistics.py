@@ -126,7 +126,7 @@ def drawn(answers: Tensor, numbers: bool, generator: torch.Generator) -> Tensor:
         numbers: they are the means of normal distributions, not scores of classes.
     """
     if not bool(answers.isfinite().all()):
-        raise VerificationError("the model's answers are not finite numbers: nothing can be chosen.")
+        raise VerificationError("the model's answers are not finite: nothing can be chosen.")
     if numbers:
         return (answers * torch.randn(answers.shape, generator=generator).to(answers)).sum()
     chances = answers.detach().softmax(-1).cpu()

@@ -10,7 +10,8 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import write
-from acn_compress.compression.prune import METHODS, SCORES, Aim
+from acn_compress.compression.calibration import ROWS
+from acn_compress.compression.prune import METHODS, Aim
 from acn_compress.data.load import Data
 from acn_compress.data.splits import training_split
 from acn_compress.events import Progress
@@ -20,8 +21,6 @@ from acn_compress.options import ModelSpec, PathSpec, Prune
 from acn_compress.reports.made import PruneReport
 from acn_compress.training.job import measure_job, run_job
 from acn_compress.training.state import Kept, kept
-
-CALIBRATION = 512  # examples that are looked at
 
 
 def run(src: ModelSpec, out: PathSpec, how: Prune, progress: Progress | None = None) -> PruneReport:
@@ -42,7 +41,7 @@ def _run(
     net = load_source(source, device=find_device(how.device))
     whole = net.copy() if how.data is not None else None
     examples = _examples(how, net, source)
-    aim = Aim(how.share, how.scope, how.score, examples, how.pattern, how.seed)
+    aim = Aim(how.share, how.scope, how.score, examples, how.pattern, how.seed, how.refit)
     pruning = method.begin_(net, aim)
     report: dict[str, object] = {}
     if how.trains:
@@ -74,9 +73,8 @@ def _run(
 
 
 def _examples(how: Prune, net: Network, source: Source) -> Data | None:
-    """What a method or a score looks at, if it does: some of the data that is trained on."""
-    looks = METHODS[how.method].looks_at_data or SCORES[how.score].needs_data
-    if not looks or how.data is None:
+    """What a method looks at, if it does: some of the data that is trained on."""
+    if not METHODS[how.method].looks_at_data or how.data is None:
         return None
-    few = min(CALIBRATION, how.limit or CALIBRATION)
+    few = min(ROWS, how.limit or ROWS)
     return training_split(how.changed(limit=few, augment=None), net, source)

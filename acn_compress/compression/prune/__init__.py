@@ -12,6 +12,7 @@ begun, the network is trained if it is to be, and the pruning is finished:
 from __future__ import annotations
 
 from acn_compress import options
+from acn_compress.compression.calibration import Batches
 from acn_compress.compression.prune.method import (
     Aim,
     Method,
@@ -24,7 +25,6 @@ from acn_compress.compression.prune.movement import Movement
 from acn_compress.compression.prune.scores import SCORES, Score
 from acn_compress.compression.prune.structured import Narrowed
 from acn_compress.compression.prune.zeroed import Zeroed
-from acn_compress.data.load import Data
 from acn_compress.named import objects
 from acn_compress.network.network import Network
 from acn_compress.options import USUAL_SCOPES, Pattern, Scope
@@ -62,10 +62,11 @@ def prune_(
     target_sparsity: float | None = None,
     method: str = "structured",
     scope: Scope | None = None,
-    score: str = "magnitude",
-    data: Data | None = None,
+    score: str = "obs",
+    data: Batches | None = None,
     pattern: Pattern | None = None,
     seed: int = 0,
+    refit: bool = True,
 ) -> Pruned:
     """Prune a loaded network in place and record it in its structure; no files, no training.
 
@@ -83,9 +84,12 @@ def prune_(
             each matrix. structured: "global" ranks units across blocks by their score, "layer"
             removes the same share of each width.
         score: of `SCORES`, for structured.
-        data: examples for a score that needs them, and for obs, which takes random inputs without.
+        data: examples for what looks at some; random inputs stand in where there are none and a
+            score can do with them.
         pattern: for magnitude and obs, of the zeros in every matrix.
         seed: of random inputs.
+        refit: structured: what is left makes up for what went (`refit.refit_`), where the source
+            has no zeros to keep.
     Returns:
         What was reached: `Zeroed` or `Narrowed`.
     Raises:
@@ -96,6 +100,6 @@ def prune_(
     how = method_named(method)
     share = share_asked(method, target_sparsity, pattern)
     where = scope or USUAL_SCOPES.get(method, "global")
-    aim = Aim(share, where, score, data, pattern, seed)
+    aim = Aim(share, where, score, data, pattern, seed, refit)
     how.check_training(False, "Call prune with both.")
     return how.begin_(net, aim).finish_()

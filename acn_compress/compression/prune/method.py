@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypedDict, get_args
 
+from acn_compress.compression.calibration import Batches
 from acn_compress.compression.prune.scores import SCORES
-from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.found import Found
 from acn_compress.network.network import Network
@@ -28,6 +28,7 @@ class Aim:
         target: a share in [0, 1), of the network as it comes; 0 changes nothing.
         scope: where it holds: "global", across all blocks; "layer", the same in each place.
         score: of `SCORES`, by which structured pruning ranks.
+        refit: what is left by structured pruning makes up for what went.
         data: examples for what looks at some; None is random inputs where a method makes do with
             them.
         pattern: of the zeros, for a method that makes some; its share is the target.
@@ -38,10 +39,11 @@ class Aim:
 
     target: float
     scope: Scope = "global"
-    score: str = "magnitude"
-    data: Data | None = None
+    score: str = "obs"
+    data: Batches | None = None
     pattern: Pattern | None = None
     seed: int = 0
+    refit: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.target < 1:

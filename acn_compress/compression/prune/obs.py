@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from acn_compress.compression.calibration import calibration, spread
+from acn_compress.compression.calibration import Batches, calibration, named, spread
 from acn_compress.compression.prune import shares, zeroed
 from acn_compress.compression.prune.compensated import Surgeon, zero_
 from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, Start
 from acn_compress.compression.stream import Batch, Moments, walk_
-from acn_compress.data.load import Data
 from acn_compress.network import zeros
 from acn_compress.network.network import Network
 from acn_compress.tasks.base import features
@@ -41,10 +40,10 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     return Pruning(finish_)
 
 
-def _calibrated(batches: Sequence[Batch], data: Data | None) -> str:
+def _calibrated(batches: Sequence[Batch], data: Batches | None) -> str:
     """What was looked at."""
     rows = sum(len(next(iter(batch.values()))) for batch in batches)
-    return CALIBRATED.format(rows, "random inputs" if data is None else f"rows of {data.name}")
+    return CALIBRATED.format(rows, named(data))
 
 
 def zero_all_(net: Network, aim: Aim, batches: Sequence[Batch]) -> None:

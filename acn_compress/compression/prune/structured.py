@@ -1,13 +1,17 @@
 """Structured pruning: whole attention heads (or key/value groups with their heads) and MLP
 features are removed. A score (`scores/`) says what each is worth, a ranking (`ranking.py`) which of
 them go, and the cut (`cut.py`) goes through the widths the architecture names, so fused
-projections, key/value groups and transposed weights cannot be missed.
+projections, key/value groups and transposed weights cannot be missed. Then the layers that write
+into the stream are solved for anew, so that what is left does what the whole network did
+(`compression.refit`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from acn_compress.compression import refit
+from acn_compress.compression.calibration import Batches, calibration, named
 from acn_compress.compression.prune import cut, ranking
 from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, Start
 from acn_compress.compression.prune.ranking import Choice, Drops
@@ -18,6 +22,7 @@ from acn_compress.network import widths
 from acn_compress.network.network import Network
 
 NOTE = "Removed heads and features are gone from the file and from every forward pass."
+REFITTED = " What is left makes up for what went, on {} {}."
 ONE_FEATURE = (
     " Of {} widths one feature is left, which hardly computes anything (one_feature): to remove "
     "whole blocks, cut them with truncate."
@@ -42,8 +47,11 @@ class Narrowed(Pruned):
 
 def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     """Remove the units, now."""
-    scores, before = SCORES[aim.score].units(net, aim.data), list(widths.counts(net))
-    choices = ranking.choices(net, scores)
+    score, before = SCORES[aim.score], list(widths.counts(net))
+    examples = calibration(net, aim.data, seed=aim.seed)
+    whole = net.twin()
+    scores = score.units(net, aim.data if score.needs_data else examples)
+    choices = ranking.choices(net, scores, score.adds_up)
     drops = ranking.RANKINGS[aim.scope](choices, aim.target)
     removed, total = _removed(choices, drops), sum(c.cost * c.units for c in choices)
     if aim.target > 0 and removed == 0:
@@ -54,9 +62,11 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
         )
     thin = [str(c) for c, d in zip(choices, drops, strict=True) if d and _leaves_one(c, d)]
     start["note"] += ONE_FEATURE.format(len(thin)) if thin else ""
+    difference = cut.cut_checked_(net, choices, drops)
+    start["note"] += _refit_(net, whole, examples, aim) if removed else ""
     found = Narrowed(
         **start,
-        max_difference=cut.cut_checked_(net, choices, drops),
+        max_difference=difference,
         tolerance=cut.TOLERANCE[net.dtype],
         achieved=removed / total,
         of=f"{removed:,} of {total:,} prunable parameters",
@@ -75,6 +85,16 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     return Pruning(finish_)
 
 
+def _refit_(net: Network, whole: Network, examples: Batches, aim: Aim) -> str:
+    """Let what is left make up for what went, if that is asked for. Returns what was done."""
+    if not aim.refit:
+        return ""
+    if (why := refit.refused(net, whole)) is not None:
+        return f" Not refitted: {why}"
+    refit.refit_(net, whole, examples)
+    return REFITTED.format(min(len(examples), refit.EXAMPLES), named(aim.data))
+
+
 def _removed(choices: Sequence[Choice], drops: Drops) -> int:
     """Parameters that go with the units."""
     return sum(c.cost * len(d) for c, d in zip(choices, drops, strict=True))
@@ -88,7 +108,9 @@ def _leaves_one(choice: Choice, drop: Sequence[int]) -> bool:
 
 METHOD = Method(
     name="structured",
-    help="removes whole heads and MLP features",
+    help="removes whole heads and MLP features and lets the rest make up for them "
+    "(looks at some of the data, or at random inputs)",
     note=NOTE,
     prune_=prune_,
+    looks_at_data=True,
 )

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from acn_compress.architectures import Width
+from acn_compress.compression.calibration import Batches, spread
 from acn_compress.compression.prune.scores.score import Score, Units
-from acn_compress.data.load import Data
-from acn_compress.measure.quality import outputs
 from acn_compress.network import widths
 from acn_compress.network.network import Network
+from acn_compress.network.threads import threads_for
+from acn_compress.tasks.base import features
+
+EXAMPLES = 512  # that are looked at
 
 
 class _Energy:
@@ -38,7 +41,7 @@ class _Energy:
         return self.sum / max(1, self.rows) * reads
 
 
-def activation(net: Network, data: Data | None) -> Units:
+def activation(net: Network, data: Batches | None) -> Units:
     """Of every unit, from one pass over the data."""
     assert data is not None  # the score says that it needs some
     with ExitStack() as hooks:
@@ -46,8 +49,9 @@ def activation(net: Network, data: Data | None) -> Units:
             {name: _watch(hooks, block, width) for name, width in net.family.widths(block).items()}
             for block in net.blocks
         ]
-        for _ in outputs(net, data):
-            pass
+        with torch.inference_mode(), net.evaluating(), threads_for(net):
+            for batch in spread(net, data, EXAMPLES):
+                net(**features(batch))
     return tuple({name: score() for name, score in block.items()} for block in found)
 
 

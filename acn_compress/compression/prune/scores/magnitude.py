@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from acn_compress.architectures import Width
+from acn_compress.compression.calibration import Batches
 from acn_compress.compression.prune.scores.score import Score, Units
-from acn_compress.data.load import Data
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 
 
-def magnitude(net: Network, data: Data | None = None) -> Units:
+def magnitude(net: Network, data: Batches | None = None) -> Units:
     """Of every unit; data is not looked at."""
     return tuple(
         {name: over_mean(block, width) for name, width in net.family.widths(block).items()}

@@ -61,10 +61,7 @@ def path(writer: Writer, found: Moments) -> Tensor:
     weight, inverse = _in_the_metric(writer.weight.double(), found)
     alive = torch.ones(units, dtype=torch.bool, device=weight.device)
     costs, least = torch.zeros(units, dtype=torch.float64), 0.0
-    for step in range(units):
-        ids = alive.nonzero()[:, 0]
-        if len(ids) == 0:
-            break
+    while len(ids := alive.nonzero()[:, 0]) > 0:
         now = _costs(weight, inverse, ids, size)
         go = now.argsort(stable=True)[: 1 if size > 1 else max(1, int(SHARE * len(ids)))]
         for place in go.tolist():
