@@ -129,8 +129,10 @@ def drawn(answers: Tensor, numbers: bool, generator: torch.Generator) -> Tensor:
         raise VerificationError("the model's answers are not finite: nothing can be chosen.")
     if numbers:
         return (answers * torch.randn(answers.shape, generator=generator).to(answers)).sum()
-    chances = answers.detach().softmax(-1).cpu()
-    target = torch.multinomial(chances, 1, generator=generator)[:, 0]
+    # where a uniform number falls among the chances: classes without a chance change no draw
+    below = answers.detach().double().softmax(-1).cpu().cumsum(-1)
+    at = torch.rand(len(below), 1, generator=generator, dtype=torch.float64) * below[:, -1:]
+    target = torch.searchsorted(below, at, right=True)[:, 0].clamp(max=below.shape[-1] - 1)
     return F.cross_entropy(answers, target.to(answers.device), reduction="sum")
 
 
