@@ -26,9 +26,9 @@ def test_units_that_do_nothing_are_worth_least(name: str, digits_vit: Path) -> N
     for k, scores in enumerate(SCORES[name].units(net, data)):
         for width_name, values in scores.items():
             assert values.shape == (net.family.widths(net.blocks[k])[width_name].units,)
-            assert float(values.mean()) == pytest.approx(1.0, rel=1e-4)
+            assert SCORES[name].adds_up or float(values.mean()) == pytest.approx(1.0, rel=1e-4)
             if k == 1:
-                assert int(values.argmin()) == 0 and float(values[0]) == 0.0
+                assert int(values.argmin()) == 0 and float(values[0]) < 1e-9 * float(values.mean())
 
 
 def test_activation_energy_follows_the_data_and_not_its_number(digits_vit: Path) -> None:
