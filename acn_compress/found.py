@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 class Found(BaseModel):
     """What a step, or a part of one, found. Read by attribute; by key, as its JSON is read, works
-    as well."""
+    as well: a mapping of what was found. A field in which nothing was (None) is no key of it, and
+    is read as None all the same; `plain()` has every field."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -27,25 +28,36 @@ class Found(BaseModel):
         return data
 
     def __getitem__(self, key: str) -> Any:
-        found = dict(self._items())
-        if key not in found:
-            raise KeyError(f"no {key!r} in {type(self).__name__}. There are: {', '.join(found)}")
-        return found[key]
+        fields = dict(self._fields())
+        if key not in fields:
+            raise KeyError(f"no {key!r} in {type(self).__name__}. There are: {', '.join(fields)}")
+        return fields[key]
 
     def __contains__(self, key: object) -> bool:
         """Whether something was found under this key."""
-        return any(key == name and value is not None for name, value in self._items())
+        return key in self.keys()
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # pydantic's has pairs
+        """The keys, as in any mapping."""
+        return iter(self.keys())
 
     def get(self, key: str, default: Any = None) -> Any:
         """What was found under a key, or `default`."""
-        value = dict(self._items()).get(key)
-        return default if value is None else value
+        return dict(self.items()).get(key, default)
 
     def keys(self) -> list[str]:
         """The keys under which something was found."""
-        return [name for name, value in self._items() if value is not None]
+        return [name for name, _ in self.items()]
 
-    def _items(self) -> Iterator[tuple[str, Any]]:
+    def values(self) -> list[Any]:
+        """What was found."""
+        return [value for _, value in self.items()]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Keys, and what was found under them."""
+        return [(name, value) for name, value in self._fields() if value is not None]
+
+    def _fields(self) -> Iterator[tuple[str, Any]]:
         for name, field in type(self).model_fields.items():
             yield field.alias or name, getattr(self, name)
         yield from (self.model_extra or {}).items()

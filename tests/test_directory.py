@@ -31,6 +31,7 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -165,6 +166,81 @@ def test_a_step_that_fails_early_holds_nothing(model: Path, tmp_path: Path) -> N
         "check_out(sys.argv[1]); print('free')"
     )
     assert python(code, tmp_path / "out").communicate()[0] == "free\n"
+
+
+@pytest.fixture
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the lock files of this test lie."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path / f"acn-compress-{os.getuid()}"
+
+
+def test_no_lock_stays_behind_but_those_of_who_writes(locks: Path, tmp_path: Path) -> None:
+    killed, living = (python(HOLD, tmp_path / name, "sleep") for name in ("killed", "living"))
+    for process in (killed, living):
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+    assert len(names(locks)) == 3  # one each, and the door
+    killed.kill()
+    killed.wait()
+    check_out(tmp_path / "out")
+    assert len(names(locks)) == 3
+    lock.release(tmp_path / "out")
+    with pytest.raises(ModelDirError, match=rf"process {living.pid}\)"):
+        check_out(tmp_path / "living")
+    living.kill()
+    living.wait()
+    check_out(tmp_path / "out")
+    lock.release(tmp_path / "out")
+    assert names(locks) == ["door"]
+
+
+RIVAL = """
+import os, sys, time
+from pathlib import Path
+from acn_compress.checkpoint import lock
+from acn_compress.errors import ModelDirError
+
+real = os.open
+def slow(*arguments):
+    found = real(*arguments)
+    time.sleep(0.001)  # between a file's opening and its locking, where another may take it away
+    return found
+os.open = slow
+out, inside = Path(sys.argv[1]), Path(sys.argv[1] + ".inside")
+held = 0
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(100):
+    try:
+        lock.take(out)
+    except ModelDirError:
+        continue
+    inside.touch(exist_ok=False)  # fails if another holds it too
+    inside.unlink()
+    lock.release(out)
+    held += 1
+print(held)
+"""
+
+
+def test_of_rivals_who_take_and_let_go_one_at_a_time_holds_the_lock(
+    locks: Path, tmp_path: Path
+) -> None:
+    rivals = [python(RIVAL, tmp_path / "out") for _ in range(3)]
+    for rival in rivals:
+        assert rival.stdout is not None and rival.stdout.readline() == "ready\n"
+    for rival in rivals:
+        assert rival.stdin is not None
+        rival.stdin.write("go\n")
+        rival.stdin.flush()
+    held = 0
+    for rival in rivals:
+        said, errors = rival.communicate(timeout=60)
+        assert rival.returncode == 0, errors
+        held += int(said)
+    assert held > 0
+    assert names(locks) == ["door"]
 
 
 # kills

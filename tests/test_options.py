@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 import pytest
+from pydantic import Field
 from test_cli import fails, invoke
 
 import acn_compress as acn
@@ -255,6 +256,23 @@ def test_a_number_that_is_none_is_null() -> None:
     expected = {"one": None, "many": [None, 1.0]}
     assert json.loads(found.model_dump_json(), parse_constant=no_constant) == expected
     assert json.loads(json.dumps(found.plain()), parse_constant=no_constant) == expected
+
+
+def test_what_was_found_is_a_mapping_of_it() -> None:
+    class Measured(Found):
+        step: str
+        none: float | None = None
+        of: float = Field(alias="from")
+
+    found = Measured(step="x", of=0.0)
+    expected = {"step": "x", "from": 0.0}
+    assert dict(found) == {**found} == dict(found.items()) == expected
+    assert list(found) == found.keys() == list(expected)
+    assert found.values() == list(expected.values())
+    for key in (*found.plain(), "nonsense"):
+        assert (key in found) == (key in expected)
+        assert found.get(key, 3) == expected.get(key, 3)
+    assert found["none"] is None and found.plain() == expected | {"none": None}
 
 
 # a type checker

@@ -22,6 +22,7 @@ import pytest
 from transformers import TrainerControl, TrainerState
 
 import acn_compress as acn
+from acn_compress.cli import main
 from acn_compress.errors import AcnError, ConfigError, Interrupted, ModelDirError
 from acn_compress.events import Event, TrainingStep
 from acn_compress.training.hooks import EVERY, Stop
@@ -365,6 +366,39 @@ def _ignored(number: int) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "typer.main.get_command",  # before anything is read
+        "typer.core.TyperGroup.parse_args",  # where options are read
+        "acn_compress.reports.progress.display",  # before the step
+        "acn_compress.surface.call",  # in it
+        "acn_compress.reports.show.show",  # after it
+    ],
+)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_at_any_moment_of_a_command_is_its_own_exit_code_and_one_line(
+    place: str,
+    number: int,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def now(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(1)
+
+    (tmp_path / "recipe.yaml").write_text("data: digits\nsource: x\nsteps: [profile]\n")
+    monkeypatch.setattr(place, now)
+    monkeypatch.setattr(sys, "argv", ["acn-compress", "validate", str(tmp_path / "recipe.yaml")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: interrupted") and said.count("\n") == 1
 
 
 @pytest.mark.parametrize(("when", "left"), [("step", ["out.training"]), ("start", [])])

@@ -1,7 +1,9 @@
 """One writer per OUT: a step takes it before any work, and holds it until the result stands.
 
 The lock is the operating system's (flock), so that of a process that died is gone with it. Its file
-lies in the user's temporary directory, never beside OUT.
+lies in the user's temporary directory, never beside OUT. It goes when the lock does; what killed
+processes left there is swept when the next lock is taken. Files come and go only behind one door,
+the lock of a file that stays, so that nobody ever locks a file that is just being taken away.
 """
 
 from __future__ import annotations
@@ -32,35 +34,25 @@ def take(out: Path) -> None:
     path = _resolved(out)
     if path in _held or fcntl is None:
         return
-    try:
-        file = _file(path)
-    except OSError:  # no temporary directory of one's own: nothing to lock with
-        return
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            other = os.read(descriptor, 20).decode(errors="replace").strip()
-            os.close(descriptor)
+    with suppress(OSError), _door() as folder:  # no folder of one's own: nothing to lock with
+        _sweep(folder)
+        descriptor = os.open(folder / _name(path), os.O_RDWR | os.O_CREAT, 0o600)
+        if not _locked(descriptor):
             raise ModelDirError(
-                f"OUT {out} is being written by another acn-compress (process {other or '?'}). "
-                "Wait for it, or choose another OUT."
-            ) from None
-        if _still_there(file, descriptor):
-            break
-        os.close(descriptor)  # its holder was just letting go
-    os.truncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
-    _held[path] = descriptor
+                f"OUT {out} is being written by another acn-compress (process "
+                f"{_owner(descriptor)}). Wait for it, or choose another OUT."
+            )
+        _held[path] = descriptor
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
 
 
 def release(out: Path) -> None:
     """Let go of `out`, if this process holds it."""
     descriptor = _held.pop(path := _resolved(out), None)
     if descriptor is not None:
-        with suppress(OSError):
-            _file(path).unlink()
+        with suppress(OSError), _door() as folder:
+            (folder / _name(path)).unlink()
         os.close(descriptor)
 
 
@@ -80,17 +72,45 @@ def _resolved(out: Path) -> Path:
     return out.parent.resolve() / out.name
 
 
-def _file(path: Path) -> Path:
+def _name(path: Path) -> str:
+    return f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.lock"
+
+
+@contextmanager
+def _door() -> Iterator[Path]:
+    """The folder of the lock files; inside, no other process makes, takes or removes one.
+
+    Raises:
+        OSError: if there is none of the user's own.
+    """
     folder = Path(tempfile.gettempdir()) / f"acn-compress-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(folder)
-    return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.lock"
-
-
-def _still_there(file: Path, descriptor: int) -> bool:
-    """Whether the file that was locked is the one that others would lock."""
+    descriptor = os.open(folder / "door", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        return os.path.samestat(file.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left: files that nobody has locked."""
+    for file in folder.glob("*.lock"):
+        with suppress(OSError), file.open("r+") as left:
+            if _locked(left.fileno()):
+                file.unlink()
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the file is now locked by this process; not if another one has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    return True
+
+
+def _owner(descriptor: int) -> str:
+    """The process that wrote itself into the file."""
+    with open(descriptor, errors="replace") as file:
+        return file.read(20).strip() or "?"

@@ -11,10 +11,13 @@ import inspect
 import os
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
+from typer.core import TyperGroup
 
 from acn_compress import __version__, compat, surface
 from acn_compress.deprecated import renamed
@@ -22,7 +25,32 @@ from acn_compress.errors import AcnError
 from acn_compress.options import VERBS, Options, Verb
 from acn_compress.training import interrupt
 
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """A signal outside of a step too ends the process with its own exit code; typer's is 130 for
+    all."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        typer.echo("error: interrupted.", err=True)
+        sys.exit(interrupt.exit_code(interrupt.number_of(stopped)))
+
+
+class Commands(TyperGroup):
+    """All commands; a signal anywhere in one never reaches typer."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _ending():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _ending():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Trained transformer checkpoint in, smaller, faster, verified model out "
     "(Auto-Compressing Networks).",
     no_args_is_help=True,
@@ -237,5 +265,5 @@ def main() -> None:
 
         warnings.simplefilter("ignore")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with interrupt.handling():
+    with interrupt.handling(), _ending():
         app()

@@ -23,7 +23,7 @@ class Report(Found):
 
     def display(self) -> Iterator[Block]:
         """What is shown of it, in order."""
-        yield Pairs(self.step, [(name, self[name]) for name in self.keys() if name != "step"])
+        yield Pairs(self.step, [(name, found) for name, found in self.items() if name != "step"])
 
     def __str__(self) -> str:
         return as_text(self.display())

@@ -133,6 +133,26 @@ class Encoder(Protocol):
         """One row per encoded text."""
 
 
+Labels = Callable[[Table], "tuple[Tensor, list[str] | None]"]
+
+
+def of_texts(labels: Labels) -> Callable[[Table, Encoder], Rows]:
+    """How a task makes its examples: a text or a pair per row, with the row's label.
+
+    Args:
+        labels: of a table: [rows, ...], and the model's names of them.
+    """
+
+    def rows(table: Table, encoder: Encoder) -> Rows:
+        texts = table.texts()
+        targets, names = labels(table)
+        inputs = encoder.rows(encoder.encode(*texts))
+        sizes = [sum(map(len, row)) for row in zip(*texts, strict=True)]
+        return Rows(inputs, targets, names, sizes)
+
+    return rows
+
+
 def stacked(
     ids: list[Tensor], labels: list[Tensor], seeds: list[int | None], encoder: Encoder
 ) -> tuple[list[Tensor], Tensor | None]:

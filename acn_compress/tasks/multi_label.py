@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from acn_compress.tasks import classes
-from acn_compress.tasks.base import Batch, Encoder, Rows, Scored, Table, Task
+from acn_compress.tasks.base import Batch, Rows, Scored, Table, Task, of_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,14 +66,6 @@ def labels(table: Table) -> tuple[Tensor, list[str]]:
     return found, names
 
 
-def of_texts(table: Table, encoder: Encoder) -> Rows:
-    """A text or a pair per row."""
-    found = table.texts()
-    targets, names = labels(table)
-    inputs = encoder.rows(encoder.encode(*found))
-    return Rows(inputs, list(targets), names, [sum(map(len, r)) for r in zip(*found, strict=True)])
-
-
 def of_images(table: Table, encoder: object) -> Rows:
     """An image per row; the data wing has the images."""
     targets, names = labels(table)
@@ -117,7 +109,7 @@ TEXT = Task(
     heads=("ForSequenceClassification",),
     auto_class="AutoModelForSequenceClassification",
     pipeline_tag="text-classification",
-    rows=of_texts,
+    rows=of_texts(labels),
     **_SHARED,
 )
 IMAGE = Task(

@@ -5,18 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from acn_compress.tasks import classes
-from acn_compress.tasks.base import Encoder, Rows, Table, Task
+from acn_compress.tasks.base import Task, of_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-
-def rows(table: Table, encoder: Encoder) -> Rows:
-    """A text or a pair per row, with one class."""
-    found = table.texts()
-    labels, names = table.classes(classes.COLUMNS)
-    inputs = encoder.rows(encoder.encode(*found))
-    return Rows(inputs, labels, names, [sum(map(len, row)) for row in zip(*found, strict=True)])
 
 
 def fits(config: PreTrainedConfig) -> bool:
@@ -32,7 +24,7 @@ TASK = Task(
     auto_class="AutoModelForSequenceClassification",
     pipeline_tag="text-classification",
     score=classes.score,
-    rows=rows,
+    rows=of_texts(lambda table: table.classes(classes.COLUMNS)),
     extras=classes.extras,
     fits=fits,
     refuse=classes.refuse,

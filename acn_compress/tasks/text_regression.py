@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from acn_compress.tasks import classes
-from acn_compress.tasks.base import Batch, Encoder, Rows, Scored, Table, Task
+from acn_compress.tasks.base import Batch, Scored, Task, of_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -38,14 +38,6 @@ def extras(prediction: Array, target: Array, loss: float) -> dict[str, float]:
     }
 
 
-def rows(table: Table, encoder: Encoder) -> Rows:
-    """A text or a pair per row, with one number."""
-    found = table.texts()
-    labels = table.numbers(COLUMNS)
-    inputs = encoder.rows(encoder.encode(*found))
-    return Rows(inputs, labels, None, [sum(map(len, row)) for row in zip(*found, strict=True)])
-
-
 def fits(config: PreTrainedConfig) -> bool:
     """Numbers."""
     return classes.problem(config) == "regression"
@@ -71,7 +63,7 @@ TASK = Task(
     auto_class="AutoModelForSequenceClassification",
     pipeline_tag="text-classification",
     score=score,
-    rows=rows,
+    rows=of_texts(lambda table: (table.numbers(COLUMNS), None)),
     extras=extras,
     fits=fits,
     refuse=refuse,
