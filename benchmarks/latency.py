@@ -20,7 +20,7 @@ import numpy as np
 
 from acn_compress.backends import BACKENDS
 from acn_compress.backends.base import Load
-from acn_compress.backends.latency import latency_table, seconds_of
+from acn_compress.backends.latency import busy, latency_table, seconds_of
 from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
@@ -105,7 +105,7 @@ class Check:
             processor_seconds=work,
             whole_predicted=expected,
             whole_measured=whole,
-            busy=float(np.max(np.median(seconds, 1) / np.min(seconds, 1))),
+            busy=busy(seconds),
             rows=rows,
             worst=max(errors),
             mean=float(np.mean(errors)),
@@ -176,7 +176,7 @@ def main() -> None:
         "machine": machine(),
         "loads": found,
     }
-    out = options.out or RESULTS / f"latency-{options.source.name.partition('-')[0]}.json"
+    out = options.out or RESULTS / f"latency-{options.source.name}.json"
     write_json(out, rounded(report))
 
 

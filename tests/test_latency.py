@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from acn_compress.backends import BACKENDS
@@ -19,7 +21,6 @@ from acn_compress.errors import ConfigError
 from acn_compress.measure.latency import Curve, LatencyTable, Sizes
 from acn_compress.network import widths
 from acn_compress.network.network import Network
-from tests import tiny
 
 OUTSIDE, FIXED, LOAD = 0.03, 0.02, Load(batch=2, length=12)
 UNIT = {"heads": 0.004, "mlp": 0.0005, "tokens": 0.001}
@@ -55,7 +56,7 @@ class Curved(Machine):
     """Seconds that do not grow evenly."""
 
     def block(self, block: Mapping[str, int]) -> float:
-        return FIXED + sum(UNIT[name] * n**1.5 for name, n in block.items())
+        return FIXED + sum(UNIT[name] * math.pow(n, 1.5) for name, n in block.items())
 
 
 @pytest.fixture
@@ -159,14 +160,14 @@ def test_onnx_runtime_is_timed(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_more_units_are_never_faster_however_noisy_the_points(seed: int) -> None:
     rng = random.Random(seed)
-    points = {n: n + rng.uniform(-20, 20) for n in (2, 8, 16, 32)}
+    points: dict[float, float] = {n: n + rng.uniform(-20, 20) for n in (2, 8, 16, 32)}
     curve = Curve.through(points)
     times = [curve(n) for n in range(50)]
     assert times[0] == 0 and times == sorted(times)
 
 
 def test_a_curve_goes_through_points_that_rise() -> None:
-    points = {1: 5.0, 3: 6.0, 6: 10.0, 12: 10.0}
+    points: dict[float, float] = {1: 5.0, 3: 6.0, 6: 10.0, 12: 10.0}
     curve = Curve.through(points)
     assert {n: curve(n) + 4.5 for n in points} == pytest.approx(points)
     assert curve(2) == pytest.approx(1.0) and curve(24) == curve(12)

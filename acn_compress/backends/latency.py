@@ -57,15 +57,11 @@ def latency_table(
         ConfigError: if there is no such backend.
         AcnError: in one line, if it cannot run the network.
     """
-    if backend not in BACKENDS:
-        raise ConfigError(f"backend '{backend}' is not known. Known: {', '.join(BACKENDS)}.")
-    if rounds < 1:
-        raise ConfigError(f"rounds is {rounds}, expected 1 or more.")
-    sizes, places = tuple(widths.counts(net)), _spread(net.depth)
-    some = tuple(sizes[place] for place in places)
-    cuts = [(name, _cut(some, name, share)) for name in some[0] for share in (1, *SHARES)]
-    shapes = [(tuple(range(net.depth)), sizes), ((0,), sizes[:1])]
-    shapes += [(places, cut) for _, cut in cuts]
+    _check(backend, rounds)
+    sizes = tuple(widths.counts(net))
+    cuts = _cuts(sizes)
+    shapes: list[Shape] = [(tuple(range(net.depth)), sizes), ((0,), sizes[:1])]
+    shapes += [(_spread(net.depth), cut) for _, cut in cuts]
     seconds = seconds_of(net, shapes, source, load, backend, rounds, clock)
     whole, first, *times = (1000 * np.median(seconds, 1)).tolist()
     curves = _curves(cuts, times)
@@ -76,11 +72,23 @@ def latency_table(
         length=load.length,
         threads=load.threads,
         rounds=rounds,
-        busy=round(float(np.max(np.median(seconds, 1) / np.min(seconds, 1))), 2),
+        busy=busy(seconds),
         outside=outside,
         fixed=fixed,
         widths=curves,
     )
+
+
+def _check(backend: str, rounds: int) -> None:
+    if backend not in BACKENDS:
+        raise ConfigError(f"backend '{backend}' is not known. Known: {', '.join(BACKENDS)}.")
+    if rounds < 1:
+        raise ConfigError(f"rounds is {rounds}, expected 1 or more.")
+
+
+def busy(seconds: Array) -> float:
+    """The largest median over its fastest sample: how far other work disturbed the timing."""
+    return round(float(np.max(np.median(seconds, 1) / np.min(seconds, 1))), 2)
 
 
 def seconds_of(
@@ -131,9 +139,14 @@ def _spread(depth: int) -> tuple[int, ...]:
     return tuple(np.linspace(0, depth - 1, min(DEPTH, depth)).round().astype(int).tolist())
 
 
-def _cut(sizes: Sizes, name: str, share: int) -> Sizes:
-    """Every block with one of `share` units of a width, and at least one."""
-    return tuple({**block, name: max(1, block[name] // share)} for block in sizes)
+def _cuts(sizes: Sizes) -> list[tuple[str, Sizes]]:
+    """Every width, with some of the blocks in which it is uncut, and cut to a share."""
+    some = [sizes[place] for place in _spread(len(sizes))]
+    return [
+        (name, tuple({**block, name: max(1, block[name] // share)} for block in some))
+        for name in some[0]
+        for share in (1, *SHARES)
+    ]
 
 
 def _curves(cuts: Sequence[tuple[str, Sizes]], times: Sequence[float]) -> dict[str, Curve]:
