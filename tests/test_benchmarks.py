@@ -15,7 +15,17 @@ from benchmarks.paper.little import Race
 from benchmarks.paper.watch import Measured
 from benchmarks.route import kinds
 
-COMMANDS = ("claims", "kills", "memory", "overhead", "refit", "routes", "structure", "trials")
+COMMANDS = (
+    "claims",
+    "kills",
+    "latency",
+    "memory",
+    "overhead",
+    "refit",
+    "routes",
+    "structure",
+    "trials",
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
