@@ -230,7 +230,9 @@ class _Walk:
     @classmethod
     def begin(cls, net: Network, whole: Network, data: Batches) -> _Walk:
         """At h_0."""
-        stride = _stride(net, data)
+        # behind a last gap a head may read one token of each example, so none is passed over
+        enough = None if _is_gap(net, whole, net.depth - 1) else ENOUGH
+        stride = _stride(net, data, enough)
         lanes = [_lane(net, whole, features(b)) for b in spread(net, data, EXAMPLES, stride)]
         examples = sum(lane.examples for lane in lanes)
         return cls(net, whole, lanes, examples * price(net, whole))
@@ -325,9 +327,9 @@ def _lane(net: Network, whole: Network, given: dict[str, Tensor]) -> _Lane:
     return _Lane(given, _State(of_whole[0].stream), _State(of_net[0].stream), of_whole, of_net)
 
 
-def _stride(net: Network, data: Batches) -> int:
-    """Batches that are passed over between two that are used: where every example gives many rows
-    there would be more than are needed, or than memory holds."""
+def _stride(net: Network, data: Batches, enough: int | None) -> int:
+    """Of how many batches one is used: where every example gives many rows there would be more than
+    `enough` for every feature, or than memory holds."""
     rows, most = 0.0, max(w.weight.shape[1] for w in writers(net))
     size = min(32, max(1, len(data) // FEWEST))
     for batch in data.batches(size, device=net.device):
@@ -338,8 +340,8 @@ def _stride(net: Network, data: Batches) -> int:
             break
         rows += float(mask.sum())
     held = MEMORY / (STREAMS * 4 * max(1, net.width))
-    batches = -(-len(data) // size)
-    return max(1, min(int(rows / min(ENOUGH * most, held)), batches // FEWEST))
+    wanted = held if enough is None else min(enough * most, held)
+    return max(1, min(int(rows / wanted), -(-len(data) // size) // FEWEST))
 
 
 def _run(
