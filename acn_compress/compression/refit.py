@@ -11,10 +11,10 @@ network as cut and refitted so far:
 is left out behind it, that is the stream behind its own branch; in a post-norm block the sum in
 front of the norm. In a form whose stream is not the sum (alpha below 1) the next layer reads one
 and the answer the other, and `missing` is the mean of what the two lack. In front of a gap it is
-the whole network's prefix sum y before the next block that was kept; at the end of the stack tokens
-then weigh as much as the answer depends on them: a head that reads one token needs that one. In a
-post-norm network that goal is brought through the inverse of the norm in front of the gap, and only
-the MLP is solved for. The ridge is what does best on a quarter of the examples held out; a layer
+the whole network's prefix sum y before the next block that was kept; in a post-norm network that
+goal is brought through the inverse of the norm in front of the gap, and only the MLP is solved for.
+Where blocks were left out, tokens weigh behind the last as much as the answer depends on them: a
+head that reads one token needs that one. The ridge is what does best on a quarter of the examples held out; a layer
 that cannot be bettered there stays. Nothing is added: the layers have the shapes they had.
 
 Both networks are walked through once, block by block, for all examples side by side: the cost is
@@ -230,8 +230,8 @@ class _Walk:
     @classmethod
     def begin(cls, net: Network, whole: Network, data: Batches) -> _Walk:
         """At h_0."""
-        # behind a last gap a head may read one token of each example, so none is passed over
-        enough = None if _is_gap(net, whole, net.depth - 1) else ENOUGH
+        # where tokens are weighted a head may read one of each example, so none is passed over
+        enough = ENOUGH if net.depth == whole.depth else None
         stride = _stride(net, data, enough)
         lanes = [_lane(net, whole, features(b)) for b in spread(net, data, EXAMPLES, stride)]
         examples = sum(lane.examples for lane in lanes)
@@ -264,7 +264,7 @@ class _Walk:
                 lane.whole, lane.normed = ran.state, ran.normed
                 lane.wrote = [seen.out for seen in ran.seen]
             lane.goal = lane.whole.y if gap else None
-            weighted = solved and gap and last
+            weighted = solved and last and self.net.depth < self.whole.depth
             lane.weight = _attention_to(self.whole, lane) if weighted else None
 
     def _solve_(self, writer: Writer) -> None:
@@ -396,7 +396,9 @@ def _before_norm(norm: nn.Module, z: Tensor, target: Tensor) -> Tensor:
 
 def _rows(x: Tensor, missing: Tensor, lane: _Lane, writer: Writer) -> Rows:
     """Of one batch: one row for every token that counts."""
-    mask, weight = None if writer.cut.along_tokens else lane.mask, lane.weight
+    mask, weight = lane.mask, lane.weight
+    if writer.cut.along_tokens:
+        mask = weight = None
     if weight is None:
         return Rows(rows_that_count(x, mask).float(), rows_that_count(missing, mask).float())
     if mask is not None and mask.shape == weight.shape:
