@@ -20,7 +20,7 @@ import numpy as np
 
 from acn_compress.backends import BACKENDS
 from acn_compress.backends.base import Load
-from acn_compress.backends.latency import busy, latency_table, seconds_of
+from acn_compress.backends.latency import busy, latency_table, milliseconds, seconds_of
 from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
@@ -92,7 +92,7 @@ class Check:
         sizes = [tuple(widths.counts(self.net)), *self.drawn()]
         shapes = [(tuple(range(len(blocks))), blocks) for blocks in sizes]
         seconds = seconds_of(self.net, shapes, self.source, load, self.backend, self.rounds)
-        whole, *times = (1000 * np.median(seconds, 1)).tolist()
+        whole, *times = milliseconds(seconds)
         expected = table.milliseconds(sizes[0])
         rows = [
             row(blocks, table.milliseconds(blocks), expected, milliseconds, whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from acn_compress.backends import BACKENDS
 from acn_compress.backends.base import Checkpoint, Load, OnnxFile, Variant
-from acn_compress.backends.latency import latency_table
+from acn_compress.backends.latency import clock_for, latency_table
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import ConfigError
@@ -146,6 +147,13 @@ def test_torch_is_timed_in_milliseconds_that_survive_json(tmp_path: Path) -> Non
     sizes = tuple(widths.counts(net))
     apart = sum(map(table.block, sizes)) + table.outside
     assert 0 < table.milliseconds(sizes) == pytest.approx(apart)
+
+
+def test_with_one_thread_waiting_is_not_counted() -> None:
+    one, two = clock_for(1), clock_for(2)
+    before = one(), two()
+    time.sleep(0.05)
+    assert one() - before[0] < 0.04 < two() - before[1]
 
 
 @pytest.mark.slow

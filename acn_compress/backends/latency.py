@@ -29,6 +29,8 @@ from acn_compress.onnx.inputs import inputs_for, picture_size
 
 DEPTH = 6  # blocks of a cut network, at most: an export takes time for every block
 SHARES = (2, 16)  # a cut network keeps one of so many units of a width
+# of the samples of a network: other work on the machine only ever adds time
+QUANTILE = 0.25
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Call = Callable[[], object]
@@ -42,7 +44,7 @@ def latency_table(
     load: Load,
     backend: str = "onnx",
     rounds: int = 15,
-    clock: Clock = time.perf_counter,
+    clock: Clock | None = None,
 ) -> LatencyTable:
     """Measure the table of a network.
 
@@ -52,7 +54,7 @@ def latency_table(
         load: what a call has to do.
         backend: a name in `BACKENDS`.
         rounds: in each, every network runs once.
-        clock: seconds.
+        clock: seconds; None is `clock_for` the threads.
     Raises:
         ConfigError: if there is no such backend.
         AcnError: in one line, if it cannot run the network.
@@ -63,7 +65,7 @@ def latency_table(
     shapes: list[Shape] = [(tuple(range(net.depth)), sizes), ((0,), sizes[:1])]
     shapes += [(_spread(net.depth), cut) for _, cut in cuts]
     seconds = seconds_of(net, shapes, source, load, backend, rounds, clock)
-    whole, first, *times = (1000 * np.median(seconds, 1)).tolist()
+    whole, first, *times = milliseconds(seconds)
     curves = _curves(cuts, times)
     outside, fixed = parts(whole, sizes, first, curves)
     return LatencyTable(
@@ -86,6 +88,18 @@ def _check(backend: str, rounds: int) -> None:
         raise ConfigError(f"rounds is {rounds}, expected 1 or more.")
 
 
+def clock_for(threads: int) -> Clock:
+    """The clock that other work on the machine disturbs least: with one thread its processor time,
+    which is the time on the wall but for what it waited to be run."""
+    return time.thread_time if threads == 1 else time.perf_counter
+
+
+def milliseconds(seconds: Array) -> list[float]:
+    """Of every network, from its samples [networks, rounds]."""
+    found: list[float] = (1000 * np.quantile(seconds, QUANTILE, axis=1)).tolist()
+    return found
+
+
 def busy(seconds: Array) -> float:
     """The largest median over its fastest sample: how far other work disturbed the timing."""
     return round(float(np.max(np.median(seconds, 1) / np.min(seconds, 1))), 2)
@@ -98,7 +112,7 @@ def seconds_of(
     load: Load,
     backend: str,
     rounds: int,
-    clock: Clock = time.perf_counter,
+    clock: Clock | None = None,
 ) -> Array:
     """Seconds of networks of other shapes, interleaved: [shapes, rounds]. Equal shapes are made and
     timed once.
@@ -110,7 +124,7 @@ def seconds_of(
     with fixed_threads(load.threads), net.evaluating():
         made = (shaped(net, *shape) for shape in distinct)
         calls = [_call(each, source, load, BACKENDS[backend]) for each in made]
-        found = interleave(calls, rounds, clock=clock)
+        found = interleave(calls, rounds, clock=clock or clock_for(load.threads))
     return np.asarray([found[distinct.index(shape)] for shape in shapes])
 
 
