@@ -14,8 +14,9 @@ and the answer the other, and `missing` is the mean of what the two lack. In fro
 the whole network's prefix sum y before the next block that was kept; in a post-norm network that
 goal is brought through the inverse of the norm in front of the gap, and only the MLP is solved for.
 Where blocks were left out, tokens weigh behind the last as much as the answer depends on them: a
-head that reads one token needs that one. The ridge is what does best on a quarter of the examples held out; a layer
-that cannot be bettered there stays. Nothing is added: the layers have the shapes they had.
+head that reads one token needs that one. The ridge is what does best on a quarter of the examples
+held out; a layer that cannot be bettered there stays. Nothing is added: the layers have the shapes
+they had.
 
 Both networks are walked through once, block by block, for all examples side by side: the cost is
 linear in depth. Reconstruction by least squares after pruning: He et al., arXiv 1707.06168; in
