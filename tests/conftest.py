@@ -3,6 +3,7 @@ session."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -34,6 +35,13 @@ DIGITS_VIT = {
     "patch_size": 2,
     "num_channels": 3,
 }
+
+
+def pytest_collection_finish() -> None:
+    """What all imports made stays until the end: no collection has to look through it again, and
+    every training and every export asks for one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,18 @@ COMMANDS = (
 
 def invoke(*arguments: Any) -> Any:
     return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """The real thing: the process may not write larger files (in bytes); the system refuses, as it
+    does on a full disk. Python ignores the signal that comes with it."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 def fails(text: str, *arguments: Any) -> None:
@@ -368,19 +383,9 @@ def test_output_that_would_do_damage(digits_acn: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing(digits_acn: Path, tmp_path: Path) -> None:
-    """The real thing: the process may not write files above 20 kB; the system refuses, as it does
-    on a full disk."""
-    arguments = ["acn-compress", "truncate", str(digits_acn), str(tmp_path / "out"), "--depth", "2"]
-    code = f"""
-import resource, signal, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-sys.argv = {arguments!r}
-from acn_compress.cli.app import main
-main()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
+    with files_up_to(20_000):
+        done = invoke("truncate", digits_acn, tmp_path / "out", "--depth", 2)
+    assert done.exit_code == 1, done.stderr
     assert "Nothing was written." in done.stderr and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -320,6 +320,7 @@ def test_onnx_keeps_half_precision_weights_and_computes_in_float32(
     net = tiny(name, 0.3)
     net.model.to(dtype)
     prune_(net, 0.3)
+    truncate_checked_(net, 2)
     source = find_source(saved(net, tmp_path / "m"))
     report = write_onnx(checkpoint.load_source(source), tmp_path / "model.onnx", source)
     assert report["max_difference"] <= 1e-4

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import fails
+from test_cli import fails, files_up_to, invoke
 from tiny import network, saved, tiny
 
 import acn_compress
@@ -431,16 +431,6 @@ def test_a_place_that_cannot_be_written_is_one_line(digits_vit: Path, tmp_path: 
     fails(f"OUT {NOWHERE}: ", "run", recipe, "--out", NOWHERE)
 
 
-FULL = """
-import resource, signal, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from acn_compress.cli.app import main
-sys.argv = ["acn-compress", *sys.argv[1:]]
-main()
-"""
-
-
 @pytest.mark.parametrize("command", ["profile", "compare", "run"])
 def test_a_disk_that_takes_no_more_is_one_line(
     command: str, digits_vit: Path, tmp_path: Path
@@ -456,9 +446,9 @@ def test_a_disk_that_takes_no_more_is_one_line(
         "compare": (digits_vit, *data, *routes, *batch, "--out", out),
         "run": (recipe, "--out", out),
     }
-    arguments = [sys.executable, "-c", FULL, command, *map(str, given[command])]
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
+    with files_up_to(400):
+        done = invoke(command, *given[command])
+    assert done.exit_code == 1, done.stderr
     fault = done.stderr[done.stderr.index("error: ") :]  # after the progress
     assert fault.count("\n") == 1 and "a file this large" in fault, done.stderr
     assert not list(tmp_path.rglob("*.partial"))

@@ -117,13 +117,14 @@ def test_auto_chooses_only_where_that_is_cheap_beside_the_training(digits_vit: P
 def test_what_a_start_takes_is_paid_for(digits_vit: Path, tmp_path: Path) -> None:
     source = find_source(digits_vit)
     whole = checkpoint.load_source(source)
-    budget = JOB.part(Trained, epochs=equal_epochs(whole, 3, depth=2))
+    budget = JOB.part(Trained, epochs=equal_epochs(whole, 3, depth=2), limit=400)
     spent = cut_(checkpoint.load_source(source), 2, "auto", budget, source, whole, refitted=True)
     report = compare(
         digits_vit,
         data="digits",
         epochs=3,
         batch_size=64,
+        limit=400,
         eval_limit=50,
         depths=(2,),
         out=str(tmp_path / "c"),
@@ -131,12 +132,13 @@ def test_what_a_start_takes_is_paid_for(digits_vit: Path, tmp_path: Path) -> Non
         routes=("drop-last", "acn-cut-first"),
     )
     plain, chosen = (r["epochs"] for r in report["runs"])
-    examples = len(training_split(JOB, whole, source))
+    examples = len(training_split(budget, whole, source))
     assert (plain - chosen) * examples * training_flops(
         whole, depth=2, teacher_depth=3
     ) == pytest.approx(spent, rel=0.01)
 
 
+@pytest.mark.usefixtures("no_table")
 def test_the_baseline_of_a_run_is_given_what_choosing_took(
     digits_vit: Path, tmp_path: Path
 ) -> None:

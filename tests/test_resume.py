@@ -73,14 +73,21 @@ def straight(vit_config: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return _hash(out)
 
 
-@pytest.fixture
-def interrupted(vit_config: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def stopped(vit_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """OUT of a run that Ctrl-C ended after 7 of 15 steps."""
-    out = tmp_path / "out"
+    out = tmp_path_factory.mktemp("stopped") / "out"
     with pytest.raises(Interrupted, match=r"at step 7 of 15; .*out\.training\. Run the same"):
         acn.finetune(vit_config, out, data="digits", progress=_at(6, _send(signal.SIGINT)), **HOW)
     assert not out.exists() and resumable(out)
     return out
+
+
+@pytest.fixture
+def interrupted(stopped: Path, tmp_path: Path) -> Path:
+    """The same run, the test's own."""
+    shutil.copytree(state_directory(stopped), state_directory(tmp_path / "out"))
+    return tmp_path / "out"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])

@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -154,6 +155,7 @@ def _split_spec(spec: str) -> tuple[str, str | None]:
     return place, split
 
 
+@cache
 def _digits() -> dict[str, datasets.Dataset]:
     """scikit-learn's digits: 1,797 images of 8 x 8, a fixed stratified fifth of them for test."""
     import datasets

@@ -21,6 +21,7 @@ Reach = tuple[float, float]  # the lowest and the highest value that an example 
 
 RESAMPLES = 2000
 EXACT = 10_000  # draws of an exact interval
+AT_ONCE = 1_000_000  # numbers that are drawn at once
 FEW = 10  # examples that differ from all others: below, a bootstrap is too narrow
 ENDS = (0.025, 0.975)
 MISS = 0.05  # how often an interval may miss
@@ -88,13 +89,15 @@ def exact(values: Array, weight: Array, reach: Reach, *, seed: int = 0) -> Reach
         value, unseen = float(values[0]), smallest_share(len(values))
         return value - unseen * (value - low), value + unseen * (high - value)
     kinds, count = np.unique(np.stack((values, weight)), axis=1, return_counts=True)
-    rng, more = np.random.default_rng(seed), float(weight.mean())
-    means = np.empty((2, EXACT))
-    for i in range(EXACT):
-        drawn, extra = rng.standard_gamma(count) * kinds[1], rng.standard_gamma(1.0) * more
-        whole = drawn @ kinds[0] + extra * np.array(reach)
-        means[:, i] = whole / (drawn.sum() + extra)
-    ends = np.quantile(means[0], ENDS[0]), np.quantile(means[1], ENDS[1])
+    shape, scale = [*count, 1.0], [*kinds[1], float(weight.mean())]  # the last is what was not seen
+    rng, at_once = np.random.default_rng(seed), max(1, AT_ONCE // len(shape))
+    means = np.empty((EXACT, 2))
+    for part in np.split(means, range(at_once, EXACT, at_once)):
+        drawn = rng.standard_gamma(shape, (len(part), len(shape))) * scale
+        seen, more = drawn[:, :-1], drawn[:, -1:]
+        whole = np.vecdot(seen, kinds[0])[:, None] + more * np.array(reach)
+        part[:] = whole / (seen.sum(1, keepdims=True) + more)
+    ends = np.quantile(means[:, 0], ENDS[0]), np.quantile(means[:, 1], ENDS[1])
     return float(ends[0]), float(ends[1])
 
 
