@@ -6,6 +6,8 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
 os.environ.update(
@@ -19,8 +21,11 @@ os.environ.update(
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import acn_compress
+from acn_compress.cli import app
+from acn_compress.reports.ran import Ran, Table
 
 torch.set_num_threads(1)
 
@@ -74,12 +79,35 @@ def digits_acn(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
+README = (Path(__file__).parent.parent / "README.md").read_text()
+README_RUN = ["run", "recipe.yaml", "--out", "run"]
+
+
+def readme_recipe() -> str:
+    """The recipe of the README, for 3 blocks where the README's has 6, and little data, so that it
+    does not take minutes."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.S)
+    return text.replace("depth: 4", "depth: 2") + "limit: 320\neval_limit: 120\n"
+
+
+@pytest.fixture(scope="session")
+def readme_run(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    """What the README's command makes of it: where the run lies, and its report. Who asks for it
+    belongs to the group `runner`, so that it is made once."""
+    place = tmp_path_factory.mktemp("runs")
+    shutil.copytree(digits_vit, place / "my-vit")
+    (place / "recipe.yaml").write_text(readme_recipe())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(place)
+        result = CliRunner().invoke(app, [*README_RUN, "--json"])
+    assert result.exit_code == 0, f"{result.stderr}{result.exception!r}"
+    return place / "run", Ran.model_validate_json(result.stdout)
+
+
 @pytest.fixture
 def no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the final table of a run, which exports and times every model: most of the time of
     a run this small."""
-    from acn_compress.reports.ran import Table
-
     empty = Table(
         metric="accuracy", eval_data="", examples=0, machine={}, busy=1.0, gain=None, rows=()
     )

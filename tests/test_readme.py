@@ -9,10 +9,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import README_RUN
 from typer.testing import CliRunner
 
 import acn_compress
 from acn_compress.cli.app import app
+from acn_compress.reports.ran import Ran
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,20 +29,23 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith("acn-compress ")]
 
 
+@pytest.mark.xdist_group("runner")  # the run is looked at there as well
 def test_the_commands_run_as_they_stand(
-    digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits_vit: Path,
+    readme_run: tuple[Path, Ran],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(digits_vit, "my-vit")
-    (recipe,) = blocks("yaml")
-    # the test's network has 3 blocks where the README's has 6; little data, so that it does not
-    # take minutes
-    Path("recipe.yaml").write_text(
-        recipe.replace("depth: 4", "depth: 2") + "limit: 128\neval_limit: 60\n"
-    )
+    shutil.copyfile(readme_run[0].parent / "recipe.yaml", "recipe.yaml")
     verbs = set()
     for _, verb, *rest in commands():
         arguments = ["1,2" if a == "2,4" else a for a in rest]
+        if verb == "run":  # which was done, and ended well
+            assert [verb, *arguments] == README_RUN
+            verbs.add(verb)
+            continue
         if verb in {"convert", "prune", "compare"}:
             arguments += ["--limit", "128", "--eval-limit", "60"]
         if verb == "compare":

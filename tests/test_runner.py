@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from conftest import readme_recipe
 from tiny import network
 
 from acn_compress import convert, finetune, prune, run, truncate
@@ -19,75 +21,55 @@ from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.ran import Ran
 
-STEPS: list[Any] = [
-    {"convert": {"epochs": 1, "prefix_loss": 1.0}},
-    "profile",
-    {"truncate": {"depth": 2}},
-    {"prune": {"target_sparsity": 0.3, "epochs": 0.5}},
-    {"export": {"format": "onnx"}},
-]
+COMMON: dict[str, Any] = yaml.safe_load(readme_recipe())
+STEPS: list[Any] = COMMON["steps"]  # convert, profile, truncate, prune, export
+CONVERT, PRUNE = STEPS[0]["convert"], STEPS[3]["prune"]
+JOB: dict[str, Any] = {"data": "digits", "batch_size": 32, "limit": 320, "eval_limit": 120}
 
 
 def recipe(source: Path, **changes: Any) -> Recipe:
-    common = {
-        "name": "tiny",
-        "source": str(source),
-        "data": "digits",
-        "limit": 320,
-        "eval_limit": 120,
-        "noise": "gaussian:0.2",
-    }
-    return Recipe.model_validate(
-        {**common, "training": {"batch_size": 32}, "steps": STEPS, **changes}
-    )
+    return Recipe.model_validate({**COMMON, "source": str(source), **changes})
 
 
 pytestmark = pytest.mark.xdist_group("runner")  # one run serves many tests
 
 
-@pytest.fixture(scope="module")
-def finished(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
-    out = tmp_path_factory.mktemp("runs") / "tiny"
-    return out, run(recipe(digits_vit), out=out)
-
-
 def test_a_recipe_is_its_commands(
-    finished: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
+    readme_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
-    out, _ = finished
+    out, _ = readme_run
 
-    job: dict[str, Any] = {"data": "digits", "batch_size": 32, "limit": 320, "eval_limit": 120}
-    convert(digits_vit, tmp_path / "a", **job, epochs=1, prefix_loss=1.0)
+    convert(digits_vit, tmp_path / "a", **JOB, **CONVERT)
     truncate(tmp_path / "a", tmp_path / "b", depth=2, data="digits")
-    prune(tmp_path / "b", tmp_path / "c", target_sparsity=0.3, **job, epochs=0.5)
+    prune(tmp_path / "b", tmp_path / "c", **JOB, **PRUNE)
     for mine, theirs in (("a", "1-convert"), ("b", "3-truncate"), ("c", "4-prune")):
         assert find_source(tmp_path / mine).sha256() == find_source(out / theirs).sha256()
 
 
 def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
-    finished: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
+    readme_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
-    out, report = finished
+    out, report = readme_run
     whole = network(digits_vit)
     epochs = json.loads((out / "baseline-1-finetune" / "provenance.json").read_text())["steps"][-1][
         "options"
     ]["epochs"]
-    spent = training_flops(whole, teacher_depth=3, prefixes=1)
+    spent = CONVERT["epochs"] * training_flops(whole, teacher_depth=3, prefixes=1)
     assert epochs * training_flops(whole, depth=2, teacher_depth=3) == pytest.approx(
         spent, rel=1e-3
     )
-    assert epochs > equal_epochs(whole, 1, depth=2)  # prefix readouts cost something too
-    same: dict[str, Any] = {"data": "digits", "batch_size": 32, "epochs": epochs}
-    same |= {"limit": 320, "eval_limit": 120}
-    finetune(digits_vit, tmp_path / "b", **same, depth=2, teacher=digits_vit)
+    # prefix readouts cost something too
+    assert epochs > equal_epochs(whole, CONVERT["epochs"], depth=2)
+    how: dict[str, Any] = JOB | {"epochs": epochs, "depth": 2}
+    finetune(digits_vit, tmp_path / "b", **how, teacher=digits_vit)
     assert find_source(tmp_path / "b").sha256() == find_source(out / "baseline-1-finetune").sha256()
     assert Path(report["baseline"]).name == "baseline-2-prune"
 
 
 def test_the_table_has_every_model_the_onnx_file_and_the_baseline(
-    finished: tuple[Path, Ran],
+    readme_run: tuple[Path, Ran],
 ) -> None:
-    out, report = finished
+    out, report = readme_run
     names = [r["name"] for r in report["rows"]]
     assert names == [
         "original",
@@ -146,10 +128,10 @@ def test_a_lost_comparison_is_called_one() -> None:
 
 @pytest.mark.usefixtures("no_table")
 def test_finished_steps_are_reused_until_something_changes(
-    finished: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
+    readme_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "copy"
-    shutil.copytree(finished[0], out)
+    shutil.copytree(readme_run[0], out)
     source = tmp_path / "source"
     shutil.copytree(digits_vit, source)
     seen: dict[str, bool] = {}
