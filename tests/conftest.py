@@ -86,7 +86,8 @@ README_RUN = ["run", "recipe.yaml", "--out", "run"]
 def readme_recipe() -> str:
     """The recipe of the README, for 3 blocks where the README's has 6, and little data, so that it
     does not take minutes."""
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.S)
+    blocks: list[str] = re.findall(r"```yaml\n(.*?)```", README, flags=re.S)
+    (text,) = blocks
     return text.replace("depth: 4", "depth: 2") + "limit: 320\neval_limit: 120\n"
 
 
