@@ -436,6 +436,7 @@ def test_a_recipe_must_say_its_epochs(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.usefixtures("no_table")
 def test_a_recipe_runs_it(tmp_path: Path) -> None:
     source = saved(tiny("vit"), tmp_path / "source")
     step = "{method: movement, target_sparsity: 0.5, epochs: 1}"

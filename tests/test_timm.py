@@ -210,7 +210,7 @@ def test_cutting_and_pruning_a_mixer_that_timm_builds_in_one_size_only(
     truncate_checked_(net, 2)
     for step in ("cut", "pruned", "pruned and cut again"):
         if step == "pruned":
-            prune_(net, 0.3)
+            prune_(net, 0.3, score="magnitude", refit=False)
         if step == "pruned and cut again":
             truncate_checked_(net, 1)
         output.write(net, tmp_path / step, source=None, step="test", options={}, report={})
