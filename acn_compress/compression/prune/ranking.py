@@ -69,7 +69,7 @@ def everywhere(found: Sequence[Choice], target: float) -> Drops:
         raise ConfigError(
             f"target_sparsity is {target}, but one unit of every width must stay (to remove whole "
             "blocks use truncate): the largest reachable share is "
-            f"{_below(removable / total)}."
+            f"{_reaching(removable, total)}."
         )
     order = sorted(
         (float(score), i, unit) for i, c in enumerate(found) for unit, score in enumerate(c.scores)
@@ -97,6 +97,13 @@ def in_each(found: Sequence[Choice], target: float) -> Drops:
         )
     # a share like 0.29 of 100 units is 28.999999999999996 in floating point, and means 29
     return [c.scores.argsort(stable=True)[: int(target * c.units + 1e-6)].tolist() for c in found]
+
+
+def _reaching(removable: int, total: int) -> float:
+    """As few digits as mean this very share, so that the share shown is one that reaches it: a
+    little less would leave a whole head more."""
+    shares = (int(removable / total * 10**digits) / 10**digits for digits in range(4, 16))
+    return next((s for s in shares if round(s * total) == removable), removable / total)
 
 
 def _below(share: float) -> float:
