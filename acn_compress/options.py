@@ -128,7 +128,6 @@ Learned = Annotated[bool, BeforeValidator(lambda v: True if v == "learned" else 
 Opset = Annotated[int, Field(ge=18, le=24)]
 Rounds = Annotated[int, Field(ge=5)]
 
-
 DATA = "digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed."
 T = TypeVar("T", bound="Options")
 

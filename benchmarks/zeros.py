@@ -24,9 +24,8 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.checkpoint.source import Source
-from acn_compress.compression.calibration import calibration, spread
+from acn_compress.compression.calibration import FEW, calibration, spread
 from acn_compress.compression.prune import patterns, prune_
-from acn_compress.compression.prune.obs import ROWS
 from acn_compress.compression.stream import Moments, walk_
 from acn_compress.data.load import Data, load_data
 from acn_compress.data.splits import eval_split
@@ -55,7 +54,7 @@ def wanda_(net: Network, share: float, pattern: Pattern | None, rows: Data, seed
                 _lowest(cost, share) if pattern is None else patterns.lowest(cost, pattern), 0.0
             )
 
-    walk_(net, [features(b) for b in spread(net, calibration(net, rows), ROWS)], change_)
+    walk_(net, [features(b) for b in spread(net, calibration(net, rows), FEW)], change_)
 
 
 def _lowest(cost: Tensor, share: float) -> Tensor:
@@ -120,9 +119,7 @@ class Setting:
 
     def rows(self, seed: int) -> Data:
         """What is looked at."""
-        return load_data(
-            self.how.data, self.whole, self.source, role="train", limit=ROWS, seed=seed
-        )
+        return load_data(self.how.data, self.whole, self.source, role="train", limit=FEW, seed=seed)
 
     def pruned(self, route: str, share: float, pattern: Pattern | None, seed: int) -> Row:
         """Prune a copy and measure it."""
@@ -149,7 +146,7 @@ class Setting:
             "benchmark": "zeros",
             "source": name,
             "weights_sha256": self.source.sha256(),
-            "rows_looked_at": ROWS,
+            "rows_looked_at": FEW,
             "seconds_of_one_evaluation": seconds,
             "whole": summary(self.before, self.test.task),
             "machine": machine(),

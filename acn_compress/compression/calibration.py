@@ -13,6 +13,7 @@ from torch import Tensor
 from acn_compress.network.network import Network
 
 ROWS = 2048  # that are looked at, at most
+FEW = 512  # on which a choice is made; there are as many random inputs
 TOKENS = 24  # of a random text: about a sentence
 BATCH, FEWEST = 32, 8  # examples of a batch, and the fewest batches
 
@@ -35,7 +36,7 @@ class RandomInputs:
     """
 
     net: Network
-    rows: int = 512
+    rows: int = FEW
     seed: int = 0
 
     def __len__(self) -> int:
@@ -48,7 +49,7 @@ class RandomInputs:
             yield {name: whole[at : at + size].to(device) for name, whole in inputs.items()}
 
 
-def calibration(net: Network, data: Batches | None, rows: int = 512, seed: int = 0) -> Batches:
+def calibration(net: Network, data: Batches | None, rows: int = FEW, seed: int = 0) -> Batches:
     """The data, or so many random inputs where there is none."""
     return RandomInputs(net, rows, seed) if data is None else data
 
@@ -61,6 +62,11 @@ def named(data: Batches | None) -> str:
     return "examples" if name is None else f"rows of {name}"
 
 
+def batch_size(data: Batches) -> int:
+    """Examples of a batch: of few examples small ones, so that some can be held out."""
+    return min(BATCH, max(1, len(data) // FEWEST))
+
+
 def spread(
     net: Network, data: Batches, rows: int = ROWS, stride: int = 1
 ) -> Iterator[dict[str, Tensor]]:
@@ -70,8 +76,7 @@ def spread(
     Args:
         stride: every so many batches are taken, at least.
     """
-    size = min(BATCH, max(1, len(data) // FEWEST))
     stride = max(stride, round(len(data) / rows))
-    for number, batch in enumerate(data.batches(size, device=net.device)):
+    for number, batch in enumerate(data.batches(batch_size(data), device=net.device)):
         if number % stride == stride // 2:
             yield batch

@@ -71,12 +71,9 @@ class Normal:
     def of(cls, rows: Rows) -> Normal:
         """Of some rows."""
         x = torch.cat([rows.x, rows.x.new_ones(len(rows.x), 1)], 1)
-        heavy = x if rows.weight is None else rows.weight[:, None] * x
-        square = (
-            rows.missing.square().sum(1)
-            if rows.weight is None
-            else rows.weight * rows.missing.square().sum(1)
-        )
+        heavy, square = x, rows.missing.square().sum(1)
+        if rows.weight is not None:
+            heavy, square = rows.weight[:, None] * x, rows.weight * square
         cross = heavy.T @ rows.missing
         return cls((heavy.T @ x).double(), cross.double(), float(square.double().sum()))
 

@@ -32,7 +32,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from acn_compress.compression.calibration import ROWS, Batches, spread
+from acn_compress.compression.calibration import FEWEST, ROWS, Batches, batch_size, spread
 from acn_compress.compression.least_squares import Rows, Solver
 from acn_compress.compression.writers import (
     Seen,
@@ -44,11 +44,12 @@ from acn_compress.compression.writers import (
     writers_of,
 )
 from acn_compress.errors import ConfigError
-from acn_compress.form import total
+from acn_compress.form import LayerKind, total
 from acn_compress.measure.budget import forward_flops
 from acn_compress.network import widths
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.stack import Call
+from acn_compress.network.structure import Structure
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks.base import features
 
@@ -56,7 +57,6 @@ EXAMPLES = ROWS  # that a refit is solved on
 ENOUGH = 32  # rows for every feature that is solved for
 MEMORY = 1 << 30  # bytes that the streams of all examples may take
 STREAMS = 6  # of every example, that are held at a time
-FEWEST = 8  # batches
 
 
 def refit_(net: Network, whole: Network, data: Batches) -> float:
@@ -77,8 +77,7 @@ def refit_(net: Network, whole: Network, data: Batches) -> float:
     """
     if (why := refused(net, whole)) is not None:
         raise ConfigError(why)
-    first = first_changed(net, whole)
-    if first == net.depth:
+    if (first := first_changed(net, whole)) == net.depth:
         return 0.0
     with threads_for(net), torch.no_grad(), net.evaluating(), whole.evaluating():
         return _Walk.begin(net, whole, data).refit_(first)
@@ -92,7 +91,7 @@ def refused(net: Network, whole: Network | None = None) -> str | None:
         return "a refit would fill the zeros of a pruned model. Refit first, prune then."
     if own.form == "residual" or net.norm_behind(0) is None:
         return None
-    if whole is None or any(_is_gap(net, whole, k) for k in range(net.depth)):
+    if whole is None or any(goal.gap for goal in goals(net, whole)):
         return (
             "a post-norm network is refitted in residual form; "
             f"this one is in {own.form} form. Refit first, convert then."
@@ -114,50 +113,51 @@ def price(net: Network, whole: Network) -> float:
 # what is to be refitted
 
 
-def goals(net: Network, whole: Network) -> tuple[int, ...]:
-    """For every block of `net`: how many blocks of `whole` its prefix sum stands for.
+class Goal(NamedTuple):
+    """Where one block has to lead.
+
+    Args:
+        place: where the block stands in the whole network.
+        to: how many blocks of the whole network its prefix sum stands for.
+        gap: it has to do more than its own in the whole network: others were behind it, or its
+            alphas are other ones.
+    """
+
+    place: int
+    to: int
+    gap: bool
+
+
+def goals(net: Network, whole: Network) -> list[Goal]:
+    """Of every block of `net`.
 
     Raises:
         ConfigError: if `net` was not cut from `whole`.
     """
-    places = _places(net, whole)
-    return (*places[1:], whole.depth)
-
-
-def first_changed(net: Network, whole: Network) -> int:
-    """The first block that does not compute what the whole network does already."""
-    own, all_ = net.structure, whole.structure
-    if _places(net, whole)[0] > 0:
-        return 0
-    if own.layer != all_.layer and (own.form, all_.form) != ("residual", "residual"):
-        return 0
-    units, all_units = widths.counts(net), widths.counts(whole)
-    same = (
-        goal == k + 1 and own.alphas_of(k) == all_.alphas_of(k) and units[k] == all_units[k]
-        for k, goal in enumerate(goals(net, whole))
-    )
-    return next((k for k, right in enumerate(same) if not right), net.depth)
-
-
-def _places(net: Network, whole: Network) -> tuple[int, ...]:
-    """Where the blocks of `net` stand in `whole`."""
     own, all_ = net.structure, whole.structure
     positions = {source: i for i, source in enumerate(all_.blocks)}
     if own.source_blocks != all_.source_blocks or not set(own.blocks) <= set(positions):
         raise ConfigError("a refit needs the network that the model was cut from.")
-    return tuple(positions[b] for b in own.blocks)
+    places = [positions[b] for b in own.blocks]
+    residual = (own.form, all_.form) == ("residual", "residual")
+
+    def alike(k: int, place: int) -> bool:
+        return own.layer == all_.layer and own.alphas_of(k) == all_.alphas_of(place)
+
+    return [
+        Goal(place, to, to != place + 1 or not (residual or alike(k, place)))
+        for k, (place, to) in enumerate(zip(places, [*places[1:], whole.depth], strict=True))
+    ]
 
 
-def _is_gap(net: Network, whole: Network, k: int) -> bool:
-    """Whether block k has to do more than its own in the whole network: others were behind it, or
-    its alphas are other ones."""
-    place, goal = _places(net, whole)[k], goals(net, whole)[k]
-    own, all_ = net.structure, whole.structure
-    if goal != place + 1:
-        return True
-    if (own.form, all_.form) == ("residual", "residual"):
-        return False
-    return own.layer != all_.layer or own.alphas_of(k) != all_.alphas_of(place)
+def first_changed(net: Network, whole: Network) -> int:
+    """The first block that does not compute what the whole network does already."""
+    units, all_units = widths.counts(net), widths.counts(whole)
+    same = (
+        goal == (k, k + 1, False) and units[k] == all_units[k]
+        for k, goal in enumerate(goals(net, whole))
+    )
+    return next((k for k, right in enumerate(same) if not right), net.depth)
 
 
 # the walk
@@ -225,8 +225,10 @@ class _Walk:
 
     net: Network
     whole: Network
+    goals: list[Goal]
+    structure: Structure
     lanes: list[_Lane]
-    flops: float = 0.0
+    flops: float
 
     @classmethod
     def begin(cls, net: Network, whole: Network, data: Batches) -> _Walk:
@@ -236,7 +238,8 @@ class _Walk:
         stride = _stride(net, data, enough)
         lanes = [_lane(net, whole, features(b)) for b in spread(net, data, EXAMPLES, stride)]
         examples = sum(lane.examples for lane in lanes)
-        return cls(net, whole, lanes, examples * price(net, whole))
+        flops = examples * price(net, whole)
+        return cls(net, whole, goals(net, whole), net.structure, lanes, flops)
 
     def refit_(self, first: int) -> float:
         """All the way. Returns the operations it took."""
@@ -244,34 +247,32 @@ class _Walk:
             self._lead_whole(k, solved=k >= first)
             for writer in writers_of(self.net, k) if k >= first else []:
                 self._solve_(writer)
-            self._advance(k)
+            self._advance(k, solved=k >= first)
         return self.flops
 
     def _lead_whole(self, k: int, solved: bool) -> None:
         """Take the whole network to where block k of the other one has to lead."""
-        place, goal = _places(self.net, self.whole)[k], goals(self.net, self.whole)[k]
-        gap, last = _is_gap(self.net, self.whole, k), goal == self.whole.depth
+        place, to, gap = self.goals[k]
         norm = self.net.norm_behind(k)
         if solved and gap and norm is not None:
-            _adopt_norm_(norm, cast(nn.Module, self.whole.norm_behind(goal - 1)))
+            _adopt_norm_(norm, cast(nn.Module, self.whole.norm_behind(to - 1)))
         found = [] if gap or not solved else writers_of(self.whole, place)
-        at = 0 if k == 0 else place
+        weighted = solved and to == self.whole.depth and self.net.depth < self.whole.depth
         for lane in self.lanes:
-            for i in range(at, place):  # blocks in front of the first that was kept
+            for i in range(0 if k == 0 else place, place):  # in front of the first that was kept
                 lane.whole = _run(self.whole, i, lane.whole, lane.whole_calls[i]).state
             lane.before = lane.whole
-            for i in range(place, goal):
+            for i in range(place, to):
                 ran = _run(self.whole, i, lane.whole, lane.whole_calls[i], found)
                 lane.whole, lane.normed = ran.state, ran.normed
                 lane.wrote = [seen.out for seen in ran.seen]
             lane.goal = lane.whole.y if gap else None
-            weighted = solved and last and self.net.depth < self.whole.depth
             lane.weight = _attention_to(self.whole, lane) if weighted else None
 
     def _solve_(self, writer: Writer) -> None:
         """Solve for one writer, in place."""
         k = writer.block
-        gap, post = _is_gap(self.net, self.whole, k), self.net.norm_behind(k) is not None
+        gap, post = self.goals[k].gap, self.net.norm_behind(k) is not None
         if gap and (writer.cut.along_tokens or (post and writer.branch == 0)):
             return
         solver, found = Solver(), writers_of(self.net, k)
@@ -291,36 +292,41 @@ class _Walk:
 
     def _missing(self, found: Sequence[Writer], at: int, lane: _Lane, ran: _Ran) -> Tensor:
         """What the branch of a writer has to add to what it does, in the stream's layout."""
+        assert lane.before is not None
+        k, second = found[at].block, found[at].branch > 0
+        alphas, layer = self.structure.alphas_of(k), self.structure.layer
         own = [
             writer.into_stream(there - here.out)
             for writer, there, here in zip(found, lane.wrote, ran.seen, strict=False)
         ]
-        assert lane.before is not None
-        h, y = lane.before.h - lane.net.h, lane.before.y - lane.net.y
-        structure, k = self.net.structure, found[at].block
-        alphas, layer = structure.alphas_of(k), structure.layer
-        in_front = [o for w, o in zip(found, own, strict=False) if w.branch < found[at].branch]
-        skip, inner = alphas[0], alphas[0] if layer == "plain" else 1.0
-        second = found[at].branch > 0
-        if self.net.norm_behind(k) is not None:
-            if not second:
-                return own[at] + skip * h
-            assert lane.normed is not None and ran.normed is not None
-            inner = alphas[1] if layer == "branch" else inner
-            return own[at] + inner * (lane.normed - ran.normed)
-        done = sum(in_front, torch.zeros_like(h))
+        h = lane.before.h - lane.net.h
+        if self.net.norm_behind(k) is None:
+            in_front = [o for w, o in zip(found, own, strict=False) if w.branch < found[at].branch]
+            done = sum(in_front, torch.zeros_like(h))
+            carried = _carried(alphas, layer, h, done if second else None)
+            return own[at] + (carried + (lane.before.y - lane.net.y) + done) / 2
         if not second:
-            carried = inner * h if layer != "branch" else skip * h
-        elif layer == "branch":
-            carried = alphas[1] * (skip * h + done)
-        else:
-            carried = skip * (h + done) if layer == "plain" else skip * h + done
-        return own[at] + (carried + y + done) / 2
+            return own[at] + alphas[0] * h
+        assert lane.normed is not None and ran.normed is not None
+        skip = 1.0 if layer == "block" else alphas[-1]
+        return own[at] + skip * (lane.normed - ran.normed)
 
-    def _advance(self, k: int) -> None:
-        """Take the cut network through block k, where another one follows."""
+    def _advance(self, k: int, solved: bool) -> None:
+        """Take the cut network through block k, where another one follows. In front of what was
+        solved for it is where the whole one is."""
         for lane in self.lanes if k < self.net.depth - 1 else []:
-            lane.net = _run(self.net, k, lane.net, lane.net_calls[k]).state
+            ran = _run(self.net, k, lane.net, lane.net_calls[k]) if solved else None
+            lane.net = lane.whole if ran is None else ran.state
+
+
+def _carried(alphas: Sequence[float], layer: LayerKind, h: Tensor, done: Tensor | None) -> Tensor:
+    """What the next layer's input lacks, but for the branch itself, where the stream in front of a
+    pre-norm block lacks `h`, and the branch in front, if there is one, `done` (see `form`)."""
+    if done is None:
+        return h if layer == "block" else alphas[0] * h
+    if layer == "block":
+        return alphas[0] * h + done
+    return alphas[-1] * ((h if layer == "plain" else alphas[0] * h) + done)
 
 
 def _lane(net: Network, whole: Network, given: dict[str, Tensor]) -> _Lane:
@@ -332,7 +338,7 @@ def _stride(net: Network, data: Batches, enough: int | None) -> int:
     """Of how many batches one is used: where every example gives many rows there would be more than
     `enough` for every feature, or than memory holds."""
     rows, most = 0.0, max(w.weight.shape[1] for w in writers(net))
-    size = min(32, max(1, len(data) // FEWEST))
+    size = batch_size(data)
     for batch in data.batches(size, device=net.device):
         mask = batch.get("attention_mask")
         if mask is None:

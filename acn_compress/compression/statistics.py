@@ -14,15 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acn_compress.compression.calibration import Batches, spread
+from acn_compress.compression.calibration import FEW, Batches, spread
 from acn_compress.compression.writers import Writer, rows_that_count, watching
 from acn_compress.errors import UnsupportedError, VerificationError
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks import task_of
 from acn_compress.tasks.base import Batch, features
-
-EXAMPLES = 512  # that a choice is made on
 
 Loss = Callable[[Network, Batch, torch.Generator], Tensor]
 
@@ -55,7 +53,7 @@ class Moments(NamedTuple):
 
 
 def flows(
-    net: Network, data: Batches, found: Sequence[Writer], rows: int = EXAMPLES, seed: int = 0
+    net: Network, data: Batches, found: Sequence[Writer], rows: int = FEW, seed: int = 0
 ) -> Iterator[list[Flow]]:
     """Per batch, what it says about every writer.
 
@@ -80,7 +78,7 @@ def flows(
 
 
 def moments(
-    net: Network, data: Batches, found: Sequence[Writer], rows: int = EXAMPLES, seed: int = 0
+    net: Network, data: Batches, found: Sequence[Writer], rows: int = FEW, seed: int = 0
 ) -> list[Moments]:
     """Of every writer, in one pass."""
     inputs: list[Tensor | float] = [0.0] * len(found)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from acn_compress.compression.writers import rows_that_count
+from acn_compress.compression.writers import Stopped, rows_that_count
 from acn_compress.network import zeros
 from acn_compress.network.network import Network
 from acn_compress.network.stack import Call
@@ -24,10 +24,6 @@ from acn_compress.network.threads import threads_for
 Batch = dict[str, Tensor]
 Flow = tuple[Tensor, Tensor | None]  # what goes into a block: the stream, and what is held beside
 See = Callable[[str, Tensor], None]  # (path of a layer in its block, what it reads)
-
-
-class _Enough(Exception):
-    """Nothing behind this layer need run."""
 
 
 class Moments(NamedTuple):
@@ -101,10 +97,10 @@ class _Stream:
         def see(path: str, x: Tensor) -> None:
             if path == layer:
                 seen.append(x)
-                raise _Enough
+                raise Stopped
 
         for i, mask in enumerate(self.masks):
-            with suppress(_Enough):
+            with suppress(Stopped):
                 self._run(k, block, i, see)
             x = rows_that_count(seen.pop(), mask).float()
             yield torch.cat([x, x.new_ones(len(x), 1)], 1)

@@ -47,8 +47,7 @@ class Writer:
     @property
     def weight(self) -> Tensor:
         """[out, in]."""
-        weight: Tensor = self.layer.weight.detach()
-        return weight if widths.dim(self.layer, output=True) == 0 else weight.T
+        return widths.by_inputs(self.layer).detach().T
 
     def into_stream(self, written: Tensor) -> Tensor:
         """What reaches the stream of what it wrote: [batch, ..., width]."""
@@ -89,7 +88,7 @@ class Seen:
 
 
 class Stopped(Exception):
-    """The last writer that is watched has run."""
+    """The last layer that is watched has run: nothing behind it need be."""
 
 
 @contextmanager

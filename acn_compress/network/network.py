@@ -137,6 +137,12 @@ class Network:
         """What it is beyond its weights."""
         return Structure.model_validate(self.config.acn)
 
+    @property
+    def uncached(self) -> dict[str, bool]:
+        """What a decoder is told so that it keeps no cache; nothing to an encoder."""
+        keeps = getattr(self.config, "use_cache", None) is not None
+        return {"use_cache": False} if keeps and getattr(self.config, "is_decoder", True) else {}
+
     def norm_behind(self, k: int) -> nn.Module | None:
         """The norm behind block k of a post-norm network; None in a pre-norm one."""
         return cast("nn.Module | None", self.family.branches(self.blocks[k])[-1].norm)
@@ -394,10 +400,8 @@ class Network:
         """What the model's own loop calls every block with for `inputs`; no block runs, so that all
         are given h_0."""
         calls: list[Call] = []
-        decodes = getattr(self.config, "use_cache", None) is not None
-        uncached: dict[str, Any] = {"use_cache": False} if decodes else {}
         with self._probe("acn_calls", calls), torch.no_grad(), self.evaluating():
-            self(**inputs, **uncached)
+            self.model(**inputs, **self.uncached)
         return calls
 
     def bypassing(self, positions: Sequence[int]) -> AbstractContextManager[None]:

@@ -55,9 +55,7 @@ class Traced(nn.Module):
         given = [name for name in OUTPUTS if isinstance(result.get(name), Tensor)]
         self.inputs = list(example)
         self.outputs = given if exit_entropy is None else onnx_exit.OUTPUTS
-        keeps = getattr(net.config, "use_cache", None) is not None
-        decodes = keeps and getattr(net.config, "is_decoder", True)
-        self.extra = {"use_cache": False} if decodes else {}
+        self.extra = net.uncached
 
     def inputs_for(self, batch: int, length: int, seed: int) -> dict[str, Tensor]:
         """Random inputs of the network (see `inputs.inputs_for`)."""

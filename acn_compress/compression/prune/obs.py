@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from acn_compress.compression.calibration import Batches, calibration, named, spread
+from acn_compress.compression.calibration import FEW, Batches, calibration, named, spread
 from acn_compress.compression.prune import shares, zeroed
 from acn_compress.compression.prune.compensated import Surgeon, zero_
 from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, Start
@@ -20,15 +20,14 @@ from acn_compress.network import zeros
 from acn_compress.network.network import Network
 from acn_compress.tasks.base import features
 
-ROWS = 512  # that are looked at
 CALIBRATED = " What is left makes up for the zeros on {} {}."
 
 
 def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     """Set the weights to zero, now; nothing is touched where the share cannot be reached."""
     if aim.target > 0:
-        examples = calibration(net, aim.data, ROWS, aim.seed)
-        batches = [features(batch) for batch in spread(net, examples, ROWS)]
+        examples = calibration(net, aim.data, seed=aim.seed)
+        batches = [features(batch) for batch in spread(net, examples, FEW)]
         zero_all_(net, aim, batches)
         start["note"] += _calibrated(batches, aim.data)
     found, check_held = zeroed.record_(net, aim, start), zeroed.holding_zeros(net)

@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from acn_compress.architectures import Width
-from acn_compress.compression.calibration import Batches, spread
+from acn_compress.compression.calibration import FEW, Batches, spread
 from acn_compress.compression.prune.scores.score import Score, Units
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks.base import features
-
-EXAMPLES = 512  # that are looked at
 
 
 class _Energy:
@@ -50,7 +48,7 @@ def activation(net: Network, data: Batches | None) -> Units:
             for block in net.blocks
         ]
         with torch.inference_mode(), net.evaluating(), threads_for(net):
-            for batch in spread(net, data, EXAMPLES):
+            for batch in spread(net, data, FEW):
                 net(**features(batch))
     return tuple({name: score() for name, score in block.items()} for block in found)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from acn_compress.compression.calibration import Batches, calibration
 from acn_compress.compression.prune.scores.score import Score, Units, by_block
-from acn_compress.compression.statistics import EXAMPLES, Moments, moments
+from acn_compress.compression.statistics import Moments, moments
 from acn_compress.compression.writers import Writer, writers
 from acn_compress.network.network import Network
 
@@ -35,7 +35,7 @@ def obs(net: Network, data: Batches | None) -> Units:
     scores = [
         path(writer, of_it)
         for some in _chunks(found)
-        for writer, of_it in zip(some, moments(net, rows, some, EXAMPLES), strict=True)
+        for writer, of_it in zip(some, moments(net, rows, some), strict=True)
     ]
     return by_block(net, found, scores)
 
