@@ -14,20 +14,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import product
 
 from acn_compress.checkpoint.files import write_json
-from acn_compress.checkpoint.find import find_source
-from acn_compress.checkpoint.load import load_source
-from acn_compress.checkpoint.provenance import machine
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
-from acn_compress.data.load import load_data
-from acn_compress.data.splits import eval_split
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, measure, paired, summary
-from acn_compress.options import Trained
-from benchmarks.command import RESULTS, parser, rounded
+from acn_compress.measure.quality import Drop, measure, paired
+from benchmarks.command import rounded
+from benchmarks.whole import Whole, arguments
 
 
 @dataclass(frozen=True)
@@ -69,59 +64,47 @@ class Row(Found):
     """From the uncut network, paired."""
 
 
+def pruned(whole: Whole, name: str, share: float, seed: int) -> Row:
+    """Prune a copy and measure it."""
+    route, net, data = ROUTES[name], whole.net.copy(), whole.rows(ROWS, seed)
+    looked, started = data if route.data else None, time.process_time()
+    found = prune_(net, share, score=route.score, data=looked, seed=seed, refit=route.refit)
+    seconds, after = time.process_time() - started, measure(net, whole.test)
+    return Row(
+        route=name,
+        share=share,
+        seed=seed,
+        achieved=found.achieved,
+        parameters=net.parameters,
+        seconds=seconds,
+        value=after.value,
+        loss=after.mean_loss,
+        drop=paired(after, whole.scores),
+    )
+
+
 def main() -> None:
     """The command."""
-    command = parser(__doc__)
-    command.add_argument("source", type=Path, help="the trained network")
-    command.add_argument("--data", required=True, help="folder with the parquet files")
+    command = arguments(__doc__)
     command.add_argument("--shares", default="0.3,0.5,0.7")
-    command.add_argument("--results", type=Path, default=RESULTS)
     options = command.parse_args()
-    source = find_source(options.source)
-    whole = load_source(source)
-    how = Trained(data=options.data, eval_data=f"{options.data}:test")
-    test = eval_split(how, whole, source)
-    assert test is not None
+    whole, rows = Whole.read(options.source, options.data), list[Found]()
     started = time.process_time()
-    before, rows = measure(whole, test), list[Row]()
+    measure(whole.net, whole.test)
     evaluation = time.process_time() - started
-    for share in map(float, options.shares.split(",")):
-        for name, route in ROUTES.items():
-            for seed in range(route.seeds):
-                data = load_data(how.data, whole, source, role="train", limit=ROWS, seed=seed)
-                net, started = whole.copy(), time.process_time()
-                looked = data if route.data else None
-                found = prune_(
-                    net, share, score=route.score, data=looked, seed=seed, refit=route.refit
-                )
-                seconds, after = time.process_time() - started, measure(net, test)
-                rows.append(
-                    Row(
-                        route=name,
-                        share=share,
-                        seed=seed,
-                        achieved=found.achieved,
-                        parameters=net.parameters,
-                        seconds=seconds,
-                        value=after.value,
-                        loss=after.mean_loss,
-                        drop=paired(after, before),
-                    )
-                )
-                print(
-                    f"{share} {name} ({seed}): {after.value:.4f}, drop {rows[-1].drop}", flush=True
-                )
-    report = {
-        "benchmark": "structured",
-        "source": options.source.name,
-        "weights_sha256": source.sha256(),
-        "rows_looked_at": ROWS,
-        "seconds_of_one_evaluation": evaluation,
-        "examples_of_one_evaluation": len(test),
-        "whole": summary(before, test.task),
-        "machine": machine(),
-        "rows": rows,
-    }
+    shares = map(float, options.shares.split(","))
+    for share, (name, route) in product(shares, ROUTES.items()):
+        for seed in range(route.seeds):
+            rows.append(row := pruned(whole, name, share, seed))
+            print(f"{share} {name} ({seed}): {row.value:.4f}, drop {row.drop}", flush=True)
+    report = whole.report(
+        "structured",
+        options.source.name,
+        rows,
+        rows_looked_at=ROWS,
+        seconds_of_one_evaluation=evaluation,
+        examples_of_one_evaluation=len(whole.test),
+    )
     write_json(options.results / f"structured-{options.source.name}.json", rounded(report))
 
 

@@ -12,30 +12,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from acn_compress.checkpoint.files import write_json
-from acn_compress.checkpoint.find import find_source
-from acn_compress.checkpoint.load import load_source
-from acn_compress.checkpoint.provenance import machine
-from acn_compress.checkpoint.source import Source
 from acn_compress.compression.calibration import FEW, calibration, spread
 from acn_compress.compression.prune import patterns, prune_
 from acn_compress.compression.stream import Moments, walk_
-from acn_compress.data.load import Data, load_data
-from acn_compress.data.splits import eval_split
+from acn_compress.data.load import Data
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, Scores, measure, paired, summary
+from acn_compress.measure.quality import Drop, measure, paired
 from acn_compress.network import widths, zeros
 from acn_compress.network.network import Network
-from acn_compress.options import Pattern, Trained
+from acn_compress.options import Pattern
 from acn_compress.tasks.base import features
-from benchmarks.command import RESULTS, parser, rounded
+from benchmarks.command import rounded
+from benchmarks.whole import Whole, arguments
 
 Prune = Callable[[Network, float, Pattern | None, Data, int], object]
 """(net, share, pattern, rows, seed): prunes in place."""
@@ -99,63 +93,28 @@ class Row(Found):
     """From the unpruned network, paired."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """The unpruned network and what it is measured on."""
-
-    source: Source
-    whole: Network
-    how: Trained
-    test: Data
-    before: Scores
-
-    @classmethod
-    def read(cls, source: Source, how: Trained) -> Setting:
-        """From the disk."""
-        whole = load_source(source)
-        test = eval_split(how, whole, source)
-        assert test is not None
-        return cls(source, whole, how, test, measure(whole, test))
-
-    def rows(self, seed: int) -> Data:
-        """What is looked at."""
-        return load_data(self.how.data, self.whole, self.source, role="train", limit=FEW, seed=seed)
-
-    def pruned(self, route: str, share: float, pattern: Pattern | None, seed: int) -> Row:
-        """Prune a copy and measure it."""
-        net, rows = self.whole.copy(), self.rows(seed)
-        started = time.perf_counter()
-        ROUTES[route][0](net, share, pattern, rows, seed)
-        seconds, after = time.perf_counter() - started, measure(net, self.test)
-        weights = list(zeros.matrices(net).values())
-        return Row(
-            route=route,
-            share=share,
-            pattern=pattern,
-            seed=seed,
-            zeros=zeros.count(weights) / sum(w.numel() for w in weights),
-            seconds=seconds,
-            value=after.value,
-            loss=after.mean_loss,
-            drop=paired(after, self.before),
-        )
-
-    def report(self, name: str, rows: list[Row], seconds: float) -> dict[str, object]:
-        """What is written."""
-        return {
-            "benchmark": "zeros",
-            "source": name,
-            "weights_sha256": self.source.sha256(),
-            "rows_looked_at": FEW,
-            "seconds_of_one_evaluation": seconds,
-            "whole": summary(self.before, self.test.task),
-            "machine": machine(),
-            "rows": rows,
-        }
+def pruned(whole: Whole, route: str, share: float, pattern: Pattern | None, seed: int) -> Row:
+    """Prune a copy and measure it."""
+    net, rows = whole.net.copy(), whole.rows(FEW, seed)
+    started = time.perf_counter()
+    ROUTES[route][0](net, share, pattern, rows, seed)
+    seconds, after = time.perf_counter() - started, measure(net, whole.test)
+    weights = list(zeros.matrices(net).values())
+    return Row(
+        route=route,
+        share=share,
+        pattern=pattern,
+        seed=seed,
+        zeros=zeros.count(weights) / sum(w.numel() for w in weights),
+        seconds=seconds,
+        value=after.value,
+        loss=after.mean_loss,
+        drop=paired(after, whole.scores),
+    )
 
 
 def wanted() -> list[tuple[str, float, Pattern | None, int]]:
-    """Every run, as `Setting.pruned` takes it."""
+    """Every run, as `pruned` takes it."""
     asked: list[tuple[float, Pattern | None]] = [
         (0.5, None),
         (0.7, None),
@@ -179,21 +138,18 @@ def in_words(row: Row) -> str:
 
 def main() -> None:
     """The command."""
-    command = parser(__doc__)
-    command.add_argument("source", type=Path, help="the trained network")
-    command.add_argument("--data", required=True, help="folder with the parquet files")
-    command.add_argument("--results", type=Path, default=RESULTS)
-    options = command.parse_args()
-    how = Trained(data=options.data, eval_data=f"{options.data}:test")
-    setting, rows = Setting.read(find_source(options.source), how), []
+    options = arguments(__doc__).parse_args()
+    whole, rows = Whole.read(options.source, options.data), list[Found]()
     started = time.perf_counter()
-    measure(setting.whole, setting.test)
+    measure(whole.net, whole.test)
     seconds = time.perf_counter() - started
     for run in wanted():
-        rows.append(setting.pruned(*run))
-        print(in_words(rows[-1]), flush=True)
+        rows.append(row := pruned(whole, *run))
+        print(in_words(row), flush=True)
     name = options.source.name
-    write_json(options.results / f"zeros-{name}.json", rounded(setting.report(name, rows, seconds)))
+    more = {"rows_looked_at": FEW, "seconds_of_one_evaluation": seconds}
+    report = whole.report("zeros", name, rows, **more)
+    write_json(options.results / f"zeros-{name}.json", rounded(report))
 
 
 if __name__ == "__main__":
