@@ -20,14 +20,15 @@ from acn_compress.network import zeros
 from acn_compress.network.network import Network
 from acn_compress.tasks.base import features
 
+ROWS = FEW  # that are looked at
 CALIBRATED = " What is left makes up for the zeros on {} {}."
 
 
 def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     """Set the weights to zero, now; nothing is touched where the share cannot be reached."""
     if aim.target > 0:
-        examples = calibration(net, aim.data, seed=aim.seed)
-        batches = [features(batch) for batch in spread(net, examples, FEW)]
+        examples = calibration(net, aim.data, ROWS, aim.seed)
+        batches = [features(batch) for batch in spread(net, examples, ROWS)]
         zero_all_(net, aim, batches)
         start["note"] += _calibrated(batches, aim.data)
     found, check_held = zeroed.record_(net, aim, start), zeroed.holding_zeros(net)
