@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from acn_compress.verbs import (
         benchmark,
         compare,
+        compress,
         convert,
         evaluate,
         export,
@@ -46,6 +47,7 @@ __all__ = [
     "Recipe",
     "benchmark",
     "compare",
+    "compress",
     "convert",
     "evaluate",
     "export",

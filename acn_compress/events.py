@@ -50,7 +50,16 @@ class ChainStep(Found):
         return f"{self.number}/{self.total} {self.name}{reused}"
 
 
-Event = TrainingStep | ChainStep
+class Stage(Found):
+    """What a search has come to."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Event = TrainingStep | ChainStep | Stage
 Progress = Callable[[Event], None]
 
 

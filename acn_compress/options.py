@@ -6,6 +6,7 @@ command line, the steps of a recipe, the Python functions (`surface.py`), `recip
 a panel of the help. Importing this file is light: no torch.
 """
 
+import re
 from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     ModelSpec: TypeAlias = str | Path | PreTrainedModel
     PathSpec: TypeAlias = str | Path
     FileSpec: TypeAlias = str | Path
+    SizeSpec: TypeAlias = int | str
 else:
-    DataSpec = ModelSpec = PathSpec = Any
+    DataSpec = ModelSpec = PathSpec = SizeSpec = Any
     FileSpec = str
 
 
@@ -70,11 +72,20 @@ def _words(value: object) -> object:
     return tuple(word.strip() for part in parts for word in part.split(","))
 
 
+def _bytes(value: object) -> int:
+    """20MB as 20,000,000 bytes."""
+    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kMG]?)B?\s*", str(value))
+    if found is None or (count := round(float(found[1]) * UNITS[found[2]])) < 1:
+        raise ValueError("a size, such as 20MB")
+    return count
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Size = Annotated[SizeSpec, BeforeValidator(_bytes), WithJsonSchema({"type": ["string", "integer"]})]
 Tokens = Annotated[int, Field(ge=2)]
 Depths = Annotated[tuple[Count, ...], BeforeValidator(_numbers)]
 DataSet = Annotated[DataSpec, BeforeValidator(_data_spec), WithJsonSchema({"type": "string"})]
@@ -128,6 +139,7 @@ Learned = Annotated[bool, BeforeValidator(lambda v: True if v == "learned" else 
 Opset = Annotated[int, Field(ge=18, le=24)]
 Rounds = Annotated[int, Field(ge=5)]
 
+UNITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}  # of bytes
 DATA = "digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed."
 T = TypeVar("T", bound="Options")
 
@@ -738,6 +750,59 @@ class Compare(Reads, Training, TrainingData, Runs, Verb):
     """Run again what is finished."""
 
 
+class Compress(Reads, Trained, Resumes, Verb):
+    """The best model under a budget: search blocks, heads and features, measure candidates, take
+    the one that keeps the limits, train it back if asked, export and verify it."""
+
+    verb = "compress"
+    example = "acn-compress compress my-vit small --data digits --speedup 2"
+    step = True
+    max_drop: NotNegative | None = None
+    """Lose at most this against SRC, in the metric's own units: 0.01 = one point of accuracy.
+    Alone it asks for the fastest model that keeps it."""
+    bound: Bound = "upper"
+    """With max_drop, what must pass: the upper end of the paired 95 % interval, or the measured
+    drop (point)."""
+    speedup: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    """Be so many times as fast as SRC, on this machine."""
+    max_latency_ms: Positive | None = None
+    """Take at most so many milliseconds per call, on this machine."""
+    target_params: Positive | None = None
+    """Have at most this share of SRC's parameters (up to 1), or this number of them."""
+    target_size: Size | None = None
+    """Write an ONNX file of at most this size, for example 20MB."""
+    data: DataSet = Field(description=DATA)
+    epochs: NotNegative = 0.0
+    """Training of the chosen candidate, distilling from SRC; 0 = none, minutes."""
+    convert: bool = False
+    """With epochs: train it into ACN form as well, and keep what does better on the rows that
+    decide."""
+    backend: Backend = "onnx"
+    """What time is measured in: onnx or torch."""
+    threads: Count = 1
+    """Threads of a timed call."""
+    calls: Count = 1
+    """Examples per timed call."""
+    length: Tokens = 128
+    """Tokens per text of a timed call."""
+
+    @property
+    def trains(self) -> bool:
+        """With epochs."""
+        return self.epochs > 0
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Self:
+        limits = ("max_drop", "speedup", "max_latency_ms", "target_params", "target_size")
+        if all(getattr(self, name) is None for name in limits):
+            raise ValueError(f"needs a limit: one or several of {', '.join(limits)}")
+        if self.speedup is not None and self.max_latency_ms is not None:
+            raise ValueError("has both speedup and max_latency_ms. Leave one of them out")
+        if self.convert and not self.trains:
+            raise ValueError("has convert, but no epochs to train in")
+        return self
+
+
 RECIPE = Argument(
     "recipe",
     "A YAML file, or the name of a packaged recipe, such as quickstart.",
@@ -784,6 +849,7 @@ VERBS: dict[str, type[Verb]] = {
         Profile,
         Truncate,
         Prune,
+        Compress,
         Export,
         Benchmark,
         Compare,

@@ -8,6 +8,7 @@ from pydantic import Field
 from acn_compress.events import Progress
 from acn_compress.options import (
     Augment,
+    Backend,
     Backends,
     BelowOne,
     Bound,
@@ -37,11 +38,13 @@ from acn_compress.options import (
     Score,
     Seed,
     Share,
+    Size,
     Task,
     Tokens,
 )
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.compared import Compared
+from acn_compress.reports.compressed import Compressed
 from acn_compress.reports.inspected import Inspected
 from acn_compress.reports.made import Converted, Finetuned, PruneReport, Truncated
 from acn_compress.reports.measured import Benchmarked, Evaluated, Profiled
@@ -512,6 +515,113 @@ def prune(
 
     Example:
         acn-compress prune cut small --target-sparsity 0.3 --data digits --epochs 3
+    """
+
+def compress(
+    src: ModelSpec,
+    out: PathSpec,
+    data: DataSet,
+    *,
+    max_drop: NotNegative | None = None,
+    bound: Bound = "upper",
+    speedup: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None,
+    max_latency_ms: Positive | None = None,
+    target_params: Positive | None = None,
+    target_size: Size | None = None,
+    epochs: NotNegative = 0.0,
+    convert: bool = False,
+    backend: Backend = "onnx",
+    threads: Count = 1,
+    calls: Count = 1,
+    length: Tokens = 128,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    max_length: Tokens | None = None,
+    eval_data: DataSet | None = None,
+    limit: Count | None = None,
+    eval_limit: Count | None = None,
+    augment: Augment | None = None,
+    batch_size: Count = 64,
+    lr: Positive | None = None,
+    warmup: BelowOne = 0.05,
+    weight_decay: NotNegative = 0.05,
+    max_grad_norm: Positive = 1.0,
+    label_smoothing: Share = 0.0,
+    distil_weight: NotNegative = 1.0,
+    task_weight: NotNegative = 0.5,
+    temperature: Positive = 2.0,
+    hidden_weight: NotNegative = 0.0,
+    accumulate: Count = 1,
+    precision: Precision = "auto",
+    prefix_loss: NotNegative = 0.0,
+    prefix_depths: Depths = (),
+    checkpointing: bool = False,
+    config: File | None = None,
+    seed: Seed = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool | Progress | None = True,
+) -> Compressed:
+    """The best model under a budget: search blocks, heads and features, measure candidates, take
+    the one that keeps the limits, train it back if asked, export and verify it.
+
+    Args:
+        src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
+        out: Directory to write; it appears whole or not at all.
+        data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
+        max_drop: Lose at most this against SRC, in the metric's own units: 0.01 = one point of
+            accuracy. Alone it asks for the fastest model that keeps it.
+        bound: With max_drop, what must pass: the upper end of the paired 95 % interval, or the
+            measured drop (point).
+        speedup: Be so many times as fast as SRC, on this machine.
+        max_latency_ms: Take at most so many milliseconds per call, on this machine.
+        target_params: Have at most this share of SRC's parameters (up to 1), or this number of
+            them.
+        target_size: Write an ONNX file of at most this size, for example 20MB.
+        epochs: Training of the chosen candidate, distilling from SRC; 0 = none, minutes.
+        convert: With epochs: train it into ACN form as well, and keep what does better on the rows
+            that decide.
+        backend: What time is measured in: onnx or torch.
+        threads: Threads of a timed call.
+        calls: Examples per timed call.
+        length: Tokens per text of a timed call.
+        label_column: Column that holds the labels.
+        image_column: Column that holds the images.
+        text_column: Column that holds the text; two with a comma between for pairs.
+        max_length: Longest text, in tokens.
+        eval_data: Data to measure on; default: the validation or test split of the data, if it has
+            one.
+        limit: Train on at most this many examples.
+        eval_limit: Measure on at most this many examples.
+        augment: Random crops (and flips) of training images.
+        batch_size: Examples per batch.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        warmup: Share of the steps with rising learning rate.
+        weight_decay: Weight decay; not on norms, biases and alphas.
+        max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
+        label_smoothing: Label smoothing of the task loss.
+        distil_weight: Weight of the distillation loss.
+        task_weight: Weight of the loss on the labels.
+        temperature: Temperature of distillation.
+        hidden_weight: Weight of matching the teacher's hidden states, behind the last block and
+            behind every block that was kept, token by token.
+        accumulate: Batches per optimizer step.
+        precision: auto uses bfloat16 where the hardware multiplies it and the model gains.
+        prefix_loss: Weight of the prefix loss: each step one random depth is read out and trained
+            too. 0 = off.
+        prefix_depths: Depths read out in every step instead of a random one, for example 3,4,6.
+        checkpointing: Gradient checkpointing: less memory, more time.
+        config: What a bare weight file is: a config.json (or its directory), or the name of a timm
+            model.
+        seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto.
+        overwrite: Replace OUT if it exists.
+        resume: Go on from the training checkpoint an interrupted run left beside OUT.
+
+    Example:
+        acn-compress compress my-vit small --data digits --speedup 2
     """
 
 def export(

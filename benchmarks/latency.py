@@ -20,7 +20,7 @@ import numpy as np
 
 from acn_compress.backends import BACKENDS
 from acn_compress.backends.base import Load
-from acn_compress.backends.latency import busy, latency_table, milliseconds, seconds_of
+from acn_compress.backends.latency import Stopwatch, busy, milliseconds
 from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
@@ -87,11 +87,11 @@ class Check:
     def __call__(self, load: Load) -> Checked:
         """A table of one load, and its check."""
         started, worked = time.perf_counter(), time.process_time()
-        table = latency_table(self.net, self.source, load, self.backend)
+        watch = Stopwatch(self.net, self.source, load, self.backend)
+        table = watch.table()
         took, work = time.perf_counter() - started, time.process_time() - worked
         sizes = [tuple(widths.counts(self.net)), *self.drawn()]
-        shapes = [(tuple(range(len(blocks))), blocks) for blocks in sizes]
-        seconds = seconds_of(self.net, shapes, self.source, load, self.backend, self.rounds)
+        seconds = watch.seconds([watch.plan(blocks) for blocks in sizes], self.rounds)
         whole, *times = milliseconds(seconds)
         expected = table.milliseconds(sizes[0])
         rows = [

@@ -15,7 +15,7 @@ import torch
 
 from acn_compress.backends import BACKENDS
 from acn_compress.backends.base import Checkpoint, Load, OnnxFile, Variant
-from acn_compress.backends.latency import clock_for, latency_table
+from acn_compress.backends.latency import Stopwatch, clock_for
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import ConfigError
@@ -69,7 +69,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def measured(net: Network, source: Source, machine: Machine) -> LatencyTable:
-    return latency_table(net, source, LOAD, "machine", rounds=2, clock=lambda: machine.now)
+    return Stopwatch(net, source, LOAD, "machine", lambda: machine.now).table(2)
 
 
 def drawn(sizes: Sizes, depth: int, seed: int) -> Sizes:
@@ -141,7 +141,7 @@ def test_of_a_network_of_one_block_all_is_the_block(machine: Machine, tmp_path: 
 
 def test_torch_is_timed_in_milliseconds_that_survive_json(tmp_path: Path) -> None:
     net = tiny.tiny("llama")
-    table = latency_table(net, Source("llama", tmp_path, ()), LOAD, "torch", rounds=1)
+    table = Stopwatch(net, Source("llama", tmp_path, ()), LOAD, "torch").table(1)
     assert LatencyTable.model_validate_json(table.model_dump_json()) == table
     assert (table.backend, table.batch, table.length, table.threads) == ("torch", 2, 12, 1)
     sizes = tuple(widths.counts(net))
@@ -161,7 +161,7 @@ def test_with_one_thread_waiting_is_not_counted() -> None:
 def test_onnx_runtime_is_timed(name: str, tmp_path: Path) -> None:
     net = tiny.tiny(name)
     source = find_source(tiny.saved(net, tmp_path / name))
-    table = latency_table(net, source, LOAD, "onnx", rounds=1)
+    table = Stopwatch(net, source, LOAD, "onnx").table(1)
     assert table.milliseconds(tuple(widths.counts(net))) > 0
 
 
@@ -191,9 +191,9 @@ def test_a_unit_costs_what_the_block_loses_with_it(machine: Machine, tmp_path: P
 def test_what_no_table_can_say(machine: Machine, tmp_path: Path) -> None:
     net, source = tiny.tiny("gpt2"), Source("gpt2", tmp_path, ())
     with pytest.raises(ConfigError, match=r"backend 'tensorrt' is not known\. Known: torch, onnx"):
-        latency_table(net, source, LOAD, "tensorrt")
+        Stopwatch(net, source, LOAD, "tensorrt")
     with pytest.raises(ConfigError, match="rounds is 0, expected 1 or more"):
-        latency_table(net, source, LOAD, "machine", rounds=0)
+        Stopwatch(net, source, LOAD, "machine").table(0)
     table = measured(net, source, machine)
     with pytest.raises(ConfigError, match=r"no width 'tokens'.*measured for: heads, mlp\."):
         table.milliseconds([{"tokens": 3}])

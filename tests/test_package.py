@@ -45,6 +45,7 @@ def test_the_public_names() -> None:
         "Recipe",
         "benchmark",
         "compare",
+        "compress",
         "convert",
         "evaluate",
         "export",

@@ -11,13 +11,15 @@ call to call.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from acn_compress.backends import BACKENDS
-from acn_compress.backends.base import Backend, Checkpoint, Load
+from acn_compress.backends.base import Checkpoint, Load, OnnxFile
 from acn_compress.checkpoint.scratch import scratch
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import ConfigError
@@ -35,57 +37,111 @@ QUANTILE = 0.25
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Call = Callable[[], object]
 Clock = Callable[[], float]
-Shape = tuple[tuple[int, ...], Sizes]  # the blocks that a network has, and the units they keep
+Shape = tuple[tuple[int, ...], tuple[tuple[tuple[str, int], ...], ...]]
+"""The blocks that a network has, and the units of every width that they keep."""
 
 
-def latency_table(
-    net: Network,
-    source: Source,
-    load: Load,
-    backend: str = "onnx",
-    rounds: int = 15,
-    clock: Clock | None = None,
-) -> LatencyTable:
-    """Measure the table of a network.
+@dataclass
+class Stopwatch:
+    """What networks take that are cut from one. Each is made once.
 
     Args:
         net: not changed.
         source: where it came from.
         load: what a call has to do.
         backend: a name in `BACKENDS`.
-        rounds: in each, every network runs once.
         clock: seconds; None is `clock_for` the threads.
     Raises:
         ConfigError: if there is no such backend.
-        AcnError: in one line, if it cannot run the network.
     """
-    _check(backend, rounds)
-    sizes = tuple(widths.counts(net))
-    cuts = _cuts(sizes)
-    shapes: list[Shape] = [(tuple(range(net.depth)), sizes), ((0,), sizes[:1])]
-    shapes += [(_spread(net.depth), cut) for _, cut in cuts]
-    seconds = seconds_of(net, shapes, source, load, backend, rounds, clock)
-    whole, first, *times = milliseconds(seconds)
-    curves = _curves(cuts, times)
-    outside, fixed = parts(whole, sizes, first, curves)
-    return LatencyTable(
-        backend=backend,
-        batch=load.batch,
-        length=load.length,
-        threads=load.threads,
-        rounds=rounds,
-        busy=busy(seconds),
-        outside=outside,
-        fixed=fixed,
-        widths=curves,
-    )
+
+    net: Network
+    source: Source
+    load: Load
+    backend: str = "onnx"
+    clock: Clock | None = None
+    calls: dict[Shape, Call] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            known = ", ".join(BACKENDS)
+            raise ConfigError(f"backend '{self.backend}' is not known. Known: {known}.")
+
+    @property
+    def whole(self) -> Shape:
+        """Of the network itself."""
+        return self.first(self.net.depth)
+
+    def first(self, depth: int) -> Shape:
+        """Of its first blocks."""
+        return tuple(range(depth)), _hashable(widths.counts(self.net)[:depth])
+
+    def plan(self, blocks: Sequence[Mapping[str, int] | None]) -> Shape:
+        """Of blocks that keep so many units; None is one that goes."""
+        places = tuple(i for i, block in enumerate(blocks) if block is not None)
+        return places, _hashable([block for block in blocks if block is not None])
+
+    def seconds(self, subjects: Sequence[Shape | Path], rounds: int) -> Array:
+        """Of calls, interleaved: [subjects, rounds]. Equal ones are timed once.
+
+        Args:
+            subjects: shapes of networks that are cut from this one, or files that the backend runs.
+            rounds: in each, every network runs once.
+        Raises:
+            AcnError: in one line, if the backend cannot run one.
+        """
+        if rounds < 1:
+            raise ConfigError(f"rounds is {rounds}, expected 1 or more.")
+        distinct = list(dict.fromkeys(subjects))
+        with fixed_threads(self.load.threads), self.net.evaluating():
+            calls = [self._call(subject) for subject in distinct]
+            clock = self.clock or clock_for(self.load.threads)
+            found = interleave(calls, rounds, clock=clock)
+        return np.asarray([found[distinct.index(subject)] for subject in subjects])
+
+    def table(self, rounds: int = 15) -> LatencyTable:
+        """The latency table of the network."""
+        sizes = tuple(widths.counts(self.net))
+        cuts = _cuts(sizes)
+        spread = _spread(self.net.depth)
+        shapes = [self.whole, self.first(1), *((spread, _hashable(cut)) for _, cut in cuts)]
+        seconds = self.seconds(shapes, rounds)
+        whole, first, *times = milliseconds(seconds)
+        curves = _curves(cuts, times)
+        outside, fixed = parts(whole, sizes, first, curves)
+        return LatencyTable(
+            backend=self.backend,
+            batch=self.load.batch,
+            length=self.load.length,
+            threads=self.load.threads,
+            rounds=rounds,
+            busy=busy(seconds),
+            outside=outside,
+            fixed=fixed,
+            widths=curves,
+        )
+
+    def _call(self, subject: Shape | Path) -> Call:
+        """One call; what had to be written for it is gone again."""
+        if isinstance(subject, Path):
+            return self._made(OnnxFile(str(subject), subject))
+        if subject not in self.calls:
+            net = shaped(self.net, subject[0], tuple(dict(block) for block in subject[1]))
+            size, load = picture_size(net, self.source), self.load
+            inputs = inputs_for(net, load.batch, load.length, 0, size)
+            made = Checkpoint(self.source.name, net, self.source, inputs, flops=0.0)
+            self.calls[subject] = self._made(made)
+        return self.calls[subject]
+
+    def _made(self, subject: Checkpoint | OnnxFile) -> Call:
+        with scratch() as place:
+            variant = BACKENDS[self.backend].variant(subject, self.load, place)
+        assert variant is not None  # there is none of some ONNX files only
+        return variant.call
 
 
-def _check(backend: str, rounds: int) -> None:
-    if backend not in BACKENDS:
-        raise ConfigError(f"backend '{backend}' is not known. Known: {', '.join(BACKENDS)}.")
-    if rounds < 1:
-        raise ConfigError(f"rounds is {rounds}, expected 1 or more.")
+def _hashable(sizes: Sequence[Mapping[str, int]]) -> tuple[tuple[tuple[str, int], ...], ...]:
+    return tuple(tuple(block.items()) for block in sizes)
 
 
 def clock_for(threads: int) -> Clock:
@@ -105,29 +161,6 @@ def busy(seconds: Array) -> float:
     return round(float(np.max(np.median(seconds, 1) / np.min(seconds, 1))), 2)
 
 
-def seconds_of(
-    net: Network,
-    shapes: Sequence[Shape],
-    source: Source,
-    load: Load,
-    backend: str,
-    rounds: int,
-    clock: Clock | None = None,
-) -> Array:
-    """Seconds of networks of other shapes, interleaved: [shapes, rounds]. Equal shapes are made and
-    timed once.
-
-    Raises:
-        AcnError: in one line, if the backend cannot run one.
-    """
-    distinct = [shape for i, shape in enumerate(shapes) if shape not in shapes[:i]]
-    with fixed_threads(load.threads), net.evaluating():
-        made = (shaped(net, *shape) for shape in distinct)
-        calls = [_call(each, source, load, BACKENDS[backend]) for each in made]
-        found = interleave(calls, rounds, clock=clock or clock_for(load.threads))
-    return np.asarray([found[distinct.index(shape)] for shape in shapes])
-
-
 def shaped(net: Network, places: Sequence[int], sizes: Sizes) -> Network:
     """A network of the blocks at `places` that keep the first so many units of every width. It
     shares the weights that are not cut."""
@@ -136,16 +169,6 @@ def shaped(net: Network, places: Sequence[int], sizes: Sizes) -> Network:
     widths.resize_(made, sizes)
     made.set_structure_(made.structure.changed(widths=widths.counts(made)))
     return made
-
-
-def _call(net: Network, source: Source, load: Load, backend: Backend) -> Call:
-    """One call of a network; what had to be written for it is gone again."""
-    inputs = inputs_for(net, load.batch, load.length, 0, picture_size(net, source))
-    with scratch() as place:
-        subject = Checkpoint(source.name, net, source, inputs, flops=0.0)
-        variant = backend.variant(subject, load, place)
-    assert variant is not None  # there is none of some ONNX files only
-    return variant.call
 
 
 def _spread(depth: int) -> tuple[int, ...]:

@@ -50,6 +50,7 @@ def write(
     overwrite: bool = False,
     processor: Any = None,
     kind: type[W] = Written,  # type: ignore[assignment]
+    more: Callable[[Path], Mapping[str, object]] = lambda directory: {},
 ) -> W:
     """Write the model directory of a step.
 
@@ -64,6 +65,7 @@ def write(
         overwrite: replace a directory that is there.
         processor: an image processor or tokenizer to save instead of the source's files.
         kind: of the report.
+        more: writes further files into the directory, and returns what the report has of them.
     Returns:
         The report as written.
     Raises:
@@ -82,6 +84,7 @@ def write(
             parameters=net.parameters,
             bytes=sum(p.stat().st_size for p in directory.glob("*.safetensors")),
             **_remarked(net, kind, report),
+            **more(directory),
         )
         history = provenance(source, step, options_of(**options), seed)
         document(directory, full, history, lambda found: card.render(net, found, history))

@@ -108,14 +108,17 @@ def _run(cls: type[Verb], where: list[object], own: dict[str, object], as_json: 
         code = interrupt.exit_code(interrupt.number_of(stopped))
         _fail("interrupted; nothing was written.", code)
     else:
+        from acn_compress.reports.base import Report
+
+        assert isinstance(report, Report)
         if as_json:
             typer.echo(report.model_dump_json(by_alias=True))
         else:
-            from acn_compress.reports.base import Report
             from acn_compress.reports.show import show
 
-            assert isinstance(report, Report)
             show(report.display())
+        if (told := report.complaint()) is not None:
+            _fail(told, 1)
 
 
 def _fail(text: str, code: int) -> None:

@@ -59,7 +59,7 @@ MEMORY = 1 << 30  # bytes that the streams of all examples may take
 STREAMS = 6  # of every example, that are held at a time
 
 
-def refit_(net: Network, whole: Network, data: Batches) -> float:
+def refit_(net: Network, whole: Network, data: Batches, rows: int = EXAMPLES) -> float:
     """Solve the writers of `net` so that it follows `whole`, in place. Blocks in front of the first
     that lost something stay as they are.
 
@@ -69,6 +69,7 @@ def refit_(net: Network, whole: Network, data: Batches) -> float:
         whole: the network it was cut from; it may share the parameters of `net`, which are
             replaced, not written to.
         data: a few examples.
+        rows: about how many of them it is solved on, evenly spread, at most.
     Returns:
         The floating-point operations it took.
     Raises:
@@ -80,7 +81,7 @@ def refit_(net: Network, whole: Network, data: Batches) -> float:
     if (first := first_changed(net, whole)) == net.depth:
         return 0.0
     with threads_for(net), torch.no_grad(), net.evaluating(), whole.evaluating():
-        return _Walk.begin(net, whole, data).refit_(first)
+        return _Walk.begin(net, whole, data, rows).refit_(first)
 
 
 def refused(net: Network, whole: Network | None = None) -> str | None:
@@ -231,12 +232,12 @@ class _Walk:
     flops: float
 
     @classmethod
-    def begin(cls, net: Network, whole: Network, data: Batches) -> _Walk:
+    def begin(cls, net: Network, whole: Network, data: Batches, rows: int) -> _Walk:
         """At h_0."""
         # where tokens are weighted a head may read one of each example, so none is passed over
         enough = ENOUGH if net.depth == whole.depth else None
         stride = _stride(net, data, enough)
-        lanes = [_lane(net, whole, features(b)) for b in spread(net, data, EXAMPLES, stride)]
+        lanes = [_lane(net, whole, features(b)) for b in spread(net, data, rows, stride)]
         examples = sum(lane.examples for lane in lanes)
         flops = examples * price(net, whole)
         return cls(net, whole, goals(net, whole), net.structure, lanes, flops)

@@ -22,8 +22,6 @@ from acn_compress.network.threads import threads_for
 from acn_compress.tasks import task_of
 from acn_compress.tasks.base import Batch, features
 
-Loss = Callable[[Network, Batch, torch.Generator], Tensor]
-
 
 class Flow(NamedTuple):
     """What one batch says about one writer.
@@ -63,12 +61,12 @@ def flows(
     Raises:
         VerificationError: if the network answers with what is no number.
     """
-    generator, loss_of = torch.Generator().manual_seed(seed), _loss_of(net)
+    generator, (read, numbers) = torch.Generator().manual_seed(seed), _answers_of(net)
     with net.evaluating(), _frozen(net), threads_for(net):
         for batch in spread(net, data, rows):
             given = features(batch)
             with torch.enable_grad(), watching(found) as seen:
-                loss = loss_of(net, given, generator)
+                loss = drawn(read(net, given), numbers, generator)
             gradients = torch.autograd.grad(loss, [slot.out for slot in seen])
             mask = given.get("attention_mask")
             yield [
@@ -98,22 +96,47 @@ def moments(
     ]
 
 
+def rise_without(net: Network, data: Batches, rows: int = FEW) -> list[float]:
+    """Of every block, what the loss of an answer that the network itself gives rises by where the
+    block adds nothing: the divergence of the answers, in nats per example.
+
+    Args:
+        rows: about how many examples, evenly spread over the data.
+    """
+    rises, examples = [0.0] * net.depth, 0
+    read, numbers = _answers_of(net)
+    with net.evaluating(), threads_for(net), torch.inference_mode():
+        for batch in spread(net, data, rows):
+            given = features(batch)
+            examples += len(next(iter(given.values())))
+            whole = read(net, given).float()
+            for k in range(net.depth):
+                with net.bypassing((k,)):
+                    rises[k] += float(_apart(read(net, given).float(), whole, numbers))
+    return [rise / examples for rise in rises]
+
+
+def _apart(answers: Tensor, whole: Tensor, numbers: bool) -> Tensor:
+    """The divergence of answers [rows, classes] from those of the whole network, summed."""
+    if numbers:
+        return (answers - whole).square().sum() / 2
+    return F.kl_div(
+        answers.log_softmax(-1), whole.log_softmax(-1), reduction="sum", log_target=True
+    )
+
+
 def _of_trace_one(square: Tensor) -> Tensor:
     return square / square.diagonal().sum().clamp_min(torch.finfo(square.dtype).tiny)
 
 
-def _loss_of(net: Network) -> Loss:
-    """How the answers of this network are drawn: as its task has it; where its head is for none,
-    what it puts out are numbers."""
+def _answers_of(net: Network) -> tuple[Callable[[Network, Batch], Tensor], bool]:
+    """How the answers of this network are read, [rows, classes], and whether they are numbers: as
+    its task has it; where its head is for none, what it puts out are numbers."""
     try:
         task = task_of(net)
     except UnsupportedError:
-        return lambda net, given, generator: drawn(
-            first_output(net(**given)).float(), True, generator
-        )
-    return lambda net, given, generator: drawn(
-        task.answers(net(**given), given), task.numbers, generator
-    )
+        return (lambda net, given: first_output(net(**given))), True
+    return (lambda net, given: task.answers(net(**given), given)), task.numbers
 
 
 def drawn(answers: Tensor, numbers: bool, generator: torch.Generator) -> Tensor:

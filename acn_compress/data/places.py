@@ -85,15 +85,34 @@ def has_eval_split(data: Spec) -> bool:
     return split is None and best is not None and best != guessed("train", list(found))
 
 
+def eval_splits(data: Spec) -> list[Spec]:
+    """The splits to measure on, the best first, if `data` names no split and has others than the
+    one it trains on."""
+    place, split, found, _ = _splits_of(data)
+    if split is not None:
+        return []
+    names = [guessed_of(kind, list(found)) for kind in KINDS["eval"]]
+    return [
+        found[name] if isinstance(data, Mapping) else f"{place}:{name}"
+        for name in names
+        if name is not None and name != guessed("train", list(found))
+    ]
+
+
 def guessed(role: Role, splits: list[str]) -> str | None:
     """The split for a role: by name; a single one that is not named for the other role will do."""
     for kind in KINDS[role]:
-        named = [s for s in splits if kind_of(s) == kind]
-        if kind in splits or named:
-            return kind if kind in splits else named[0]
+        if (name := guessed_of(kind, splits)) is not None:
+            return name
     if len(splits) == 1 and (role == "eval" or kind_of(splits[0]) is None):
         return splits[0]
     return None
+
+
+def guessed_of(kind: str, splits: list[str]) -> str | None:
+    """The split of a kind: that of its name, or the first that says it."""
+    named = [s for s in splits if kind_of(s) == kind]
+    return kind if kind in splits else next(iter(named), None)
 
 
 def kind_of(name: str) -> str | None:

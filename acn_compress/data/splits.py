@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Columns, Data, has_eval_split, load_data
+from acn_compress.data.part import evenly, shares
+from acn_compress.data.places import eval_splits
+from acn_compress.errors import DataError
 from acn_compress.network.network import Network
-from acn_compress.options import Trained
+from acn_compress.options import DataSet, Trained
 
 
 def training_split(
@@ -41,4 +46,67 @@ def eval_split(
         limit=how.eval_limit,
         max_length=how.max_length,
         reference=reference,
+    )
+
+
+DECIDING = 2048  # rows on which candidates are compared, at most
+FEWEST = 40  # rows that are split for deciding and reporting, at least
+SPLIT = "rows that decide and rows that are reported were drawn apart from seed {}"
+
+
+class Held(NamedTuple):
+    """Rows for three purposes; none serves two.
+
+    Args:
+        training: to look at, and to train on.
+        deciding: on which a choice is made.
+        reported: on which what was chosen is measured.
+        note: how they were told apart, where that is no split of the data; None where it is.
+    """
+
+    training: Data
+    deciding: Data
+    reported: Data
+    note: str | None
+
+
+def held_apart(how: Trained, net: Network, source: Source | None) -> Held:
+    """Training, deciding and reported rows: train, validation and test split where all are there.
+    Where one of the last two is missing the other is halved, where both are, a fifth of the rows
+    is taken for each.
+
+    Raises:
+        DataError: if there are too few rows to hold some apart.
+    """
+
+    def read(spec: DataSet, limit: int | None) -> Data:
+        columns = Columns.of(how)
+        length = how.max_length
+        return load_data(
+            spec, net, source, role="eval", columns=columns, limit=limit, max_length=length
+        )
+
+    own = eval_splits(how.data)
+    named = [how.eval_data] if how.eval_data is not None else []
+    specs = [*(own[:1] if named else own[:2]), *named]
+    training = training_split(how if specs else how.changed(limit=None), net, source)
+    if len(specs) > 1:
+        deciding = read(specs[0], min(how.eval_limit or DECIDING, DECIDING))
+        return Held(training, deciding, read(specs[1], how.eval_limit), None)
+    note = SPLIT.format(how.seed)
+    if specs:
+        deciding, reported = shares(_enough(read(specs[0], how.eval_limit)), (0.5, 0.5), how.seed)
+    else:
+        rest = (0.6, 0.2, 0.2)
+        training, deciding, reported = shares(_enough(training), rest, how.seed)
+        training = training if how.limit is None else evenly(training, how.limit)
+    return Held(training, deciding, reported, note)
+
+
+def _enough(data: Data) -> Data:
+    if len(data) >= FEWEST:
+        return data
+    raise DataError(
+        f"data {data.name} has {len(data)} rows, too few to decide on some and report on others. "
+        f"Expected {FEWEST}, or --eval-data with rows of its own."
     )

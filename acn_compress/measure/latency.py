@@ -45,7 +45,7 @@ class Curve(Found):
 
 
 class LatencyTable(Found):
-    """What blocks and their widths cost on one machine; see `backends.latency.latency_table`."""
+    """What blocks and their widths cost on one machine; see `backends.latency.Stopwatch`."""
 
     backend: str
     batch: int

@@ -25,6 +25,10 @@ class Report(Found):
         """What is shown of it, in order."""
         yield Pairs(self.step, [(name, found) for name, found in self.items() if name != "step"])
 
+    def complaint(self) -> str | None:
+        """What was asked for and does not hold, in a line; the command line exits with 1 then."""
+        return None
+
     def __str__(self) -> str:
         return as_text(self.display())
 

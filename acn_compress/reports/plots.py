@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from acn_compress.compression.frontier import Point
 from acn_compress.reports.compared import Compared, RouteRow, Whole
+from acn_compress.reports.compressed import Row
 from acn_compress.reports.measured import Profiled
 
 INK, ACCENT, MUTED, BAR = "#1f2933", "#0b7285", "#9aa5b1", "#74c0c7"
@@ -170,3 +172,51 @@ def comparison(report: Compared, path: Path) -> None:
 
 def _ms(row: RouteRow | Whole) -> float:
     return 1000 * float(row["latency"])
+
+
+def frontier(points: Sequence[Point], rows: Sequence[Row], source: str, path: Path) -> None:
+    """Quality over time: candidates as they were measured without training on the rows that decide,
+    and on the rows that are reported what came out, beside the original and the baseline."""
+    whole, metric = rows[0], rows[0].quality.metric
+    scale = 100 if whole.quality.metric != "negative_mae" else 1
+    with canvas(path, 1, (7.2, 4.6)) as (figure, (axis,)):
+        axis.axhline(0, color=MUTED, linewidth=1)
+        axis.errorbar(
+            [p.milliseconds for p in points],
+            [-scale * p.drop.drop for p in points],
+            yerr=[
+                [scale * (p.drop.high - p.drop.drop) for p in points],
+                [scale * (p.drop.drop - p.drop.low) for p in points],
+            ],
+            color=BAR,
+            ecolor=BAR,
+            marker="o",
+            markersize=5,
+            linewidth=1.2,
+            capsize=2,
+            label="candidates, untrained, rows that decide",
+        )
+        for row, colour, shape in zip(rows, (INK, "#c92a2a", MUTED), "sD^", strict=False):
+            drop = row.drop
+            low, high = (
+                (0.0, 0.0) if drop is None else (drop.high - drop.drop, drop.drop - drop.low)
+            )
+            axis.errorbar(
+                [row.milliseconds],
+                [0.0 if drop is None else -scale * drop.drop],
+                yerr=[[scale * low], [scale * high]],
+                color=colour,
+                marker=shape,
+                markersize=8,
+                capsize=3,
+                linestyle="none",
+                label=f"{row.name}, rows that are reported",
+            )
+        axis.set(
+            xlabel="ms per call",
+            ylabel=f"{metric} against the original" + (", points" if scale == 100 else ""),
+            title="What less time costs (95 % intervals, paired)",
+        )
+        axis.set_xlim(left=0)
+        axis.legend(frameon=True, facecolor="white", edgecolor="none", fontsize=9)
+        figure.suptitle(source, fontsize=10, color=MUTED)

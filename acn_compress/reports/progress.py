@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Protocol
 
-from acn_compress.events import ChainStep, Event, Progress, TrainingStep
+from acn_compress.events import Event, Progress, TrainingStep
 
 
 class _Bar(Protocol):
@@ -31,10 +31,10 @@ class _Display:
         self._bar = bar
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, ChainStep):
-            print(event, file=sys.stderr)
-        else:
+        if isinstance(event, TrainingStep):
             self._bar.update(event)
+        else:
+            print(event, file=sys.stderr)
 
 
 class _Live:

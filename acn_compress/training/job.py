@@ -3,10 +3,8 @@ the same examples."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from acn_compress.checkpoint.source import Source
-from acn_compress.data.load import Data, Examples
+from acn_compress.data.part import evenly
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError
 from acn_compress.events import Progress
@@ -60,7 +58,7 @@ def run_job(
             check_lengths(teacher, net, given)
     before = None if eval_data is None else measure(reference or net, eval_data)
     begun = measure(net, eval_data) if untrained and eval_data is not None else None
-    glance = eval_data and Data(eval_data.name, eval_data.task, _Spread(eval_data.examples, GLANCE))
+    glance = eval_data and evenly(eval_data, GLANCE)
     result = fit(
         net,
         data,
@@ -102,20 +100,3 @@ def measure_job(
     assert data is not None
     found = change(measure(reference, data), measure(net, data), data.task)
     return {"data": data.name, "read": data.read, **dict(found)}
-
-
-class _Spread:
-    """At most `n` of other examples, evenly spread over them: the first may all be of one class."""
-
-    def __init__(self, examples: Examples, n: int) -> None:
-        self.labels, self.collate = examples.labels, examples.collate
-        self._places = range(0, len(examples), -(-len(examples) // n))
-        sizes = examples.sizes
-        self.sizes = None if sizes is None else sizes[list(self._places)]
-        self._examples = examples
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._examples[self._places[index]]

@@ -1,0 +1,132 @@
+"""Smaller networks of a trained one: what every part of it is worth, and what a plan of what stays
+(`search.py`) makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from acn_compress.compression import refit
+from acn_compress.compression.calibration import FEW, Batches
+from acn_compress.compression.prune import cut, ranking
+from acn_compress.compression.prune.ranking import Choice
+from acn_compress.compression.prune.scores import SCORES, Units
+from acn_compress.compression.search import Array, Kept, Worth
+from acn_compress.compression.statistics import rise_without
+from acn_compress.network import widths
+from acn_compress.network.network import Network
+
+# of the rise of the loss without a block, what stays once the others make up for it; a first guess,
+# which decides only which candidates are measured
+MADE_UP_FOR = 0.2
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What can be made of a trained network.
+
+    Args:
+        net: not changed.
+        data: rows that it is looked at with; labels are not.
+        scores: of every unit, what the loss rises by without it, in nats per example.
+        without: of every block, likewise; None for one that has to stay.
+    """
+
+    net: Network
+    data: Batches
+    scores: Units
+    without: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, net: Network, data: Batches) -> Candidates:
+        """Look at a network: two passes over `FEW` rows, and one for every block over a few."""
+        scores = SCORES["obs"].units(net, data)
+        if not _blocks_may_go(net):
+            return cls(net, data, scores, (None,) * net.depth)
+        rises = rise_without(net, data, FEW // 4)
+        emptied = [sum(float(s.sum()) for s in block.values()) for block in scores]
+        without = [MADE_UP_FOR * min(pair) for pair in zip(rises, emptied, strict=True)]
+        last = [None] if net.norm_behind(0) is not None else without[-1:]  # a head knows its norm
+        return cls(net, data, scores, (*without[:-1], *last))
+
+    def worth(self, blocks: bool) -> list[Worth]:
+        """Of every block; `blocks`: whether whole ones may go."""
+        return [
+            Worth({name: _rises(score) for name, score in block.items()}, gone if blocks else None)
+            for block, gone in zip(self.scores, self.without, strict=True)
+        ]
+
+    def make(self, plan: Sequence[Kept | None], rows: int = refit.EXAMPLES) -> Network:
+        """The network of a plan, cut and refitted on so many rows; it shares what was not changed.
+
+        Raises:
+            VerificationError: if the cut network is not the masked original.
+        """
+        made = self.net.twin()
+        choices = ranking.choices(made, self.scores)
+        cut.cut_checked_(made, choices, [_drops(c, plan[c.block]) for c in choices])
+        kept = [place for place, block in enumerate(plan) if block is not None]
+        if len(kept) < self.net.depth:
+            made.keep_(kept)
+        if refit.refused(made, self.net) is None:
+            refit.refit_(made, self.net, self.data, rows)
+        return made
+
+    def parameters(self, plan: Sequence[Kept | None]) -> int:
+        """Of the network of a plan."""
+        price = Parameters.of(self.net)
+        return round(price.outside + sum(price(i, k) for i, k in enumerate(plan) if k is not None))
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What parts of a network cost in parameters.
+
+    Args:
+        outside: what lies outside the blocks.
+        fixed: of every block, whatever its widths.
+        unit: of every block, of one unit of a width.
+    """
+
+    outside: float
+    fixed: tuple[float, ...]
+    unit: tuple[dict[str, int], ...]
+
+    @classmethod
+    def of(cls, net: Network) -> Parameters:
+        """Of a network."""
+        unit = tuple(
+            {n: widths.unit_parameters(block, w) for n, w in net.family.widths(block).items()}
+            for block in net.blocks
+        )
+        whole = [sum(p.numel() for p in block.parameters()) for block in net.blocks]
+        prunable = [
+            sum(cost[name] * n for name, n in counts.items())
+            for cost, counts in zip(unit, widths.counts(net), strict=True)
+        ]
+        fixed = tuple(float(a - b) for a, b in zip(whole, prunable, strict=True))
+        return cls(net.parameters - sum(whole), fixed, unit)
+
+    def __call__(self, block: int, kept: Mapping[str, int]) -> float:
+        """Of a block that keeps so many units."""
+        return self.fixed[block] + sum(self.unit[block][name] * n for name, n in kept.items())
+
+
+def _blocks_may_go(net: Network) -> bool:
+    """Whether a network can be refitted where blocks were left out."""
+    return net.depth > 1 and refit.refused(net) is None
+
+
+def _rises(score: Tensor) -> Array:
+    """[units + 1]: with so many units kept, what the loss rises by without the others."""
+    ascending = np.sort(score.double().numpy())
+    return np.concatenate([[0.0], np.cumsum(ascending)])[::-1]
+
+
+def _drops(choice: Choice, kept: Kept | None) -> list[int]:
+    """The units that go; of a block that goes as a whole, none."""
+    gone = 0 if kept is None else choice.units - kept[choice.name]
+    return choice.scores.argsort(stable=True)[:gone].tolist()

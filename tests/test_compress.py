@@ -1,0 +1,208 @@
+"""compress: what it gives keeps what was asked for, or says that it does not; rows that decide are
+not those that are reported; nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_cli import fails, invoke
+from test_options import flags
+from tiny import network
+
+import acn_compress as acn
+from acn_compress.checkpoint.find import find_source
+from acn_compress.checkpoint.load import load_source
+from acn_compress.compression.frontier import Limits, Point
+from acn_compress.compression.notes import notes_file
+from acn_compress.data.splits import held_apart
+from acn_compress.errors import ConfigError, DataError, Interrupted
+from acn_compress.events import Event
+from acn_compress.measure.quality import Drop, measure, paired
+from acn_compress.onnx.session import Session
+from acn_compress.options import Compress
+from acn_compress.reports.compressed import Compressed
+
+HOW: dict[str, Any] = {"data": "digits", "backend": "torch", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def halved(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Compressed:
+    """Half of the parameters, and no more time."""
+    out = tmp_path_factory.mktemp("compress") / "out"
+    return acn.compress(digits_vit, out, target_params=0.6, **HOW)
+
+
+def test_what_is_written_is_what_is_reported(halved: Compressed) -> None:
+    net = network(halved.out)
+    whole, mine, baseline = halved.rows
+    assert net.parameters == mine.parameters == halved.parameters <= 0.6 * whole.parameters
+    assert halved.held and halved.complaint() is None
+    assert baseline.depth < whole.depth
+    assert net.structure.blocks == halved.structure.blocks
+    stored = json.loads((Path(halved.out) / "report.json").read_text())
+    assert stored["rows"] == halved.plain()["rows"]
+    frontier = json.loads((Path(halved.out) / "frontier.json").read_text())
+    assert [Point.model_validate(p) for p in frontier["points"]] == list(halved.frontier)
+    assert (Path(halved.out) / "frontier.png").stat().st_size > 10_000
+
+
+def test_the_file_says_what_the_model_says(halved: Compressed) -> None:
+    net = network(halved.out)
+    pixels = net.example_inputs(batch=3)["pixel_values"]
+    running = Session(Path(halved.out) / "onnx" / "model.onnx")
+    found = running.run(["logits"], {"pixel_values": pixels.numpy()})[0]
+    with torch.inference_mode():
+        expected = net.answer(pixel_values=pixels).numpy()
+    assert np.abs(found - expected).max() < 1e-4
+
+
+def test_the_drop_is_measured_on_rows_that_did_not_decide(
+    halved: Compressed, digits_vit: Path
+) -> None:
+    source = find_source(digits_vit)
+    whole = load_source(source)
+    rows = held_apart(Compress(data="digits", target_params=0.6), whole, source)
+    mine, original = measure(network(halved.out), rows.reported), measure(whole, rows.reported)
+    assert halved.rows[1].drop == paired(mine, original)
+    assert halved.eval_data == rows.reported.name
+
+
+def test_a_drop_that_no_candidate_keeps_ends_with_1_and_keeps_the_best(
+    digits_vit: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    given = ["--data", "digits", "--max-drop", "0", "--backend", "torch"]
+    result = invoke("compress", digits_vit, out, *given)
+    assert result.exit_code == 1
+    said = "error: not reached on the rows that are reported: max_drop: asked 0, found"
+    assert said in result.stderr and "Ask for less, or give it (more) --epochs." in result.stderr
+    assert "NOT HELD: max_drop" in result.stdout
+    assert network(out).depth >= 1
+
+
+def test_what_cannot_be_reached_is_told_before_anything_is_written(
+    digits_vit: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match=r"cannot be made as small as asked: the smallest candid"):
+        acn.compress(digits_vit, out, target_params=10.0, **HOW)
+    assert not out.exists()
+
+
+def test_few_rows_that_cannot_show_a_drop_are_told(digits_vit: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"max_drop 0\.001 needs about"):
+        acn.compress(digits_vit, tmp_path / "out", max_drop=0.001, **HOW)
+
+
+def test_training_is_distilled_and_the_untrained_state_reported(
+    digits_vit: Path, tmp_path: Path
+) -> None:
+    how = HOW | {"epochs": 0.5, "limit": 160, "convert": True}
+    report = acn.compress(digits_vit, tmp_path / "out", target_params=0.4, **how)
+    assert report.training is not None and report.training.steps > 0
+    assert report.untrained_drop is not None
+    assert report.structure.form in {"residual", "hybrid", "acn"}
+    assert [p for p in tmp_path.iterdir() if p.name != "out"] == []
+
+
+def test_an_interrupted_search_goes_on(digits_vit: Path, tmp_path: Path) -> None:
+    out, told = tmp_path / "out", list[str]()
+
+    def stop(event: Event) -> None:
+        told.append(str(event))
+        if str(event).startswith("candidate 2:"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    how = HOW | {"target_params": 0.6}
+    with pytest.raises(Interrupted, match=r"out\.measured\.json\. Run the same command with --res"):
+        acn.compress(digits_vit, out, **how | {"progress": stop})
+    assert notes_file(out).is_file() and not out.exists()
+    again: list[str] = []
+    report = acn.compress(
+        digits_vit, out, resume=True, **how | {"progress": lambda event: again.append(str(event))}
+    )
+    assert not any(text.startswith(("candidate 1:", "candidate 2:")) for text in again)
+    assert len(report.frontier) > 2
+    assert not notes_file(out).exists()
+
+
+def test_notes_of_another_search_are_not_gone_on_from(digits_vit: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    notes_file(out).write_text(json.dumps({"version": 1, "search": "another"}))
+    with pytest.raises(ConfigError, match=r"is of another search: source, data or options differ"):
+        acn.compress(digits_vit, out, target_params=0.6, resume=True, **HOW)
+    notes_file(out).write_text("mine")
+    given = ["--data", "digits", "--speedup", "2"]
+    fails("Move it away, or choose another OUT.", "compress", digits_vit, out, *given)
+    assert notes_file(out).read_text() == "mine"
+
+
+# rows
+
+
+@pytest.mark.parametrize("splits", [(), ("test",), ("validation", "test")])
+def test_no_row_serves_two_purposes(
+    splits: tuple[str, ...], digits_vit: Path, tmp_path: Path
+) -> None:
+    import datasets
+
+    from acn_compress.data.places import open_split
+
+    rows = open_split("digits", "train").rows
+    names = ("train", *splits)
+    parts = {name: rows.select(range(i * 200, (i + 1) * 200)) for i, name in enumerate(names)}
+    source = find_source(digits_vit)
+    held = held_apart(
+        Compress(data=datasets.DatasetDict(parts), target_params=0.6), load_source(source), source
+    )
+    seen = [
+        {np.asarray(data.examples[i]["image"]).tobytes() for i in range(len(data))}
+        for data in held[:3]
+    ]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    assert [len(s) for s in seen] == [len(d) for d in held[:3]]
+    assert (held.note is None) == (len(splits) == 2)
+
+
+def test_too_few_rows_to_hold_some_apart_are_told(digits_vit: Path) -> None:
+    from acn_compress.data.places import open_split
+
+    source, rows = find_source(digits_vit), open_split("digits", "train").rows.select(range(30))
+    with pytest.raises(DataError, match=r"has 30 rows, too few to decide on some and report on"):
+        held_apart(Compress(data=rows, target_params=0.6), load_source(source), source)
+
+
+# limits
+
+
+def test_limits_are_asked_for() -> None:
+    for given, said in (
+        ({}, "compress needs a limit: one or several of max_drop, speedup, max_latency_ms"),
+        ({"speedup": 2, "max_latency_ms": 1}, "compress has both speedup and max_latency_ms"),
+        ({"speedup": 1}, "speedup is 1.0, expected: greater than 1"),
+        ({"target_size": "large"}, "target_size is 'large', expected: a size, such as 20MB"),
+        ({"target_params": 0.5, "convert": True}, "compress has convert, but no epochs"),
+    ):
+        options = flags(given)
+        fails(said, "compress", "src", "out", "--data", "digits", *options)
+
+
+@pytest.mark.parametrize(
+    ("written", "bytes_"), [("20MB", 20_000_000), ("1.5 GB", 1_500_000_000), ("7kB", 7000), (9, 9)]
+)
+def test_sizes_are_read(written: str | int, bytes_: int) -> None:
+    assert Compress(data="digits", target_size=written).target_size == bytes_
+
+
+def test_an_interval_must_pass_unless_the_point_is_enough() -> None:
+    drop = Drop(drop=0.005, low=-0.01, high=0.02)
+    assert not Limits(max_drop=0.01).keeps_drop(drop)
+    assert Limits(max_drop=0.01, bound="point").keeps_drop(drop)
+    assert Limits().keeps_drop(drop)
