@@ -191,7 +191,7 @@ def test_a_recipe_made_in_python_runs_and_so_does_one_by_its_name(
     again = acn.run(str(path), out=tmp_path / "file", progress=False)
     files = (Path(r.final) / "model.safetensors" for r in (report, again))
     assert len({file.read_bytes() for file in files}) == 1
-    assert acn.validate("quickstart").steps == 6
+    assert acn.validate("acn").steps == 6
 
 
 def test_a_recipe_of_nothing_is_one_line() -> None:

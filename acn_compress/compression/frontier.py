@@ -7,11 +7,8 @@ and one whose blocks all stay. Which is better depends on the network and is mea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-
-import numpy as np
 
 from acn_compress.compression.calibration import FEW
 from acn_compress.compression.candidates import Candidates, Parameters
@@ -21,8 +18,16 @@ from acn_compress.events import Progress, Stage
 from acn_compress.found import Found
 from acn_compress.measure.latency import LatencyTable
 from acn_compress.measure.quality import Drop, Quality, Scores, measure, paired, summary
+from acn_compress.network import widths
 from acn_compress.options import Bound
 
+MIXES = (
+    0.0,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+)  # of time in a price, the rest being size; where both are limited
 SHARES = (0.85, 0.7, 0.55, 0.42, 0.3, 0.2)  # of the price of the whole network
 HALVINGS = 2  # of the gap between the last candidate that keeps a drop and the first that does not
 
@@ -32,8 +37,6 @@ class Point(Found):
 
     blocks: tuple[dict[str, int] | None, ...]
     """Of every block the units it keeps; null where it goes."""
-    price: float
-    """Foreseen, in what the search counts."""
     milliseconds: float
     """Foreseen by the latency table."""
     parameters: int
@@ -84,7 +87,7 @@ class Frontier:
     Args:
         candidates: what can be made.
         table: milliseconds of its parts.
-        by_time: the search counts milliseconds; otherwise parameters.
+        by_time: what is cheap is fast; otherwise small.
         data: rows that decide.
         whole: the whole network on them.
         points: measured so far.
@@ -99,6 +102,7 @@ class Frontier:
     points: list[Point] = field(default_factory=list)
     keep: Callable[[list[Point]], None] = lambda points: None
     progress: Progress | None = None
+    _made: dict[float, list[Search]] = field(default_factory=dict)
 
     def explore(self) -> None:
         """Measure candidates over the whole range of prices."""
@@ -107,55 +111,86 @@ class Frontier:
                 self.at(budget)
 
     def at(self, budget: float) -> Point:
-        """The better candidate of a price, by the loss on the rows that decide.
+        """The better candidate of a price, measured.
 
         Raises:
             ConfigError: if nothing is as cheap.
         """
-        found = [self._measured(plan) for plan in self._plans(budget)]
-        return min(found, key=lambda point: point.quality.loss)
+        return self.best(self._plans(self._main, budget))
 
-    def within(self, limits: Limits) -> Point | None:
-        """The best candidate that keeps within all limits, as far as is known without training:
-        of the largest price that time and size allow; where only the drop is limited, the cheapest
-        that keeps it. None where no candidate does."""
-        if limits.only_drop:
-            return self._cheapest(limits)
-        budget = self.affordable(limits)
-        if budget is None:
-            return None
-        point = self.at(budget)
-        return point if limits.keeps_drop(point.drop) else None
+    def best(self, plans: Iterable[Plan]) -> Point:
+        """The plan whose loss on the rows that decide is least."""
+        return min(map(self._measured, plans), key=lambda point: point.quality.loss)
 
-    def affordable(self, limits: Limits) -> float | None:
-        """The largest price at which a candidate keeps time and size; None if there is none."""
-        low, high = self.least, self.most
-        if self._fits(high, limits):
-            return high
-        if not self._fits(low, limits):
+    def fitting(self, limits: Limits) -> list[Plan]:
+        """The plans within the limits of time and size whose loss is foreseen to rise least: one
+        that may lose blocks and one that keeps all, as far as there are such."""
+        both = limits.milliseconds is not None and limits.parameters is not None
+        found: dict[bool, list[Plan]] = {}
+        for mix in MIXES if both else (self._main,):
+            for number, search in enumerate(self._searches(mix)):
+                plan = self._largest(search, limits)
+                if plan is not None:
+                    found.setdefault(number == 0, []).append(plan)
+        return _distinct(min(plans, key=lambda plan: plan.loss) for plans in found.values())
+
+    def _largest(self, search: Search, limits: Limits) -> Plan | None:
+        """The plan of the largest price that keeps time and size; None if there is none."""
+        low, high = search.least, search.most
+        if not self._fits(search.within(low), limits):
             return None
-        for _ in range(40):
+        for _ in range(30):
             middle = (low + high) / 2
-            low, high = (middle, high) if self._fits(middle, limits) else (low, middle)
-        return low
+            low, high = (
+                (middle, high) if self._fits(search.within(middle), limits) else (low, middle)
+            )
+        return search.within(low)
 
-    def plan(self, budget: float) -> tuple[Kept | None, ...]:
-        """What stays at a price: of all blocks something, if that is as cheap."""
-        return list(self._plans(budget))[-1].blocks
+    def _fits(self, plan: Plan, limits: Limits) -> bool:
+        return (
+            limits.milliseconds is None or self.milliseconds(plan.blocks) <= limits.milliseconds
+        ) and (
+            limits.parameters is None
+            or self.candidates.parameters(plan.blocks) <= limits.parameters
+        )
+
+    def cheapest(self, limits: Limits) -> Point | None:
+        """Of what was measured the cheapest that keeps the drop, once the gap to the next cheaper
+        was halved; None where none does."""
+        for _ in range(HALVINGS):
+            keeping = [self.cost(p) for p in self.points if limits.keeps_drop(p.drop)]
+            high = min(keeping, default=self.most)
+            low = max((c for p in self.points if (c := self.cost(p)) < high), default=self.least)
+            if high - low > 0.02 * self.most:
+                self.at((low + high) / 2)
+        keeping_ = [p for p in self.points if limits.keeps_drop(p.drop)]
+        return min(keeping_, key=self.cost, default=None)
+
+    def cost(self, point: Point) -> float:
+        """Of a candidate, in what the search counts."""
+        whole = self.milliseconds(widths.counts(self.candidates.net))
+        if self.by_time:
+            return point.milliseconds / whole
+        return point.parameters / self.candidates.net.parameters
 
     def smallest(self) -> tuple[Kept | None, ...]:
         """What stays of the cheapest candidate."""
-        return self._searches[0].within(self.least).blocks
+        search = self._searches(self._main)[0]
+        return search.within(search.least).blocks
 
     @property
     def most(self) -> float:
-        """Price of the whole network."""
-        return self._searches[-1].most
+        """Price of the whole network, which is 1 but for rounding."""
+        return self._searches(self._main)[-1].most
 
     @property
     def least(self) -> float:
         """Price of the cheapest candidate."""
-        return min(search.least for search in self._searches)
+        return min(search.least for search in self._searches(self._main))
+
+    @property
+    def _main(self) -> float:
+        return 1.0 if self.by_time else 0.0
 
     def plain(self) -> dict[str, object]:
         """As JSON: the table, and all that was measured."""
@@ -165,48 +200,37 @@ class Frontier:
         """The points that no other is at most as dear and at least as good as, the dearest
         first."""
         best: list[Point] = []
-        for point in sorted(self.points, key=lambda p: (p.price, p.quality.loss)):
+        for point in sorted(self.points, key=lambda p: (self.cost(p), p.quality.loss)):
             if not best or point.quality.loss < best[-1].quality.loss:
                 best.append(point)
         return best[::-1]
 
-    def _cheapest(self, limits: Limits) -> Point | None:
-        """The cheapest that keeps the drop, with the gap to the next cheaper one halved."""
-        for _ in range(HALVINGS):
-            keeping = [p for p in self.points if limits.keeps_drop(p.drop)]
-            high = min((p.price for p in keeping), default=self.most)
-            low = max((p.price for p in self.points if p.price < high), default=self.least)
-            if high - low > 0.02 * self.most:
-                self.at((low + high) / 2)
-        keeping = [p for p in self.points if limits.keeps_drop(p.drop)]
-        return min(keeping, key=lambda p: p.price, default=None)
-
-    def _fits(self, budget: float, limits: Limits) -> bool:
-        return all(
-            self.milliseconds(plan.blocks) <= (limits.milliseconds or np.inf)
-            and self.candidates.parameters(plan.blocks) <= (limits.parameters or np.inf)
-            for plan in self._plans(budget)
-        )
-
-    def _plans(self, budget: float) -> Iterator[Plan]:
+    def _plans(self, mix: float, budget: float) -> list[Plan]:
         """Of a price, with and without all blocks; one where they are the same."""
-        able = [search for search in self._searches if search.least <= budget]
-        found = [search.within(budget) for search in able]
-        yield from (p for i, p in enumerate(found) if p.blocks not in [q.blocks for q in found[:i]])
+        able = [search for search in self._searches(mix) if search.least <= budget]
+        return _distinct(search.within(budget) for search in able)
 
     def milliseconds(self, blocks: Sequence[Kept | None]) -> float:
         """Of a call, as the table foresees it."""
         return self.table.milliseconds([block for block in blocks if block is not None])
 
-    @cached_property
-    def _searches(self) -> list[Search]:
-        if self.by_time:
-            price, outside = (lambda i, kept: self.table.block(kept)), self.table.outside
-        else:
-            parameters = Parameters.of(self.candidates.net)
-            price, outside = parameters, parameters.outside
-        may_go = [True, False] if any(w is not None for w in self.candidates.without) else [False]
-        return [Search(self.candidates.worth(blocks), price, outside) for blocks in may_go]
+    def _searches(self, mix: float) -> list[Search]:
+        """For a price that is time to a share `mix` and size otherwise, each as a share of the
+        whole network's: with whole blocks that may go, where some may, and without."""
+        if mix in self._made:
+            return self._made[mix]
+        table, parameters = self.table, Parameters.of(self.candidates.net)
+        time = mix / self.milliseconds(widths.counts(self.candidates.net))
+        size = (1 - mix) / self.candidates.net.parameters
+
+        def price(block: int, kept: Mapping[str, int]) -> float:
+            return time * table.block(kept) + size * parameters(block, kept)
+
+        outside = time * table.outside + size * parameters.outside
+        some = any(rise is not None for rise in self.candidates.without)
+        worths = [self.candidates.worth(blocks) for blocks in ([True, False] if some else [False])]
+        self._made[mix] = [Search(worth, price, outside) for worth in worths]
+        return self._made[mix]
 
     def _measured(self, plan: Plan) -> Point:
         if (known := next((p for p in self.points if p.blocks == plan.blocks), None)) is not None:
@@ -214,7 +238,6 @@ class Frontier:
         scores = measure(self.candidates.make(plan.blocks, FEW), self.data)
         point = Point(
             blocks=plan.blocks,
-            price=plan.price,
             milliseconds=self.milliseconds(plan.blocks),
             parameters=self.candidates.parameters(plan.blocks),
             foreseen=plan.loss,
@@ -236,3 +259,11 @@ def told(point: Point) -> str:
         f"{point.milliseconds:.2f} ms foreseen: {point.quality.metric} {point.quality.value:.4f}, "
         f"drop {point.drop}"
     )
+
+
+def _distinct(plans: Iterable[Plan]) -> list[Plan]:
+    found: list[Plan] = []
+    for plan in plans:
+        if all(plan.blocks != other.blocks for other in found):
+            found.append(plan)
+    return found

@@ -29,10 +29,11 @@ from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirErr
 from acn_compress.events import ChainStep, Progress
 from acn_compress.found import Found
 from acn_compress.onnx.session import find_onnx
-from acn_compress.options import Run, Trained, Verb
+from acn_compress.options import Compress, Run, Trained, Verb
 from acn_compress.recipe import baseline, table
 from acn_compress.recipe.schema import Recipe, Step
 from acn_compress.reports.compared import Compared
+from acn_compress.reports.compressed import Compressed
 from acn_compress.reports.ran import BASELINE, Done, Ran
 from acn_compress.training.state import resumable
 
@@ -165,6 +166,7 @@ def run(
     began = time.perf_counter()
     made = [] if scratch else [Made("original", str(recipe.source))]
     exports: list[Made] = []
+    verdicts: list[str] = []
     for number, step in enumerate(recipe.steps, 1):
         options = chain.options(step)
         if chain.original is None and made and not options.prepares:
@@ -173,6 +175,7 @@ def run(
         found = run_step(chain, f"{number}-{step.verb}", step, source)
         if options.writes or _is_model(found.path):
             made.append(found)
+            verdicts += _verdict(found)
         elif find_onnx(found.path) is not None:
             exports.append(found)
     original = chain.original or made[-1].path
@@ -203,6 +206,7 @@ def run(
         final=final,
         baseline=plain[-1].path if plain else None,
         exports=tuple(m.path for m in exports),
+        verdicts=tuple(verdicts),
         compare=compared,
         seconds=round(time.perf_counter() - began, 1),
         **dict(measured),
@@ -211,6 +215,14 @@ def run(
         write_json(directory / "table.json", report.plain())
         (directory / "README.md").write_text(report.markdown(), encoding="utf-8")
     return report
+
+
+def _verdict(made: Made) -> list[str]:
+    """What a step of compress came to, and which limits do not hold."""
+    if not isinstance(made.how, Compress):
+        return []
+    report = Compressed.model_validate(read_json(Path(made.path) / "report.json"))
+    return [text for text in (report.verdict(), report.complaint()) if text]
 
 
 def _is_model(path: str) -> bool:

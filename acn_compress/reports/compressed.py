@@ -75,6 +75,8 @@ class Compressed(Made):
     busy: float
     frontier: tuple[Point, ...]
     """All candidates that were measured."""
+    front: tuple[Point, ...]
+    """Those that no other is at most as dear and as good as."""
     chosen: Point
     parameters_before: int
     onnx: OnnxFile
@@ -151,7 +153,6 @@ class Compressed(Made):
         return f"onnx/{self.onnx.file}"
 
     def _frontier(self) -> Grid:
-        best = [p for p in self.frontier if not any(_beats(q, p) for q in self.frontier)]
         head = ["candidates", "params", "ms", self.rows[0].quality.metric, "change [95 %]"]
         rows = [
             [
@@ -161,7 +162,7 @@ class Compressed(Made):
                 f"{p.quality.value:.4f}",
                 self.change(p.drop),
             ]
-            for p in sorted(best, key=lambda p: -p.price)
+            for p in self.front
         ]
         return Grid("without training, on the rows that decide", head, rows)
 
@@ -185,9 +186,3 @@ class Compressed(Made):
 def millions(count: int) -> str:
     """Parameters for people."""
     return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
-
-
-def _beats(one: Point, other: Point) -> bool:
-    """Whether a point is at most as dear and better, or cheaper and as good."""
-    a, b = (one.price, one.quality.loss), (other.price, other.quality.loss)
-    return a != b and a[0] <= b[0] and a[1] <= b[1]

@@ -179,7 +179,7 @@ def frontier(points: Sequence[Point], rows: Sequence[Row], source: str, path: Pa
     and on the rows that are reported what came out, beside the original and the baseline."""
     whole, metric = rows[0], rows[0].quality.metric
     scale = 100 if whole.quality.metric != "negative_mae" else 1
-    with canvas(path, 1, (7.2, 4.6)) as (figure, (axis,)):
+    with canvas(path, 1, (7.2, 5.0)) as (figure, (axis,)):
         axis.axhline(0, color=MUTED, linewidth=1)
         axis.errorbar(
             [p.milliseconds for p in points],
@@ -218,5 +218,5 @@ def frontier(points: Sequence[Point], rows: Sequence[Row], source: str, path: Pa
             title="What less time costs (95 % intervals, paired)",
         )
         axis.set_xlim(left=0)
-        axis.legend(frameon=True, facecolor="white", edgecolor="none", fontsize=9)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
         figure.suptitle(source, fontsize=10, color=MUTED)

@@ -135,6 +135,8 @@ class Ran(Report, Table):
     """The last model directory."""
     baseline: str | None
     exports: tuple[str, ...]
+    verdicts: tuple[str, ...] = ()
+    """What steps of compress came to."""
     compare: Compared | None
     seconds: float
 
@@ -169,6 +171,7 @@ class Ran(Report, Table):
         rows = [row.cells(self.noise) for row in self.rows]
         section = last if last < len(rows) - 1 else None
         yield Grid(f"{self.recipe}: {self.eval_data}, {how}", self.head(), rows, section)
+        yield from map(Line, self.verdicts)
         if said := self.verdict():
             yield Line(said)
         yield from few_lines(self.examples)
@@ -191,7 +194,15 @@ class Ran(Report, Table):
         lines = [f"# {self.recipe}", "", f"{on}; speed with batch 1, one thread."]
         lines += ["", "| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
         lines += ["| " + " | ".join(row.cells(self.noise)) + " |" for row in self.rows]
-        lines += ["", self.verdict(), "", self.speed_note(), few_note(self.examples), ""]
+        lines += [
+            "",
+            *self.verdicts,
+            self.verdict(),
+            "",
+            self.speed_note(),
+            few_note(self.examples),
+            "",
+        ]
         if self.compare is not None:
             route = "Every route to that depth with that budget: [compare](compare/README.md)."
             lines += [route, ""]

@@ -29,6 +29,7 @@ from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.candidates import Candidates
 from acn_compress.compression.frontier import Frontier, Limits, Point, told
 from acn_compress.compression.notes import Notes
+from acn_compress.compression.search import Plan
 from acn_compress.data.places import fingerprint
 from acn_compress.data.splits import Held, held_apart
 from acn_compress.errors import ConfigError, Interrupted
@@ -184,11 +185,12 @@ class _Job:
             milliseconds=None if asked is None else MARGIN * asked,
             parameters=self._parameters(),
         )
+        plans = self._reachable(limits)
         if asked is not None:
-            scale = self.notes.found.scale or self._scale(self._reachable(limits))
+            scale = self.notes.found.scale or self._scale(plans[-1])
             self.notes.add(scale=scale)
             limits = replace(limits, milliseconds=MARGIN * asked / scale)
-        self._reachable(limits)
+            self._reachable(limits)
         return limits
 
     def _parameters(self) -> float | None:
@@ -201,13 +203,11 @@ class _Job:
             found.append((int(how.target_size) - GRAPH * net.depth) / net.dtype.itemsize)
         return min(found, default=None)
 
-    def _reachable(self, limits: Limits) -> float:
-        """The price that time and size allow."""
+    def _reachable(self, limits: Limits) -> list[Plan]:
+        """Plans that time and size allow."""
         frontier = self.frontier
-        if limits.only_drop:
-            return frontier.most
-        if (budget := frontier.affordable(limits)) is not None:
-            return budget
+        if plans := frontier.fitting(limits):
+            return plans
         least = frontier.smallest()
         ms, count = frontier.milliseconds(least), frontier.candidates.parameters(least)
         whole = frontier.table.milliseconds(widths.counts(self.whole))
@@ -217,13 +217,14 @@ class _Job:
             f"{self.whole.parameters:,} parameters. Ask for less."
         )
 
-    def _scale(self, budget: float) -> float:
-        """Measured over foreseen time of a candidate of this price, as shares of the whole
-        network's."""
-        frontier, plan = self.frontier, self.frontier.plan(budget)
-        shapes = [self.watch.whole, self.watch.plan(plan)]
+    def _scale(self, plan: Plan) -> float:
+        """Measured over foreseen time of a plan, as shares of the whole network's."""
+        frontier = self.frontier
+        shapes = [self.watch.whole, self.watch.plan(plan.blocks)]
         whole, made = milliseconds(self.watch.seconds(shapes, ROUNDS // 2))
-        foreseen = frontier.milliseconds(plan) / frontier.milliseconds(widths.counts(self.whole))
+        foreseen = frontier.milliseconds(plan.blocks) / frontier.milliseconds(
+            widths.counts(self.whole)
+        )
         return (made / whole) / foreseen
 
     # candidates that are finished
@@ -232,12 +233,10 @@ class _Job:
         """Candidates to finish, in this order, until one keeps the drop."""
         frontier = self.frontier
         if not limits.only_drop:
-            budget = frontier.affordable(limits)
-            assert budget is not None  # limits() has seen to it
-            point = frontier.at(budget)
+            point = frontier.best(frontier.fitting(limits))
             self.tell(f"chosen: {told(point)}")
             return [point]
-        best, front = frontier.within(limits), frontier.front()
+        best, front = frontier.cheapest(limits), frontier.front()
         if best is None:
             best = min(front, key=lambda p: p.drop.drop)
             again = "training may make up for it" if self.how.trains else "the best is kept"
@@ -389,6 +388,7 @@ class _Job:
             "table": frontier.table,
             "scale": self.notes.found.scale,
             "frontier": tuple(frontier.points),
+            "front": tuple(frontier.front()),
             "chosen": done.point,
             "parameters_before": self.whole.parameters,
         }
