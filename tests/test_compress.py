@@ -171,6 +171,28 @@ def test_no_row_serves_two_purposes(
     assert (held.note is None) == (len(splits) == 2)
 
 
+def test_without_labels_the_answers_of_the_original_are_what_is_kept(
+    digits_vit: Path, tmp_path: Path
+) -> None:
+    import datasets
+
+    from acn_compress.data.places import open_split
+
+    rows = {role: open_split("digits", role).rows for role in ("train", "eval")}
+    parts = {"train": rows["train"], "test": rows["eval"]}
+    bare = datasets.DatasetDict({k: v.remove_columns("label") for k, v in parts.items()})
+    report = acn.compress(digits_vit, tmp_path / "out", target_params=0.6, **HOW | {"data": bare})
+    whole, mine, _ = report.rows
+    assert whole.quality.value == 1.0 > 0.5 > 1 - mine.quality.value
+    assert "no labels: measured is how often a model answers as the original does" in str(report)
+    source = find_source(digits_vit)
+    held = held_apart(Compress(data=bare, target_params=0.6), load_source(source), source)
+    batch = next(held.reported.batches(16))
+    with torch.inference_mode():
+        answers = network(digits_vit)(pixel_values=batch["pixel_values"]).logits.argmax(-1)
+    assert torch.equal(batch["labels"], answers)
+
+
 def test_too_few_rows_to_hold_some_apart_are_told(digits_vit: Path) -> None:
     from acn_compress.data.places import open_split
 

@@ -60,6 +60,10 @@ class ImageExamples:
             images = torch.from_numpy(np.stack([rows[i] for i in range(len(table))]))
         return cls(images, prepare, made, augment)
 
+    def label(self, classes: Tensor) -> None:
+        """Give every example a class ([examples])."""
+        self._targets = classes
+
     def __len__(self) -> int:
         return len(self._targets)
 

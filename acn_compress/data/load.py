@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from acn_compress.data.examples import Examples
 from acn_compress.data.images import ImageExamples
@@ -19,13 +20,16 @@ from acn_compress.data.read import Read
 from acn_compress.data.table import Columns, Table
 from acn_compress.data.text import TextExamples
 from acn_compress.errors import DataError
+from acn_compress.network.threads import threads_for
 from acn_compress.tasks import task_of
-from acn_compress.tasks.base import Batch, Task
+from acn_compress.tasks.base import Batch, Task, features
 
 if TYPE_CHECKING:
     from acn_compress.checkpoint.source import Source
     from acn_compress.data.places import Spec
     from acn_compress.network.network import Network
+
+ANSWERED = "no labels: measured is how often a model answers as the original does"
 
 __all__ = [
     "Columns",
@@ -94,6 +98,7 @@ def load_data(
     max_length: int | None = None,
     reference: Network | None = None,
     seed: int = 0,
+    answered: bool = False,
 ) -> Data:
     """Read the data `spec` names, for `net`.
 
@@ -110,6 +115,8 @@ def load_data(
         reference: the network whose embeddings are the labels of the task features; None is `net`
             as it is now.
         seed: of the rows that are drawn.
+        answered: where examples have one class each and the data has no labels, the answers of
+            `net` stand for them: what is measured is how often a model answers as it does.
     Raises:
         DataError: saying what is there and what was expected.
     """
@@ -118,18 +125,41 @@ def load_data(
     if len(split.rows) == 0 or limit == 0:
         raise DataError(f"data {split.name} is empty.")
     table = Table(split.rows, split.name, columns, net.config, notes=list(split.notes))
-    table = table.sampled(limit, seed, task.classes)
+    classes = task.classes
+    if answered and task.one_class and classes and not table.has_classes(classes):
+        table.answered, classes = True, None
+        table.notes.append(ANSWERED)
+    table = table.sampled(limit, seed, classes)
     if task.modality == "image":
         images = ImageExamples.prepare(table, net, source, task, augment)
         read = _read(split, table, len(images), size=list(images.size))
-        return Data(split.name, task, images, read)
+        data = Data(split.name, task, images, read)
+        if table.answered:
+            images.label(_answers(data, net))
+        return data
     texts = TextExamples.prepare(table, net, source, task, max_length)
     if task.taught:
         _check_reference(net, reference)
         texts.refer(reference or net)
     if max_length is None and (cost := texts.cost()):
         table.notes.append(cost)
-    return Data(split.name, task, texts, _read(split, table, len(texts), lengths=texts.lengths()))
+    data = Data(split.name, task, texts, _read(split, table, len(texts), lengths=texts.lengths()))
+    if table.answered:
+        texts.label(_answers(data, net))
+    return data
+
+
+def _answers(data: Data, net: Network) -> Tensor:
+    """The class that the network gives every example: [examples]."""
+    found = torch.zeros(len(data), dtype=torch.long)
+    sizes = data.examples.sizes
+    order = torch.arange(len(data)) if sizes is None else sizes.argsort(stable=True)
+    with torch.inference_mode(), net.evaluating(), threads_for(net):
+        for numbers in torch.split(order, 64):
+            rows = [data.examples[i] for i in numbers.tolist()]
+            batch = {k: v.to(net.device) for k, v in data.examples.collate(rows).items()}
+            found[numbers] = net(**features(batch)).logits.argmax(-1).cpu()
+    return found
 
 
 def _read(split: Split, table: Table, examples: int, **of_a_modality: Any) -> Read:

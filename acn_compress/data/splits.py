@@ -14,9 +14,14 @@ from acn_compress.options import DataSet, Trained
 
 
 def training_split(
-    how: Trained, net: Network, source: Source | None, reference: Network | None = None
+    how: Trained,
+    net: Network,
+    source: Source | None,
+    reference: Network | None = None,
+    *,
+    answered: bool = False,
 ) -> Data:
-    """The prepared training examples; `reference` as in `load_data`."""
+    """The prepared training examples; `reference` and `answered` as in `load_data`."""
     return load_data(
         how.data,
         net,
@@ -27,6 +32,7 @@ def training_split(
         augment=how.augment,
         max_length=how.max_length,
         reference=reference,
+        answered=answered,
     )
 
 
@@ -73,23 +79,29 @@ class Held(NamedTuple):
 def held_apart(how: Trained, net: Network, source: Source | None) -> Held:
     """Training, deciding and reported rows: train, validation and test split where all are there.
     Where one of the last two is missing the other is halved, where both are, a fifth of the rows
-    is taken for each.
+    is taken for each. Without labels the answers of `net` stand for them.
 
     Raises:
         DataError: if there are too few rows to hold some apart.
     """
 
     def read(spec: DataSet, limit: int | None) -> Data:
-        columns = Columns.of(how)
-        length = how.max_length
         return load_data(
-            spec, net, source, role="eval", columns=columns, limit=limit, max_length=length
+            spec,
+            net,
+            source,
+            role="eval",
+            columns=Columns.of(how),
+            limit=limit,
+            max_length=how.max_length,
+            answered=True,
         )
 
     own = eval_splits(how.data)
     named = [how.eval_data] if how.eval_data is not None else []
     specs = [*(own[:1] if named else own[:2]), *named]
-    training = training_split(how if specs else how.changed(limit=None), net, source)
+    looked_at = how if specs else how.changed(limit=None)
+    training = training_split(looked_at, net, source, answered=True)
     if len(specs) > 1:
         deciding = read(specs[0], min(how.eval_limit or DECIDING, DECIDING))
         return Held(training, deciding, read(specs[1], how.eval_limit), None)

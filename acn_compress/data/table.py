@@ -63,6 +63,7 @@ class Table:
         picked: the columns that were read, by what they hold.
         matched: the labels as the model numbers them, once they were asked for.
         notes: what one should know about what was read.
+        answered: there are no labels, and the model's own answers will stand for them.
     """
 
     rows: datasets.Dataset
@@ -72,6 +73,7 @@ class Table:
     picked: dict[str, str] = field(default_factory=dict)
     matched: Matched | None = None
     notes: list[str] = field(default_factory=list)
+    answered: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -196,16 +198,26 @@ class Table:
 
     def classes(self, guesses: Sequence[str]) -> tuple[Tensor, list[str]]:
         """A class per row as the model numbers them ([rows]), and the model's names of them."""
+        if self.answered:
+            assert self.config is not None
+            return torch.zeros(len(self), dtype=torch.long), names_of(self.config)
         found = self._match(self.class_column(guesses))
         return found.numbers, found.names
 
     def class_column(self, guesses: Sequence[str]) -> str:
         """The column of the classes."""
+        return self.pick("label", guesses, "labels", self._class_columns())
+
+    def has_classes(self, guesses: Sequence[str]) -> bool:
+        """Whether the user named the column of the classes, or one could hold them."""
+        there = set(guesses) & set(self.rows.column_names)
+        return bool(self.columns.label or there or self._class_columns())
+
+    def _class_columns(self) -> list[str]:
         import datasets
 
         features = self.rows.features.items()
-        typed = [column for column, f in features if isinstance(f, datasets.ClassLabel)]
-        return self.pick("label", guesses, "labels", typed)
+        return [column for column, f in features if isinstance(f, datasets.ClassLabel)]
 
     def labels(self, column: str) -> Labels:
         """A column of classes; of lists, every entry of every list."""

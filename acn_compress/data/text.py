@@ -216,6 +216,10 @@ class TextExamples:
                     found[i] = answer.clone()
         self._targets = found
 
+    def label(self, classes: Tensor) -> None:
+        """Give every example a class ([examples])."""
+        self._targets = classes
+
     def lengths(self) -> Lengths:
         """How long the texts are, in tokens, and how many were cut."""
         each = [len(w["input_ids"]) for row in self._rows for w in windows_of(row)]

@@ -39,13 +39,18 @@ class Report(Found):
         return as_html(self.display())
 
 
+def told(text: str, indent: str = "") -> Iterator[Line]:
+    """A sentence in lines that fit a screen."""
+    yield from map(Line, wrap(text, WIDE, subsequent_indent=indent, break_on_hyphens=False))
+
+
 def read_lines(
     read: Read | None, what: str = "read", *, remarks: Sequence[str] = ()
 ) -> Iterator[Line]:
     """What was read of data, and of the checkpoint, in lines that fit a screen."""
     first, *more = [""] if read is None else read.brief()
-    told = [f"{what} {first}" if first else "", *(f"  {text}" for text in more)]
-    for text in (*told, *(f"checkpoint: {remark}" for remark in remarks)):
+    texts = [f"{what} {first}" if first else "", *(f"  {text}" for text in more)]
+    for text in (*texts, *(f"checkpoint: {remark}" for remark in remarks)):
         yield from map(Line, wrap(text, WIDE, subsequent_indent="    "))
 
 

@@ -12,12 +12,12 @@ from acn_compress.found import Found
 from acn_compress.measure.latency import LatencyTable
 from acn_compress.measure.quality import Drop, Quality
 from acn_compress.onnx.write import OnnxFile
-from acn_compress.reports.base import few_lines, read_lines
-from acn_compress.reports.blocks import Block, Grid, Line, kept
+from acn_compress.reports.base import few_lines, read_lines, told
+from acn_compress.reports.blocks import Block, Grid, kept
 from acn_compress.reports.made import Made
 from acn_compress.reports.measured import busy_note, threads
 
-SHARES = {"accuracy", "token_accuracy", "f1_samples", "exact_match"}  # told in points
+POINTS = {"accuracy", "token_accuracy", "f1_samples", "exact_match"}  # told in points
 
 
 class Limit(Found):
@@ -113,7 +113,7 @@ class Compressed(Made):
     def unit(self) -> str:
         """Of a change, for people."""
         metric = self.rows[0].quality.metric
-        return " points" if metric in SHARES else f" {metric}"
+        return " points" if metric in POINTS else f" {metric}"
 
     def change(self, drop: Drop | None) -> str:
         """A drop as a change: above 0 is better."""
@@ -131,21 +131,18 @@ class Compressed(Made):
         yield from few_lines(self.rows[0].quality.examples)
         yield from read_lines(self.read, "looked at")
         yield from read_lines(self.eval_read, "reported on")
-        yield Line(f"decided on {self.decided_on}" + (f"; {self.note}" if self.note else ""))
+        yield from told(f"decided on {self.decided_on}" + (f"; {self.note}" if self.note else ""))
         t = self.table
         where = f"{t.backend}, {t.batch} per call, {threads(t.threads)}"
-        yield Line(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
-        checked = f"largest difference to torch {self.onnx.max_difference:.0e}"
-        yield Line(
-            f"written: {self.out}, with {self.onnx_file} ({size(self.onnx.bytes)}, {checked})"
-        )
-        yield Line(
-            f"blocks {kept(self.structure.blocks, self.structure.source_blocks)}; widths per "
-            "block and all candidates: report.json, frontier.json, frontier.png"
-        )
+        yield from told(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
+        checked = f"{size(self.onnx.bytes)}, differs from torch by {self.onnx.max_difference:.0e}"
+        yield from told(f"written: {self.out}, with {self.onnx_file} ({checked})")
+        blocks = kept(self.structure.blocks, self.structure.source_blocks)
+        more = "all candidates and widths: report.json, frontier.png"
+        yield from told(f"blocks kept: {blocks}; {more}")
         for limit in self.limits:
-            yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
-        yield Line(self.verdict())
+            yield from told(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
+        yield from told(self.verdict())
 
     @property
     def onnx_file(self) -> str:

@@ -9,9 +9,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from acn_compress.compression.frontier import Point
+from acn_compress.compression.frontier import Frontier
 from acn_compress.reports.compared import Compared, RouteRow, Whole
-from acn_compress.reports.compressed import Row
+from acn_compress.reports.compressed import POINTS, Row
 from acn_compress.reports.measured import Profiled
 
 INK, ACCENT, MUTED, BAR = "#1f2933", "#0b7285", "#9aa5b1", "#74c0c7"
@@ -174,19 +174,27 @@ def _ms(row: RouteRow | Whole) -> float:
     return 1000 * float(row["latency"])
 
 
-def frontier(points: Sequence[Point], rows: Sequence[Row], source: str, path: Path) -> None:
+def frontier(report: Frontier, rows: Sequence[Row], source: str, path: Path) -> None:
     """Quality over time: candidates as they were measured without training on the rows that decide,
     and on the rows that are reported what came out, beside the original and the baseline."""
-    whole, metric = rows[0], rows[0].quality.metric
-    scale = 100 if whole.quality.metric != "negative_mae" else 1
+    metric, front = rows[0].quality.metric, report.front()
+    scale = 100 if metric in POINTS else 1
     with canvas(path, 1, (7.2, 5.0)) as (figure, (axis,)):
         axis.axhline(0, color=MUTED, linewidth=1)
+        axis.plot(
+            [p.milliseconds for p in report.points],
+            [-scale * p.drop.drop for p in report.points],
+            "o",
+            color=MUTED,
+            markersize=4,
+            label="candidates, untrained, rows that decide",
+        )
         axis.errorbar(
-            [p.milliseconds for p in points],
-            [-scale * p.drop.drop for p in points],
+            [p.milliseconds for p in front],
+            [-scale * p.drop.drop for p in front],
             yerr=[
-                [scale * (p.drop.high - p.drop.drop) for p in points],
-                [scale * (p.drop.drop - p.drop.low) for p in points],
+                [scale * (p.drop.high - p.drop.drop) for p in front],
+                [scale * (p.drop.drop - p.drop.low) for p in front],
             ],
             color=BAR,
             ecolor=BAR,
@@ -194,7 +202,7 @@ def frontier(points: Sequence[Point], rows: Sequence[Row], source: str, path: Pa
             markersize=5,
             linewidth=1.2,
             capsize=2,
-            label="candidates, untrained, rows that decide",
+            label="those that no other beats",
         )
         for row, colour, shape in zip(rows, (INK, "#c92a2a", MUTED), "sD^", strict=False):
             drop = row.drop

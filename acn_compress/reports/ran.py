@@ -12,7 +12,7 @@ from acn_compress.measure.intervals import few_note
 from acn_compress.measure.quality import Drop
 from acn_compress.measure.timing import FIRST, NO_DIFFERENCE, UNCLEAR
 from acn_compress.onnx.session import FILE
-from acn_compress.reports.base import Report, few_lines, read_lines
+from acn_compress.reports.base import Report, few_lines, read_lines, told
 from acn_compress.reports.blocks import Block, Grid, Line, Pairs
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.measured import busy_note
@@ -171,7 +171,8 @@ class Ran(Report, Table):
         rows = [row.cells(self.noise) for row in self.rows]
         section = last if last < len(rows) - 1 else None
         yield Grid(f"{self.recipe}: {self.eval_data}, {how}", self.head(), rows, section)
-        yield from map(Line, self.verdicts)
+        for text in self.verdicts:
+            yield from told(text)
         if said := self.verdict():
             yield Line(said)
         yield from few_lines(self.examples)

@@ -346,7 +346,7 @@ class _Job:
             self.tell("timing side by side")
             rows, disturbed = self._rows(done.net, delivered, baseline)
             write_json(directory / "frontier.json", frontier.plain())
-            plots.frontier(frontier.front(), rows, self.source.name, directory / "frontier.png")
+            plots.frontier(frontier, rows, self.source.name, directory / "frontier.png")
             return {
                 "before": rows[0].quality,
                 "after": rows[1].quality,
