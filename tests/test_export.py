@@ -20,7 +20,7 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.found import Found
 from acn_compress.onnx.compare import compare, expected
-from acn_compress.onnx.session import FILE, find_onnx
+from acn_compress.onnx.layout import FILES, find_onnx, onnx_file
 from acn_compress.onnx.trace import Traced
 from acn_compress.onnx.write import check_size, write_onnx
 from acn_compress.options import Export, Format
@@ -37,7 +37,7 @@ def test_the_file_computes_what_torch_does_at_sizes_it_was_not_traced_with(
     exported: tuple[Path, Found], digits_acn: Path
 ) -> None:
     net = network(digits_acn)
-    session = onnxruntime.InferenceSession(str(exported[0] / FILE))
+    session = onnxruntime.InferenceSession(str(exported[0] / onnx_file()))
     for batch in (1, 4, 9):
         inputs = net.example_inputs(batch=batch, seed=batch)
         with torch.inference_mode():
@@ -50,7 +50,7 @@ def test_names_sizes_and_metadata_tell_what_it_is(
     exported: tuple[Path, Found], digits_acn: Path
 ) -> None:
     out, report = exported
-    model = onnx.load(str(out / FILE))
+    model = onnx.load(str(out / onnx_file()))
     (given,), (gives,) = model.graph.input, model.graph.output
     assert (given.name, gives.name) == ("pixel_values", "logits")
     shape = given.type.tensor_type.shape
@@ -60,15 +60,15 @@ def test_names_sizes_and_metadata_tell_what_it_is(
     assert json.loads(metadata["id2label"])["3"] == "3"
     assert metadata["source_weights_sha256"] == find_source(digits_acn).sha256()
     assert {p.name for p in out.iterdir()} >= {
-        "model.onnx",
+        "onnx",
         "config.json",
         "preprocessor_config.json",
         "report.json",
         "README.md",
     }
-    assert report["bytes"] == (out / "model.onnx").stat().st_size
+    assert report["bytes"] == (out / "onnx" / "model.onnx").stat().st_size
     assert report["compared"] == ["batch 1", "batch 2", "batch 3", "batch 5"]
-    assert find_onnx(out) == find_onnx(str(out / FILE)) == out / "model.onnx"
+    assert find_onnx(out) == find_onnx(str(out / onnx_file())) == out / "onnx" / "model.onnx"
     assert find_onnx(digits_acn) is None
 
 
@@ -77,7 +77,7 @@ def test_a_file_that_computes_something_else_is_refused(
 ) -> None:
     """The exporter goes wrong for real here: one weight of the written graph is changed before it
     is compared."""
-    file = shutil.copyfile(exported[0] / FILE, tmp_path / FILE)
+    file = shutil.copyfile(exported[0] / onnx_file(), tmp_path / FILES[None])
     cases = expected(traced := Traced(network(digits_acn)), seed=0)
     assert compare(cases, file, traced.outputs, tolerance=1e-4).agreement == 1
     model = onnx.load(str(file))
@@ -111,8 +111,8 @@ def test_a_file_that_holds_its_weights_twice_is_refused() -> None:
 @pytest.mark.parametrize("opset", [18, 23])
 def test_the_file_has_the_opset_that_was_asked_for(opset: int, tmp_path: Path) -> None:
     source = find_source(saved(tiny("mixer"), tmp_path / "m"))
-    report = write_onnx(network(tmp_path / "m"), tmp_path / FILE, source, opset=opset)
-    (stored,) = onnx.load(str(tmp_path / FILE)).opset_import
+    report = write_onnx(network(tmp_path / "m"), tmp_path / FILES[None], source, opset=opset)
+    (stored,) = onnx.load(str(tmp_path / FILES[None])).opset_import
     assert report.opset == stored.version == opset
 
 
@@ -130,7 +130,7 @@ def test_what_no_file_can_have_is_not_blamed_on_the_model(
 ) -> None:
     source = find_source(saved(tiny("mixer"), tmp_path / "m"))
     with pytest.raises(ConfigError, match=told):
-        write_onnx(network(tmp_path / "m"), tmp_path / FILE, source, **options)  # type: ignore[arg-type]
+        write_onnx(network(tmp_path / "m"), tmp_path / FILES[None], source, **options)  # type: ignore[arg-type]
     assert find_onnx(tmp_path) is None
 
 
@@ -144,7 +144,7 @@ def test_a_network_that_the_exporter_cannot_write_is_told_in_one_line(tmp_path: 
     net.model.vit.layernorm.register_forward_hook(depends_on_data)
     told = r"torch's ONNX exporter cannot write this network at opset 20 \("
     with pytest.raises(UnsupportedError, match=told) as error:
-        write_onnx(net, tmp_path / FILE, source)
+        write_onnx(net, tmp_path / FILES[None], source)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 

@@ -3,7 +3,7 @@ layers and norms, as sentence-transformers' `modules.json` lists them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -111,6 +111,14 @@ class SentenceHead:
         for step in self.after:
             found = step(found)
         return found
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Those of its dense layers."""
+        for step in self.after:
+            if isinstance(step, Dense):
+                yield step.weight
+                if step.bias is not None:
+                    yield step.bias
 
     def width(self, width: int) -> int:
         """Of the embedding, for a network of this width."""
