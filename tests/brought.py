@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,25 @@ def bert(
             parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(directory)
     tokenizer(directory, longest=longest)
+    return directory
+
+
+def encoder(directory: Path, pooling: dict[str, Any], *rest: str) -> Path:
+    """A sentence encoder with its modules, as sentence-transformers writes them."""
+    bert(directory, "Model")
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    modules = ["Transformer", "Pooling", *rest]
+    listed = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": f"{i}_{m}" if i else "",
+            "type": f"sentence_transformers.models.{m}",
+        }
+        for i, m in enumerate(modules)
+    ]
+    (directory / "modules.json").write_text(json.dumps(listed))
     return directory
 
 

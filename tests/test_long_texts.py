@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from brought import WORDS, bert, loaded, read, table, texts, tokenizer
+from brought import WORDS, bert, encoder, loaded, read, table, texts, tokenizer
 from safetensors.torch import save_file
 
 from acn_compress.data.load import Data
@@ -201,20 +201,6 @@ POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     ),
     "lasttoken": lambda h: h[-1],
 }
-
-
-def encoder(directory: Path, pooling: dict[str, Any], *rest: str) -> Path:
-    """A sentence encoder with its modules, as sentence-transformers writes them."""
-    bert(directory, "Model")
-    (directory / "1_Pooling").mkdir()
-    (directory / "1_Pooling/config.json").write_text(json.dumps(pooling))
-    modules = ["Transformer", "Pooling", *rest]
-    listed = [
-        {"idx": i, "path": f"{i}_{m}" if i else "", "type": f"sentence_transformers.models.{m}"}
-        for i, m in enumerate(modules)
-    ]
-    (directory / "modules.json").write_text(json.dumps(listed))
-    return directory
 
 
 def own(directory: Path, given: list[str]) -> list[torch.Tensor]:

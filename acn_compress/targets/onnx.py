@@ -8,7 +8,7 @@ from pathlib import Path
 
 from acn_compress.checkpoint.card import header
 from acn_compress.checkpoint.files import size
-from acn_compress.checkpoint.processors import copy_processors
+from acn_compress.checkpoint.processors import copy_processors, name_tokenizer_plainly
 from acn_compress.checkpoint.save import save_graph_config
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
@@ -133,6 +133,7 @@ class Onnx:
         for_browsers = {} if beside is None else {JS: {"use_external_data_format": beside}}
         save_graph_config(net, directory, **for_browsers)
         copy_processors(source, directory)
+        name_tokenizer_plainly(directory)
         return found.model_copy(update={"file": file.relative_to(directory).as_posix()})
 
     def card(
