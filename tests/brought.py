@@ -11,6 +11,7 @@ from typing import Any
 import pandas
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from acn_compress.checkpoint.find import find_source
@@ -86,6 +87,15 @@ def encoder(directory: Path, pooling: dict[str, Any], *rest: str) -> Path:
     ]
     (directory / "modules.json").write_text(json.dumps(listed))
     return directory
+
+
+def dense(directory: Path, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    """A dense layer behind a pooling, with tanh."""
+    directory.mkdir()
+    save_file({"linear.weight": weight, "linear.bias": bias}, directory / "model.safetensors")
+    config: dict[str, object] = {"in_features": weight.shape[1], "out_features": weight.shape[0]}
+    config |= {"bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
+    (directory / "config.json").write_text(json.dumps(config))
 
 
 def loaded(directory: Path, **options: Any) -> Network:

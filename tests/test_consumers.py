@@ -3,8 +3,7 @@ transformers.js, optimum, sentence-transformers (`make consumers` installs them)
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,7 @@ import onnxruntime
 import pytest
 import torch
 import transformers as hf
-from brought import bert, encoder, texts, tokenizer
-from safetensors.torch import save_file
+from brought import bert, dense, encoder, texts, tokenizer
 from tiny import saved, tiny
 
 import acn_compress
@@ -24,7 +22,6 @@ from acn_compress.checkpoint.processors import name_tokenizer_plainly
 from acn_compress.onnx.layout import FILES, onnx_file, weights_of
 from acn_compress.onnx.session import Array
 from benchmarks.consumers import (
-    MissingConsumer,
     Rows,
     Said,
     difference,
@@ -94,13 +91,7 @@ def sentences(directory: Path) -> Path:
     """A sentence encoder with everything behind its pooling."""
     flags = {"pooling_mode_mean_tokens": True, "word_embedding_dimension": 16}
     encoder(directory, flags, "Dense", "Normalize")
-    (directory / "2_Dense").mkdir()
-    torch.manual_seed(1)
-    weights = {"linear.weight": torch.randn(5, 16), "linear.bias": torch.randn(5)}
-    save_file(weights, directory / "2_Dense/model.safetensors")
-    dense: dict[str, object] = {"in_features": 16, "out_features": 5, "bias": True}
-    dense["activation_function"] = "torch.nn.modules.activation.Tanh"
-    (directory / "2_Dense/config.json").write_text(json.dumps(dense))
+    dense(directory / "2_Dense", torch.randn(5, 16), torch.randn(5))
     name_tokenizer_plainly(directory)  # so that they can read the source as well
     return directory
 
@@ -139,15 +130,6 @@ SLOW = {
     ),
 }
 EVERY = [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
-
-
-@pytest.fixture(autouse=True)
-def installed() -> Iterator[None]:
-    """A test of a consumer that is not there is skipped, and says so."""
-    try:
-        yield
-    except MissingConsumer as error:
-        pytest.skip(f"not there: {error}")
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,10 @@ def last(hidden: Tensor, mask: Tensor) -> Tensor:
     """The last token that is no padding."""
     places = torch.arange(mask.shape[1], device=mask.device)
     end = (mask * places).argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), end]
+    rows = torch.arange(
+        hidden.shape[0], device=hidden.device
+    )  # len() would fix the batch of a graph
+    return hidden[rows, end]
 
 
 # by their names in 1_Pooling/config.json; of several the results are joined in this order

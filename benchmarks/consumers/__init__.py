@@ -1,5 +1,5 @@
-"""Who runs what export writes: transformers.js, optimum and sentence-transformers, each in a process
-that knows nothing of this package (`make consumers` installs them)."""
+"""Who runs what export writes: transformers.js, optimum and sentence-transformers, each in a
+process that knows nothing of this package (`make consumers` installs them)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
 from typing import Any
+from unittest import SkipTest
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ Rows = dict[str, Any]  # {"texts": [...]} or {"images": [...]}
 Said = dict[str, dict[str, Array]]  # {"inputs": ..., "outputs": ...}, numbers by name
 
 
-class MissingConsumer(Exception):
-    """A consumer is not installed."""
+class MissingConsumer(SkipTest):
+    """A consumer is not installed; a test that needs it is skipped."""
 
 
 def images(pixels: Array) -> Rows:
@@ -36,6 +37,11 @@ def images(pixels: Array) -> Rows:
     _, height, width, channels = pixels.shape
     shape = {"height": height, "width": width, "channels": channels}
     return {"images": [shape | {"data": picture.ravel().tolist()} for picture in pixels]}
+
+
+def picture(row: dict[str, Any]) -> Array:
+    """The bytes [height, width, channels] of a row of `images`."""
+    return np.asarray(row["data"], "uint8").reshape(row["height"], row["width"], row["channels"])
 
 
 def transformers_js(directory: Path, task: str, rows: Rows, dtype: str = "fp32") -> Said:
