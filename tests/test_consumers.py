@@ -46,13 +46,13 @@ class Case:
 
     Args:
         make: writes its model directory.
-        task: the pipeline of transformers.js.
+        task: the pipeline of transformers.js; None if it has no such class.
         optimum: the class of optimum.
         images: its rows are images.
     """
 
     make: Callable[[Path], Path]
-    task: str
+    task: str | None
     optimum: str
     images: bool = False
 
@@ -61,6 +61,7 @@ class Case:
         return images(PIXELS) if self.images else {"texts": TEXTS}
 
     def in_node(self, out: Path, dtype: str = "fp32") -> Said:
+        assert self.task is not None
         return transformers_js(out, self.task, self.rows, dtype)
 
     def in_optimum(self, out: Path, file: str | None = None) -> Said:
@@ -116,6 +117,11 @@ SLOW = {
     "distilbert": Case(partial(text, "distilbert"), "text-classification", CLASSES),
     "electra": Case(partial(text, "electra"), "text-classification", CLASSES),
     "roberta": Case(partial(text, "roberta"), "text-classification", CLASSES),
+    "gpt2-classification": Case(partial(text, "gpt2-classification"), None, CLASSES),
+    "mistral-tokens": Case(partial(text, "mistral-tokens"), None, "ORTModelForTokenClassification"),
+    "llama-features": Case(
+        partial(text, "llama-features"), "feature-extraction", "ORTModelForFeatureExtraction"
+    ),
     "deit": Case(
         partial(image, "DeiTForImageClassification", "DeiTConfig", intermediate_size=64),
         "image-classification",
@@ -129,7 +135,10 @@ SLOW = {
         images=True,
     ),
 }
-EVERY = [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+IN_NODE = [
+    *CASES,
+    *(pytest.param(n, marks=pytest.mark.slow) for n, case in SLOW.items() if case.task is not None),
+]
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +170,7 @@ def check_inputs(directory: Path, case: Case, inputs: dict[str, Array]) -> None:
 Made = Callable[[str], tuple[Path, Path]]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", IN_NODE)
 def test_transformers_js_opens_it_and_says_what_torch_says(name: str, made: Made) -> None:
     source, out = made(name)
     case = (CASES | SLOW)[name]

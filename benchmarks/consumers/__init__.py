@@ -18,6 +18,7 @@ import torch
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.onnx.compare import of_tokens
+from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.session import Array
 
 HERE = Path(__file__).parent
@@ -116,9 +117,11 @@ def _arrays(found: dict[str, Any]) -> Said:
 
 
 def paired(source: Path, found: Said) -> dict[str, tuple[Array, ...]]:
-    """By output: what torch says to their inputs, and what they say, padding left out."""
+    """By output: what torch says to those of their inputs that the graph has, and what they say,
+    padding left out."""
     net = load_source(find_source(source))
-    given = {k: torch.from_numpy(v) for k, v in found["inputs"].items()}
+    taken = inputs_for(net, 1, 4, 0)
+    given = {k: torch.from_numpy(v) for k, v in found["inputs"].items() if k in taken}
     given |= {k: v.float() for k, v in given.items() if v.is_floating_point()}
     with torch.inference_mode():
         said = dict(net(**given))
