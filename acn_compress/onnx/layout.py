@@ -15,8 +15,6 @@ from acn_compress.checkpoint.find import LAYOUTS
 
 FOLDER = "onnx"
 FILES = {None: "model.onnx", "int8": "model_quantized.onnx"}  # by what `quantize` says
-
-
 LIMIT = 3 << 29  # bytes of weights; larger ones go beside the graph, as a file ends at 2 GiB
 
 
@@ -25,7 +23,7 @@ def onnx_file(quantize: str | None = None) -> str:
     return f"{FOLDER}/{FILES[quantize]}"
 
 
-# in the order in which they are looked for; the last is where versions before 0.2 wrote it
+# in the order in which they are looked for; the last is where version 0.1 wrote it
 PLACES = (*map(onnx_file, FILES), "model.onnx")
 
 

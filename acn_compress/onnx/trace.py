@@ -25,8 +25,6 @@ from acn_compress.onnx.session import reason
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
 
-    from acn_compress.network.sentence import SentenceHead
-
 LENGTH = 12  # of the text it is traced with, in a batch of 2
 OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output")
 EMBEDDING = "sentence_embedding"  # as sentence-transformers calls it
@@ -55,7 +53,10 @@ class Traced(nn.Module):
         with torch.inference_mode():
             result = net(**example)
         self.read = [name for name in OUTPUTS if isinstance(result.get(name), Tensor)]
-        self.head = _head(net) if "last_hidden_state" in self.read else None
+        head = net.sentence if "last_hidden_state" in self.read else None
+        unknown = None if head is None else head.unknown
+        self.head = None if unknown else head
+        self.note = f"No {EMBEDDING}: modules.json names a {unknown}." if unknown else None
         said = self.read if self.head is None else [*self.read, EMBEDDING]
         self.inputs = list(example)
         self.outputs = said if exit_entropy is None else onnx_exit.OUTPUTS
@@ -76,12 +77,6 @@ class Traced(nn.Module):
         if self.head is None:
             return found
         return (*found, self.head(result.last_hidden_state, named["attention_mask"]))
-
-
-def _head(net: Network) -> SentenceHead | None:
-    """What makes an embedding of its last hidden states, if that is known."""
-    head = net.sentence
-    return None if head is None or head.unknown else head
 
 
 def trace(

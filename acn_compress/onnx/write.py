@@ -18,7 +18,7 @@ from acn_compress.onnx.inputs import preparation
 from acn_compress.onnx.layout import LIMIT, file_bytes
 from acn_compress.onnx.metadata import described
 from acn_compress.onnx.quantize import quantize_, random_rows, real_rows
-from acn_compress.onnx.trace import EMBEDDING, Traced, trace
+from acn_compress.onnx.trace import Traced, trace
 
 OPSETS = range(18, 25)  # that torch's exporter writes: asked for less, it writes 18 all the same
 
@@ -97,10 +97,6 @@ def write_onnx(
     check_options(opset, tolerance)
     note = _prepare_(net, quantize is not None)
     images = preparation(net, source)
-    if (head := net.sentence) is not None and head.unknown:
-        note = " ".join(
-            filter(None, (note, f"No {EMBEDDING}: modules.json names a {head.unknown}."))
-        )
     traced = Traced(net, None if images is None else images.size, exit_entropy)
     size, parameters = _weight_bytes(traced), net.parameters  # emptied, it is no longer tied
     said = described(net, source, images)
@@ -127,7 +123,7 @@ def write_onnx(
         bytes=file_bytes(path),
         exit_entropy=exit_entropy,
         exit_depths=None if exit_entropy is None else _left(cases),
-        note=note,
+        note=" ".join(filter(None, (note, traced.note))) or None,
     )
 
 
