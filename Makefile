@@ -2,14 +2,27 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+CONSUMERS = benchmarks/consumers
 
-.PHONY: quickstart test lint docs clean
+.PHONY: quickstart test consumers lint docs clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/acn-compress run quickstart
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# who runs what export writes: tests/test_consumers.py skips those that are not there
+consumers: $(CONSUMERS)/node_modules $(CONSUMERS)/.venv
+
+$(CONSUMERS)/node_modules: $(CONSUMERS)/package.json
+	npm install --silent --ignore-scripts --no-package-lock --prefix $(CONSUMERS)
+	@touch $@
+
+$(CONSUMERS)/.venv: $(CONSUMERS)/requirements.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -34,4 +47,4 @@ $(VENV)/.installed-dev: pyproject.toml
 	$(call install,.[dev])
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) $(CONSUMERS)/.venv $(CONSUMERS)/node_modules runs build dist *.egg-info

@@ -35,7 +35,8 @@ from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.cli import main as command_line
-from acn_compress.onnx.session import Session, find_onnx
+from acn_compress.onnx.layout import find_onnx
+from acn_compress.onnx.session import Session
 from benchmarks.command import RESULTS, parser
 
 CONFIG = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pandas
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from acn_compress.checkpoint.find import find_source
@@ -66,6 +68,34 @@ def bert(
     model.save_pretrained(directory)
     tokenizer(directory, longest=longest)
     return directory
+
+
+def encoder(directory: Path, pooling: dict[str, Any], *rest: str) -> Path:
+    """A sentence encoder with its modules, as sentence-transformers writes them."""
+    bert(directory, "Model")
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    modules = ["Transformer", "Pooling", *rest]
+    listed = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": f"{i}_{m}" if i else "",
+            "type": f"sentence_transformers.models.{m}",
+        }
+        for i, m in enumerate(modules)
+    ]
+    (directory / "modules.json").write_text(json.dumps(listed))
+    return directory
+
+
+def dense(directory: Path, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    """A dense layer behind a pooling, with tanh."""
+    directory.mkdir()
+    save_file({"linear.weight": weight, "linear.bias": bias}, directory / "model.safetensors")
+    config: dict[str, object] = {"in_features": weight.shape[1], "out_features": weight.shape[0]}
+    config |= {"bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
+    (directory / "config.json").write_text(json.dumps(config))
 
 
 def loaded(directory: Path, **options: Any) -> Network:

@@ -14,7 +14,7 @@ from acn_compress.backends.base import Load
 from acn_compress.backends.race import race
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.timing import NO_DIFFERENCE, UNCLEAR, interleave, judge
-from acn_compress.onnx.session import FILE
+from acn_compress.onnx.layout import FILES
 from acn_compress.options import Backend
 
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_timed(digits_vit: Path, tmp_path: Path) -> None:
         race([digits_vit], ["tensorrt"], Load())
     with pytest.raises(ConfigError, match="at least one model"):
         acn_compress.benchmark([])
-    (tmp_path / FILE).write_bytes(b"")
+    (tmp_path / FILES[None]).write_bytes(b"")
     with pytest.raises(ConfigError, match="is an ONNX model, and backend onnx is not among"):
         acn_compress.benchmark([tmp_path], backends=("torch",))
     with pytest.raises(ModelDirError, match=r"nosuch\.onnx: no such file"):

@@ -20,6 +20,7 @@ COMMANDS = (
     "kills",
     "latency",
     "memory",
+    "opens",
     "overhead",
     "refit",
     "routes",

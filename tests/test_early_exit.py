@@ -33,7 +33,8 @@ from acn_compress.measure.readouts import readout
 from acn_compress.onnx import exit as onnx_exit
 from acn_compress.onnx.compare import compare, expected
 from acn_compress.onnx.inputs import inputs_for
-from acn_compress.onnx.session import FILE, Session
+from acn_compress.onnx.layout import FILES, onnx_file
+from acn_compress.onnx.session import Session
 from acn_compress.onnx.trace import Traced
 from acn_compress.onnx.write import write_onnx
 
@@ -241,7 +242,7 @@ def test_the_onnx_file_leaves_where_torch_does(
     assert (
         f"next: acn-compress evaluate {tmp_path / 'm'} --data D --exit-entropy {AT_ONCE:g}" in said
     )
-    file = tmp_path / "onnx" / FILE
+    file = tmp_path / "onnx" / onnx_file()
     products = per_level(file)  # what lies behind an exit is in the branch that is not taken
     assert len(products) == 3 and products[0] == products[1] == products[2] > 0
     running = Session(file)
@@ -287,7 +288,7 @@ def per_level(file: Path) -> list[int]:
 def test_an_onnx_file_that_leaves_elsewhere_is_refused(tmp_path: Path) -> None:
     """The nesting goes wrong for real here: the first exit says that it is at depth 2."""
     source = saved(spread(tiny("mixer", 0.3)), tmp_path / "m")
-    net, file = network(source), tmp_path / FILE
+    net, file = network(source), tmp_path / FILES[None]
     write_onnx(network(source), file, find_source(source), exit_entropy=0.7)
     cases = expected(traced := Traced(net, exit_entropy=0.7), seed=0)
     assert compare(cases, file, traced.outputs, tolerance=1e-4).max_difference <= 1e-4

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from brought import WORDS, bert, loaded, read, table, texts, tokenizer
-from safetensors.torch import save_file
+from brought import WORDS, bert, dense, encoder, loaded, read, table, texts, tokenizer
 
 from acn_compress.data.load import Data
 from acn_compress.errors import DataError, UnsupportedError
@@ -203,20 +202,6 @@ POOLS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def encoder(directory: Path, pooling: dict[str, Any], *rest: str) -> Path:
-    """A sentence encoder with its modules, as sentence-transformers writes them."""
-    bert(directory, "Model")
-    (directory / "1_Pooling").mkdir()
-    (directory / "1_Pooling/config.json").write_text(json.dumps(pooling))
-    modules = ["Transformer", "Pooling", *rest]
-    listed = [
-        {"idx": i, "path": f"{i}_{m}" if i else "", "type": f"sentence_transformers.models.{m}"}
-        for i, m in enumerate(modules)
-    ]
-    (directory / "modules.json").write_text(json.dumps(listed))
-    return directory
-
-
 def own(directory: Path, given: list[str]) -> list[torch.Tensor]:
     """The last hidden states of plain transformers, one text at a time."""
     plain = hf.AutoModel.from_pretrained(directory).eval()
@@ -253,11 +238,7 @@ def test_the_pooling_is_the_encoders_own(name: str, tmp_path: Path) -> None:
 def test_dense_layers_norm_prompt_and_longest_text_are_the_encoders_own(tmp_path: Path) -> None:
     model = encoder(tmp_path / "m", {"pooling_mode_mean_tokens": True}, "Dense", "Normalize")
     weight, bias = torch.randn(5, 16), torch.randn(5)
-    (model / "2_Dense").mkdir()
-    save_file({"linear.weight": weight, "linear.bias": bias}, model / "2_Dense/model.safetensors")
-    config: dict[str, object] = {"in_features": 16, "out_features": 5}
-    config |= {"bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
-    (model / "2_Dense/config.json").write_text(json.dumps(config))
+    dense(model / "2_Dense", weight, bias)
     (model / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6}))
     (model / "config_sentence_transformers.json").write_text(
         json.dumps({"prompts": {"q": "w1 w2 "}, "default_prompt_name": "q"})

@@ -98,7 +98,7 @@ def test_it_is_pruned_distilled_and_exported(written: Path, trained: Path, tmp_p
     inputs = dict(
         tokenizer(["big red dog", "new blue green cat"], padding=True, return_tensors="np")
     )
-    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "model.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "onnx" / "model.onnx"))
     wanted = {i.name for i in session.get_inputs()}
     inputs |= {"token_type_ids": np.zeros_like(inputs["input_ids"])}
     (logits,) = session.run(["logits"], {k: v for k, v in inputs.items() if k in wanted})

@@ -16,6 +16,7 @@ from acn_compress.data.load import load_data
 from acn_compress.errors import DataError, VerificationError
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
+from acn_compress.onnx.layout import FILES, onnx_file
 from acn_compress.onnx.quantize import (
     CLASSES,
     COSINE,
@@ -29,7 +30,7 @@ from acn_compress.onnx.quantize import (
     kind_of,
     real_rows,
 )
-from acn_compress.onnx.session import FILE, Array
+from acn_compress.onnx.session import Array
 from acn_compress.onnx.write import write_onnx
 
 
@@ -139,13 +140,13 @@ def regression(outliers: float) -> Network:
 
 def test_a_regression_that_int8_spoils_is_refused(tmp_path: Path) -> None:
     source = find_source(saved(regression(40.0), tmp_path / "m"))
-    whole = write_onnx(network(tmp_path / "m"), tmp_path / FILE, source)
+    whole = write_onnx(network(tmp_path / "m"), tmp_path / FILES[None], source)
     assert whole.agreement is None  # a number has no answer that could be the same
-    before = (tmp_path / FILE).read_bytes()
+    before = (tmp_path / FILES[None]).read_bytes()
     told = r"int8: on 128 examples of random inputs .* the numbers are off by .* allowed 0.2"
     with pytest.raises(VerificationError, match=told):
-        write_onnx(network(tmp_path / "m"), tmp_path / FILE, source, quantize="int8")
-    assert (tmp_path / FILE).read_bytes() == before  # the float file, never the other
+        write_onnx(network(tmp_path / "m"), tmp_path / FILES[None], source, quantize="int8")
+    assert (tmp_path / FILES[None]).read_bytes() == before  # the float file, never the other
 
 
 def test_int8_is_smaller_and_judged_on_the_users_rows(digits_acn: Path, tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_int8_is_smaller_and_judged_on_the_users_rows(digits_acn: Path, tmp_path
     card = (tmp_path / "int8" / "README.md").read_text()
     for text in (card, " ".join(str(report).split())):
         assert "on digits:test, n = 180" in text
-    assert [p.name for p in (tmp_path / "int8").glob("*.onnx")] == [FILE]
+    assert [*(tmp_path / "int8").rglob("*.onnx*")] == [tmp_path / "int8" / onnx_file("int8")]
 
 
 def test_without_data_it_says_that_the_inputs_were_random(digits_acn: Path, tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_plain_networks_of_every_head_can_be_judged(tmp_path: Path) -> None:
         source = find_source(saved(whole, tmp_path / name))
         net = network(tmp_path / name)
         try:
-            report = write_onnx(net, tmp_path / FILE, source, quantize="int8")
+            report = write_onnx(net, tmp_path / FILES[None], source, quantize="int8")
             assert report.examples == 128 and report.error is not None
         except VerificationError as error:
             assert "int8: on 128 examples of random inputs" in str(error)

@@ -24,7 +24,8 @@ from acn_compress.errors import AcnError, CheckpointError, DataError
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
 from acn_compress.onnx.inputs import inputs_for, picture_size
-from acn_compress.onnx.session import FILE, Session, reason
+from acn_compress.onnx.layout import FILES, onnx_file
+from acn_compress.onnx.session import Session, reason
 from acn_compress.onnx.write import write_onnx
 
 Mutation = Callable[[ModelProto, random.Random], None]
@@ -35,8 +36,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The bytes of an ONNX file of a text model."""
     place = tmp_path_factory.mktemp("written")
     source = find_source(saved(tiny("distilbert", 0.3), place / "m"))
-    write_onnx(network(place / "m"), place / FILE, source)
-    return (place / FILE).read_bytes()
+    write_onnx(network(place / "m"), place / FILES[None], source)
+    return (place / FILES[None]).read_bytes()
 
 
 def opened(content: bytes, path: Path) -> Session:
@@ -45,7 +46,7 @@ def opened(content: bytes, path: Path) -> Session:
 
 
 def test_a_whole_file_says_what_it_takes_and_gives(written: bytes, tmp_path: Path) -> None:
-    running = opened(written, tmp_path / FILE)
+    running = opened(written, tmp_path / FILES[None])
     assert [i.name for i in running.inputs] == ["input_ids", "attention_mask"]
     assert running.inputs[0].shape == (None, None) and running.outputs == ["logits"]
     assert int(running.metadata["max_length"]) == 38
@@ -132,11 +133,11 @@ def test_a_damaged_file_runs_or_is_refused_in_one_line(
         MEANT[seed // 2 % len(MEANT)](model, rng)
         content = model.SerializeToString()
     try:
-        running = opened(content, tmp_path / FILE)
+        running = opened(content, tmp_path / FILES[None])
         running.try_out(running.feeds(batch=1, length=16))
     except AcnError as error:
         assert "\n" not in str(error) and len(str(error)) < 600
-        assert str(tmp_path / FILE) in str(error)
+        assert str(tmp_path / FILES[None]) in str(error)
     assert capfd.readouterr() == ("", "")  # ONNX Runtime itself says nothing
 
 
@@ -169,8 +170,10 @@ def test_what_does_not_end_is_stopped(tmp_path: Path) -> None:
         ],
     )
     opsets = [helper.make_opsetid("", 20)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), str(tmp_path / FILE))
-    running = Session(tmp_path / FILE)
+    onnx.save(
+        helper.make_model(graph, opset_imports=opsets, ir_version=10), str(tmp_path / FILES[None])
+    )
+    running = Session(tmp_path / FILES[None])
     running.patience = 0.5
     began = time.monotonic()
     with pytest.raises(CheckpointError, match=r"ONNX Runtime cannot run this file within 0 s|1 s"):
@@ -208,7 +211,7 @@ def test_images_have_the_size_that_the_processor_gives(tmp_path: Path) -> None:
     assert inputs_for(net, 2, 0, 0, size)["pixel_values"].shape == (2, 3, 28, 28)
     assert inputs_for(net, 2, 0, 0)["pixel_values"].shape == (2, 3, 56, 56)
     acn_compress.export(tmp_path / "m", tmp_path / "onnx")
-    (given,) = Session(tmp_path / "onnx" / FILE).inputs
+    (given,) = Session(tmp_path / "onnx" / onnx_file()).inputs
     assert given.shape == (None, 3, 28, 28)
     whole = race([tmp_path / "m"], ["torch"], Load(), repeats=2, warmup=1).rows[0].flops
     shutil.rmtree(tmp_path / "m")
@@ -234,7 +237,7 @@ def test_images_that_nothing_here_prepares_are_exported_all_the_same(tmp_path: P
     config = hf.ViTConfig(**SHAPE, image_size=8, patch_size=4, num_channels=4, num_labels=2)
     saved(adopt(hf.ViTForImageClassification(config).eval()), tmp_path / "m")
     acn_compress.export(tmp_path / "m", tmp_path / "onnx")
-    (given,) = Session(tmp_path / "onnx" / FILE).inputs
+    (given,) = Session(tmp_path / "onnx" / onnx_file()).inputs
     assert given.shape == (None, 4, 8, 8)
 
 

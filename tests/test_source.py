@@ -99,6 +99,7 @@ def test_only_what_is_read_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     wanted = {
+        "README.md",  # for the licence
         "config.json",
         "model.safetensors",
         "tokenizer.json",
@@ -107,7 +108,6 @@ def test_only_what_is_read_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         "2_Dense/model.safetensors",
     }
     others = {
-        "README.md",
         "pytorch_model.bin",
         "tf_model.h5",
         "tokenizer.py",

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from acn_compress.backends.base import Checkpoint, Load, OnnxFile, Variant
-from acn_compress.onnx.session import FILE, Session, file_bytes
+from acn_compress.onnx.layout import FILES, file_bytes
+from acn_compress.onnx.session import Session
 from acn_compress.onnx.write import write_onnx
 
 
@@ -17,8 +18,9 @@ class OnnxRuntime:
         """The user's file; a checkpoint is exported first."""
         if isinstance(subject, OnnxFile):
             return _of_file(subject.name, subject.path, load)
-        write_onnx(subject.net.copy(), scratch / FILE, subject.source)
-        found = _of_file(subject.name, scratch / FILE, load)
+        file = scratch / FILES[None]
+        write_onnx(subject.net.copy(), file, subject.source)
+        found = _of_file(subject.name, file, load)
         return replace(found, parameters=subject.net.parameters, flops=subject.flops)
 
 

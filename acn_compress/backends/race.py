@@ -15,7 +15,7 @@ from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.budget import flops_per_example
 from acn_compress.measure.timing import fixed_threads, interleave, judge, spread
 from acn_compress.onnx.inputs import inputs_for, picture_size
-from acn_compress.onnx.session import find_onnx
+from acn_compress.onnx.layout import find_onnx
 from acn_compress.options import ModelSpec
 from acn_compress.reports.measured import Benchmarked, Timed
 

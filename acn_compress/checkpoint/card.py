@@ -12,19 +12,31 @@ from acn_compress.network.plain import plain_class
 from acn_compress.tasks import head_named
 
 
-def render(net: Network, report: Found, provenance: dict[str, Any]) -> str:
-    """The card as Markdown with the Hub's YAML header."""
+def header(library: str, licence: str | None, *others: str) -> list[str]:
+    """The Hub's YAML header, and an empty line.
+
+    Args:
+        library: that loads the model.
+        licence: of the source; None if it names none.
+        others: lines.
+    """
+    named = [] if licence is None else [f"license: {licence}"]
+    return ["---", f"library_name: {library}", *named, *others, "---", ""]
+
+
+def render(
+    net: Network, report: Found, provenance: dict[str, Any], licence: str | None = None
+) -> str:
+    """The card as Markdown with the Hub's YAML header. `licence` is the source's."""
     name = plain_class(type(net.model)).__name__
     family, task = base_type(net.config.model_type), head_named(name)
     s = report["structure"]
-    lines = [
-        "---",
-        "library_name: transformers",
+    lines = header(
+        "transformers",
+        licence,
         f"pipeline_tag: {task.pipeline_tag if task else 'feature-extraction'}",
         "tags: [acn-compress, model-compression]",
-        "---",
-        "",
-    ]
+    )
     lines += [
         f"# {family} · {s['form']} form · {len(s['blocks'])} of {s['source_blocks']} blocks",
         "",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from acn_compress.checkpoint.carried import is_carried
+from acn_compress.checkpoint.licence import CARD
 from acn_compress.errors import ModelDirError
 
 PATIENCE = 5.0  # seconds for the first request
@@ -72,4 +73,4 @@ def _wanted(name: str, revision: str | None) -> list[str]:
     single, index = SAFE if set(SAFE) & set(files) else LEGACY
     stem, end = single.split(".")
     weights = [f for f in files if "/" not in f and f.startswith(stem) and f.endswith(f".{end}")]
-    return ["config.json", index, *weights, *filter(is_carried, files)]
+    return ["config.json", CARD, index, *weights, *filter(is_carried, files)]

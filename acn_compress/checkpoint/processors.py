@@ -75,6 +75,14 @@ def _copy_tensors(path: Path, out: Path) -> None:
         save_file({k: v.contiguous() for k, v in read_pickle(path).items()}, out)
 
 
+def name_tokenizer_plainly(directory: Path) -> None:
+    """Give the tokenizer in a directory the name that transformers 4 knows it by as well: optimum
+    asks for that version, and 5 takes both."""
+    data = read_json(file := directory / "tokenizer_config.json")
+    if data is not None and data.get("tokenizer_class") == "TokenizersBackend":
+        write_json(file, data | {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
 def load_tokenizer(source: Source, **options: Any) -> Any:
     """The tokenizer beside a checkpoint, by transformers.
 

@@ -30,13 +30,31 @@ def save(net: Network, out: Path) -> None:
     with quiet():
         net.model.save_pretrained(out, save_original_format=False, max_shard_size=SHARD)
     if structure.form == "residual" and structure.widths is None:
-        data = read_json(out / "config.json") or {}
-        data |= {
-            "model_type": base_type(data["model_type"]),
-            "architectures": [plain_class(type(net.model)).__name__],
-        }
-        write_json(out / "config.json", data)
+        _name_plainly(net, out)
     _verify_saved(net, out)
+
+
+def save_graph_config(net: Network, out: Path, **fields: object) -> None:
+    """Write the config.json of a graph: it runs by itself, so whoever reads the config needs the
+    family's own type and nothing of ours.
+
+    Args:
+        fields: for its readers, beside the config's own.
+    """
+    with quiet():
+        net.config.save_pretrained(out)
+    _name_plainly(net, out, "acn", **fields)
+
+
+def _name_plainly(net: Network, out: Path, *left_out: str, **fields: object) -> None:
+    """Let config.json name the family's own type and class."""
+    data = read_json(out / "config.json") or {}
+    data |= {
+        "model_type": base_type(data["model_type"]),
+        "architectures": [plain_class(type(net.model)).__name__],
+        **fields,
+    }
+    write_json(out / "config.json", {k: v for k, v in data.items() if k not in left_out})
 
 
 def _verify_saved(net: Network, out: Path) -> None:

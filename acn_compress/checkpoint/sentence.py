@@ -30,9 +30,13 @@ def read_head(source: Source) -> SentenceHead | None:
     pools: tuple[str, ...] = ()
     after: list[Any] = []
     unknown = None
+    prompt = _prompt(source.directory / "config_sentence_transformers.json")
     for kind, path in _modules(source):
         if kind == "Pooling":
-            pools = _pools(read_json(path / "config.json") or {})
+            config = read_json(path / "config.json") or {}
+            pools = _pools(config)
+            if prompt and config.get("include_prompt") is False:
+                unknown = "Pooling that leaves out the prompt"
         elif kind == "Dense":
             after.append(_dense(path))
         elif kind == "Normalize":
@@ -44,7 +48,7 @@ def read_head(source: Source) -> SentenceHead | None:
     return SentenceHead(
         pools=pools or ("mean_tokens",),
         after=tuple(after),
-        prompt=_prompt(source.directory / "config_sentence_transformers.json"),
+        prompt=prompt,
         lower=bool(texts.get("do_lower_case")),
         longest=longest if isinstance(longest, int) and longest > 0 else None,
         unknown=unknown,

@@ -12,6 +12,7 @@ from acn_compress.checkpoint import card
 from acn_compress.checkpoint import save as checkpoint
 from acn_compress.checkpoint.directory import new_directory
 from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.licence import licence
 from acn_compress.checkpoint.processors import copy_processors
 from acn_compress.checkpoint.provenance import options_of, provenance
 from acn_compress.checkpoint.published import F, published, shown
@@ -86,8 +87,8 @@ def write(
             **_remarked(net, kind, report),
             **more(directory),
         )
-        history = provenance(source, step, options_of(**options), seed)
-        document(directory, full, history, lambda found: card.render(net, found, history))
+        history, named = provenance(source, step, options_of(**options), seed), licence(source)
+        document(directory, full, history, lambda found: card.render(net, found, history, named))
     return full
 
 

@@ -3,7 +3,7 @@ layers and norms, as sentence-transformers' `modules.json` lists them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +45,10 @@ def last(hidden: Tensor, mask: Tensor) -> Tensor:
     """The last token that is no padding."""
     places = torch.arange(mask.shape[1], device=mask.device)
     end = (mask * places).argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), end]
+    rows = torch.arange(
+        hidden.shape[0], device=hidden.device
+    )  # len() would fix the batch of a graph
+    return hidden[rows, end]
 
 
 # by their names in 1_Pooling/config.json; of several the results are joined in this order
@@ -111,6 +114,14 @@ class SentenceHead:
         for step in self.after:
             found = step(found)
         return found
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Those of its dense layers."""
+        for step in self.after:
+            if isinstance(step, Dense):
+                yield step.weight
+                if step.bias is not None:
+                    yield step.bias
 
     def width(self, width: int) -> int:
         """Of the embedding, for a network of this width."""

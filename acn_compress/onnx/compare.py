@@ -14,7 +14,8 @@ import torch
 from acn_compress.errors import VerificationError
 from acn_compress.found import Found
 from acn_compress.onnx import exit as onnx_exit
-from acn_compress.onnx.session import LIMIT, Array, Session, file_bytes
+from acn_compress.onnx.layout import LIMIT, file_bytes
+from acn_compress.onnx.session import Array, Session
 
 if TYPE_CHECKING:
     from acn_compress.onnx.trace import Traced

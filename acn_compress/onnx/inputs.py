@@ -38,12 +38,23 @@ def _takes_types(net: Network) -> bool:
 
 def picture_size(net: Network, source: Source) -> tuple[int, int] | None:
     """Height and width that the checkpoint's own image processor gives; None where the config's are
-    taken: for texts, and for images that no processor here can prepare. DINOv2's config, say,
-    speaks of 518 x 518, which it was trained on last, and its processor crops to 224.
+    taken. DINOv2's config, say, speaks of 518 x 518, which it was trained on last, and its
+    processor crops to 224.
+
+    Raises:
+        DataError: if the network does not take what its processor gives.
+    """
+    found = preparation(net, source)
+    return None if found is None else found.size
+
+
+def preparation(net: Network, source: Source) -> Preparation | None:
+    """How the checkpoint wants its images; None for texts, and for images that no processor here
+    can prepare.
 
     Raises:
         DataError: if the network does not take what its processor gives.
     """
     if net.modality != "image" or net.channels not in MODES:
         return None
-    return Preparation.of(net, source).size
+    return Preparation.of(net, source)

@@ -23,6 +23,7 @@ from acn_compress.errors import DataError, UnsupportedError, VerificationError
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.onnx.compare import LENGTHS, of_tokens
+from acn_compress.onnx.layout import weights_of
 from acn_compress.onnx.session import Array, Session, reason
 from acn_compress.onnx.trace import Traced, silence
 from acn_compress.tasks.base import features
@@ -200,9 +201,11 @@ def quantize_(net: Network, path: Path, names: Sequence[str], rows: Rows) -> Qua
     """
     small = path.with_name("int8.onnx")
     _write(path, small)
+    _sign(path, small)
     found = _judge(net, Session(path), Session(small), names, rows)
     _check(found)
     small.replace(path)
+    weights_of(path).unlink(missing_ok=True)
     return found
 
 
@@ -219,6 +222,17 @@ def _write(path: Path, small: Path) -> None:
             f"ONNX Runtime cannot make int8 of this network ({reason(error)}). "
             "Export without quantize."
         ) from None
+
+
+def _sign(path: Path, small: Path) -> None:
+    """Say of the small file what the float file says of itself: the quantiser signs for its own."""
+    import onnx
+
+    whole, made = onnx.load(str(path), load_external_data=False), onnx.load(str(small))
+    made.producer_name, made.producer_version = whole.producer_name, whole.producer_version
+    said = {p.key: p.value for p in whole.metadata_props}
+    onnx.helper.set_model_props(made, said | {"quantized": "int8"})
+    onnx.save(made, str(small))
 
 
 def _judge(

@@ -1,5 +1,4 @@
-"""An ONNX file in ONNX Runtime, on the CPU: the one place that opens one, and that knows what ours
-is called."""
+"""An ONNX file in ONNX Runtime, on the CPU: the one place that opens one."""
 
 from __future__ import annotations
 
@@ -13,31 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from acn_compress.errors import AcnError, CheckpointError
+from acn_compress.onnx.layout import file_bytes
 
 if TYPE_CHECKING:
     from onnxruntime import SessionOptions
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FILE = "model.onnx"
-LIMIT = 2 << 30  # bytes of one protobuf file; larger weights go beside the graph
 LARGEST = 1 << 28  # numbers of one input: more is a damaged shape
 PATIENCE = 60.0  # seconds to open a file or run it once, and one more for each
 PER_SECOND = 10_000_000  # bytes of it
 TYPES = {"tensor(int64)": "int64", "tensor(float)": "float32"}  # of the inputs of our models
-
-
-def find_onnx(path: str | Path) -> Path | None:
-    """The ONNX file that `path` names: itself, or the one in a directory that `export` wrote."""
-    path = Path(path).expanduser()
-    if path.suffix == ".onnx" and path.is_file():
-        return path
-    return path / FILE if (path / FILE).is_file() else None
-
-
-def file_bytes(path: Path) -> int:
-    """Bytes of an ONNX file and of the weights that lie beside it."""
-    return sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
 
 
 def reason(error: BaseException) -> str:

@@ -4,10 +4,9 @@ metadata that says what it is."""
 from __future__ import annotations
 
 import io
-import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from acn_compress.checkpoint.provenance import packages
-from acn_compress.checkpoint.source import Source
 from acn_compress.errors import UnsupportedError
-from acn_compress.network.network import Network, longest_text
+from acn_compress.network.network import Network
 from acn_compress.onnx import exit as onnx_exit
 from acn_compress.onnx.inputs import inputs_for
+from acn_compress.onnx.layout import weights_of
+from acn_compress.onnx.metadata import producer
 from acn_compress.onnx.session import reason
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 LENGTH = 12  # of the text it is traced with, in a batch of 2
 OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output")
+EMBEDDING = "sentence_embedding"  # as sentence-transformers calls it
 
 
 class Traced(nn.Module):
@@ -52,9 +52,14 @@ class Traced(nn.Module):
         example = self.inputs_for(2, LENGTH, 0)
         with torch.inference_mode():
             result = net(**example)
-        given = [name for name in OUTPUTS if isinstance(result.get(name), Tensor)]
+        self.read = [name for name in OUTPUTS if isinstance(result.get(name), Tensor)]
+        head = net.sentence if "last_hidden_state" in self.read else None
+        unknown = None if head is None else head.unknown
+        self.head = None if unknown else head
+        self.note = f"No {EMBEDDING}: modules.json names a {unknown}." if unknown else None
+        said = self.read if self.head is None else [*self.read, EMBEDDING]
         self.inputs = list(example)
-        self.outputs = given if exit_entropy is None else onnx_exit.OUTPUTS
+        self.outputs = said if exit_entropy is None else onnx_exit.OUTPUTS
         self.extra = net.uncached
 
     def inputs_for(self, batch: int, length: int, seed: int) -> dict[str, Tensor]:
@@ -66,25 +71,43 @@ class Traced(nn.Module):
         if self.exit_entropy is not None:
             given = dict(zip(self.inputs, tensors[:-1], strict=True)) | self.extra
             return onnx_exit.flat(self.net, given, tensors[-1])
-        result = self.model(**dict(zip(self.inputs, tensors, strict=True)), **self.extra)
-        return tuple(result[name] for name in self.outputs)
+        named = dict(zip(self.inputs, tensors, strict=True))
+        result = self.model(**named, **self.extra)
+        found = tuple(result[name] for name in self.read)
+        if self.head is None:
+            return found
+        return (*found, self.head(result.last_hidden_state, named["attention_mask"]))
 
 
-def trace(traced: Traced, path: Path, source: Source, *, opset: int, external: bool) -> int:
+def trace(
+    traced: Traced,
+    path: Path,
+    name: str,
+    metadata: Mapping[str, str],
+    *,
+    opset: int,
+    external: bool,
+) -> int:
     """Write the graph, its weights beside it if `external`. Returns its nodes.
 
+    Args:
+        name: what the user calls the network.
+        metadata: what the file says of itself.
     Raises:
         UnsupportedError: in one line, if torch's exporter fails.
     """
     import onnx
+    from onnxscript import ir
 
     with silence():
-        program = _export(traced, source.name, opset)
+        program = _export(traced, name, opset)
         if traced.exit_entropy is not None:
             onnx_exit.nest_(program.model.graph, traced.exit_entropy)
         nodes = _lighten_(program)
-        program.model.metadata_props.update(_metadata(traced.net, source))
-        program.save(str(path), external_data=external)
+        program.model.metadata_props.update(metadata)
+        program.model.producer_name, program.model.producer_version = producer()
+        beside = weights_of(path).name if external else None
+        ir.save(program.model, path, external_data=beside)
         _forget_weights_(program)
     onnx.checker.check_model(str(path))
     return nodes
@@ -136,17 +159,6 @@ def _forget_weights_(program: ONNXProgram) -> None:
     for graph in program.model.graphs():
         for weight in graph.initializers.values():
             weight.const_value = None
-
-
-def _metadata(net: Network, source: Source) -> dict[str, str]:
-    labels = getattr(net.config, "id2label", None) or {}
-    length = {"max_length": str(longest_text(net.config))} if net.modality == "text" else {}
-    return length | {
-        "acn_structure": net.structure.model_dump_json(),
-        "source_weights_sha256": source.sha256(),
-        "acn_compress_version": packages().get("acn-compress", ""),
-        "id2label": json.dumps({str(k): v for k, v in labels.items()}),
-    }
 
 
 @contextmanager

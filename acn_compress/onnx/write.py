@@ -14,9 +14,10 @@ from acn_compress.errors import ConfigError, VerificationError
 from acn_compress.network.network import Network
 from acn_compress.onnx import half
 from acn_compress.onnx.compare import Compared, Expected, compare, expected
-from acn_compress.onnx.inputs import picture_size
+from acn_compress.onnx.inputs import preparation
+from acn_compress.onnx.layout import LIMIT, file_bytes
+from acn_compress.onnx.metadata import described
 from acn_compress.onnx.quantize import quantize_, random_rows, real_rows
-from acn_compress.onnx.session import LIMIT, file_bytes
 from acn_compress.onnx.trace import Traced, trace
 
 OPSETS = range(18, 25)  # that torch's exporter writes: asked for less, it writes 18 all the same
@@ -39,7 +40,7 @@ class OnnxFile(Compared):
     parameters: int
     """Of the network, tied ones once."""
     parameter_bytes: int
-    """Bytes of its parameters and buffers."""
+    """Bytes of its parameters and buffers, dense layers behind the pooling included."""
     tolerance: float
     """The difference that was allowed."""
     bytes: int
@@ -95,9 +96,11 @@ def write_onnx(
     """
     check_options(opset, tolerance)
     note = _prepare_(net, quantize is not None)
-    traced = Traced(net, picture_size(net, source), exit_entropy)
-    size, parameters = _weight_bytes(net), net.parameters  # emptied, it is no longer tied
-    nodes = trace(traced, path, source, opset=opset, external=size > LIMIT)
+    images = preparation(net, source)
+    traced = Traced(net, None if images is None else images.size, exit_entropy)
+    size, parameters = _weight_bytes(traced), net.parameters  # emptied, it is no longer tied
+    said = described(net, source, images)
+    nodes = trace(traced, path, source.name, said, opset=opset, external=size > LIMIT)
     check_size(file_bytes(path), size)
     cases = expected(traced, seed)
     rows = None
@@ -120,7 +123,7 @@ def write_onnx(
         bytes=file_bytes(path),
         exit_entropy=exit_entropy,
         exit_depths=None if exit_entropy is None else _left(cases),
-        note=note,
+        note=" ".join(filter(None, (note, traced.note))) or None,
     )
 
 
@@ -165,8 +168,9 @@ def _prepare_(net: Network, quantized: bool) -> str | None:
     return "The source is in half precision; the weights were quantised from float32."
 
 
-def _weight_bytes(net: Network) -> int:
-    held = (*net.model.parameters(), *net.model.buffers())
+def _weight_bytes(traced: Traced) -> int:
+    behind = traced.head.tensors() if traced.head else ()
+    held = (*traced.model.parameters(), *traced.model.buffers(), *behind)
     return sum(t.numel() * t.element_size() for t in held)
 
 

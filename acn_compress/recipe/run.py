@@ -28,7 +28,7 @@ from acn_compress.data.places import fingerprint, name_of
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
 from acn_compress.events import ChainStep, Progress
 from acn_compress.found import Found
-from acn_compress.onnx.session import find_onnx
+from acn_compress.onnx.layout import find_onnx
 from acn_compress.options import Compress, Run, Trained, Verb
 from acn_compress.recipe import baseline, table
 from acn_compress.recipe.schema import Recipe, Step

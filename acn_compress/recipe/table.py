@@ -16,7 +16,8 @@ from acn_compress.data.load import Data, Noise
 from acn_compress.data.splits import eval_split
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.network.network import Network
-from acn_compress.onnx.session import FILE, Session, file_bytes
+from acn_compress.onnx.layout import file_bytes, find_onnx
+from acn_compress.onnx.session import Session
 from acn_compress.options import Benchmark, Trained
 from acn_compress.reports.measured import Benchmarked
 from acn_compress.reports.ran import Gain, Row, Speed, Table
@@ -66,7 +67,8 @@ def table(
         rows.append(row.model_copy(update=size))
     assert data is not None
     for name, path in exports:
-        file = Path(path) / FILE
+        file = find_onnx(path)
+        assert file is not None
         noisy = None if corrupt is None else _onnx_scores(file, data, corrupt).value
         row = _row(name, path, _onnx_scores(file, data, None), scores[original], data, noisy)
         rows.append(row.model_copy(update={"format": "onnx", "bytes": file_bytes(file)}))

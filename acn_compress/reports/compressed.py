@@ -11,6 +11,7 @@ from acn_compress.events import duration
 from acn_compress.found import Found
 from acn_compress.measure.latency import LatencyTable
 from acn_compress.measure.quality import Drop, Quality
+from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.write import OnnxFile
 from acn_compress.reports.base import few_lines, read_lines, told
 from acn_compress.reports.blocks import Block, Grid, kept
@@ -136,18 +137,13 @@ class Compressed(Made):
         where = f"{t.backend}, {t.batch} per call, {threads(t.threads)}"
         yield from told(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
         checked = f"{size(self.onnx.bytes)}, differs from torch by {self.onnx.max_difference:.0e}"
-        yield from told(f"written: {self.out}, with {self.onnx_file} ({checked})")
+        yield from told(f"written: {self.out}, with {onnx_file()} ({checked})")
         blocks = kept(self.structure.blocks, self.structure.source_blocks)
         more = "all candidates and widths: report.json, frontier.png"
         yield from told(f"blocks kept: {blocks}; {more}")
         for limit in self.limits:
             yield from told(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
         yield from told(self.verdict())
-
-    @property
-    def onnx_file(self) -> str:
-        """Below the directory."""
-        return f"onnx/{self.onnx.file}"
 
     def _frontier(self) -> Grid:
         head = ["candidates", "params", "ms", self.rows[0].quality.metric, "change [95 %]"]

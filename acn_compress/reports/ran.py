@@ -11,7 +11,7 @@ from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
 from acn_compress.measure.quality import Drop
 from acn_compress.measure.timing import FIRST, NO_DIFFERENCE, UNCLEAR
-from acn_compress.onnx.session import FILE
+from acn_compress.onnx.layout import find_onnx
 from acn_compress.reports.base import Report, few_lines, read_lines, told
 from acn_compress.reports.blocks import Block, Grid, Line, Pairs
 from acn_compress.reports.compared import Compared
@@ -180,7 +180,7 @@ class Ran(Report, Table):
         yield Line(f"{self.speed_note()} {len(self.steps)} steps, {duration(self.seconds)}.")
         if self.compare is not None:
             yield from self.compare.display()
-        onnx = [("ONNX", f"{export}/{FILE}") for export in self.exports]
+        onnx = [("ONNX", find_onnx(export) or export) for export in self.exports]
         table = ("this table", f"{self.out}/README.md, table.json")
         yield Pairs("", [("model", self.final), *onnx, table])
         mine = f"acn-compress run {self.recipe} --source CHECKPOINT --data DATA"

@@ -40,6 +40,7 @@ from acn_compress.measure.timing import SMALLEST, judge
 from acn_compress.network import widths
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
+from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.write import write_onnx
 from acn_compress.options import Compress, ModelSpec, PathSpec
 from acn_compress.reports import plots
@@ -49,7 +50,6 @@ from acn_compress.training.interrupt import exit_code, number_of
 from acn_compress.training.state import kept, resumable
 from acn_compress.training.walk import Walk
 
-FILE = "onnx/model.onnx"
 TRIES = 3  # candidates that are finished, at most, until one keeps the drop
 GRAPH = 40_000  # bytes of a block in an ONNX file beside its weights
 MARGIN = 0.98  # of a limit that is aimed at: what is measured scatters
@@ -338,7 +338,7 @@ class _Job:
 
         def more(directory: Path) -> Mapping[str, object]:
             """The ONNX file, and what was measured of it and beside it."""
-            file = directory / FILE
+            file = directory / onnx_file()
             file.parent.mkdir()
             self.tell("exporting and verifying")
             onnx = write_onnx(done.net.copy(), file, self.source, seed=how.seed)

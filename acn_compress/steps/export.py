@@ -7,6 +7,7 @@ from pathlib import Path
 
 from acn_compress.checkpoint.directory import check_out, new_directory
 from acn_compress.checkpoint.find import find_source
+from acn_compress.checkpoint.licence import licence
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import provenance
 from acn_compress.checkpoint.source import Source
@@ -42,7 +43,8 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
             **found,
         )
         history = provenance(source, how.verb, how.plain(), how.seed)
-        document(directory, report, history, lambda found: target.card(net, found, history))
+        named = licence(source)
+        document(directory, report, history, lambda found: target.card(net, found, history, named))
     return report
 
 

@@ -53,8 +53,14 @@ class Target(Protocol):
             VerificationError: if what was written is not the network.
         """
 
-    def card(self, net: Network, report: Exported, provenance: dict[str, object]) -> str:
-        """The model card, Markdown."""
+    def card(
+        self,
+        net: Network,
+        report: Exported,
+        provenance: dict[str, object],
+        licence: str | None = None,
+    ) -> str:
+        """The model card, Markdown. `licence` is the source's."""
 
 
 def check_taken(how: Export, targets: Mapping[str, Target]) -> None:

@@ -1,25 +1,29 @@
-"""ONNX: one file that ONNX Runtime runs, compared with torch, beside config and processor files."""
+"""ONNX: a graph that ONNX Runtime runs, compared with torch, in a directory that whoever runs such
+graphs opens as it is (`onnx/layout.py`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from acn_compress.checkpoint.card import header
 from acn_compress.checkpoint.files import size
-from acn_compress.checkpoint.processors import copy_processors
+from acn_compress.checkpoint.processors import copy_processors, name_tokenizer_plainly
+from acn_compress.checkpoint.save import save_graph_config
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.measure.early_exit import check_exit
 from acn_compress.network.network import Network
 from acn_compress.onnx.exit import check_depth
-from acn_compress.onnx.session import FILE
+from acn_compress.onnx.layout import onnx_file, weights_of
 from acn_compress.onnx.write import OnnxFile, write_onnx
 from acn_compress.options import Export
 from acn_compress.reports.blocks import Block, Line, Pairs
 from acn_compress.targets.base import Exported
 
 ALONE = ", and not with quantize"
+JS = "transformers.js_config"  # what transformers.js alone reads of config.json
 
 
 class OnnxExported(Exported, OnnxFile):
@@ -58,14 +62,10 @@ class OnnxExported(Exported, OnnxFile):
         error = f"mean error {self.error:.1%} of the outputs' spread"
         return f"{cosine}{error}, on {self.judged_on}, n = {self.examples:,}"
 
-    def card(self) -> str:
+    def card(self, licence: str | None) -> str:
         """What the file takes and gives, and how it was proven: Markdown."""
         lines = [
-            "---",
-            "library_name: onnx",
-            "tags: [acn-compress, model-compression, onnx]",
-            "---",
-            "",
+            *header("onnx", licence, "tags: [acn-compress, model-compression, onnx]"),
             f"# {Path(self.out).name}: ONNX export",
             "",
             f"Made with acn-compress from `{self.source}`, opset {self.opset}.",
@@ -74,8 +74,8 @@ class OnnxExported(Exported, OnnxFile):
             "|---|---|",
             *(f"| {name} | {value} |" for name, value in self._facts() if value is not None),
             "",
-            "Labels and the network's structure are in the file's metadata "
-            "(`id2label`, `acn_structure`).",
+            "Labels, preprocessing and where it comes from are in the file's metadata (`id2label`, "
+            "`preprocessor`, `acn_structure`, `provenance`).",
             "",
         ]
         return "\n".join(lines)
@@ -97,7 +97,7 @@ class OnnxExported(Exported, OnnxFile):
 class Onnx:
     """See `targets.base.Target`."""
 
-    writes = f"{FILE}, beside its config and processor files"
+    writes = f"{onnx_file()}, beside its config and processor files"
     takes: Mapping[str, str] = dict.fromkeys(("opset", "tolerance", "quantize"), "") | {
         "exit_entropy": ALONE
     }
@@ -116,9 +116,11 @@ class Onnx:
         self, net: Network, source: Source, directory: Path, how: Export, data: Data | None = None
     ) -> OnnxFile:
         """The file, config.json and processor files."""
+        file = directory / onnx_file(how.quantize)
+        file.parent.mkdir()
         found = write_onnx(
             net,
-            directory / FILE,
+            file,
             source,
             opset=how.opset,
             tolerance=how.tolerance,
@@ -127,14 +129,23 @@ class Onnx:
             seed=how.seed,
             data=data,
         )
-        net.config.save_pretrained(directory)
+        beside = {file.name: 1} if weights_of(file).is_file() else None
+        for_browsers = {} if beside is None else {JS: {"use_external_data_format": beside}}
+        save_graph_config(net, directory, **for_browsers)
         copy_processors(source, directory)
-        return found
+        name_tokenizer_plainly(directory)
+        return found.model_copy(update={"file": file.relative_to(directory).as_posix()})
 
-    def card(self, net: Network, report: Exported, provenance: dict[str, object]) -> str:
+    def card(
+        self,
+        net: Network,
+        report: Exported,
+        provenance: dict[str, object],
+        licence: str | None = None,
+    ) -> str:
         """The report's own."""
         assert isinstance(report, OnnxExported)
-        return report.card()
+        return report.card(licence)
 
 
 TARGET = Onnx()

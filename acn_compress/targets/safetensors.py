@@ -72,9 +72,15 @@ class Safetensors:
             bytes=sum(p.stat().st_size for p in directory.glob("*.safetensors")),
         )
 
-    def card(self, net: Network, report: Exported, provenance: dict[str, object]) -> str:
+    def card(
+        self,
+        net: Network,
+        report: Exported,
+        provenance: dict[str, object],
+        licence: str | None = None,
+    ) -> str:
         """That of a model directory."""
-        return card.render(net, report, provenance)
+        return card.render(net, report, provenance, licence)
 
 
 TARGET = Safetensors()

@@ -1,0 +1,48 @@
+"""What lies where in an ONNX directory, as transformers.js, optimum and sentence-transformers look
+for it:
+
+    config.json, tokenizer or image processor    as beside any checkpoint, the family's own type
+    onnx/model.onnx                              the graph and its weights
+    onnx/model_quantized.onnx                    in int8, instead
+    onnx/model.onnx_data                         the weights of a graph too large for one file
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from acn_compress.checkpoint.find import LAYOUTS
+
+FOLDER = "onnx"
+FILES = {None: "model.onnx", "int8": "model_quantized.onnx"}  # by what `quantize` says
+LIMIT = 3 << 29  # bytes of weights; larger ones go beside the graph, as a file ends at 2 GiB
+
+
+def onnx_file(quantize: str | None = None) -> str:
+    """The path of a file within its directory."""
+    return f"{FOLDER}/{FILES[quantize]}"
+
+
+# in the order in which they are looked for; the last is where version 0.1 wrote it
+PLACES = (*map(onnx_file, FILES), "model.onnx")
+
+
+def find_onnx(path: str | Path) -> Path | None:
+    """The ONNX file that `path` names: itself, or the one in a directory that `export` wrote. A
+    directory with weights of its own is a checkpoint, whatever else lies in it."""
+    path = Path(path).expanduser()
+    if path.suffix == ".onnx" and path.is_file():
+        return path
+    if any((path / name).is_file() for layout in LAYOUTS for name in layout):
+        return None
+    return next((path / place for place in PLACES if (path / place).is_file()), None)
+
+
+def weights_of(path: Path) -> Path:
+    """The file beside a graph that holds its weights where it cannot."""
+    return path.with_name(f"{path.name}_data")
+
+
+def file_bytes(path: Path) -> int:
+    """Bytes of an ONNX file and of the weights that lie beside it."""
+    return sum(p.stat().st_size for p in path.parent.glob(path.name + "*"))
