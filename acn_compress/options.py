@@ -108,7 +108,7 @@ Score = Literal["obs", "fisher", "taylor", "activation", "magnitude"]
 Format = Literal["onnx", "safetensors"]
 Quantize = Literal["int8"]
 Backend = Literal["torch", "onnx"]
-Measure = Literal["influence", "cka", "leave-one-out", "taylor"]
+Measure = Literal["influence", "cka", "leave-one-out", "taylor", "worth"]
 Route = Literal[
     "drop-last",
     "evenly-spaced",
@@ -538,7 +538,8 @@ class Profile(Measured, Runs, Verb):
     bound: Bound = "upper"
     """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
     measures: Measures = ()
-    """More measures, comma separated: influence, cka, leave-one-out, taylor."""
+    """More measures, comma separated: influence, cka, leave-one-out, taylor; worth: what compress
+    weighs, the rise of the loss without a block, and without all of its heads or features."""
     to: File | None = None
     """Directory for profile.json and profile.png instead of SRC."""
 

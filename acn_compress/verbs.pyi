@@ -345,7 +345,9 @@ def profile(
         max_drop: Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy.
         bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
             (point).
-        measures: More measures, comma separated: influence, cka, leave-one-out, taylor.
+        measures: More measures, comma separated: influence, cka, leave-one-out, taylor; worth: what
+            compress weighs, the rise of the loss without a block, and without all of its heads or
+            features.
         to: Directory for profile.json and profile.png instead of SRC.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.

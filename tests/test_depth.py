@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import network
 
+import acn_compress
 from acn_compress import profile, truncate
 from acn_compress.checkpoint.find import find_source
 from acn_compress.compression.depth import Depths, choose
@@ -206,3 +207,13 @@ def test_profiling_a_directory_that_cannot_be_written(digits_vit: Path, tmp_path
     ] == 64
     with pytest.raises(ConfigError, match="max_drop is -1, expected: greater than or equal to 0"):
         profile(digits_vit, data="digits", max_drop=-1, to=str(tmp_path / "elsewhere"))
+
+
+def test_the_worth_of_blocks_is_what_compress_weighs(digits_vit: Path, tmp_path: Path) -> None:
+    report = acn_compress.profile(
+        digits_vit, data="digits", limit=160, measures="worth", to=tmp_path, progress=False
+    )
+    assert len(report.blocks) == 4 and "without" not in report.blocks[0]
+    for block in report.blocks[1:]:
+        assert block.heads > 0 and block.mlp > 0 and block.without > 0
+    assert "what compress weighs" in str(report)

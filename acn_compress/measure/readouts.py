@@ -93,6 +93,14 @@ class Contribution(Found):
     cka: float | None = None
     leave_one_out: float | None = None
     taylor: float | None = None
+    without: float | None = None
+    """Of a block: what the loss is foreseen to rise by without it, in nats per example."""
+    heads: float | None = None
+    """Likewise, without its heads,"""
+    mlp: float | None = None
+    """without its MLP features,"""
+    tokens: float | None = None
+    """without the features of its token mixing."""
 
 
 class Readouts(Found):
@@ -117,7 +125,8 @@ def profile_model(
         data: to measure on.
         extras: any of `options.Measure`: "influence" (block influence, arXiv 2403.03853, and
             angular distance, arXiv 2403.17887), "cka" (linear CKA of y_k with y_L), "leave-one-out"
-            (one more pass per block), "taylor" (one more pass, with gradients).
+            (one more pass per block), "taylor" (one more pass, with gradients). "worth" is the
+            step's.
         seed: of the bootstrap.
     """
     depths = net.depth + 1

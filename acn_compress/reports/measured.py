@@ -13,7 +13,7 @@ from acn_compress.measure.readouts import Contribution, Depth
 from acn_compress.measure.timing import BUSY
 from acn_compress.network.structure import Structure
 from acn_compress.options import Bound
-from acn_compress.reports.base import Report, few_lines, read_lines
+from acn_compress.reports.base import Report, few_lines, read_lines, told
 from acn_compress.reports.blocks import Block, Grid, Line, Pairs
 
 
@@ -79,6 +79,23 @@ def threads(number: int) -> str:
     return f"{number} thread" + ("s" if number > 1 else "")
 
 
+WORTH = (
+    "without, heads, mlp, tokens: nats by which the loss is foreseen to rise without the block "
+    "(none: it has to stay), or without all of these; what compress weighs."
+)
+FURTHER = (
+    "influence",
+    "angle",
+    "cka",
+    "leave_one_out",
+    "taylor",
+    "without",
+    "heads",
+    "mlp",
+    "tokens",
+)
+
+
 class Profiled(Report):
     """What profile reports; without `files` it is profile.json."""
 
@@ -119,6 +136,8 @@ class Profiled(Report):
         else:
             yield Line(f"cutoff: {self.cutoff} of {last} blocks keep the drop {within}")
         yield Line("share, cosine: of what the block at this depth adds to the output.")
+        if any("heads" in block or "tokens" in block for block in self.blocks):
+            yield from told(WORTH)
         yield from few_lines(n)
         yield from read_lines(self.read, remarks=self.remarks)
         yield Line("written: " + ", ".join(self.files))
@@ -139,8 +158,8 @@ class Profiled(Report):
         answers = (("agreement", d.agreement), ("KL", d.kl), ("MSE", d.mse))
         row += [(name, f"{value:.4f}") for name, value in answers if value is not None]
         row += [("share", f"{100 * b.share:.1f} %"), ("cosine", f"{b.cosine:+.3f}")]
-        further = ("influence", "angle", "cka", "leave_one_out", "taylor")
-        return row + [(n.replace("_", "-"), f"{b[n]:.4f}") for n in further if n in b]
+        columns = [name for name in FURTHER if any(name in block for block in self.blocks)]
+        return row + [(n.replace("_", "-"), f"{b[n]:.4f}" if n in b else "") for n in columns]
 
 
 class Timed(Found):

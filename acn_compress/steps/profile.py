@@ -11,12 +11,14 @@ from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.source import Source
+from acn_compress.compression.candidates import Candidates
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.events import Progress
 from acn_compress.measure.intervals import check_shown, unshown
-from acn_compress.measure.readouts import cutoff, profile_model
+from acn_compress.measure.readouts import Contribution, cutoff, profile_model
 from acn_compress.network.device import find_device
+from acn_compress.network.network import Network
 from acn_compress.options import ModelSpec, PathSpec, Profile
 from acn_compress.reports import plots
 from acn_compress.reports.measured import Profiled
@@ -40,6 +42,8 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
     )
     unshown = told_unshown(data, how)
     found = profile_model(net, data, extras=how.measures, batch_size=how.batch_size, seed=how.seed)
+    if "worth" in how.measures:
+        found = found.model_copy(update={"blocks": _with_worth(found.blocks, net, data)})
     report = Profiled(
         step=how.verb,
         source=source.name,
@@ -59,6 +63,18 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
         plots.profile(report, files[1])
         write_json(files[0], report.plain())
     return report.model_copy(update={"files": tuple(map(str, files))})
+
+
+def _with_worth(
+    blocks: tuple[Contribution, ...], net: Network, data: Data
+) -> tuple[Contribution, ...]:
+    """The blocks with what `compress` weighs of each."""
+    candidates = Candidates.of(net, data)
+    found: list[dict[str, float | None]] = [{}]  # of the embedding
+    for units, without in zip(candidates.scores, candidates.without, strict=True):
+        found.append({name: float(score.sum()) for name, score in units.items()})
+        found[-1]["without"] = without
+    return tuple(b.model_copy(update=w) for b, w in zip(blocks, found, strict=True))
 
 
 def told_unshown(data: Data, how: Profile) -> str | None:

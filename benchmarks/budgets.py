@@ -1,0 +1,123 @@
+"""What `compress` gives for a budget: every demand on one network, as the command reports it.
+
+    python -m benchmarks.budgets MINILM --data SST2 --length 32 --demands speedup=2,max_drop=0.01
+
+A demand is an option of `compress`; several joined by + are asked together, and epochs=1 trains the
+result back. Rows that decide are those of the validation split where there is one, else half of the
+test split; figures are of the others. Writes compress-NAME.json.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+
+import acn_compress
+from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.find import find_source
+from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.provenance import machine
+from acn_compress.found import Found
+from acn_compress.reports.compressed import Compressed, Limit, Row
+from benchmarks.command import RESULTS, parser, rounded
+
+
+class Met(Found):
+    """What came of one demand."""
+
+    demand: str
+    held: bool
+    verdict: str
+    limits: tuple[Limit, ...]
+    rows: tuple[Row, ...]
+    blocks: int
+    """That stayed."""
+    block_parameters: float
+    """Share of the parameters of all blocks that stayed."""
+    foreseen: float
+    """Milliseconds by the latency table."""
+    candidates: list[dict[str, float]]
+    """Of the frontier, untrained, on the rows that decide."""
+    seconds: float
+
+
+def met(demand: str, report: Compressed, in_blocks: int) -> Met:
+    """What a report says of its demand."""
+    whole, mine = report.rows[:2]
+    return Met(
+        demand=demand,
+        held=report.held,
+        verdict=report.verdict(),
+        limits=report.limits,
+        rows=report.rows,
+        blocks=mine.depth,
+        block_parameters=1 - (whole.parameters - mine.parameters) / in_blocks,
+        foreseen=report.chosen.milliseconds,
+        candidates=[
+            {
+                "blocks": p.depth,
+                "parameters": p.parameters,
+                "milliseconds": p.milliseconds,
+                "value": p.quality.value,
+                "drop": p.drop.drop,
+                "low": p.drop.low,
+                "high": p.drop.high,
+            }
+            for p in report.front
+        ],
+        seconds=report.seconds,
+    )
+
+
+def options_of(demand: str) -> dict[str, object]:
+    """Options of `compress`: speedup=2+epochs=1."""
+    pairs = (part.split("=") for part in demand.split("+"))
+    return {name: value if name == "target_size" else float(value) for name, value in pairs}
+
+
+def main() -> None:
+    """The command."""
+    command = parser(__doc__)
+    command.add_argument("source", type=Path, help="the trained network")
+    command.add_argument("--data", required=True)
+    command.add_argument("--demands", default="speedup=2,speedup=3,max_drop=0.01")
+    command.add_argument("--length", type=int, default=128, help="tokens of a timed text")
+    command.add_argument("--limit", type=int, default=None, help="rows that are trained on")
+    command.add_argument("--results", type=Path, default=RESULTS)
+    options = command.parse_args()
+    blocks = find_blocks(options.source)
+    rows, place = list[Found](), Path(mkdtemp())
+    for demand in options.demands.split(","):
+        given = options_of(demand) | {"length": options.length, "limit": options.limit}
+        report = acn_compress.compress(
+            options.source,
+            place / demand,
+            data=options.data,
+            **given,  # type: ignore[arg-type]
+        )
+        rows.append(met(demand, report, blocks))
+        print(f"{demand}: {report.verdict()}", flush=True)
+        write_json(
+            options.results / f"compress-{options.source.name}.json",
+            rounded(
+                {
+                    "benchmark": "budgets",
+                    "source": options.source.name,
+                    "machine": machine(),
+                    "length": options.length,
+                    "rows": [row.plain() for row in rows],
+                }
+            ),
+        )
+    shutil.rmtree(place)
+
+
+def find_blocks(source: Path) -> int:
+    """Parameters of all blocks."""
+    net = load_source(find_source(source))
+    return sum(p.numel() for block in net.blocks for p in block.parameters())
+
+
+if __name__ == "__main__":
+    main()
