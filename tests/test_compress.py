@@ -19,11 +19,12 @@ from tiny import network
 import acn_compress as acn
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
-from acn_compress.compression.frontier import Limits, Point
+from acn_compress.compression.frontier import Limits
 from acn_compress.compression.notes import notes_file
 from acn_compress.data.splits import held_apart
 from acn_compress.errors import ConfigError, DataError, Interrupted
 from acn_compress.events import Event
+from acn_compress.measure.candidate import Point
 from acn_compress.measure.quality import Drop, measure, paired
 from acn_compress.onnx.session import Session
 from acn_compress.options import Compress
@@ -135,6 +136,8 @@ def test_an_interrupted_search_goes_on(digits_vit: Path, tmp_path: Path) -> None
 
 def test_notes_of_another_search_are_not_gone_on_from(digits_vit: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    with pytest.raises(ConfigError, match=r"nothing to resume: there is no .*out\.measured\.json"):
+        acn.compress(digits_vit, out, target_params=0.6, resume=True, **HOW)
     notes_file(out).write_text(json.dumps({"version": 1, "search": "another"}))
     with pytest.raises(ConfigError, match=r"is of another search: source, data or options differ"):
         acn.compress(digits_vit, out, target_params=0.6, resume=True, **HOW)

@@ -15,9 +15,9 @@ from acn_compress.compression.candidates import Candidates, Parameters
 from acn_compress.compression.search import Kept, Plan, Search
 from acn_compress.data.load import Data
 from acn_compress.events import Progress, Stage
-from acn_compress.found import Found
+from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import LatencyTable
-from acn_compress.measure.quality import Drop, Quality, Scores, measure, paired, summary
+from acn_compress.measure.quality import Drop, Scores, measure, paired, summary
 from acn_compress.network import widths
 from acn_compress.options import Bound
 
@@ -30,27 +30,6 @@ MIXES = (
 )  # of time in a price, the rest being size; where both are limited
 SHARES = (0.85, 0.7, 0.55, 0.42, 0.3, 0.2)  # of the price of the whole network
 HALVINGS = 2  # of the gap between the last candidate that keeps a drop and the first that does not
-
-
-class Point(Found):
-    """One candidate, measured without training."""
-
-    blocks: tuple[dict[str, int] | None, ...]
-    """Of every block the units it keeps; null where it goes."""
-    milliseconds: float
-    """Foreseen by the latency table."""
-    parameters: int
-    foreseen: float
-    """What the loss was foreseen to rise by, in nats per example."""
-    quality: Quality
-    """On the rows that decide."""
-    drop: Drop
-    """From the whole network, paired."""
-
-    @property
-    def depth(self) -> int:
-        """Blocks that stay."""
-        return sum(block is not None for block in self.blocks)
 
 
 @dataclass(frozen=True)
@@ -247,18 +226,8 @@ class Frontier:
         self.points.append(point)
         self.keep(self.points)
         if self.progress is not None:
-            self.progress(Stage(text=f"candidate {len(self.points)}: {told(point)}"))
+            self.progress(Stage(text=f"candidate {len(self.points)}: {point}"))
         return point
-
-
-def told(point: Point) -> str:
-    """A point in a line."""
-    blocks = len(point.blocks)
-    return (
-        f"{point.depth} of {blocks} blocks, {point.parameters:,} parameters, "
-        f"{point.milliseconds:.2f} ms foreseen: {point.quality.metric} {point.quality.value:.4f}, "
-        f"drop {point.drop}"
-    )
 
 
 def _distinct(plans: Iterable[Plan]) -> list[Plan]:

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from acn_compress.checkpoint.directory import writing
 from acn_compress.checkpoint.files import read_json, write_json
-from acn_compress.compression.frontier import Point
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.found import Found
+from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import LatencyTable
 
 
@@ -56,7 +56,7 @@ class Notes:
         interrupted one.
 
         Raises:
-            ConfigError: if those are of another search.
+            ConfigError: if those are of another search, or there are none.
             ModelDirError: for a file of this name that is not ours.
         """
         mark = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
@@ -69,6 +69,8 @@ class Notes:
                 f"{path} is where a search keeps what it measured, but what is there is not of "
                 "this version. Move it away, or choose another OUT."
             ) from None
+        if resume and found is None:
+            raise ConfigError(f"nothing to resume: there is no {path}.")
         if not resume or found is None:
             return cls(path, Measured(search=mark))
         if found.search != mark:

@@ -23,6 +23,7 @@ from acn_compress.checkpoint.files import read_json, write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.checkpoint.provenance import packages
+from acn_compress.compression.notes import notes_file
 from acn_compress.data.load import has_eval_split
 from acn_compress.data.places import fingerprint, name_of
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
@@ -270,7 +271,8 @@ def run_step(
     if not reused:
         # the same step, interrupted while it trained, goes on; one whose options changed starts
         # anew
-        resume = known.get("fingerprint") == mark and resumable(place)
+        begun = resumable(place) or notes_file(place).is_file()
+        resume = known.get("fingerprint") == mark and begun
         chain.remember(folder, {"fingerprint": mark, "finished": False})
         _do(chain, how, source, place, resume)
         seconds = round(time.perf_counter() - began, 1)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from acn_compress.checkpoint.files import size
-from acn_compress.compression.frontier import Point
 from acn_compress.events import duration
 from acn_compress.found import Found
+from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import LatencyTable
 from acn_compress.measure.quality import Drop, Quality
 from acn_compress.onnx.layout import onnx_file

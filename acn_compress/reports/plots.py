@@ -9,7 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from acn_compress.compression.frontier import Frontier
+from acn_compress.measure.candidate import Point
 from acn_compress.reports.compared import Compared, RouteRow, Whole
 from acn_compress.reports.compressed import POINTS, Row
 from acn_compress.reports.measured import Profiled
@@ -174,16 +174,18 @@ def _ms(row: RouteRow | Whole) -> float:
     return 1000 * float(row["latency"])
 
 
-def frontier(report: Frontier, rows: Sequence[Row], source: str, path: Path) -> None:
+def frontier(
+    points: Sequence[Point], front: Sequence[Point], rows: Sequence[Row], source: str, path: Path
+) -> None:
     """Quality over time: candidates as they were measured without training on the rows that decide,
     and on the rows that are reported what came out, beside the original and the baseline."""
-    metric, front = rows[0].quality.metric, report.front()
+    metric = rows[0].quality.metric
     scale = 100 if metric in POINTS else 1
     with canvas(path, 1, (7.2, 5.0)) as (figure, (axis,)):
         axis.axhline(0, color=MUTED, linewidth=1)
         axis.plot(
-            [p.milliseconds for p in report.points],
-            [-scale * p.drop.drop for p in report.points],
+            [p.milliseconds for p in points],
+            [-scale * p.drop.drop for p in points],
             "o",
             color=MUTED,
             markersize=4,

@@ -27,13 +27,14 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.candidates import Candidates
-from acn_compress.compression.frontier import Frontier, Limits, Point, told
+from acn_compress.compression.frontier import Frontier, Limits
 from acn_compress.compression.notes import Notes
 from acn_compress.compression.search import Plan
 from acn_compress.data.places import fingerprint
 from acn_compress.data.splits import Held, held_apart
 from acn_compress.errors import ConfigError, Interrupted
 from acn_compress.events import Progress, Stage
+from acn_compress.measure.candidate import Point
 from acn_compress.measure.intervals import check_shown
 from acn_compress.measure.quality import Drop, Scores, measure, paired, summary
 from acn_compress.measure.timing import SMALLEST, judge
@@ -55,8 +56,6 @@ GRAPH = 40_000  # bytes of a block in an ONNX file beside its weights
 MARGIN = 0.98  # of a limit that is aimed at: what is measured scatters
 ROUNDS = 30  # of the last timing
 PULL = 0.1  # of a walk into ACN form, as in compare
-# what figures before training do not depend on
-LATER = {"overwrite", "resume", "epochs", "convert", "max_drop", "bound", "speedup"}
 
 
 def run(
@@ -79,8 +78,8 @@ def run(
 
 
 def _depends(how: Compress, source: Source) -> dict[str, object]:
-    """What the figures before training depend on."""
-    options = {name: value for name, value in how.plain().items() if name not in LATER}
+    """What the figures depend on."""
+    options = how.changed(overwrite=False, resume=False).plain()
     data = [fingerprint(d) for d in (how.data, how.eval_data) if d is not None]
     return {"options": options, "source": content_sha256(source), "data": data}
 
@@ -234,7 +233,7 @@ class _Job:
         frontier = self.frontier
         if not limits.only_drop:
             point = frontier.best(frontier.fitting(limits))
-            self.tell(f"chosen: {told(point)}")
+            self.tell(f"chosen: {point}")
             return [point]
         best, front = frontier.cheapest(limits), frontier.front()
         if best is None:
@@ -242,7 +241,7 @@ class _Job:
             again = "training may make up for it" if self.how.trains else "the best is kept"
             self.tell(f"no candidate keeps the drop without training; {again}")
         else:
-            self.tell(f"cheapest that keeps the drop: {told(best)}")
+            self.tell(f"cheapest that keeps the drop: {best}")
         at = front.index(best) if best in front else 0
         order = front[: at + 1][::-1]
         cheaper = front[at + 1 : at + 2] if self.how.trains else []
@@ -255,7 +254,7 @@ class _Job:
             found.append(self._finished(point, number))
             if limits.keeps_drop(found[-1].drop):
                 return found[-1]
-            self.tell(f"{told(point)}: finished, its drop is {found[-1].drop}")
+            self.tell(f"{point}: finished, its drop is {found[-1].drop}")
         return min(found, key=lambda done: done.drop.drop)
 
     def _finished(self, point: Point, number: int) -> _Done:
@@ -265,8 +264,8 @@ class _Job:
             return self._done(net, point, untrained, untrained, None)
         ways = [self._trained(net.copy(), point, untrained, f"candidate-{number}")]
         if self.how.convert:
-            n = len(net.structure.alpha)
-            walk = Walk((1.0,) * n, (0.0,) * n, 0.5, net.structure.layer, pull=PULL)
+            start, layer = net.structure.alpha, net.structure.layer
+            walk = Walk(start, (0.0,) * len(start), 0.5, layer, pull=PULL)
             ways.append(
                 self._trained(net.copy(), point, untrained, f"candidate-{number}-acn", walk)
             )
@@ -346,7 +345,13 @@ class _Job:
             self.tell("timing side by side")
             rows, disturbed = self._rows(done.net, delivered, baseline)
             write_json(directory / "frontier.json", frontier.plain())
-            plots.frontier(frontier, rows, self.source.name, directory / "frontier.png")
+            plots.frontier(
+                frontier.points,
+                frontier.front(),
+                rows,
+                self.source.name,
+                directory / "frontier.png",
+            )
             return {
                 "before": rows[0].quality,
                 "after": rows[1].quality,
