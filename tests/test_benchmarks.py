@@ -21,9 +21,11 @@ COMMANDS = (
     "latency",
     "memory",
     "overhead",
+    "recovery",
     "refit",
     "routes",
     "structure",
+    "structured",
     "trials",
 )
 

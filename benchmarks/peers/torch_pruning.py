@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch_pruning
 from torch import nn
 
@@ -50,7 +49,8 @@ def _prune_(net: Network, share: float, importance: Callable[..., Any]) -> None:
     # the scores are Torch-Pruning's: asked is what a unit costs
     found = choices(net, SCORES["magnitude"].units(net, None))
     total = sum(c.cost * c.units for c in found)
-    low, high, nearest, best = 0.0, 1.0, torch.inf, [[] for _ in found]
+    best: Drops = [[] for _ in found]
+    low, high, nearest = 0.0, 1.0, share
     for _ in range(TRIES):
         ratio = (low + high) / 2
         try:
