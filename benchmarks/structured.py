@@ -50,7 +50,7 @@ ROUTES: dict[str, tuple[Prune, int]] = {
     "obs + refit, random inputs": (by("obs", refit=True, data=False), 1),
     "torch-pruning, magnitude": (torch_pruning.magnitude_, 1),
     "torch-pruning, taylor": (torch_pruning.taylor_, 1),
-    "kwon": (kwon.prune_, 3),
+    "kwon": (kwon.prune_, 1),
     "flap": (flap.prune_, 1),
 }
 """And by how many seeds each is run. `magnitude` is what this package did before there was a refit

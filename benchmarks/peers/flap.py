@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from acn_compress.compression.calibration import ROWS, spread
+from acn_compress.compression.calibration import ROWS, Batches, spread
 from acn_compress.compression.prune.cut import cut_checked_
 from acn_compress.compression.prune.ranking import choices, everywhere
 from acn_compress.compression.prune.scores.score import by_block
 from acn_compress.compression.refit import write_
 from acn_compress.compression.writers import Writer, rows_that_count, watching, writers
-from acn_compress.data.load import Data
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks.base import features
@@ -44,7 +43,7 @@ class Fluctuation:
         return torch.as_tensor(self.squares) / self.rows - self.mean.square()
 
 
-def prune_(net: Network, share: float, rows: Data, seed: int) -> None:
+def prune_(net: Network, share: float, rows: Batches, seed: int) -> None:
     """Choose, add the biases and cut."""
     layers, seen = writers(net), fluctuations(net, rows)
     scores = [score(writer, of_it) for writer, of_it in zip(layers, seen, strict=True)]
@@ -56,7 +55,7 @@ def prune_(net: Network, share: float, rows: Data, seed: int) -> None:
         write_(writer.layer, bias_change(writer, weight, of_it.mean, drop))
 
 
-def fluctuations(net: Network, rows: Data) -> list[Fluctuation]:
+def fluctuations(net: Network, rows: Batches) -> list[Fluctuation]:
     """Of every writer, in one pass."""
     found = writers(net)
     sums = [Fluctuation() for _ in found]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from acn_compress.compression.calibration import FEW
+from acn_compress.compression.calibration import FEW, Batches
 from acn_compress.compression.least_squares import Solver
 from acn_compress.compression.prune.cut import cut_checked_
 from acn_compress.compression.prune.ranking import Choice, Drops, choices
@@ -19,14 +19,13 @@ from acn_compress.compression.prune.scores.score import by_block
 from acn_compress.compression.refit import refit_
 from acn_compress.compression.statistics import flows
 from acn_compress.compression.writers import Writer, writers
-from acn_compress.data.load import Data
 from acn_compress.network.network import Network
 
 FARTHEST = 10.0  # a tuned mask may be from one (section 4.3: masks lie in [-10, 10])
 DAMPING = 1.0  # of the least squares (section 4.3)
 
 
-def prune_(net: Network, share: float, rows: Data, seed: int) -> None:
+def prune_(net: Network, share: float, rows: Batches, seed: int) -> None:
     """Search, rearrange, cut and tune."""
     whole, fisher = net.twin(), informations(net, rows, seed)
     units = by_block(net, writers(net), [square.diagonal() for square in fisher])
@@ -36,7 +35,7 @@ def prune_(net: Network, share: float, rows: Data, seed: int) -> None:
     refit_(net, whole, rows, Tuning())
 
 
-def informations(net: Network, rows: Data, seed: int) -> list[Tensor]:
+def informations(net: Network, rows: Batches, seed: int) -> list[Tensor]:
     """The Fisher information of the masks of every writer, [units, units] (section 3.3)."""
     found = writers(net)
     squares = [torch.zeros((w.width.units,) * 2, dtype=torch.float64) for w in found]
