@@ -8,16 +8,17 @@ import pytest
 import torch
 from tiny import network, outputs, tiny
 from torch import nn
+from torch_pruning.pruner.importance import GroupMagnitudeImportance
 
 from acn_compress.compression.calibration import RandomInputs
 from acn_compress.compression.prune import SCORES
 from acn_compress.compression.prune.cut import cut_checked_
-from acn_compress.compression.prune.ranking import choices
+from acn_compress.compression.prune.ranking import Choice, choices
 from acn_compress.compression.refit import refit_, write_
 from acn_compress.compression.writers import writers
 from acn_compress.data.load import load_data
 from acn_compress.network.network import Network
-from benchmarks.peers import flap, kwon
+from benchmarks.peers import flap, kwon, torch_pruning
 from benchmarks.structured import ROUTES, prunable
 
 PEERS = ("torch-pruning, magnitude", "torch-pruning, taylor", "kwon", "flap")
@@ -32,6 +33,17 @@ def test_a_peer_reaches_the_share_in_place(name: str, digits_vit: Path) -> None:
     assert prunable(net) / whole == pytest.approx(0.5, abs=0.03)
     assert before - net.parameters == whole - prunable(net)
     assert all(p.grad is None for p in net.model.parameters())
+
+
+@pytest.mark.parametrize("family", ["bert", "vit", "mixer"])
+def test_what_torch_pruning_chose_is_cut_as_it_would(family: str) -> None:
+    ours, theirs, importance = tiny(family), tiny(family), GroupMagnitudeImportance()
+    found = _found(ours)
+    cut_checked_(ours, found, torch_pruning.chosen(ours, found, 0.5, importance))
+    for group in torch_pruning.groups(theirs, _found(theirs), 0.5, importance):
+        group.prune()
+    assert ours.parameters == theirs.parameters
+    assert torch.allclose(outputs(ours), outputs(theirs), atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["bert", "vit", "mixer", "timmvit"])
@@ -61,7 +73,7 @@ def test_mask_tuning_makes_up_for_a_feature_that_another_repeats(digits_vit: Pat
     second[:, 2] *= 10  # enough for the damping not to be felt
     second[:, 3] = 0.5 * second[:, 2]
     whole, expected = net.twin(), outputs(net)
-    found = choices(net, SCORES["magnitude"].units(net, None))
+    found = _found(net)
     cut_checked_(net, found, [[3] if i == 1 else [] for i in range(len(found))])
     refit_(net, whole, load_data("digits", net, None, role="train", limit=256), kwon.Tuning())
     now = _layer(net, "mlp.fc2").weight.data
@@ -81,6 +93,11 @@ def test_a_feature_that_never_changes_goes_first_and_costs_nothing(digits_vit: P
     writer.layer.weight.data[:, 3] = 0.0
     write_(writer.layer, flap.bias_change(writer, weight, seen[1].mean, [3]))
     assert torch.allclose(outputs(net), before, atol=1e-5)
+
+
+def _found(net: Network) -> list[Choice]:
+    """All widths."""
+    return choices(net, SCORES["magnitude"].units(net, None))
 
 
 def _layer(net: Network, path: str) -> nn.Linear:

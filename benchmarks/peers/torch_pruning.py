@@ -5,13 +5,13 @@ what it chose is cut by the package, which comes to the same network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch_pruning
 from torch import nn
 
-from acn_compress.compression.calibration import FEW, spread
+from acn_compress.compression.calibration import FEW, Batches, spread
 from acn_compress.compression.prune.cut import cut_checked_
 from acn_compress.compression.prune.ranking import Choice, Drops, choices
 from acn_compress.compression.prune.scores import SCORES
@@ -21,7 +21,7 @@ from acn_compress.network.network import Network, first_output
 from acn_compress.tasks.base import features
 
 TRIES = 12  # ratios that are tried
-LINEAR = (nn.Linear, nn.Conv2d, nn.Embedding, nn.LayerNorm)
+LAYERS = (nn.Linear, nn.Conv2d, nn.Embedding, nn.LayerNorm)
 
 
 def taylor_(net: Network, share: float, rows: Data, seed: int) -> None:
@@ -31,7 +31,7 @@ def taylor_(net: Network, share: float, rows: Data, seed: int) -> None:
     net.model.zero_grad()
 
 
-def magnitude_(net: Network, share: float, rows: Data, seed: int) -> None:
+def magnitude_(net: Network, share: float, rows: Batches, seed: int) -> None:
     """By weights alone."""
     _prune_(net, share, torch_pruning.importance.GroupMagnitudeImportance(p=2))
 
@@ -54,7 +54,7 @@ def _prune_(net: Network, share: float, importance: Callable[..., Any]) -> None:
     for _ in range(TRIES):
         ratio = (low + high) / 2
         try:
-            drops = _chosen(net, found, ratio, importance)
+            drops = chosen(net, found, ratio, importance)
         except ZeroDivisionError:  # where a layer would lose its last head
             high = ratio
             continue
@@ -65,10 +65,24 @@ def _prune_(net: Network, share: float, importance: Callable[..., Any]) -> None:
     cut_checked_(net, found, best)
 
 
-def _chosen(
-    net: Network, found: list[Choice], ratio: float, importance: Callable[..., Any]
+def chosen(
+    net: Network, found: Sequence[Choice], ratio: float, importance: Callable[..., Any]
 ) -> Drops:
     """The units that Torch-Pruning would remove at a ratio; nothing is changed."""
+    places = {writer.layer: (i, writer.cut.size) for i, writer in enumerate(writers(net))}
+    drops: Drops = [[] for _ in found]
+    for group in groups(net, found, ratio, importance):
+        for dependency, indices in group:
+            if dependency.target.module in places:
+                i, size = places[dependency.target.module]
+                drops[i] = sorted({index // size for index in indices})
+    return drops
+
+
+def groups(
+    net: Network, found: Sequence[Choice], ratio: float, importance: Callable[..., Any]
+) -> Iterator[Any]:
+    """What it would prune together: each has a `prune()`, which is not called here."""
     producers = {
         net.blocks[c.block].get_submodule(cut.path): c for c in found for cut in c.width.outputs
     }
@@ -86,15 +100,8 @@ def _chosen(
         in_channel_groups={},  # its defaults are dicts that all pruners share
         out_channel_groups={},
         ignored_layers=[
-            m for m in net.model.modules() if isinstance(m, LINEAR) and m not in producers
+            m for m in net.model.modules() if isinstance(m, LAYERS) and m not in producers
         ],
         output_transform=lambda output: first_output(output).sum(),
     )
-    places = {writer.layer: (i, writer.cut.size) for i, writer in enumerate(writers(net))}
-    drops: Drops = [[] for _ in found]
-    for group in pruner.step(interactive=True):
-        for dependency, features_ in group:
-            if dependency.target.module in places:
-                i, size = places[dependency.target.module]
-                drops[i] = sorted({feature // size for feature in features_})
-    return drops
+    yield from pruner.step(interactive=True)
