@@ -41,7 +41,8 @@ class Row(Found):
     route: str
     share: float
     seed: int
-    lr: float
+    of_default_lr: float
+    """The learning rate, as a share of the default one."""
     untrained: float
     untrained_loss: float
     untrained_drop: Drop
@@ -56,40 +57,37 @@ class Row(Found):
 def recovered(whole: Whole, name: str, share: float) -> Iterator[Row]:
     """Prune a copy as `prune` does, and train that again and again."""
     how = whole.how.part(Trained, limit=1600, epochs=1, batch_size=32)
-    net, default = whole.net.copy(), learning_rate(whole.net, None)
+    net = whole.net.copy()
     ROUTES[name][0](net, share, training_split(how, net, whole.source), 0)
     untrained = measure(net, whole.test)
     for seed, part in RUNS[name]:
-        run = how.changed(seed=seed, lr=part * default)
-        yield _trained(whole, net.copy(), run, untrained, name, share)
+        run = how.changed(seed=seed, lr=part * learning_rate(net, None))
+        trained, seconds = _trained(whole, net.copy(), run)
+        yield Row(
+            route=name,
+            share=share,
+            seed=seed,
+            of_default_lr=part,
+            untrained=untrained.value,
+            untrained_loss=untrained.mean_loss,
+            untrained_drop=paired(untrained, whole.scores),
+            trained=trained.value,
+            trained_loss=trained.mean_loss,
+            trained_drop=paired(trained, whole.scores),
+            seconds=seconds,
+        )
 
 
-def _trained(
-    whole: Whole, net: Network, how: Trained, untrained: Scores, name: str, share: float
-) -> Row:
-    """Train once."""
-    data = training_split(how, net, whole.source)
-    done = fit(net, data, how, teacher=whole.net)
-    trained = measure(net, whole.test)
-    return Row(
-        route=name,
-        share=share,
-        seed=how.seed,
-        lr=done.lr,
-        untrained=untrained.value,
-        untrained_loss=untrained.mean_loss,
-        untrained_drop=paired(untrained, whole.scores),
-        trained=trained.value,
-        trained_loss=trained.mean_loss,
-        trained_drop=paired(trained, whole.scores),
-        seconds=done.seconds,
-    )
+def _trained(whole: Whole, net: Network, how: Trained) -> tuple[Scores, float]:
+    """Train once, in place: the quality, and how long it took."""
+    done = fit(net, training_split(how, net, whole.source), how, teacher=whole.net)
+    return measure(net, whole.test), done.seconds
 
 
 def in_words(row: Row) -> str:
     """A line for the screen."""
     return (
-        f"{row.share} {row.route} ({row.seed}), lr {row.lr:g}: "
+        f"{row.share} {row.route} ({row.seed}), {row.of_default_lr:g} of the lr: "
         f"{row.untrained:.4f} -> {row.trained:.4f}, drop {row.trained_drop}"
     )
 
@@ -106,7 +104,7 @@ def main() -> None:
             rows.append(row)
             print(in_words(row), flush=True)
     name = options.source.name
-    report = whole.report("recovery", name, rows)
+    report = whole.report("recovery", name, rows, default_lr=learning_rate(whole.net, None))
     write_json(options.results / f"recovery-{name}.json", rounded(report))
 
 
