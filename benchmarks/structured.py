@@ -1,51 +1,60 @@
 """What removing heads and MLP features costs without any training: by which score they are chosen,
-and whether the rest makes up for them.
+and whether the rest makes up for them; beside what other people would use (`peers`).
 
     python -m benchmarks.structured MINILM --data SST2 --shares 0.5,0.7
 
 MINILM is the trained network of benchmarks/README.md. All are measured on the test split, paired
 with the uncut network; the share is one of the parameters of all heads and MLP features, so that
-all networks of a share have the same size. Units are chosen on 512 and refitted on at most 2,048
-unlabelled training rows, drawn from a seed; one route sees random inputs alone. Writes
-structured-NAME.json.
+all networks of a share have the same size, Torch-Pruning's as nearly as it gets. Units are chosen
+on 512 and refitted on at most 2,048 training rows, drawn from a seed; one route sees random inputs
+alone, and only Torch-Pruning's gradients look at labels. Writes structured-NAME.json.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import product
 
 from acn_compress.checkpoint.files import write_json
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
+from acn_compress.data.load import Data
 from acn_compress.found import Found
 from acn_compress.measure.quality import Drop, measure, paired
+from acn_compress.network import widths
+from acn_compress.network.network import Network
 from benchmarks.command import rounded
+from benchmarks.peers import flap, kwon, torch_pruning
 from benchmarks.whole import Whole, arguments
 
-
-@dataclass(frozen=True)
-class Route:
-    """A way to choose units, and what is done then."""
-
-    score: str
-    refit: bool
-    data: bool = True
-    seeds: int = 1
+Prune = Callable[[Network, float, Data, int], object]
+"""(net, share, rows, seed): prunes in place."""
 
 
-ROUTES = {
-    "magnitude": Route("magnitude", refit=False),
-    "magnitude + refit": Route("magnitude", refit=True),
-    "taylor": Route("taylor", refit=False),
-    "fisher": Route("fisher", refit=False),
-    "fisher + refit": Route("fisher", refit=True),
-    "obs": Route("obs", refit=False),
-    "obs + refit": Route("obs", refit=True, seeds=3),
-    "obs + refit, random inputs": Route("obs", refit=True, data=False),
+def by(score: str, refit: bool = False, data: bool = True) -> Prune:
+    """The package, by a score."""
+    return lambda net, share, rows, seed: prune_(
+        net, share, score=score, data=rows if data else None, seed=seed, refit=refit
+    )
+
+
+ROUTES: dict[str, tuple[Prune, int]] = {
+    "magnitude": (by("magnitude"), 1),
+    "magnitude + refit": (by("magnitude", refit=True), 1),
+    "taylor": (by("taylor"), 1),
+    "fisher": (by("fisher"), 1),
+    "fisher + refit": (by("fisher", refit=True), 1),
+    "obs": (by("obs"), 1),
+    "obs + refit": (by("obs", refit=True), 3),
+    "obs + refit, random inputs": (by("obs", refit=True, data=False), 1),
+    "torch-pruning, magnitude": (torch_pruning.magnitude_, 1),
+    "torch-pruning, taylor": (torch_pruning.taylor_, 1),
+    "kwon": (kwon.prune_, 1),
+    "flap": (flap.prune_, 1),
 }
-"""`magnitude` is what this package did before there was a refit of widths."""
+"""And by how many seeds each is run. `magnitude` is what this package did before there was a refit
+of widths."""
 
 
 class Row(Found):
@@ -66,20 +75,29 @@ class Row(Found):
 
 def pruned(whole: Whole, name: str, share: float, seed: int) -> Row:
     """Prune a copy and measure it."""
-    route, net, data = ROUTES[name], whole.net.copy(), whole.rows(ROWS, seed)
-    looked, started = data if route.data else None, time.process_time()
-    found = prune_(net, share, score=route.score, data=looked, seed=seed, refit=route.refit)
+    net, rows = whole.net.copy(), whole.rows(ROWS, seed)
+    started = time.process_time()
+    ROUTES[name][0](net, share, rows, seed)
     seconds, after = time.process_time() - started, measure(net, whole.test)
     return Row(
         route=name,
         share=share,
         seed=seed,
-        achieved=found.achieved,
+        achieved=1 - prunable(net) / prunable(whole.net),
         parameters=net.parameters,
         seconds=seconds,
         value=after.value,
         loss=after.mean_loss,
         drop=paired(after, whole.scores),
+    )
+
+
+def prunable(net: Network) -> int:
+    """Parameters of all heads and features."""
+    return sum(
+        width.units * widths.unit_parameters(block, width)
+        for block in net.blocks
+        for width in net.family.widths(block).values()
     )
 
 
@@ -93,8 +111,8 @@ def main() -> None:
     measure(whole.net, whole.test)
     evaluation = time.process_time() - started
     shares = map(float, options.shares.split(","))
-    for share, (name, route) in product(shares, ROUTES.items()):
-        for seed in range(route.seeds):
+    for share, (name, (_, seeds)) in product(shares, ROUTES.items()):
+        for seed in range(seeds):
             rows.append(row := pruned(whole, name, share, seed))
             print(f"{share} {name} ({seed}): {row.value:.4f}, drop {row.drop}", flush=True)
     report = whole.report(

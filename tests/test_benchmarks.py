@@ -22,9 +22,11 @@ COMMANDS = (
     "memory",
     "opens",
     "overhead",
+    "recovery",
     "refit",
     "routes",
     "structure",
+    "structured",
     "trials",
 )
 

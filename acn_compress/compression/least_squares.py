@@ -56,7 +56,12 @@ class Solver:
         left = {ridge: self._held.error(self._fitted.solve(ridge, bias)) for ridge in RIDGES}
         ridge = min(left, key=left.__getitem__)
         better = left[ridge] < self._held.square
-        return (self._fitted + self._held).solve(ridge, bias) if better else None
+        return self.normal.solve(ridge, bias) if better else None
+
+    @property
+    def normal(self) -> Normal:
+        """Of all rows."""
+        return self._fitted + self._held
 
 
 @dataclass

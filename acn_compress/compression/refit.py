@@ -25,7 +25,7 @@ place of removed blocks: Shopkhoev et al., arXiv 2505.02819; of pruned widths: a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
@@ -58,8 +58,23 @@ ENOUGH = 32  # rows for every feature that is solved for
 MEMORY = 1 << 30  # bytes that the streams of all examples may take
 STREAMS = 6  # of every example, that are held at a time
 
+Change = Callable[[Writer, Solver], "Tensor | None"]
+"""What a writer is changed by, from the rows gathered for it: [features + 1, width], the last row
+that of its bias; or None for nothing."""
 
-def refit_(net: Network, whole: Network, data: Batches, rows: int = EXAMPLES) -> float:
+
+def least_squares(writer: Writer, solver: Solver) -> Tensor | None:
+    """Its whole weight and its bias, where it has one."""
+    return solver.best(getattr(writer.layer, "bias", None) is not None)
+
+
+def refit_(
+    net: Network,
+    whole: Network,
+    data: Batches,
+    rows: int = EXAMPLES,
+    change: Change = least_squares,
+) -> float:
     """Solve the writers of `net` so that it follows `whole`, in place. Blocks in front of the first
     that lost something stay as they are.
 
@@ -70,6 +85,7 @@ def refit_(net: Network, whole: Network, data: Batches, rows: int = EXAMPLES) ->
             replaced, not written to.
         data: a few examples.
         rows: about how many of them it is solved on, evenly spread, at most.
+        change: how each writer is solved for.
     Returns:
         The floating-point operations it took.
     Raises:
@@ -81,7 +97,7 @@ def refit_(net: Network, whole: Network, data: Batches, rows: int = EXAMPLES) ->
     if (first := first_changed(net, whole)) == net.depth:
         return 0.0
     with threads_for(net), torch.no_grad(), net.evaluating(), whole.evaluating():
-        return _Walk.begin(net, whole, data, rows).refit_(first)
+        return _Walk.begin(net, whole, data, rows, change).refit_(first)
 
 
 def refused(net: Network, whole: Network | None = None) -> str | None:
@@ -229,10 +245,11 @@ class _Walk:
     goals: list[Goal]
     structure: Structure
     lanes: list[_Lane]
+    change: Change
     flops: float
 
     @classmethod
-    def begin(cls, net: Network, whole: Network, data: Batches, rows: int) -> _Walk:
+    def begin(cls, net: Network, whole: Network, data: Batches, rows: int, change: Change) -> _Walk:
         """At h_0."""
         # where tokens are weighted a head may read one of each example, so none is passed over
         enough = ENOUGH if net.depth == whole.depth else None
@@ -240,7 +257,7 @@ class _Walk:
         lanes = [_lane(net, whole, features(b)) for b in spread(net, data, rows, stride)]
         examples = sum(lane.examples for lane in lanes)
         flops = examples * price(net, whole)
-        return cls(net, whole, goals(net, whole), net.structure, lanes, flops)
+        return cls(net, whole, goals(net, whole), net.structure, lanes, change, flops)
 
     def refit_(self, first: int) -> float:
         """All the way. Returns the operations it took."""
@@ -289,7 +306,7 @@ class _Walk:
             )
             solver.add(_rows(ran.seen[at].x, writer.from_stream(missing), lane, writer))
         self.flops += solver.flops
-        write_(writer.layer, solver)
+        write_(writer.layer, self.change(writer, solver))
 
     def _missing(self, found: Sequence[Writer], at: int, lane: _Lane, ran: _Ran) -> Tensor:
         """What the branch of a writer has to add to what it does, in the stream's layout."""
@@ -429,16 +446,14 @@ def _attention_to(whole: Network, lane: _Lane) -> Tensor:
 # the weights
 
 
-def write_(writer: nn.Module, solver: Solver) -> None:
+def write_(writer: nn.Module, change: Tensor | None) -> None:
     """Give a linear layer (nn.Linear, or transformers' Conv1D, which stores [in, out]) its new
     weights."""
-    bias = getattr(writer, "bias", None)
-    change = solver.best(bias is not None)
     if change is None:
         return
     weight = change[:-1] if widths.dim(writer, output=True) == 1 else change[:-1].T
     writer.weight = _plus(writer.get_parameter("weight"), weight)
-    if bias is not None:
+    if getattr(writer, "bias", None) is not None:
         writer.bias = _plus(writer.get_parameter("bias"), change[-1])
 
 

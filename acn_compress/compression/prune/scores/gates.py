@@ -22,12 +22,12 @@ def per_example(net: Network, data: Batches | None, of: Callable[[Tensor], Tenso
     for batch in flows(net, calibration(net, data), found):
         examples += len(batch[0].x)
         for total, writer, flow in zip(sums, found, batch, strict=True):
-            total += of(_gates(writer, flow)).sum(0).double().cpu()
+            total += of(gates(writer, flow)).sum(0).double().cpu()
     return by_block(net, found, [total / examples for total in sums])
 
 
-def _gates(writer: Writer, flow: Flow) -> Tensor:
-    """[batch, units]."""
+def gates(writer: Writer, flow: Flow) -> Tensor:
+    """Of one batch: [batch, units]."""
     moved = flow.x * (flow.gradient @ writer.weight.float())
     if flow.mask is not None and flow.mask.shape == moved.shape[:-1]:
         moved = moved * flow.mask[..., None]
