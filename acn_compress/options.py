@@ -107,6 +107,7 @@ Pattern = Literal["2:4", "4:8"]
 Score = Literal["obs", "fisher", "taylor", "activation", "magnitude"]
 Format = Literal["onnx", "safetensors"]
 Quantize = Literal["int8"]
+Automatic = Literal["auto"]
 Backend = Literal["torch", "onnx"]
 Measure = Literal["influence", "cka", "leave-one-out", "taylor", "worth"]
 Route = Literal[
@@ -778,6 +779,9 @@ class Compress(Reads, Trained, Resumes, Verb):
     convert: bool = False
     """With epochs: train it into ACN form as well, and keep what does better on the rows that
     decide."""
+    quantize: Automatic | None = None
+    """auto: an int8 file too, kept if it loses no more than it may (max_drop; without one, nothing
+    that can be seen) on the rows that decide."""
     backend: Backend = "onnx"
     """What time is measured in: onnx or torch."""
     threads: Count = 1

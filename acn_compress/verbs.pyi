@@ -8,6 +8,7 @@ from pydantic import Field
 from acn_compress.events import Progress
 from acn_compress.options import (
     Augment,
+    Automatic,
     Backend,
     Backends,
     BelowOne,
@@ -532,6 +533,7 @@ def compress(
     target_size: Size | None = None,
     epochs: NotNegative = 0.0,
     convert: bool = False,
+    quantize: Automatic | None = None,
     backend: Backend = "onnx",
     threads: Count = 1,
     calls: Count = 1,
@@ -585,6 +587,8 @@ def compress(
         epochs: Training of the chosen candidate, distilling from SRC; 0 = none, minutes.
         convert: With epochs: train it into ACN form as well, and keep what does better on the rows
             that decide.
+        quantize: auto: an int8 file too, kept if it loses no more than it may (max_drop; without
+            one, nothing that can be seen) on the rows that decide.
         backend: What time is measured in: onnx or torch.
         threads: Threads of a timed call.
         calls: Examples per timed call.

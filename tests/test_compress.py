@@ -121,6 +121,17 @@ def test_training_is_distilled_and_the_untrained_state_reported(
     assert [p for p in tmp_path.iterdir() if p.name != "out"] == []
 
 
+def test_int8_takes_part_where_it_holds(digits_vit: Path, tmp_path: Path) -> None:
+    how = HOW | {"backend": "onnx", "quantize": "auto"}
+    report = acn.compress(digits_vit, tmp_path / "out", target_params=0.6, **how)
+    _, mine, small, baseline = report.rows
+    assert (small.name, small.parameters) == ("its int8 file", mine.parameters)
+    file = tmp_path / "out" / "onnx" / "model_quantized.onnx"
+    assert file.stat().st_size < 0.8 * report.onnx.bytes
+    assert "its int8 file (" in report.verdict() and "int8 loses" in str(report)
+    assert baseline.name.startswith("drop to")
+
+
 def test_an_interrupted_search_goes_on(digits_vit: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "out", list[str]()
 
@@ -182,22 +193,20 @@ def test_no_row_serves_two_purposes(
     assert (held.note is None) == (len(splits) == 2)
 
 
-def test_without_labels_the_answers_of_the_original_are_what_is_kept(
-    digits_vit: Path, tmp_path: Path
-) -> None:
+def test_without_labels_the_answers_of_the_original_stand_for_them(digits_vit: Path) -> None:
     import datasets
 
     from acn_compress.data.places import open_split
 
-    rows = {role: open_split("digits", role).rows for role in ("train", "eval")}
-    parts = {"train": rows["train"], "test": rows["eval"]}
+    parts = {"train": open_split("digits", "train").rows, "test": open_split("digits", "eval").rows}
     bare = datasets.DatasetDict({k: v.remove_columns("label") for k, v in parts.items()})
-    report = acn.compress(digits_vit, tmp_path / "out", target_params=0.6, **HOW | {"data": bare})
-    whole, mine, _ = report.rows
-    assert whole.quality.value == 1.0 > 0.5 > 1 - mine.quality.value
-    assert "no labels: measured is how often a model answers as the original does" in str(report)
     source = find_source(digits_vit)
-    held = held_apart(Compress(data=bare, target_params=0.6), load_source(source), source)
+    whole = load_source(source)
+    held = held_apart(Compress(data=bare, target_params=0.6), whole, source)
+    assert measure(whole, held.deciding).value == measure(whole, held.reported).value == 1.0
+    assert held.reported.read is not None
+    told = "no labels: measured is how often a model answers as the original does"
+    assert told in held.reported.read.notes
     batch = next(held.reported.batches(16))
     with torch.inference_mode():
         answers = network(digits_vit)(pixel_values=batch["pixel_values"]).logits.argmax(-1)

@@ -3,11 +3,6 @@ the original, timed side by side."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
-import torch
-
 from acn_compress.backends.base import Load
 from acn_compress.backends.race import race
 from acn_compress.checkpoint.find import find_source
@@ -17,7 +12,7 @@ from acn_compress.data.splits import eval_split
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.network.network import Network
 from acn_compress.onnx.layout import file_bytes, find_onnx
-from acn_compress.onnx.session import Session
+from acn_compress.onnx.scores import measure_file
 from acn_compress.options import Benchmark, Trained
 from acn_compress.reports.measured import Benchmarked
 from acn_compress.reports.ran import Gain, Row, Speed, Table
@@ -69,8 +64,8 @@ def table(
     for name, path in exports:
         file = find_onnx(path)
         assert file is not None
-        noisy = None if corrupt is None else _onnx_scores(file, data, corrupt).value
-        row = _row(name, path, _onnx_scores(file, data, None), scores[original], data, noisy)
+        noisy = None if corrupt is None else measure_file(file, data, corrupt).value
+        row = _row(name, path, measure_file(file, data), scores[original], data, noisy)
         rows.append(row.model_copy(update={"format": "onnx", "bytes": file_bytes(file)}))
     rows.sort(key=lambda row: row.is_baseline)  # the chain with its exports, then the baseline
     how_fast = Benchmark()
@@ -120,26 +115,3 @@ def _row(
         bytes=0,
         noisy=noisy,
     )
-
-
-def _onnx_scores(file: Path, data: Data, noise: Noise | None) -> Scores:
-    """The quality of an ONNX file, run in ONNX Runtime on the same examples."""
-    running = Session(file)
-    wanted, names = [i.name for i in running.inputs], running.outputs
-    batches = []
-    for batch in data.batches(64, noise=noise):
-        found = running.run(names, {k: np.ascontiguousarray(batch[k].numpy()) for k in wanted})
-        batches.append(
-            data.task.score(_Output(zip(names, map(torch.from_numpy, found), strict=True)), batch)
-        )
-    return Scores.gather(batches, data.task.reach)
-
-
-class _Output(dict[str, torch.Tensor]):
-    """What ONNX Runtime gave, with the names as attributes: what a scorer reads."""
-
-    def __getattr__(self, name: str) -> torch.Tensor:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None

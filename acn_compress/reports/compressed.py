@@ -18,6 +18,7 @@ from acn_compress.reports.blocks import Block, Grid, kept
 from acn_compress.reports.made import Made
 from acn_compress.reports.measured import busy_note, threads
 
+INT8 = "its int8 file"
 POINTS = {"accuracy", "token_accuracy", "f1_samples", "exact_match"}  # told in points
 
 
@@ -81,6 +82,8 @@ class Compressed(Made):
     chosen: Point
     parameters_before: int
     onnx: OnnxFile
+    int8: str | None = None
+    """What came of the int8 file, where one was asked for."""
     seconds: float
 
     @property
@@ -106,8 +109,9 @@ class Compressed(Made):
         text += f"{self.change(mine.drop)}{self.unit}"
         for row in others:
             how = "untrained" if self.training is None else "with the same training"
+            name = row.name if row.name == INT8 else f"dropping layers {how}"
             speed = whole.milliseconds / row.milliseconds
-            text += f"; dropping layers {how} ({speed:.2g}x): {self.change(row.drop)}"
+            text += f"; {name} ({speed:.2g}x): {self.change(row.drop)}"
         return text + "."
 
     @property
@@ -138,6 +142,8 @@ class Compressed(Made):
         yield from told(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
         checked = f"{size(self.onnx.bytes)}, differs from torch by {self.onnx.max_difference:.0e}"
         yield from told(f"written: {self.out}, with {onnx_file()} ({checked})")
+        if self.int8 is not None:
+            yield from told(self.int8)
         blocks = kept(self.structure.blocks, self.structure.source_blocks)
         more = "all candidates and widths: report.json, frontier.png"
         yield from told(f"blocks kept: {blocks}; {more}")

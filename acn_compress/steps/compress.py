@@ -32,7 +32,7 @@ from acn_compress.compression.notes import Notes
 from acn_compress.compression.search import Plan
 from acn_compress.data.places import fingerprint
 from acn_compress.data.splits import Held, held_apart
-from acn_compress.errors import ConfigError, Interrupted
+from acn_compress.errors import AcnError, ConfigError, Interrupted
 from acn_compress.events import Progress, Stage
 from acn_compress.measure.candidate import Point
 from acn_compress.measure.intervals import check_shown
@@ -42,10 +42,11 @@ from acn_compress.network import widths
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
 from acn_compress.onnx.layout import onnx_file
+from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.write import write_onnx
 from acn_compress.options import Compress, ModelSpec, PathSpec
 from acn_compress.reports import plots
-from acn_compress.reports.compressed import Compressed, Limit, Row
+from acn_compress.reports.compressed import INT8, Compressed, Limit, Row
 from acn_compress.training.fit import Fit, fit
 from acn_compress.training.interrupt import exit_code, number_of
 from acn_compress.training.state import kept, resumable
@@ -342,8 +343,9 @@ class _Job:
             self.tell("exporting and verifying")
             onnx = write_onnx(done.net.copy(), file, self.source, seed=how.seed)
             delivered = file if how.backend == "onnx" else self.watch.plan(done.point.blocks)
+            small, note = self._int8(directory, done, limits)
             self.tell("timing side by side")
-            rows, disturbed = self._rows(done.net, delivered, baseline)
+            rows, disturbed = self._rows(done.net, delivered, small, baseline)
             write_json(directory / "frontier.json", frontier.plain())
             plots.frontier(
                 frontier.points,
@@ -359,6 +361,7 @@ class _Job:
                 "rows": rows,
                 "busy": disturbed,
                 "onnx": onnx,
+                "int8": note,
                 "limits": self._limits(rows[0], rows[1], onnx.bytes, limits),
                 "seconds": round(time.perf_counter() - began, 1),
             }
@@ -398,33 +401,60 @@ class _Job:
             "parameters_before": self.whole.parameters,
         }
 
+    def _int8(self, directory: Path, done: _Done, limits: Limits) -> tuple[Path | None, str | None]:
+        """The int8 file, if it was asked for and loses no more than it may on the rows that decide;
+        and what came of it."""
+        if self.how.quantize is None:
+            return None, None
+        file, deciding = directory / onnx_file("int8"), self.rows.deciding
+        try:
+            write_onnx(
+                done.net.copy(),
+                file,
+                self.source,
+                quantize="int8",
+                data=deciding,
+                seed=self.how.seed,
+            )
+        except AcnError as why:
+            return None, f"no int8 file: {why}"
+        scores = measure_file(file, deciding)
+        drop, lost = paired(scores, self.frontier.whole), paired(scores, done.scores)
+        said = f"on the rows that decide int8 loses {lost} to the float file"
+        if limits.keeps_drop(drop) if limits.max_drop is not None else lost.low <= 0:
+            return file, said
+        file.unlink()
+        return None, f"no int8 file: {said}"
+
     def _rows(
-        self, net: Network, delivered: Path | Shape, baseline: Network | None
+        self, net: Network, delivered: Path | Shape, small: Path | None, baseline: Network | None
     ) -> tuple[tuple[Row, ...], float]:
-        """The original, what came out, and the baseline, on the rows that are reported; and how
-        far other work disturbed the timing."""
+        """The original, what came out, its int8 file, and the baseline, on the rows that are
+        reported; and how far other work disturbed the timing."""
         reported, watch = self.rows.reported, self.watch
-        nets: list[tuple[str, Network, Path | Shape]] = [
-            ("original", self.whole, watch.whole),
-            ("compressed", net, delivered),
+        found: list[tuple[str, Network, Path | Shape, Scores]] = [
+            ("original", self.whole, watch.whole, measure(self.whole, reported)),
+            ("compressed", net, delivered, measure(net, reported)),
         ]
+        if small is not None and self.how.backend == "onnx":
+            found.append((INT8, net, small, measure_file(small, reported)))
         if baseline is not None:
-            shape = watch.first(baseline.depth)
-            nets.append((f"drop to {baseline.depth}", baseline, shape))
-        seconds = watch.seconds([subject for _, _, subject in nets], ROUNDS)
-        scores = [measure(each, reported) for _, each, _ in nets]
+            name, shape = f"drop to {baseline.depth}", watch.first(baseline.depth)
+            found.append((name, baseline, shape, measure(baseline, reported)))
+        seconds = watch.seconds([subject for _, _, subject, _ in found], ROUNDS)
+        first = found[0][3]
         rows = tuple(
             Row(
                 name=name,
                 depth=each.depth,
                 parameters=each.parameters,
                 milliseconds=ms,
-                speedup=judge(list(own), list(seconds[0]), name == "original"),
-                quality=summary(score, reported.task),
-                drop=None if score is scores[0] else paired(score, scores[0]),
+                speedup=judge(list(own), list(seconds[0]), scores is first),
+                quality=summary(scores, reported.task),
+                drop=None if scores is first else paired(scores, first),
             )
-            for (name, each, _), ms, own, score in zip(
-                nets, milliseconds(seconds), seconds, scores, strict=True
+            for (name, each, _, scores), ms, own in zip(
+                found, milliseconds(seconds), seconds, strict=True
             )
         )
         return rows, busy(seconds)

@@ -1,0 +1,35 @@
+"""The quality of an ONNX file, run in ONNX Runtime on the same examples as a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from acn_compress.data.load import Data, Noise
+from acn_compress.measure.quality import Scores
+from acn_compress.onnx.session import Session
+
+
+def measure_file(file: Path, data: Data, noise: Noise | None = None) -> Scores:
+    """Score every example, in the order in which `measure.quality.measure` does."""
+    running = Session(file)
+    wanted, names = [i.name for i in running.inputs], running.outputs
+    batches = []
+    for batch in data.batches(64, noise=noise):
+        found = running.run(names, {k: np.ascontiguousarray(batch[k].numpy()) for k in wanted})
+        batches.append(
+            data.task.score(_Output(zip(names, map(torch.from_numpy, found), strict=True)), batch)
+        )
+    return Scores.gather(batches, data.task.reach)
+
+
+class _Output(dict[str, torch.Tensor]):
+    """What ONNX Runtime gave, with the names as attributes: what a scorer reads."""
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
