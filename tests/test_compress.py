@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from test_cli import fails, invoke
+from test_latency import Machine
 from test_options import flags
 from tiny import network
 
 import acn_compress as acn
+from acn_compress.backends import BACKENDS, latency
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.compression import frontier
@@ -25,7 +28,9 @@ from acn_compress.data.splits import held_apart
 from acn_compress.errors import ConfigError, DataError, Interrupted
 from acn_compress.events import Event
 from acn_compress.measure.candidate import Point
+from acn_compress.measure.latency import Sizes
 from acn_compress.measure.quality import Drop, measure, paired
+from acn_compress.network import widths
 from acn_compress.onnx.session import Session
 from acn_compress.options import Compress
 from acn_compress.reports.compressed import Compressed
@@ -119,6 +124,34 @@ def test_training_is_distilled_and_the_untrained_state_reported(
     assert report.untrained_drop is not None
     assert report.structure.form in {"residual", "hybrid", "acn"}
     assert [p for p in tmp_path.iterdir() if p.name != "out"] == []
+
+
+@dataclass
+class Crowded(Machine):
+    """A machine on which small networks take more than the sum of what their parts take in large
+    ones."""
+
+    def seconds(self, sizes: Sizes) -> float:
+        return super().seconds(sizes) ** 0.8
+
+
+@pytest.mark.parametrize("asked", [{"speedup": 1.5}, {"max_latency_ms": 170.0}])
+def test_a_time_holds_where_parts_do_not_add_up(
+    asked: dict[str, Any], digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Crowded()
+    monkeypatch.setitem(BACKENDS, "torch", machine)
+    monkeypatch.setattr(latency, "clock_for", lambda threads: lambda: machine.now)
+    report = acn.compress(digits_vit, tmp_path / "out", **HOW, **asked)
+    (limit,) = report.limits
+    assert report.held and limit.asked == next(iter(asked.values()))
+    whole, mine, _ = report.rows
+    seconds = machine.seconds(tuple(widths.counts(network(report.out))))
+    assert mine.milliseconds == pytest.approx(1000 * seconds)
+    assert limit.found == pytest.approx(
+        whole.milliseconds / mine.milliseconds if "speedup" in asked else mine.milliseconds
+    )
+    assert abs(limit.found / limit.asked - 1) < 0.1  # and no more was taken out than that
 
 
 def test_int8_takes_part_where_it_holds(digits_vit: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Measured(Found):
     """Fingerprint of what the figures depend on."""
     table: LatencyTable | None = None
     scale: float | None = None
-    """Measured over foreseen time of a candidate."""
+    """What foreseen times are multiplied by, once some were measured."""
     points: tuple[Point, ...] = ()
 
 

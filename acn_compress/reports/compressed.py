@@ -73,7 +73,7 @@ class Compressed(Made):
     """The original, what came out, and the plain baseline."""
     table: LatencyTable
     scale: float | None = None
-    """Measured over foreseen time of a candidate, where time is limited."""
+    """What foreseen times were multiplied by after some were measured, where time is limited."""
     busy: float
     frontier: tuple[Point, ...]
     """All candidates that were measured."""

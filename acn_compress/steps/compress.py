@@ -170,28 +170,42 @@ class _Job:
         )
 
     def limits(self) -> Limits:
-        """What the user asked for, in what candidates are foreseen to take.
+        """What the user asked for, in what candidates are foreseen to take: what they are foreseen
+        to is corrected by what some of them take, until that is within the limit.
 
         Raises:
             ConfigError: if no candidate is as fast or as small.
         """
-        how, table = self.how, self.frontier.table
-        asked = how.max_latency_ms
-        if how.speedup is not None:
-            asked = table.milliseconds(widths.counts(self.whole)) / how.speedup
-        limits = Limits(
-            max_drop=how.max_drop,
-            bound=how.bound,
-            milliseconds=None if asked is None else MARGIN * asked,
-            parameters=self._parameters(),
-        )
-        plans = self._reachable(limits)
-        if asked is not None:
-            scale = self.notes.found.scale or self._scale(plans[-1])
-            self.notes.add(scale=scale)
+        limits = Limits(self.how.max_drop, self.how.bound, parameters=self._parameters())
+        asked = self._milliseconds()
+        scale = self.notes.found.scale or 1.0
+        for _ in range(TRIES if asked is not None else 0):
+            assert asked is not None
             limits = replace(limits, milliseconds=MARGIN * asked / scale)
-            self._reachable(limits)
+            plans = self._reachable(limits)
+            if self.notes.found.scale is not None:  # an interrupted search knew it
+                break
+            times = [(self.frontier.milliseconds(p.blocks), self._time(p)) for p in plans]
+            if all(took <= asked for _, took in times):
+                break
+            scale = max(took / foreseen for foreseen, took in times)
+        if asked is not None:
+            self.notes.add(scale=scale)
+        self._reachable(limits)
         return limits
+
+    def _milliseconds(self) -> float | None:
+        """The most that a call may take, where the whole network takes what the table says."""
+        whole = self.frontier.milliseconds(widths.counts(self.whole))
+        return self.how.max_latency_ms if self.how.speedup is None else whole / self.how.speedup
+
+    def _time(self, plan: Plan) -> float:
+        """Milliseconds of a plan, timed beside the whole network; where a speed-up is asked for,
+        as if that took what the table says, however busy the machine is now."""
+        shapes = [self.watch.whole, self.watch.plan(plan.blocks)]
+        whole, made = milliseconds(self.watch.seconds(shapes, ROUNDS // 2))
+        then = self.frontier.milliseconds(widths.counts(self.whole))
+        return made if self.how.speedup is None else made * then / whole
 
     def _parameters(self) -> float | None:
         """The most that size allows."""
@@ -216,16 +230,6 @@ class _Job:
             f"{ms:.3g} ms ({whole / ms:.3g} times as fast) and has {count:,} of "
             f"{self.whole.parameters:,} parameters. Ask for less."
         )
-
-    def _scale(self, plan: Plan) -> float:
-        """Measured over foreseen time of a plan, as shares of the whole network's."""
-        frontier = self.frontier
-        shapes = [self.watch.whole, self.watch.plan(plan.blocks)]
-        whole, made = milliseconds(self.watch.seconds(shapes, ROUNDS // 2))
-        foreseen = frontier.milliseconds(plan.blocks) / frontier.milliseconds(
-            widths.counts(self.whole)
-        )
-        return (made / whole) / foreseen
 
     # candidates that are finished
 
