@@ -17,6 +17,8 @@ from benchmarks.route import kinds
 
 COMMANDS = (
     "claims",
+    "decoder",
+    "docstrings",
     "kills",
     "latency",
     "memory",
@@ -25,6 +27,7 @@ COMMANDS = (
     "routes",
     "structure",
     "trials",
+    "twins",
 )
 
 
