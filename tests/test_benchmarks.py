@@ -17,6 +17,8 @@ from benchmarks.route import kinds
 
 COMMANDS = (
     "claims",
+    "decoder",
+    "docstrings",
     "kills",
     "latency",
     "memory",
@@ -28,6 +30,7 @@ COMMANDS = (
     "structure",
     "structured",
     "trials",
+    "twins",
 )
 
 

@@ -132,7 +132,7 @@ class Crowded(Machine):
     ones."""
 
     def seconds(self, sizes: Sizes) -> float:
-        return super().seconds(sizes) ** 0.8
+        return float(super().seconds(sizes) ** 0.8)
 
 
 @pytest.mark.parametrize("asked", [{"speedup": 1.5}, {"max_latency_ms": 170.0}])
