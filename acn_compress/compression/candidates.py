@@ -15,7 +15,7 @@ from acn_compress.compression.prune import cut, ranking
 from acn_compress.compression.prune.ranking import Choice
 from acn_compress.compression.prune.scores import SCORES, Units
 from acn_compress.compression.search import Array, Kept, Worth
-from acn_compress.compression.statistics import rise_without
+from acn_compress.compression.statistics import least_missed
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 
@@ -32,32 +32,28 @@ class Candidates:
         net: not changed.
         data: rows that it is looked at with; labels are not.
         scores: of every unit, what the loss rises by without it, in nats per example.
-        without: of every block, likewise; None for one that has to stay.
+        gone: blocks that may go, in the order in which they are missed least, each with what the
+            loss is foreseen to rise by without it and those before it.
     """
 
     net: Network
     data: Batches
     scores: Units
-    without: tuple[float | None, ...]
+    gone: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def of(cls, net: Network, data: Batches) -> Candidates:
-        """Look at a network: two passes over `FEW` rows, and one for every block over a few."""
+        """Look at a network: its statistics on `FEW` rows, and its blocks on an eighth of them."""
         scores = SCORES["obs"].units(net, data)
         if not _blocks_may_go(net):
-            return cls(net, data, scores, (None,) * net.depth)
-        rises = rise_without(net, data, FEW // 4)
-        emptied = [sum(float(s.sum()) for s in block.values()) for block in scores]
-        without = [MADE_UP_FOR * min(pair) for pair in zip(rises, emptied, strict=True)]
-        last = [None] if net.norm_behind(0) is not None else without[-1:]  # a head knows its norm
-        return cls(net, data, scores, (*without[:-1], *last))
+            return cls(net, data, scores)
+        last = net.depth if net.norm_behind(0) is None else net.depth - 1  # a head knows its norm
+        order = least_missed(net, data, range(last), FEW // 8)[: net.depth - 1]
+        return cls(net, data, scores, tuple((k, MADE_UP_FOR * rise) for k, rise in order))
 
-    def worth(self, blocks: bool) -> list[Worth]:
-        """Of every block; `blocks`: whether whole ones may go."""
-        return [
-            Worth({name: _rises(score) for name, score in block.items()}, gone if blocks else None)
-            for block, gone in zip(self.scores, self.without, strict=True)
-        ]
+    def worth(self) -> list[Worth]:
+        """Of every block."""
+        return [{name: _rises(score) for name, score in block.items()} for block in self.scores]
 
     def make(self, plan: Sequence[Kept | None], rows: int = refit.EXAMPLES) -> Network:
         """The network of a plan, cut and refitted on so many rows; it shares what was not changed.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from acn_compress.compression.calibration import FEW
 from acn_compress.compression.candidates import Candidates, Parameters
-from acn_compress.compression.search import Kept, Plan, Search
+from acn_compress.compression.search import Kept, Plan, Search, options
 from acn_compress.data.load import Data
 from acn_compress.events import Progress, Stage
 from acn_compress.measure.candidate import Point
@@ -105,13 +105,14 @@ class Frontier:
         """The plans within the limits of time and size whose loss is foreseen to rise least: one
         that may lose blocks and one that keeps all, as far as there are such."""
         both = limits.milliseconds is not None and limits.parameters is not None
-        found: dict[bool, list[Plan]] = {}
-        for mix in MIXES if both else (self._main,):
-            for number, search in enumerate(self._searches(mix)):
-                plan = self._largest(search, limits)
-                if plan is not None:
-                    found.setdefault(number == 0, []).append(plan)
-        return _distinct(min(plans, key=lambda plan: plan.loss) for plans in found.values())
+        mixes = MIXES if both else (self._main,)
+        found = [
+            (search, plan)
+            for mix in mixes
+            for search in self._searches(mix)
+            if (plan := self._largest(search, limits)) is not None
+        ]
+        return _best(found)
 
     def _largest(self, search: Search, limits: Limits) -> Plan | None:
         """The plan of the largest price that keeps time and size; None if there is none."""
@@ -154,13 +155,13 @@ class Frontier:
 
     def smallest(self) -> tuple[Kept | None, ...]:
         """What stays of the cheapest candidate."""
-        search = self._searches(self._main)[0]
+        search = min(self._searches(self._main), key=lambda search: search.least)
         return search.within(search.least).blocks
 
     @property
     def most(self) -> float:
         """Price of the whole network, which is 1 but for rounding."""
-        return self._searches(self._main)[-1].most
+        return self._searches(self._main)[0].most
 
     @property
     def least(self) -> float:
@@ -185,9 +186,9 @@ class Frontier:
         return best[::-1]
 
     def _plans(self, mix: float, budget: float) -> list[Plan]:
-        """Of a price, with and without all blocks; one where they are the same."""
+        """Of a price, with and without all blocks."""
         able = [search for search in self._searches(mix) if search.least <= budget]
-        return _distinct(search.within(budget) for search in able)
+        return _best([(search, search.within(budget)) for search in able])
 
     def milliseconds(self, blocks: Sequence[Kept | None]) -> float:
         """Of a call, as the table foresees it."""
@@ -195,7 +196,7 @@ class Frontier:
 
     def _searches(self, mix: float) -> list[Search]:
         """For a price that is time to a share `mix` and size otherwise, each as a share of the
-        whole network's: with whole blocks that may go, where some may, and without."""
+        whole network's: with all blocks, and with more and more of them gone."""
         if mix in self._made:
             return self._made[mix]
         table, parameters = self.table, Parameters.of(self.candidates.net)
@@ -206,9 +207,11 @@ class Frontier:
             return time * table.block(kept) + size * parameters(block, kept)
 
         outside = time * table.outside + size * parameters.outside
-        some = any(rise is not None for rise in self.candidates.without)
-        worths = [self.candidates.worth(blocks) for blocks in ([True, False] if some else [False])]
-        self._made[mix] = [Search(worth, price, outside) for worth in worths]
+        able, gone = options(self.candidates.worth(), price), self.candidates.gone
+        self._made[mix] = [Search(able, outside)] + [
+            Search(able, outside, frozenset(block for block, _ in gone[:n]), gone[n - 1][1])
+            for n in range(1, len(gone) + 1)
+        ]
         return self._made[mix]
 
     def _measured(self, plan: Plan) -> Point:
@@ -230,9 +233,11 @@ class Frontier:
         return point
 
 
-def _distinct(plans: Iterable[Plan]) -> list[Plan]:
-    found: list[Plan] = []
-    for plan in plans:
-        if all(plan.blocks != other.blocks for other in found):
-            found.append(plan)
-    return found
+def _best(found: Sequence[tuple[Search, Plan]]) -> list[Plan]:
+    """Of plans without some blocks the one that is foreseen to lose least, and of those with
+    all."""
+    best: list[Plan] = []
+    for shallow in (True, False):
+        plans = [plan for search, plan in found if bool(search.gone) == shallow]
+        best += [min(plans, key=lambda plan: plan.loss)] if plans else []
+    return best

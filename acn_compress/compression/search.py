@@ -2,8 +2,9 @@
 keeping it costs in milliseconds or parameters.
 
 Both add up over blocks (ZipLM, arXiv 2302.04089), so that the best choice for every budget at once
-is a knapsack over the blocks, solved by dynamic programming over a price cut into `STEPS`. A block
-keeps some units of each of its widths, or goes as a whole.
+is a knapsack over the blocks, solved by dynamic programming over a price cut into `STEPS`. What
+whole blocks are worth does not add up: which of them are gone is given, and the others keep some
+units of each width.
 """
 
 from __future__ import annotations
@@ -27,17 +28,9 @@ Kept = dict[str, int]  # units of every width
 Price = Callable[[int, Mapping[str, int]], float]
 
 
-@dataclass(frozen=True)
-class Worth:
-    """What the loss rises by without parts of one block.
-
-    Args:
-        units: by width [units + 1]: with so many units kept, those that are missed least gone.
-        whole: without the block; None where it has to stay.
-    """
-
-    units: Mapping[str, Array]
-    whole: float | None
+Worth = Mapping[str, Array]
+"""Of one block, by width [units + 1]: what the loss rises by with so many units kept, those that
+are missed least gone."""
 
 
 class Plan(NamedTuple):
@@ -54,7 +47,7 @@ class Plan(NamedTuple):
     loss: float
 
 
-class _Option(NamedTuple):
+class Option(NamedTuple):
     """What one block may keep; see `Plan`."""
 
     kept: Kept | None
@@ -62,24 +55,38 @@ class _Option(NamedTuple):
     loss: float
 
 
+GONE = Option(None, 0.0, 0.0)
+
+
+def options(worth: Sequence[Worth], price: Price) -> list[list[Option]]:
+    """Of every block, the whole of it first. No option is dearer and worse than another.
+
+    Args:
+        price: (block, units of its widths) -> what keeping them costs.
+    """
+    return [_undominated(_thinner(i, units, price)) for i, units in enumerate(worth)]
+
+
 @dataclass(frozen=True)
 class Search:
     """The best plan for every budget.
 
     Args:
-        worth: of every block.
-        price: (block, units of its widths) -> what keeping them costs.
+        options: of every block.
         outside: what is paid whatever stays.
+        gone: blocks that go as a whole,
+        rise: and what the loss rises by without them.
     """
 
-    worth: Sequence[Worth]
-    price: Price
+    options: Sequence[Sequence[Option]]
     outside: float
+    gone: frozenset[int] = frozenset()
+    rise: float = 0.0
 
     @property
     def most(self) -> float:
-        """Price of the whole network."""
-        return self.outside + sum(self.price(i, _all(w)) for i, w in enumerate(self.worth))
+        """Price of the dearest plan."""
+        return self.outside + sum(options[0].price for options in self._left)
 
     @property
     def least(self) -> float:
@@ -100,40 +107,17 @@ class Search:
                 f"no plan costs as little as {budget:.4g}: the cheapest costs {self.least:.4g} "
                 f"and the whole network {self.most:.4g}."
             )
-        found: list[_Option] = []
-        for options, choice in zip(reversed(self._options), reversed(chosen), strict=True):
+        found: list[Option] = []
+        for options, choice in zip(reversed(self._left), reversed(chosen), strict=True):
             found.append(options[choice[at]])
             at -= self._steps(found[-1].price)
         found.reverse()
         price = self.outside + sum(o.price for o in found)
-        return Plan(tuple(o.kept for o in found), price, sum(o.loss for o in found))
+        return Plan(tuple(o.kept for o in found), price, self.rise + sum(o.loss for o in found))
 
     @cached_property
-    def _options(self) -> list[list[_Option]]:
-        """Of every block, the whole of it first. No option is dearer and worse than another."""
-        stays = max(range(len(self.worth)), key=lambda i: self._missed(i))
-        return [
-            _undominated([*self._thinner(i), *self._without(i, stays)])
-            for i in range(len(self.worth))
-        ]
-
-    def _missed(self, block: int) -> float:
-        whole = self.worth[block].whole
-        return np.inf if whole is None else whole
-
-    def _thinner(self, block: int) -> list[_Option]:
-        units = self.worth[block].units
-        levels = [_levels(len(rises) - 1) for rises in units.values()]
-        made = (dict(zip(units, numbers, strict=True)) for numbers in product(*levels))
-        return [
-            _Option(kept, self.price(block, kept), sum(float(units[w][n]) for w, n in kept.items()))
-            for kept in made
-        ]
-
-    def _without(self, block: int, stays: int) -> list[_Option]:
-        """One block stays at least: the one that is missed most."""
-        whole = self.worth[block].whole
-        return [] if whole is None or block == stays else [_Option(None, 0.0, whole)]
+    def _left(self) -> list[Sequence[Option]]:
+        return [(GONE,) if i in self.gone else options for i, options in enumerate(self.options)]
 
     @property
     def _step(self) -> float:
@@ -147,7 +131,7 @@ class Search:
     def _solved(self) -> tuple[Array, list[Choices]]:
         """Of every budget the least rise, and per block which option gives it."""
         best, chosen = np.zeros(STEPS + 1), list[Choices]()
-        for options in self._options:
+        for options in self._left:
             now = np.full(STEPS + 1, np.inf)
             choice = np.zeros(STEPS + 1, np.int64)
             for number, option in enumerate(options):
@@ -161,9 +145,14 @@ class Search:
         return best, chosen
 
 
-def _all(worth: Worth) -> Kept:
-    """All units."""
-    return {width: len(rises) - 1 for width, rises in worth.units.items()}
+def _thinner(block: int, worth: Worth, price: Price) -> list[Option]:
+    """With some units of every width."""
+    levels = [_levels(len(rises) - 1) for rises in worth.values()]
+    made = (dict(zip(worth, numbers, strict=True)) for numbers in product(*levels))
+    return [
+        Option(kept, price(block, kept), sum(float(worth[w][n]) for w, n in kept.items()))
+        for kept in made
+    ]
 
 
 def _levels(units: int) -> list[int]:
@@ -171,9 +160,9 @@ def _levels(units: int) -> list[int]:
     return sorted({round(n) for n in np.linspace(1, units, min(units, LEVELS))}, reverse=True)
 
 
-def _undominated(options: list[_Option]) -> list[_Option]:
+def _undominated(options: list[Option]) -> list[Option]:
     """Those that no other is at most as dear and as bad as, the dearest first."""
-    kept: list[_Option] = []
+    kept: list[Option] = []
     for option in sorted(options, key=lambda o: (o.price, o.loss)):
         if not kept or option.loss < kept[-1].loss:
             kept.append(option)

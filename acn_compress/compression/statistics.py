@@ -96,23 +96,43 @@ def moments(
     ]
 
 
-def rise_without(net: Network, data: Batches, rows: int = FEW) -> list[float]:
-    """Of every block, what the loss of an answer that the network itself gives rises by where the
-    block adds nothing: the divergence of the answers, in nats per example.
+def least_missed(
+    net: Network, data: Batches, may_go: Sequence[int], rows: int = FEW
+) -> list[tuple[int, float]]:
+    """Blocks in the order in which they are missed least, each found while those before it are gone
+    (they interact: two that are worth little alone may be worth all together).
 
     Args:
+        may_go: blocks to order.
         rows: about how many examples, evenly spread over the data.
+    Returns:
+        Each with the divergence of the answers without it and those before it from the whole
+        network's, in nats per example.
     """
-    rises, examples = [0.0] * net.depth, 0
+    found: list[tuple[int, float]] = []
+    left = list(may_go)
+    while left:
+        gone = [block for block, _ in found]
+        rises = _rises_without(net, data, [[*gone, block] for block in left], rows)
+        at = min(range(len(left)), key=rises.__getitem__)
+        found.append((left.pop(at), rises[at]))
+    return found
+
+
+def _rises_without(
+    net: Network, data: Batches, sets: Sequence[Sequence[int]], rows: int
+) -> list[float]:
+    """Of every set of blocks that add nothing, the divergence of the answers."""
+    rises, examples = [0.0] * len(sets), 0
     read, numbers = _answers_of(net)
     with net.evaluating(), threads_for(net), torch.inference_mode():
         for batch in spread(net, data, rows):
             given = features(batch)
             examples += len(next(iter(given.values())))
             whole = read(net, given).float()
-            for k in range(net.depth):
-                with net.bypassing((k,)):
-                    rises[k] += float(_apart(read(net, given).float(), whole, numbers))
+            for number, gone in enumerate(sets):
+                with net.bypassing(gone):
+                    rises[number] += float(_apart(read(net, given).float(), whole, numbers))
     return [rise / examples for rise in rises]
 
 

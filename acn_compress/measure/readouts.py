@@ -94,7 +94,8 @@ class Contribution(Found):
     leave_one_out: float | None = None
     taylor: float | None = None
     without: float | None = None
-    """Of a block: what the loss is foreseen to rise by without it, in nats per example."""
+    """Of a block: what the loss is foreseen to rise by without it and those that are missed less,
+    in nats per example."""
     heads: float | None = None
     """Likewise, without its heads,"""
     mlp: float | None = None

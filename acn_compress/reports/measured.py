@@ -81,7 +81,8 @@ def threads(number: int) -> str:
 
 WORTH = (
     "without, heads, mlp, tokens: nats by which the loss is foreseen to rise without the block "
-    "(none: it has to stay), or without all of these; what compress weighs."
+    "and those that are missed less (none: it stays), or without all of these; what compress "
+    "weighs."
 )
 FURTHER = (
     "influence",

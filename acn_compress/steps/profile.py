@@ -70,10 +70,11 @@ def _with_worth(
 ) -> tuple[Contribution, ...]:
     """The blocks with what `compress` weighs of each."""
     candidates = Candidates.of(net, data)
+    gone = dict(candidates.gone)
     found: list[dict[str, float | None]] = [{}]  # of the embedding
-    for units, without in zip(candidates.scores, candidates.without, strict=True):
+    for k, units in enumerate(candidates.scores):
         found.append({name: float(score.sum()) for name, score in units.items()})
-        found[-1]["without"] = without
+        found[-1]["without"] = gone.get(k)
     return tuple(b.model_copy(update=w) for b, w in zip(blocks, found, strict=True))
 
 
