@@ -177,22 +177,24 @@ class _Job:
             ConfigError: if no candidate is as fast or as small.
         """
         limits = Limits(self.how.max_drop, self.how.bound, parameters=self._parameters())
-        asked = self._milliseconds()
-        scale = self.notes.found.scale or 1.0
-        for _ in range(TRIES if asked is not None else 0):
-            assert asked is not None
+        if (asked := self._milliseconds()) is not None:
+            scale = self.notes.found.scale or self._scale(limits, asked)
+            self.notes.add(scale=scale)
             limits = replace(limits, milliseconds=MARGIN * asked / scale)
-            plans = self._reachable(limits)
-            if self.notes.found.scale is not None:  # an interrupted search knew it
-                break
+        self._reachable(limits)
+        return limits
+
+    def _scale(self, limits: Limits, asked: float) -> float:
+        """What foreseen times are to be multiplied by for what is chosen to take `asked`
+        milliseconds at most."""
+        scale = 1.0
+        for _ in range(TRIES):
+            plans = self._reachable(replace(limits, milliseconds=MARGIN * asked / scale))
             times = [(self.frontier.milliseconds(p.blocks), self._time(p)) for p in plans]
             if all(took <= asked for _, took in times):
                 break
             scale = max(took / foreseen for foreseen, took in times)
-        if asked is not None:
-            self.notes.add(scale=scale)
-        self._reachable(limits)
-        return limits
+        return scale
 
     def _milliseconds(self) -> float | None:
         """The most that a call may take, where the whole network takes what the table says."""
