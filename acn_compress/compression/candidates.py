@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -71,9 +72,14 @@ class Candidates:
             refit.refit_(made, self.net, self.data, rows)
         return made
 
+    @cached_property
+    def size(self) -> Parameters:
+        """Of the network's parts."""
+        return Parameters.of(self.net)
+
     def parameters(self, plan: Sequence[Kept | None]) -> int:
         """Of the network of a plan."""
-        price = Parameters.of(self.net)
+        price = self.size
         return round(price.outside + sum(price(i, k) for i, k in enumerate(plan) if k is not None))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from acn_compress.compression.calibration import FEW
-from acn_compress.compression.candidates import Candidates, Parameters
+from acn_compress.compression.candidates import Candidates
 from acn_compress.compression.search import Kept, Plan, Search, options
 from acn_compress.data.load import Data
 from acn_compress.events import Progress, Stage
@@ -21,13 +21,8 @@ from acn_compress.measure.quality import Drop, Scores, measure, paired, summary
 from acn_compress.network import widths
 from acn_compress.options import Bound
 
-MIXES = (
-    0.0,
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-)  # of time in a price, the rest being size; where both are limited
+# of time in a price, the rest being size; where both are limited
+MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARES = (0.85, 0.7, 0.55, 0.42, 0.3, 0.2)  # of the price of the whole network
 HALVINGS = 2  # of the gap between the last candidate that keeps a drop and the first that does not
 
@@ -199,7 +194,7 @@ class Frontier:
         whole network's: with all blocks, and with more and more of them gone."""
         if mix in self._made:
             return self._made[mix]
-        table, parameters = self.table, Parameters.of(self.candidates.net)
+        table, parameters = self.table, self.candidates.size
         time = mix / self.milliseconds(widths.counts(self.candidates.net))
         size = (1 - mix) / self.candidates.net.parameters
 

@@ -43,15 +43,29 @@ def eval_split(
     spec = how.eval_data or (how.data if has_eval_split(how.data) else None)
     if spec is None:
         return None
+    return _measured_on(spec, how, net, source, how.eval_limit, reference=reference)
+
+
+def _measured_on(
+    spec: DataSet,
+    how: Trained,
+    net: Network,
+    source: Source | None,
+    limit: int | None,
+    *,
+    reference: Network | None = None,
+    answered: bool = False,
+) -> Data:
     return load_data(
         spec,
         net,
         source,
         role="eval",
         columns=Columns.of(how),
-        limit=how.eval_limit,
+        limit=limit,
         max_length=how.max_length,
         reference=reference,
+        answered=answered,
     )
 
 
@@ -86,16 +100,7 @@ def held_apart(how: Trained, net: Network, source: Source | None) -> Held:
     """
 
     def read(spec: DataSet, limit: int | None) -> Data:
-        return load_data(
-            spec,
-            net,
-            source,
-            role="eval",
-            columns=Columns.of(how),
-            limit=limit,
-            max_length=how.max_length,
-            answered=True,
-        )
+        return _measured_on(spec, how, net, source, limit, answered=True)
 
     own = eval_splits(how.data)
     named = [how.eval_data] if how.eval_data is not None else []
