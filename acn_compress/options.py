@@ -780,8 +780,9 @@ class Compress(Reads, Trained, Resumes, Verb):
     """With epochs: train it into ACN form as well, and keep what does better on the rows that
     decide."""
     quantize: Automatic | None = None
-    """auto: an int8 file too, kept if it loses no more than it may (max_drop; without one, nothing
-    that can be seen) on the rows that decide."""
+    """auto: int8 takes part: where time or the size of a file is limited, candidates are measured
+    in int8 too and the better one is taken; otherwise an int8 file is kept beside the float one if
+    it loses no more than it may."""
     backend: Backend = "onnx"
     """What time is measured in: onnx or torch."""
     threads: Count = 1
@@ -796,6 +797,22 @@ class Compress(Reads, Trained, Resumes, Verb):
         """With epochs."""
         return self.epochs > 0
 
+    @property
+    def timed(self) -> bool:
+        """A time is limited."""
+        return self.speedup is not None or self.max_latency_ms is not None
+
+    @property
+    def sized(self) -> bool:
+        """A size is limited."""
+        return self.target_params is not None or self.target_size is not None
+
+    @property
+    def chooses_precision(self) -> bool:
+        """int8 is searched: it does not make parameters fewer."""
+        only_parameters = self.target_size is None and self.sized and not self.timed
+        return self.quantize is not None and not only_parameters
+
     @model_validator(mode="after")
     def _some_limit(self) -> Self:
         limits = ("max_drop", "speedup", "max_latency_ms", "target_params", "target_size")
@@ -805,6 +822,8 @@ class Compress(Reads, Trained, Resumes, Verb):
             raise ValueError("has both speedup and max_latency_ms. Leave one of them out")
         if self.convert and not self.trains:
             raise ValueError("has convert, but no epochs to train in")
+        if self.quantize is not None and self.backend != "onnx":
+            raise ValueError(f"has quantize, but {self.backend} runs no int8. Use backend onnx")
         return self
 
 

@@ -587,8 +587,9 @@ def compress(
         epochs: Training of the chosen candidate, distilling from SRC; 0 = none, minutes.
         convert: With epochs: train it into ACN form as well, and keep what does better on the rows
             that decide.
-        quantize: auto: an int8 file too, kept if it loses no more than it may (max_drop; without
-            one, nothing that can be seen) on the rows that decide.
+        quantize: auto: int8 takes part: where time or the size of a file is limited, candidates are
+            measured in int8 too and the better one is taken; otherwise an int8 file is kept beside
+            the float one if it loses no more than it may.
         backend: What time is measured in: onnx or torch.
         threads: Threads of a timed call.
         calls: Examples per timed call.

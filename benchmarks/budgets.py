@@ -2,9 +2,10 @@
 
     python -m benchmarks.budgets MINILM --data SST2 --length 32 --demands speedup=2,max_drop=0.01
 
-A demand is an option of `compress`; several joined by + are asked together, and epochs=1 trains the
-result back. Rows that decide are those of the validation split where there is one, else half of the
-test split; figures are of the others. Writes compress-NAME.json.
+A demand is an option of `compress`; several joined by + are asked together: epochs=1 trains the
+result back, quantize=auto lets int8 take part. Rows that decide are those of the validation split
+where there is one, else half of the test split; figures are of the others. Writes
+compress-NAME.json.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ def met(demand: str, report: Compressed, in_blocks: int) -> Met:
 def options_of(demand: str) -> dict[str, object]:
     """Options of `compress`: speedup=2+epochs=1."""
     pairs = (part.split("=") for part in demand.split("+"))
-    return {name: value if name == "target_size" else float(value) for name, value in pairs}
+    return {
+        name: value if name in {"target_size", "quantize"} else float(value)
+        for name, value in pairs
+    }
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import Sizes
 from acn_compress.measure.quality import Drop, measure, paired
 from acn_compress.network import widths
+from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.session import Session
 from acn_compress.options import Compress
 from acn_compress.reports.compressed import Compressed
@@ -40,9 +41,10 @@ HOW: dict[str, Any] = {"data": "digits", "backend": "torch", "progress": False}
 
 @pytest.fixture(scope="module", autouse=True)
 def few_candidates() -> Iterator[None]:
-    """Of two prices."""
+    """Of two prices, and few timings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frontier, "SHARES", (0.8, 0.5))
+        patch.setattr(latency, "SHARES", (4,))
         yield
 
 
@@ -154,15 +156,41 @@ def test_a_time_holds_where_parts_do_not_add_up(
     assert abs(limit.found / limit.asked - 1) < 0.1  # and no more was taken out than that
 
 
-def test_int8_takes_part_where_it_holds(digits_vit: Path, tmp_path: Path) -> None:
+def test_int8_is_kept_beside_the_float_file_where_it_holds(
+    digits_vit: Path, tmp_path: Path
+) -> None:
     how = HOW | {"backend": "onnx", "quantize": "auto"}
     report = acn.compress(digits_vit, tmp_path / "out", target_params=0.6, **how)
+    assert report.int8_table is None and not any(point.int8 for point in report.frontier)
     _, mine, small, baseline = report.rows
     assert (small.name, small.parameters) == ("its int8 file", mine.parameters)
     file = tmp_path / "out" / "onnx" / "model_quantized.onnx"
     assert file.stat().st_size < 0.8 * report.onnx.bytes
     assert "its int8 file (" in report.verdict() and "int8 loses" in str(report)
     assert baseline.name.startswith("drop to")
+
+
+def test_int8_is_chosen_where_a_size_asks_for_it(digits_vit: Path, tmp_path: Path) -> None:
+    whole = load_source(find_source(digits_vit))
+    size = round(0.25 * 4 * whole.parameters) + 40_000 * whole.depth
+    how = HOW | {"backend": "onnx", "quantize": "auto"}
+    report = acn.compress(digits_vit, tmp_path / "out", target_size=size, **how)
+    assert report.chosen.int8 and report.held
+    _, mine, float_, baseline = report.rows
+    assert [r.name for r in report.rows[1:3]] == ["compressed, int8", "its float file"]
+    assert mine.parameters == float_.parameters > 0.25 * whole.parameters
+    assert baseline.name == "int8 alone" or baseline.name.endswith(", int8")
+    file = tmp_path / "out" / report.delivered
+    assert file.name == "model_quantized.onnx" and file.stat().st_size == report.limits[0].found
+    rows = held_apart(Compress(data="digits", target_size=size), whole, find_source(digits_vit))
+    assert report.rows[1].quality.value == measure_file(file, rows.reported).value
+    assert (
+        report.after is not None
+        and report.after.value == measure(network(report.out), rows.reported).value
+    )
+    assert " in int8" in report.verdict() and "limits are about its onnx/model_q" in str(report)
+    floats = [p.blocks for p in report.frontier if not p.int8]
+    assert all(p.blocks in floats for p in report.frontier if p.int8)  # the better of them
 
 
 def test_an_interrupted_search_goes_on(digits_vit: Path, tmp_path: Path) -> None:
@@ -264,6 +292,10 @@ def test_limits_are_asked_for() -> None:
         ({"speedup": 1}, "speedup is 1.0, expected: greater than 1"),
         ({"target_size": "large"}, "target_size is 'large', expected: a size, such as 20MB"),
         ({"target_params": 0.5, "convert": True}, "compress has convert, but no epochs"),
+        (
+            {"speedup": 2, "quantize": "auto", "backend": "torch"},
+            "compress has quantize, but torch runs no int8. Use backend onnx",
+        ),
     ):
         options = flags(given)
         fails(said, "compress", "src", "out", "--data", "digits", *options)

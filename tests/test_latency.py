@@ -43,6 +43,9 @@ class Machine:
         seconds = self.seconds(self.made[-1])
         return Variant("", "machine", lambda: self.work(seconds), 0)
 
+    def quantized(self, subject: Checkpoint, load: Load, scratch: Path) -> None:
+        """There is none."""
+
     def work(self, seconds: float) -> None:
         self.now += seconds
 
@@ -69,7 +72,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def measured(net: Network, source: Source, machine: Machine) -> LatencyTable:
-    return Stopwatch(net, source, LOAD, "machine", lambda: machine.now).table(2)
+    return Stopwatch(net, source, LOAD, "machine", clock=lambda: machine.now).table(2)
 
 
 def drawn(sizes: Sizes, depth: int, seed: int) -> Sizes:

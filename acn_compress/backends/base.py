@@ -93,3 +93,7 @@ class Backend(Protocol):
             load: what a call has to do.
             scratch: a directory of its own for what must be written first.
         """
+
+    def quantized(self, subject: Checkpoint, load: Load, scratch: Path) -> Variant | None:
+        """The same in int8, from what `variant` has just written to `scratch`; None if there is no
+        int8 here."""

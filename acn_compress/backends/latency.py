@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from acn_compress.backends import BACKENDS
-from acn_compress.backends.base import Checkpoint, Load, OnnxFile
+from acn_compress.backends.base import Checkpoint, Load, OnnxFile, Variant
 from acn_compress.checkpoint.scratch import scratch
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import ConfigError
@@ -35,10 +35,21 @@ SHARES = (2, 16)  # a cut network keeps one of so many units of a width
 QUANTILE = 0.25
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-Call = Callable[[], object]
 Clock = Callable[[], float]
-Shape = tuple[tuple[int, ...], tuple[tuple[tuple[str, int], ...], ...]]
-"""The blocks that a network has, and the units of every width that they keep."""
+
+
+class Shape(NamedTuple):
+    """A network that is cut from another.
+
+    Args:
+        places: of the blocks that it has,
+        kept: and the units of every width that they keep.
+        int8: it is quantized.
+    """
+
+    places: tuple[int, ...]
+    kept: tuple[tuple[tuple[str, int], ...], ...]
+    int8: bool = False
 
 
 @dataclass
@@ -50,6 +61,7 @@ class Stopwatch:
         source: where it came from.
         load: what a call has to do.
         backend: a name in `BACKENDS`.
+        int8: networks are timed in int8 too.
         clock: seconds; None is `clock_for` the threads.
     Raises:
         ConfigError: if there is no such backend.
@@ -59,8 +71,9 @@ class Stopwatch:
     source: Source
     load: Load
     backend: str = "onnx"
+    int8: bool = False
     clock: Clock | None = None
-    calls: dict[Shape, Call] = field(default_factory=dict)
+    made: dict[Shape, Variant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -74,12 +87,12 @@ class Stopwatch:
 
     def first(self, depth: int) -> Shape:
         """Of its first blocks."""
-        return tuple(range(depth)), _hashable(widths.counts(self.net)[:depth])
+        return Shape(tuple(range(depth)), _hashable(widths.counts(self.net)[:depth]))
 
-    def plan(self, blocks: Sequence[Mapping[str, int] | None]) -> Shape:
+    def plan(self, blocks: Sequence[Mapping[str, int] | None], int8: bool = False) -> Shape:
         """Of blocks that keep so many units; None is one that goes."""
         places = tuple(i for i, block in enumerate(blocks) if block is not None)
-        return places, _hashable([block for block in blocks if block is not None])
+        return Shape(places, _hashable([block for block in blocks if block is not None]), int8)
 
     def seconds(self, subjects: Sequence[Shape | Path], rounds: int) -> Array:
         """Of calls, interleaved: [subjects, rounds]. Equal ones are timed once.
@@ -94,50 +107,67 @@ class Stopwatch:
             raise ConfigError(f"rounds is {rounds}, expected 1 or more.")
         distinct = list(dict.fromkeys(subjects))
         with fixed_threads(self.load.threads), self.net.evaluating():
-            calls = [self._call(subject) for subject in distinct]
+            calls = [self._variant(subject).call for subject in distinct]
             clock = self.clock or clock_for(self.load.threads)
             found = interleave(calls, rounds, clock=clock)
         return np.asarray([found[distinct.index(subject)] for subject in subjects])
 
     def table(self, rounds: int = 15) -> LatencyTable:
         """The latency table of the network."""
+        return self.tables(rounds)[False]
+
+    def tables(self, rounds: int = 15) -> dict[bool, LatencyTable]:
+        """The latency tables of the network, timed side by side: in float (False), and in int8
+        (True) if networks are timed in that too."""
+        precisions = (False, True) if self.int8 else (False,)
         sizes = tuple(widths.counts(self.net))
-        cuts = _cuts(sizes)
-        spread = _spread(self.net.depth)
-        shapes = [self.whole, self.first(1), *((spread, _hashable(cut)) for _, cut in cuts)]
-        seconds = self.seconds(shapes, rounds)
-        whole, first, *times = milliseconds(seconds)
-        curves = _curves(cuts, times)
-        outside, fixed = parts(whole, sizes, first, curves)
-        return LatencyTable(
-            backend=self.backend,
-            batch=self.load.batch,
-            length=self.load.length,
-            threads=self.load.threads,
-            rounds=rounds,
-            busy=busy(seconds),
-            outside=outside,
-            fixed=fixed,
-            widths=curves,
+        cuts, spread = _cuts(sizes), _spread(self.net.depth)
+        shapes = [self.whole, self.first(1), *(Shape(spread, _hashable(cut)) for _, cut in cuts)]
+        all_seconds = self.seconds(
+            [shape._replace(int8=int8) for int8 in precisions for shape in shapes], rounds
         )
+        found = dict[bool, LatencyTable]()
+        for int8, seconds in zip(precisions, np.split(all_seconds, len(precisions)), strict=True):
+            whole, first, *times = milliseconds(seconds)
+            curves = _curves(cuts, times)
+            outside, fixed = parts(whole, sizes, first, curves)
+            found[int8] = LatencyTable(
+                backend=self.backend,
+                batch=self.load.batch,
+                length=self.load.length,
+                threads=self.load.threads,
+                rounds=rounds,
+                bytes=self._variant(self.whole._replace(int8=int8)).bytes,
+                busy=busy(seconds),
+                outside=outside,
+                fixed=fixed,
+                widths=curves,
+            )
+        return found
 
-    def _call(self, subject: Shape | Path) -> Call:
-        """One call; what had to be written for it is gone again."""
-        if isinstance(subject, Path):
-            return self._made(OnnxFile(str(subject), subject))
-        if subject not in self.calls:
-            net = shaped(self.net, subject[0], tuple(dict(block) for block in subject[1]))
-            size, load = picture_size(net, self.source), self.load
-            inputs = inputs_for(net, load.batch, load.length, 0, size)
-            made = Checkpoint(self.source.name, net, self.source, inputs, flops=0.0)
-            self.calls[subject] = self._made(made)
-        return self.calls[subject]
+    def _variant(self, subject: Shape | Path) -> Variant:
+        """What is timed."""
+        if isinstance(subject, Shape):
+            if subject not in self.made:
+                self._make(subject)
+            return self.made[subject]
+        found = BACKENDS[self.backend].variant(OnnxFile(str(subject), subject), self.load, subject)
+        assert found is not None  # such files are only timed in what runs them
+        return found
 
-    def _made(self, subject: Checkpoint | OnnxFile) -> Call:
+    def _make(self, shape: Shape) -> None:
+        """A network, in all precisions at once; what had to be written for it is gone again."""
+        backend, load = BACKENDS[self.backend], self.load
+        net = shaped(self.net, shape.places, tuple(map(dict, shape.kept)))
+        inputs = inputs_for(net, load.batch, load.length, 0, picture_size(net, self.source))
+        subject = Checkpoint(self.source.name, net, self.source, inputs, flops=0.0)
         with scratch() as place:
-            variant = BACKENDS[self.backend].variant(subject, self.load, place)
-        assert variant is not None  # there is none of some ONNX files only
-        return variant.call
+            found = {False: backend.variant(subject, load, place)}
+            if self.int8:
+                found[True] = backend.quantized(subject, load, place)
+        for int8, variant in found.items():
+            assert variant is not None  # a checkpoint runs everywhere; in int8, if it was said so
+            self.made[shape._replace(int8=int8)] = variant
 
 
 def _hashable(sizes: Sequence[Mapping[str, int]]) -> tuple[tuple[tuple[str, int], ...], ...]:

@@ -25,5 +25,8 @@ class PyTorch:
         size = subject.source.bytes()
         return Variant(subject.name, "torch", call, size, net.parameters, subject.flops)
 
+    def quantized(self, subject: Checkpoint, load: Load, scratch: Path) -> None:
+        """There is none."""
+
 
 BACKEND = PyTorch()

@@ -2,12 +2,14 @@
 without training on rows held out for that, and which of them keeps within the user's limits.
 
 At every price there are two candidates: one that may lose whole blocks beside heads and features,
-and one whose blocks all stay. Which is better depends on the network and is measured.
+and one whose blocks all stay. Which is better depends on the network and is measured. Where int8
+takes part, the better of the two that cost as much in int8 is measured there too: it has more heads
+and features left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from acn_compress.compression.calibration import FEW
@@ -19,11 +21,13 @@ from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import LatencyTable
 from acn_compress.measure.quality import Drop, Scores, measure, paired, summary
 from acn_compress.network import widths
+from acn_compress.network.network import Network
 from acn_compress.options import Bound
 
 # of time in a price, the rest being size; where both are limited
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARES = (0.85, 0.7, 0.55, 0.42, 0.3, 0.2)  # of the price of the whole network
+NAMES = (("table", False), ("int8_table", True))
 HALVINGS = 2  # of the gap between the last candidate that keeps a drop and the first that does not
 
 
@@ -36,12 +40,14 @@ class Limits:
         bound: and what of the drop must be: the upper end of its interval, or itself.
         milliseconds: of a call.
         parameters: of the network.
+        bytes: of its weights on disk.
     """
 
     max_drop: float | None = None
     bound: Bound = "upper"
     milliseconds: float | None = None
     parameters: float | None = None
+    bytes: float | None = None
 
     def keeps_drop(self, drop: Drop) -> bool:
         """Whether a drop is small enough."""
@@ -51,7 +57,12 @@ class Limits:
     @property
     def only_drop(self) -> bool:
         """Whether nothing but the drop is limited: the fastest that keeps it is wanted."""
-        return self.milliseconds is None and self.parameters is None
+        return self.milliseconds is None and not self.by_size
+
+    @property
+    def by_size(self) -> bool:
+        """Whether size is limited."""
+        return self.parameters is not None or self.bytes is not None
 
 
 @dataclass
@@ -60,19 +71,21 @@ class Frontier:
 
     Args:
         candidates: what can be made.
-        table: milliseconds of its parts.
+        tables: milliseconds of its parts; of int8 (True) too, where it takes part.
         by_time: what is cheap is fast; otherwise small.
         data: rows that decide.
         whole: the whole network on them.
+        quantized: measures a network in int8 on those rows.
         points: measured so far.
         keep: called with every point that is new.
     """
 
     candidates: Candidates
-    table: LatencyTable
+    tables: Mapping[bool, LatencyTable]
     by_time: bool
     data: Data
     whole: Scores
+    quantized: Callable[[Network], Scores]
     points: list[Point] = field(default_factory=list)
     keep: Callable[[list[Point]], None] = lambda points: None
     progress: Progress | None = None
@@ -92,14 +105,19 @@ class Frontier:
         """
         return self.best(self._plans(self._main, budget))
 
-    def best(self, plans: Iterable[Plan]) -> Point:
+    def best(self, plans: Sequence[Plan]) -> Point:
         """The plan whose loss on the rows that decide is least."""
-        return min(map(self._measured, plans), key=lambda point: point.quality.loss)
+        float_, int8 = [p for p in plans if not p.int8], [p for p in plans if p.int8]
+        points = [self._measured(plan) for plan in float_]
+        if int8:  # exporting takes longer than measuring: only the better one
+            better = min(int8, key=lambda p: self._measured(p._replace(int8=False)).quality.loss)
+            points.append(self._measured(better))
+        return min(points, key=lambda point: point.quality.loss)
 
     def fitting(self, limits: Limits) -> list[Plan]:
         """The plans within the limits of time and size whose loss is foreseen to rise least: one
         that may lose blocks and one that keeps all, as far as there are such."""
-        both = limits.milliseconds is not None and limits.parameters is not None
+        both = limits.milliseconds is not None and limits.by_size
         mixes = MIXES if both else (self._main,)
         found = [
             (search, plan)
@@ -122,12 +140,13 @@ class Frontier:
         return search.within(low)
 
     def _fits(self, plan: Plan, limits: Limits) -> bool:
-        return (
-            limits.milliseconds is None or self.milliseconds(plan.blocks) <= limits.milliseconds
-        ) and (
-            limits.parameters is None
-            or self.candidates.parameters(plan.blocks) <= limits.parameters
+        parameters = self.candidates.parameters(plan.blocks)
+        found = (
+            (limits.milliseconds, self.milliseconds(plan)),
+            (limits.parameters, parameters),
+            (limits.bytes, parameters * self.width(plan.int8)),
         )
+        return all(limit is None or value <= limit for limit, value in found)
 
     def cheapest(self, limits: Limits) -> Point | None:
         """Of what was measured the cheapest that keeps the drop, once the gap to the next cheaper
@@ -143,15 +162,25 @@ class Frontier:
 
     def cost(self, point: Point) -> float:
         """Of a candidate, in what the search counts."""
-        whole = self.milliseconds(widths.counts(self.candidates.net))
         if self.by_time:
-            return point.milliseconds / whole
-        return point.parameters / self.candidates.net.parameters
+            return point.milliseconds / self.slowest
+        share = point.parameters / self.candidates.net.parameters
+        return share * self.width(point.int8) / self.width()
 
-    def smallest(self) -> tuple[Kept | None, ...]:
-        """What stays of the cheapest candidate."""
+    def smallest(self) -> Plan:
+        """The cheapest candidate."""
         search = min(self._searches(self._main), key=lambda search: search.least)
-        return search.within(search.least).blocks
+        return search.within(search.least)
+
+    @property
+    def slowest(self) -> float:
+        """Milliseconds of the whole network, as the table has it."""
+        return self.tables[False].milliseconds(widths.counts(self.candidates.net))
+
+    def width(self, int8: bool = False) -> float:
+        """Bytes of a parameter on disk; of the files of the whole network, where it is in int8."""
+        size = self.candidates.net.dtype.itemsize
+        return size * self.tables[int8].bytes / self.tables[False].bytes if int8 else size
 
     @property
     def most(self) -> float:
@@ -169,7 +198,8 @@ class Frontier:
 
     def plain(self) -> dict[str, object]:
         """As JSON: the table, and all that was measured."""
-        return {"table": self.table.plain(), "points": [point.plain() for point in self.points]}
+        tables = {name: self.tables[int8].plain() for name, int8 in NAMES if int8 in self.tables}
+        return {**tables, "points": [point.plain() for point in self.points]}
 
     def front(self) -> list[Point]:
         """The points that no other is at most as dear and at least as good as, the dearest
@@ -185,37 +215,47 @@ class Frontier:
         able = [search for search in self._searches(mix) if search.least <= budget]
         return _best([(search, search.within(budget)) for search in able])
 
-    def milliseconds(self, blocks: Sequence[Kept | None]) -> float:
+    def milliseconds(self, plan: Plan | Point) -> float:
         """Of a call, as the table foresees it."""
-        return self.table.milliseconds([block for block in blocks if block is not None])
+        return self.foreseen(plan.blocks, plan.int8)
+
+    def foreseen(self, blocks: Sequence[Kept | None], int8: bool = False) -> float:
+        """Likewise, of blocks that keep so many units."""
+        kept = [block for block in blocks if block is not None]
+        return self.tables[int8].milliseconds(kept)
 
     def _searches(self, mix: float) -> list[Search]:
         """For a price that is time to a share `mix` and size otherwise, each as a share of the
         whole network's: with all blocks, and with more and more of them gone."""
-        if mix in self._made:
-            return self._made[mix]
-        table, parameters = self.table, self.candidates.size
-        time = mix / self.milliseconds(widths.counts(self.candidates.net))
-        size = (1 - mix) / self.candidates.net.parameters
+        if mix not in self._made:
+            self._made[mix] = [s for int8 in self.tables for s in self._searches_in(int8, mix)]
+        return self._made[mix]
+
+    def _searches_in(self, int8: bool, mix: float) -> list[Search]:
+        table, parameters = self.tables[int8], self.candidates.size
+        time = mix / self.slowest
+        size = (1 - mix) / self.candidates.net.parameters * self.width(int8) / self.width()
 
         def price(block: int, kept: Mapping[str, int]) -> float:
             return time * table.block(kept) + size * parameters(block, kept)
 
         outside = time * table.outside + size * parameters.outside
         able, gone = options(self.candidates.worth(), price), self.candidates.gone
-        self._made[mix] = [Search(able, outside)] + [
-            Search(able, outside, frozenset(block for block, _ in gone[:n]), gone[n - 1][1])
+        return [Search(able, outside, int8=int8)] + [
+            Search(able, outside, frozenset(block for block, _ in gone[:n]), gone[n - 1][1], int8)
             for n in range(1, len(gone) + 1)
         ]
-        return self._made[mix]
 
     def _measured(self, plan: Plan) -> Point:
-        if (known := next((p for p in self.points if p.blocks == plan.blocks), None)) is not None:
-            return known
-        scores = measure(self.candidates.make(plan.blocks, FEW), self.data)
+        for known in self.points:
+            if (known.blocks, known.int8) == (plan.blocks, plan.int8):
+                return known
+        made = self.candidates.make(plan.blocks, FEW)
+        scores = self.quantized(made) if plan.int8 else measure(made, self.data)
         point = Point(
             blocks=plan.blocks,
-            milliseconds=self.milliseconds(plan.blocks),
+            int8=plan.int8,
+            milliseconds=self.milliseconds(plan),
             parameters=self.candidates.parameters(plan.blocks),
             foreseen=plan.loss,
             quality=summary(scores, self.data.task),
@@ -229,10 +269,9 @@ class Frontier:
 
 
 def _best(found: Sequence[tuple[Search, Plan]]) -> list[Plan]:
-    """Of plans without some blocks the one that is foreseen to lose least, and of those with
-    all."""
-    best: list[Plan] = []
-    for shallow in (True, False):
-        plans = [plan for search, plan in found if bool(search.gone) == shallow]
-        best += [min(plans, key=lambda plan: plan.loss)] if plans else []
-    return best
+    """Of plans without some blocks the one that is foreseen to lose least, and of those with all;
+    in float and in int8."""
+    kinds: dict[tuple[bool, bool], list[Plan]] = {}
+    for search, plan in found:
+        kinds.setdefault((search.int8, not search.gone), []).append(plan)
+    return [min(plans, key=lambda plan: plan.loss) for plans in kinds.values()]

@@ -33,6 +33,7 @@ class Measured(Found):
     search: str
     """Fingerprint of what the figures depend on."""
     table: LatencyTable | None = None
+    int8_table: LatencyTable | None = None
     scale: float | None = None
     """What foreseen times are multiplied by, once some were measured."""
     points: tuple[Point, ...] = ()

@@ -40,11 +40,13 @@ class Plan(NamedTuple):
         blocks: of every block the units it keeps; None where it goes.
         price: of all that stays, and of what lies outside the blocks.
         loss: what the loss is foreseen to rise by.
+        int8: what stays is quantized.
     """
 
     blocks: tuple[Kept | None, ...]
     price: float
     loss: float
+    int8: bool = False
 
 
 class Option(NamedTuple):
@@ -76,12 +78,14 @@ class Search:
         outside: what is paid whatever stays.
         gone: blocks that go as a whole,
         rise: and what the loss rises by without them.
+        int8: of what prices are.
     """
 
     options: Sequence[Sequence[Option]]
     outside: float
     gone: frozenset[int] = frozenset()
     rise: float = 0.0
+    int8: bool = False
 
     @property
     def most(self) -> float:
@@ -113,7 +117,8 @@ class Search:
             at -= self._steps(found[-1].price)
         found.reverse()
         price = self.outside + sum(o.price for o in found)
-        return Plan(tuple(o.kept for o in found), price, self.rise + sum(o.loss for o in found))
+        loss = self.rise + sum(o.loss for o in found)
+        return Plan(tuple(o.kept for o in found), price, loss, self.int8)
 
     @cached_property
     def _left(self) -> list[Sequence[Option]]:

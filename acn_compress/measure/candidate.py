@@ -11,6 +11,8 @@ class Point(Found):
 
     blocks: tuple[dict[str, int] | None, ...]
     """Of every block the units it keeps; null where it goes."""
+    int8: bool = False
+    """Whether it is quantized."""
     milliseconds: float
     """Foreseen by the latency table."""
     parameters: int
@@ -26,9 +28,14 @@ class Point(Found):
         """Blocks that stay."""
         return sum(block is not None for block in self.blocks)
 
+    @property
+    def blocks_kept(self) -> str:
+        """How many blocks, for people."""
+        return f"{self.depth} of {len(self.blocks)} blocks" + (", int8" if self.int8 else "")
+
     def __str__(self) -> str:
         return (
-            f"{self.depth} of {len(self.blocks)} blocks, {self.parameters:,} parameters, "
+            f"{self.blocks_kept}, {self.parameters:,} parameters, "
             f"{self.milliseconds:.2f} ms foreseen: {self.quality.metric} "
             f"{self.quality.value:.4f}, drop {self.drop}"
         )

@@ -54,6 +54,8 @@ class LatencyTable(Found):
     """Tokens of a text."""
     threads: int
     rounds: int
+    bytes: int
+    """Of the whole network, on disk."""
     busy: float
     """The largest median over its fastest sample: how far other work disturbed the timing."""
     outside: float

@@ -199,14 +199,24 @@ def quantize_(net: Network, path: Path, names: Sequence[str], rows: Rows) -> Qua
     Raises:
         VerificationError, UnsupportedError: in one line; the float file is left as it is.
     """
-    small = path.with_name("int8.onnx")
-    _write(path, small)
-    _sign(path, small)
+    small = write_int8(path)
     found = _judge(net, Session(path), Session(small), names, rows)
     _check(found)
     small.replace(path)
     weights_of(path).unlink(missing_ok=True)
     return found
+
+
+def write_int8(path: Path) -> Path:
+    """Write the int8 version of a file beside it, unjudged, and say where.
+
+    Raises:
+        UnsupportedError: in one line, if there can be none.
+    """
+    small = path.with_name("int8.onnx")
+    _write(path, small)
+    _sign(path, small)
+    return small
 
 
 def _write(path: Path, small: Path) -> None:

@@ -167,7 +167,7 @@ def run(
     began = time.perf_counter()
     made = [] if scratch else [Made("original", str(recipe.source))]
     exports: list[Made] = []
-    verdicts: list[str] = []
+    budgets: list[Compressed] = []
     for number, step in enumerate(recipe.steps, 1):
         options = chain.options(step)
         if chain.original is None and made and not options.prepares:
@@ -176,7 +176,7 @@ def run(
         found = run_step(chain, f"{number}-{step.verb}", step, source)
         if options.writes or _is_model(found.path):
             made.append(found)
-            verdicts += _verdict(found)
+            budgets += _compressed(found)
         elif find_onnx(found.path) is not None:
             exports.append(found)
     original = chain.original or made[-1].path
@@ -207,7 +207,8 @@ def run(
         final=final,
         baseline=plain[-1].path if plain else None,
         exports=tuple(m.path for m in exports),
-        verdicts=tuple(verdicts),
+        verdicts=tuple(report.verdict() for report in budgets),
+        complaints=tuple(told for report in budgets if (told := report.complaint()) is not None),
         compare=compared,
         seconds=round(time.perf_counter() - began, 1),
         **dict(measured),
@@ -218,12 +219,11 @@ def run(
     return report
 
 
-def _verdict(made: Made) -> list[str]:
-    """What a step of compress came to, and which limits do not hold."""
+def _compressed(made: Made) -> list[Compressed]:
+    """What a step of compress reported; none of another step."""
     if not isinstance(made.how, Compress):
         return []
-    report = Compressed.model_validate(read_json(Path(made.path) / "report.json"))
-    return [text for text in (report.verdict(), report.complaint()) if text]
+    return [Compressed.model_validate(read_json(Path(made.path) / "report.json"))]
 
 
 def _is_model(path: str) -> bool:

@@ -18,7 +18,7 @@ from acn_compress.reports.blocks import Block, Grid, kept
 from acn_compress.reports.made import Made
 from acn_compress.reports.measured import busy_note, threads
 
-INT8 = "its int8 file"
+MINE, INT8, FLOAT = "compressed", "its int8 file", "its float file"
 POINTS = {"accuracy", "token_accuracy", "f1_samples", "exact_match"}  # told in points
 
 
@@ -70,8 +70,10 @@ class Compressed(Made):
     untrained_drop: Drop | None = None
     """Of what came out, before its training, on the rows that decide."""
     rows: tuple[Row, ...]
-    """The original, what came out, and the plain baseline."""
+    """The original, what came out, its file in the other precision, and the plain baseline."""
     table: LatencyTable
+    int8_table: LatencyTable | None = None
+    """Of int8, where it took part in the search."""
     scale: float | None = None
     """What foreseen times were multiplied by after some were measured, where time is limited."""
     busy: float
@@ -82,6 +84,8 @@ class Compressed(Made):
     chosen: Point
     parameters_before: int
     onnx: OnnxFile
+    delivered: str
+    """The file that the limits are about, within the directory."""
     int8: str | None = None
     """What came of the int8 file, where one was asked for."""
     seconds: float
@@ -105,13 +109,17 @@ class Compressed(Made):
         """What was gained and lost, beside the plain baseline, in a line."""
         whole, mine, *others = self.rows
         faster = whole.milliseconds / mine.milliseconds
-        text = f"{faster:.2g}x faster, {mine.parameters / whole.parameters:.0%} of the parameters, "
-        text += f"{self.change(mine.drop)}{self.unit}"
+        text = f"{faster:.2g}x faster, {mine.parameters / whole.parameters:.0%} of the parameters"
+        text += f"{' in int8' if self.chosen.int8 else ''}, {self.change(mine.drop)}{self.unit}"
         for row in others:
+            if row.name == FLOAT:
+                continue
             how = "untrained" if self.training is None else "with the same training"
-            name = row.name if row.name == INT8 else f"dropping layers {how}"
+            name = f"dropping layers {how}" if row.name.startswith("drop") else row.name
             speed = whole.milliseconds / row.milliseconds
             text += f"; {name} ({speed:.2g}x): {self.change(row.drop)}"
+        if self.chosen.int8 and mine.parameters == whole.parameters:
+            text += "; nothing had to be taken out"
         return text + "."
 
     @property
@@ -142,6 +150,8 @@ class Compressed(Made):
         yield from told(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
         checked = f"{size(self.onnx.bytes)}, differs from torch by {self.onnx.max_difference:.0e}"
         yield from told(f"written: {self.out}, with {onnx_file()} ({checked})")
+        if self.delivered != onnx_file():
+            yield from told(f"the limits are about its {self.delivered}")
         if self.int8 is not None:
             yield from told(self.int8)
         blocks = kept(self.structure.blocks, self.structure.source_blocks)
@@ -155,7 +165,7 @@ class Compressed(Made):
         head = ["candidates", "params", "ms", self.rows[0].quality.metric, "change [95 %]"]
         rows = [
             [
-                f"{p.depth} of {len(p.blocks)} blocks" + (" <-" if p == self.chosen else ""),
+                p.blocks_kept + (" <-" if p == self.chosen else ""),
                 millions(p.parameters),
                 f"{p.milliseconds:.2f}",
                 f"{p.quality.value:.4f}",

@@ -206,7 +206,8 @@ def frontier(
             capsize=2,
             label="those that no other beats",
         )
-        for row, colour, shape in zip(rows, (INK, "#c92a2a", MUTED), "sD^", strict=False):
+        colours = (INK, "#c92a2a", *("#e8590c",) * (len(rows) - 3), MUTED)
+        for row, colour, shape in zip(rows, colours, "sDv^", strict=False):
             drop = row.drop
             low, high = (
                 (0.0, 0.0) if drop is None else (drop.high - drop.drop, drop.drop - drop.low)

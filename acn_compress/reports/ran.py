@@ -137,6 +137,8 @@ class Ran(Report, Table):
     exports: tuple[str, ...]
     verdicts: tuple[str, ...] = ()
     """What steps of compress came to."""
+    complaints: tuple[str, ...] = ()
+    """What was asked of them and does not hold."""
     compare: Compared | None
     seconds: float
 
@@ -145,6 +147,10 @@ class Ran(Report, Table):
         noisy = [f"under {self.noise}"] if self.noise else []
         start = ["model", f"{self.metric} [95 %]", "drop [95 %, paired]", *noisy]
         return [*start, "parameters", "bytes", "torch ms", "ONNX ms", "speed-up"]
+
+    def complaint(self) -> str | None:
+        """What steps did not reach."""
+        return " ".join(self.complaints) or None
 
     def verdict(self) -> str:
         """The chain's last model beside the last baseline, in one sentence; also when we lose."""
@@ -198,6 +204,7 @@ class Ran(Report, Table):
         lines += [
             "",
             *self.verdicts,
+            *self.complaints,
             self.verdict(),
             "",
             self.speed_note(),

@@ -1,0 +1,108 @@
+"""Which candidates are worth finishing: the limits, in what the table foresees, and what keeps
+them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acn_compress.backends.latency import milliseconds
+from acn_compress.compression.frontier import Limits
+from acn_compress.compression.search import Plan
+from acn_compress.errors import ConfigError
+from acn_compress.measure.candidate import Point
+from acn_compress.steps.compress.job import Job
+
+TRIES = 3  # candidates that are finished, at most, until one keeps the drop
+GRAPH = 40_000  # bytes of a block in an ONNX file beside its weights
+MARGIN = 0.96  # of a limit that is aimed at: what is measured scatters
+ROUNDS = 15  # of a timing on the way
+
+
+def limits_of(job: Job) -> Limits:
+    """What the user asked for, in what candidates are foreseen to take: what they are foreseen to
+    is corrected by what some of them take, until that is within the limit.
+
+    Raises:
+        ConfigError: if no candidate is as fast or as small.
+    """
+    how = job.how
+    limits = Limits(how.max_drop, how.bound, parameters=_parameters(job), bytes=_bytes(job))
+    if (asked := _milliseconds(job)) is not None:
+        scale = job.notes.found.scale or _scale(job, limits, asked)
+        job.notes.add(scale=scale)
+        limits = replace(limits, milliseconds=MARGIN * asked / scale)
+    _reachable(job, limits)
+    return limits
+
+
+def _milliseconds(job: Job) -> float | None:
+    """The most that a call may take, where the whole network takes what the table says."""
+    how = job.how
+    return how.max_latency_ms if how.speedup is None else job.frontier.slowest / how.speedup
+
+
+def _parameters(job: Job) -> float | None:
+    asked = job.how.target_params
+    return asked * job.whole.parameters if asked is not None and asked <= 1 else asked
+
+
+def _bytes(job: Job) -> float | None:
+    """What the weights may take of the size."""
+    asked = job.how.target_size
+    return None if asked is None else int(asked) - GRAPH * job.whole.depth
+
+
+def _scale(job: Job, limits: Limits, asked: float) -> float:
+    """What foreseen times are to be multiplied by for what is chosen to take `asked` milliseconds
+    at most."""
+    scale = 1.0
+    for _ in range(TRIES):
+        plans = _reachable(job, replace(limits, milliseconds=MARGIN * asked / scale))
+        times = [(job.frontier.milliseconds(p), _time(job, p)) for p in plans]
+        if all(took <= asked for _, took in times):
+            break
+        scale = max(took / foreseen for foreseen, took in times)
+    return scale
+
+
+def _time(job: Job, plan: Plan) -> float:
+    """Milliseconds of a plan, timed beside the whole network; where a speed-up is asked for, as if
+    that took what the table says, however busy the machine is now."""
+    shapes = [job.watch.whole, job.watch.plan(plan.blocks, plan.int8)]
+    whole, made = milliseconds(job.watch.seconds(shapes, ROUNDS))
+    return made if job.how.speedup is None else made * job.frontier.slowest / whole
+
+
+def _reachable(job: Job, limits: Limits) -> list[Plan]:
+    """Plans that time and size allow."""
+    frontier = job.frontier
+    if plans := frontier.fitting(limits):
+        return plans
+    least = frontier.smallest()
+    ms, count = frontier.milliseconds(least), frontier.candidates.parameters(least.blocks)
+    kind = " in int8" if least.int8 else ""
+    raise ConfigError(
+        f"{job.source.name} cannot be made as small as asked: the smallest candidate takes "
+        f"{ms:.3g} ms{kind} ({frontier.slowest / ms:.3g} times as fast) and has {count:,} of "
+        f"{job.whole.parameters:,} parameters. Ask for less."
+    )
+
+
+def tries(job: Job, limits: Limits) -> list[Point]:
+    """Candidates to finish, in this order, until one keeps the drop."""
+    frontier = job.frontier
+    if not limits.only_drop:
+        point = frontier.best(frontier.fitting(limits))
+        job.tell(f"chosen: {point}")
+        return [point]
+    best, front = frontier.cheapest(limits), frontier.front()
+    if best is None:
+        best = min(front, key=lambda p: p.drop.drop)
+        again = "training may make up for it" if job.how.trains else "the best is kept"
+        job.tell(f"no candidate keeps the drop without training; {again}")
+    else:
+        job.tell(f"cheapest that keeps the drop: {best}")
+    at = front.index(best) if best in front else 0
+    order = front[: at + 1][::-1]
+    cheaper = front[at + 1 : at + 2] if job.how.trains else []
+    return [*cheaper, *order][:TRIES]

@@ -1,0 +1,202 @@
+"""What comes out: exported, timed and measured side by side with the original and the baseline on
+rows that decided nothing, and written as one model directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acn_compress.backends.latency import Shape, busy, milliseconds
+from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.write import write
+from acn_compress.compression.frontier import Limits
+from acn_compress.errors import AcnError
+from acn_compress.measure.quality import Scores, measure, paired, summary
+from acn_compress.measure.timing import SMALLEST, judge
+from acn_compress.network.network import Network
+from acn_compress.onnx.layout import file_bytes, onnx_file
+from acn_compress.onnx.quantize import write_int8
+from acn_compress.onnx.scores import measure_file
+from acn_compress.onnx.write import write_onnx
+from acn_compress.reports import plots
+from acn_compress.reports.compressed import FLOAT, INT8, MINE, Compressed, Limit, Row
+from acn_compress.steps.compress.finish import Done
+from acn_compress.steps.compress.job import Job
+
+ROUNDS = 30  # of the last timing
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a row of the table is of.
+
+    Args:
+        timed: what is run.
+    """
+
+    name: str
+    net: Network
+    timed: Path | Shape
+    scores: Scores
+
+
+def deliver(
+    job: Job, done: Done, baseline: Network | None, limits: Limits, began: float
+) -> Compressed:
+    """Write the model directory.
+
+    Args:
+        began: when the command did, by `perf_counter`.
+    """
+    how, frontier = job.how, job.frontier
+
+    def more(directory: Path) -> Mapping[str, object]:
+        """The ONNX files, and what was measured of them and beside them."""
+        file = directory / onnx_file()
+        file.parent.mkdir()
+        job.tell("exporting and verifying")
+        onnx = write_onnx(done.net.copy(), file, job.source, seed=how.seed)
+        small, note = _int8(job, file, done, limits)
+        job.tell("timing side by side")
+        subjects = _subjects(job, done, file, small, baseline)
+        rows, disturbed = _rows(job, subjects)
+        write_json(directory / "frontier.json", frontier.plain())
+        picture = directory / "frontier.png"
+        plots.frontier(frontier.points, frontier.front(), rows, job.source.name, picture)
+        delivered = small if done.point.int8 and small is not None else file
+        of_checkpoint = next(row for row in rows[1:] if row.name in (MINE, FLOAT))
+        return {
+            "before": rows[0].quality,
+            "after": of_checkpoint.quality,
+            "drop": of_checkpoint.drop,
+            "rows": rows,
+            "busy": disturbed,
+            "onnx": onnx,
+            "int8": note,
+            "delivered": onnx_file("int8" if delivered == small else None),
+            "limits": _limits(job, rows[0], rows[1], file_bytes(delivered), limits),
+            "seconds": round(time.perf_counter() - began, 1),
+        }
+
+    return write(
+        done.net,
+        job.out,
+        source=job.source,
+        step=how.verb,
+        options=how.plain(),
+        report=_known(job, done),
+        seed=how.seed,
+        overwrite=how.overwrite or how.resume,
+        kind=Compressed,
+        more=more,
+    )
+
+
+def _known(job: Job, done: Done) -> dict[str, Any]:
+    """What the report has of all before the last timing."""
+    training, deciding, reported, note = job.rows
+    frontier, trained = job.frontier, job.how.trains
+    return {
+        "data": training.name,
+        "examples": len(training),
+        "read": training.read,
+        "decided_on": f"{deciding.name} (n = {len(deciding):,})",
+        "eval_data": reported.name,
+        "eval_read": reported.read,
+        "note": note,
+        "untrained_drop": paired(done.untrained, frontier.whole) if trained else None,
+        "training": done.fit,
+        "table": frontier.tables[False],
+        "int8_table": frontier.tables.get(True),
+        "scale": job.notes.found.scale,
+        "frontier": tuple(frontier.points),
+        "front": tuple(frontier.front()),
+        "chosen": done.point,
+        "parameters_before": job.whole.parameters,
+    }
+
+
+def _int8(job: Job, file: Path, done: Done, limits: Limits) -> tuple[Path | None, str | None]:
+    """The int8 file, if it was chosen, or was asked for and loses no more than it may on the rows
+    that decide; and what came of it."""
+    if job.how.quantize is None:
+        return None, None
+    deciding = job.rows.deciding
+    try:
+        small = write_int8(file).replace(file.parents[1] / onnx_file("int8"))
+    except AcnError as why:
+        return None, f"no int8 file: {why}"
+    scores = measure_file(small, deciding)
+    if done.point.int8:
+        lost = paired(scores, measure(done.net, deciding))
+        return small, f"on the rows that decide int8 loses {lost} to the float file"
+    drop, lost = paired(scores, job.frontier.whole), paired(scores, done.scores)
+    said = f"on the rows that decide int8 loses {lost} to the float file"
+    if limits.keeps_drop(drop) if limits.max_drop is not None else lost.low <= 0:
+        return small, said
+    small.unlink()
+    return None, f"no int8 file: {said}"
+
+
+def _subjects(
+    job: Job, done: Done, file: Path, small: Path | None, baseline: Network | None
+) -> list[Subject]:
+    """The original, what came out, its file in the other precision, and the baseline, on the rows
+    that are reported."""
+    reported, watch, net, int8 = job.rows.reported, job.watch, done.net, done.point.int8
+    timed = file if job.how.backend == "onnx" else watch.plan(done.point.blocks)
+    found = [Subject(FLOAT if int8 else MINE, net, timed, measure(net, reported))]
+    if small is not None:
+        mine = Subject(f"{MINE}, int8" if int8 else INT8, net, small, measure_file(small, reported))
+        found.insert(0 if int8 else 1, mine)
+    if baseline is not None:
+        dropped = "int8 alone" if baseline.depth == job.whole.depth else f"drop to {baseline.depth}"
+        name = f"{dropped}, int8" if int8 and "int8" not in dropped else dropped
+        shape = watch.first(baseline.depth)._replace(int8=int8)
+        found.append(Subject(name, baseline, shape, job.measured(baseline, reported, int8)))
+    return [Subject("original", job.whole, watch.whole, measure(job.whole, reported)), *found]
+
+
+def _rows(job: Job, subjects: list[Subject]) -> tuple[tuple[Row, ...], float]:
+    """Timed side by side; and how far other work disturbed that."""
+    seconds = job.watch.seconds([subject.timed for subject in subjects], ROUNDS)
+    first = subjects[0].scores
+    rows = tuple(
+        Row(
+            name=subject.name,
+            depth=subject.net.depth,
+            parameters=subject.net.parameters,
+            milliseconds=ms,
+            speedup=judge(list(own), list(seconds[0]), subject.scores is first),
+            quality=summary(subject.scores, job.rows.reported.task),
+            drop=None if subject.scores is first else paired(subject.scores, first),
+        )
+        for subject, ms, own in zip(subjects, milliseconds(seconds), seconds, strict=True)
+    )
+    return rows, busy(seconds)
+
+
+def _limits(job: Job, whole: Row, mine: Row, size: int, limits: Limits) -> tuple[Limit, ...]:
+    """Every limit, what was found, and whether it holds. A time that is closer to what was asked
+    for than timing can tell apart holds."""
+    how, found = job.how, list[Limit]()
+    faster = whole.milliseconds / mine.milliseconds
+    if how.max_drop is not None and mine.drop is not None:
+        value = mine.drop.high if how.bound == "upper" else mine.drop.drop
+        found.append(Limit.of("max_drop", how.max_drop, value, limits.keeps_drop(mine.drop)))
+    if how.speedup is not None:
+        holds = faster >= (1 - SMALLEST) * how.speedup
+        found.append(Limit.of("speedup", how.speedup, faster, holds))
+    if how.max_latency_ms is not None:
+        holds = mine.milliseconds <= (1 + SMALLEST) * how.max_latency_ms
+        found.append(Limit.of("max_latency_ms", how.max_latency_ms, mine.milliseconds, holds))
+    if (asked := how.target_params) is not None:
+        value = mine.parameters / (job.whole.parameters if asked <= 1 else 1)
+        found.append(Limit.of("target_params", asked, value, value <= asked))
+    if how.target_size is not None:
+        most = int(how.target_size)
+        found.append(Limit.of("target_size", most, size, size <= most))
+    return tuple(found)
