@@ -76,7 +76,7 @@ def spread(
     Args:
         stride: every so many batches are taken, at least.
     """
-    stride = max(stride, round(len(data) / rows))
-    for number, batch in enumerate(data.batches(batch_size(data), device=net.device)):
+    stride, size = max(stride, round(len(data) / rows)), min(batch_size(data), rows)
+    for number, batch in enumerate(data.batches(size, device=net.device)):
         if number % stride == stride // 2:
             yield batch

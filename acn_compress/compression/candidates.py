@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from acn_compress.compression import refit
-from acn_compress.compression.calibration import FEW, Batches
+from acn_compress.compression.calibration import Batches
 from acn_compress.compression.prune import cut, ranking
 from acn_compress.compression.prune.ranking import Choice
 from acn_compress.compression.prune.scores import SCORES, Units
@@ -23,6 +23,7 @@ from acn_compress.network.network import Network
 # of the rise of the loss without a block, what stays once the others make up for it; a first guess,
 # which decides only which candidates are measured
 MADE_UP_FOR = 0.2
+PASSES = 768  # rows that blocks are weighed on, times blocks: 64 rows of a network of 12
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,15 @@ class Candidates:
 
     @classmethod
     def of(cls, net: Network, data: Batches) -> Candidates:
-        """Look at a network: its statistics on `FEW` rows, and its blocks on an eighth of them."""
+        """Look at a network: its statistics on `FEW` rows, and its blocks on `PASSES` over its
+        depth: weighing them together takes depth / 2 passes of the network for each, so that both
+        are linear in depth."""
         scores = SCORES["obs"].units(net, data)
         if not _blocks_may_go(net):
             return cls(net, data, scores)
         last = net.depth if net.norm_behind(0) is None else net.depth - 1  # a head knows its norm
-        order = least_missed(net, data, range(last), FEW // 8)[: net.depth - 1]
+        order = least_missed(net, data, range(last), max(1, PASSES // net.depth))
+        order = order[: net.depth - 1]
         return cls(net, data, scores, tuple((k, MADE_UP_FOR * rise) for k, rise in order))
 
     def worth(self) -> list[Worth]:
