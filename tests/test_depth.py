@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import weakref
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +22,7 @@ from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.quality import measure, summary
 from acn_compress.measure.readouts import Depth, cutoff, profile_model
+from acn_compress.tasks.base import Scored
 
 
 def test_the_profile_of_a_depth_is_the_quality_of_the_model_cut_there(digits_acn: Path) -> None:
@@ -218,3 +222,19 @@ def test_the_worth_of_blocks_is_what_compress_weighs(digits_vit: Path, tmp_path:
         assert min(block["heads"], block["mlp"], block.get("without", 1.0)) > 0
     assert sum("without" in block for block in report.blocks) == 2  # one has to stay
     assert "what compress weighs" in str(report)
+
+
+def test_no_logits_are_kept_while_a_data_set_is_measured(digits_vit: Path) -> None:
+    net, alive = network(digits_vit), list[weakref.ref[torch.Tensor]]()
+    data = load_data("digits", net, find_source(digits_vit), role="eval", limit=64)
+
+    def score(output: Any, batch: dict[str, torch.Tensor]) -> Scored:
+        found: Scored = data.task.score(output, batch)
+        assert sum(ref() is not None for ref in alive) <= 2  # the last one, and the full depth's
+        alive.append(weakref.ref(found.logits))
+        return found
+
+    watched = replace(data, task=replace(data.task, score=score))
+    measure(net, watched, batch_size=8)
+    profile_model(net, watched, batch_size=8)
+    assert len(alive) > 16

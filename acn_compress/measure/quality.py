@@ -3,7 +3,7 @@ against another model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,21 +35,12 @@ class Scores:
     reach: Reach = (0.0, 1.0)
 
     @classmethod
-    def gather(cls, batches: list[Scored], reach: Reach = (0.0, 1.0)) -> Scores:
-        """Join scored batches."""
-
-        def join(parts: list[torch.Tensor]) -> Array:
-            return torch.cat([p.detach().reshape(-1).double().cpu() for p in parts]).numpy()
-
-        targets = [b.target for b in batches if b.target is not None]
-        return cls(
-            join([b.loss for b in batches]),
-            join([b.score for b in batches]),
-            join([b.weight for b in batches]),
-            join([b.prediction for b in batches]),
-            join(targets) if targets else np.zeros(0),
-            reach,
-        )
+    def gather(cls, batches: Iterable[Scored], reach: Reach = (0.0, 1.0)) -> Scores:
+        """Join scored batches, each let go once it is read."""
+        gathering = Gathering()
+        for batch in batches:
+            gathering.add(batch)
+        return gathering.scores(reach)
 
     @property
     def value(self) -> float:
@@ -62,18 +53,33 @@ class Scores:
         return float((self.loss * self.weight).sum() / self.weight.sum())
 
 
+class Gathering:
+    """Scores of a data set, batch by batch. Of every batch a few numbers per example and row stay;
+    its logits do not, which for a language model are larger than the model."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Array, ...]] = []
+
+    def add(self, batch: Scored) -> None:
+        """The next batch."""
+        none = batch.loss.new_zeros(0)
+        target = none if batch.target is None else batch.target
+        found = (batch.loss, batch.score, batch.weight, batch.prediction, target)
+        self.parts.append(tuple(p.detach().reshape(-1).double().cpu().numpy() for p in found))
+
+    def scores(self, reach: Reach = (0.0, 1.0)) -> Scores:
+        """Of all batches so far."""
+        loss, score, weight, prediction, target = map(np.concatenate, zip(*self.parts, strict=True))
+        return Scores(loss, score, weight, prediction, target, reach)
+
+
 def measure(
     net: Network, data: Data, *, batch_size: int = 256, noise: Noise | None = None
 ) -> Scores:
     """Score every example, in order, as the task is done by this network."""
     task = data.task.of(net)
-    return Scores.gather(
-        [
-            task.score(output, batch)
-            for output, batch in outputs(net, data, batch_size=batch_size, noise=noise)
-        ],
-        task.reach,
-    )
+    found = outputs(net, data, batch_size=batch_size, noise=noise)
+    return Scores.gather((task.score(output, batch) for output, batch in found), task.reach)
 
 
 def outputs(

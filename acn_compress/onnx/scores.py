@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from acn_compress.data.load import Data, Noise
-from acn_compress.measure.quality import Scores
+from acn_compress.measure.quality import Gathering, Scores
 from acn_compress.onnx.session import Session
 
 
@@ -16,13 +16,12 @@ def measure_file(file: Path, data: Data, noise: Noise | None = None) -> Scores:
     """Score every example, in the order in which `measure.quality.measure` does."""
     running = Session(file)
     wanted, names = [i.name for i in running.inputs], running.outputs
-    batches = []
+    scored = Gathering()
     for batch in data.batches(64, noise=noise):
         found = running.run(names, {k: np.ascontiguousarray(batch[k].numpy()) for k in wanted})
-        batches.append(
-            data.task.score(_Output(zip(names, map(torch.from_numpy, found), strict=True)), batch)
-        )
-    return Scores.gather(batches, data.task.reach)
+        output = _Output(zip(names, map(torch.from_numpy, found), strict=True))
+        scored.add(data.task.score(output, batch))
+    return scored.scores(data.task.reach)
 
 
 class _Output(dict[str, torch.Tensor]):
