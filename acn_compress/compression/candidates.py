@@ -48,8 +48,9 @@ class Candidates:
         scores = SCORES["obs"].units(net, data)
         if not _blocks_may_go(net):
             return cls(net, data, scores)
-        last = net.depth if net.norm_behind(0) is None else net.depth - 1  # a head knows its norm
-        order = least_missed(net, data, range(last), FEW // 8)[: net.depth - 1]
+        may_go = net.removable if net.norm_behind(0) is None else net.removable[:-1]
+        # a head behind a post-norm network knows its last norm
+        order = least_missed(net, data, may_go, FEW // 8)[: net.depth - 1]
         return cls(net, data, scores, tuple((k, MADE_UP_FOR * rise) for k, rise in order))
 
     def worth(self) -> list[Worth]:
