@@ -144,8 +144,8 @@ REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "mask_ratio",
         lambda n: isinstance(n, (int, float)),
-        "its encoder hides and shuffles patches at random. It is a ViT: set model_type to vit and "
-        "architectures to ViTModel in config.json",
+        "its encoder hides and shuffles patches at random. It is a ViT: save it as one "
+        "(transformers.ViTModel.from_pretrained(...).save_pretrained(...))",
     ),
 )
 

@@ -70,7 +70,8 @@ class Writer:
         wanted: Tensor = (self.norm(wrote) + lack) / gain
         length = torch.linalg.vector_norm(like, dim=-1, keepdim=True)
         normed = torch.linalg.vector_norm(self.norm(like) / gain, dim=-1, keepdim=True)
-        return wanted * (length / normed) - wrote
+        found: Tensor = wanted * (length / normed) - wrote
+        return found
 
 
 def writers_of(net: Network, k: int) -> list[Writer]:
