@@ -80,7 +80,7 @@ def drawn(sizes: Sizes, depth: int, seed: int) -> Sizes:
     return tuple({name: rng.randint(1, n) for name, n in block.items()} for block in sizes[:depth])
 
 
-@pytest.mark.parametrize("name", tiny.MODELS)
+@pytest.mark.parametrize("name", tiny.KINDS)
 def test_an_additive_machine_is_predicted_exactly(
     name: str, machine: Machine, tmp_path: Path
 ) -> None:

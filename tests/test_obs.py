@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_prune import FAMILIES, TRAINED, zeros
-from tiny import network, outputs, saved, tiny
+from test_prune import TRAINED, zeros
+from tiny import KINDS, network, outputs, saved, tiny
 from torch import Tensor, nn
 
 from acn_compress import prune
@@ -40,7 +40,7 @@ def masks(net: Network) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("family", "scope"), [*((name, "layer") for name in FAMILIES), ("bert", "global")]
+    ("family", "scope"), [*((name, "layer") for name in KINDS), ("bert", "global")]
 )
 def test_the_share_is_exact_and_only_the_layers_of_the_blocks_change(
     family: str, scope: Any
@@ -59,7 +59,7 @@ def test_the_share_is_exact_and_only_the_layers_of_the_blocks_change(
         assert id(value) in own or torch.equal(value, before[name])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("method", ["magnitude", "obs"])
 def test_a_pattern_holds_in_every_group_of_every_matrix(family: str, method: Any) -> None:
     net = tiny(family)
@@ -145,7 +145,7 @@ def through(net: Network, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, T
     return seen
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_no_layer_strays_farther_from_the_unpruned_network_than_without_compensation(
     family: str,
 ) -> None:
@@ -160,7 +160,7 @@ def test_no_layer_strays_farther_from_the_unpruned_network_than_without_compensa
         assert left < error(x, layer, masked, old.bias, goal), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_how_rows_lie_in_batches_and_padding_change_nothing(family: str) -> None:
     net = tiny(family)
     whole = net.example_inputs(batch=12)

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 import torch
 import torch_pruning as tp
-from tiny import MODELS, network, outputs, plain, saved, tiny
+from tiny import KINDS, network, outputs, plain, saved, tiny
 
 import acn_compress
 from acn_compress import prune
@@ -32,8 +32,6 @@ from acn_compress.network.network import Network, first_output
 from acn_compress.network.zeros import matrices
 from acn_compress.options import Scope
 
-FAMILIES = [name for name in MODELS if "-" not in name]  # one head of each
-
 
 def zeros(net: Network) -> int:
     return sum(int((w == 0).sum()) for w in matrices(net).values())
@@ -42,7 +40,7 @@ def zeros(net: Network) -> int:
 # magnitude
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.937])
 def test_magnitude_reaches_the_share_within_one_weight(family: str, share: float) -> None:
     net = tiny(family)
@@ -55,7 +53,7 @@ def test_magnitude_reaches_the_share_within_one_weight(family: str, share: float
     assert "neither the dense file smaller nor the model faster" in report["note"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_magnitude_by_layer_gives_every_matrix_the_same_share(family: str) -> None:
     net = tiny(family)
     report = prune_(net, 0.3, "magnitude", "layer")
@@ -64,7 +62,7 @@ def test_magnitude_by_layer_gives_every_matrix_the_same_share(family: str) -> No
         assert report["matrices"][name] == pytest.approx(0.3, abs=1 / weight.numel())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_global_magnitude_zeroes_the_smallest_weights_anywhere(family: str) -> None:
     net = tiny(family)
     before = net.copy()
@@ -130,7 +128,7 @@ def test_pruning_again_keeps_the_zeros() -> None:
 # structured
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("alpha", [1.0, 0.4, 0.0])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_cutting_units_equals_masking_them(family: str, alpha: float, scope: Any) -> None:
@@ -148,7 +146,7 @@ def test_cutting_units_equals_masking_them(family: str, alpha: float, scope: Any
     assert report["widths"] != report["widths_before"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.6])
 def test_global_pruning_falls_short_by_less_than_one_unit(family: str, share: float) -> None:
     net = tiny(family)
@@ -161,7 +159,7 @@ def test_global_pruning_falls_short_by_less_than_one_unit(family: str, share: fl
     assert share - largest / total < achieved <= share + 0.5 / total
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_pruning_by_layer_removes_the_same_share_of_each_width(family: str) -> None:
     report = prune_(tiny(family), 0.5, "structured", "layer", refit=False)
     for before, after in zip(report["widths_before"], report["widths"], strict=True):
@@ -169,7 +167,7 @@ def test_pruning_by_layer_removes_the_same_share_of_each_width(family: str) -> N
     assert report["unchanged"] == []
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_the_largest_reachable_share_leaves_one_unit_everywhere_and_more_is_an_error(
     family: str,
 ) -> None:
@@ -382,7 +380,7 @@ def test_pruning_structure_after_zeros_counts_the_zeros_again() -> None:
 # both
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("method", ["magnitude", "structured"])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_a_share_of_zero_changes_nothing(family: str, method: Any, scope: Any) -> None:
@@ -394,7 +392,7 @@ def test_a_share_of_zero_changes_nothing(family: str, method: Any, scope: Any) -
     assert all(torch.equal(v, before[k]) for k, v in net.model.state_dict().items())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("method", ["magnitude", "structured"])
 @pytest.mark.parametrize("alpha", [1.0, 0.0])
 def test_pruned_saved_and_loaded_is_bit_equal(

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from tiny import MODELS, outputs, tiny
+from tiny import KINDS, outputs, tiny
 
 from acn_compress.compression import refit
 from acn_compress.compression.calibration import RandomInputs
@@ -18,7 +18,6 @@ from acn_compress.compression.statistics import least_missed
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths
 
-FAMILIES = [name for name in MODELS if "-" not in name]  # one head of each
 UNITS = {"heads": 3, "mlp": 4}
 
 
@@ -76,7 +75,7 @@ def test_the_whole_budget_keeps_everything_and_less_than_nothing_is_refused() ->
         search.within(0.5)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_plan_is_made_as_it_says_and_the_network_stays(name: str) -> None:
     net = tiny(name)
     candidates = Candidates.of(net, RandomInputs(net, 16))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import MODELS, tiny
+from tiny import KINDS, tiny
 from torch import Tensor, nn
 
 from acn_compress.compression import refit
@@ -89,7 +89,7 @@ def test_a_unit_costs_what_is_left_when_the_others_make_up_for_it(size: int) -> 
     assert float(found[second]) == pytest.approx(max(both - left([first]), left([first])), rel=1e-2)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_gradients_are_those_of_a_finite_difference(name: str) -> None:
     net = tiny(name)
     net.model.double()
@@ -113,7 +113,7 @@ def test_gradients_are_those_of_a_finite_difference(name: str) -> None:
 
 
 @pytest.mark.parametrize("score", SECOND_ORDER)
-@pytest.mark.parametrize("name", [n for n in MODELS if tiny(n).modality == "text"])
+@pytest.mark.parametrize("name", [n for n in KINDS if tiny(n).modality == "text"])
 def test_padding_does_not_count(name: str, score: str) -> None:
     net = tiny(name)
     short, long = (SCORES[score].units(net, Padded(net, n)) for n in (0, 5))
@@ -145,7 +145,7 @@ def test_of_equal_losses_the_unit_that_frees_more_goes_first(score: str) -> None
     assert {c.cost for c, d in zip(found, drops, strict=True) if d} == {largest}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_refit_never_costs_more_than_a_few_passes(name: str) -> None:
     whole = tiny(name)
     net, data, runs = whole.twin(), RandomInputs(whole, 64), [0, 0]

@@ -283,7 +283,9 @@ def test_what_bypasses_the_long_sum_is_refused(tmp_path: Path) -> None:
         net(**inputs)
     net.model.timm_model.set_grad_checkpointing(False)
     assert tiny.outputs(net).isfinite().all()
-    with pytest.raises(ConfigError, match="checkpointing does not work with timm models"):
+    with pytest.raises(
+        ConfigError, match="checkpointing does not work with models of type timm_wrapper"
+    ):
         finetune(
             config_file(tmp_path / "c"),
             tmp_path / "m",

@@ -46,11 +46,38 @@ WINDOWS = {
 DINO = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "mlp_ratio": 2}
 IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 1}
 TEXT = {"vocab_size": 100, "max_position_embeddings": 40}
+RELATIVE = {  # as DeBERTa v3 says it
+    "relative_attention": True,
+    "position_buckets": 4,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+}
 DISTILBERT = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}
 
 
 def gpt2(**fields: Any) -> Any:
     return hf.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_inner=64, **TOKENS, **fields)
+
+
+def modernbert(**fields: Any) -> Any:
+    frame = {"cls_token_id": 1, "sep_token_id": 2}
+    return hf.ModernBertConfig(**SHAPE, **TOKENS, **frame, local_attention=4, **fields)
+
+
+def gemma3(**fields: Any) -> Any:
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    sizes = {**GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}
+    return hf.Gemma3TextConfig(**sizes, layer_types=kinds, sliding_window=4, **fields)
+
+
+def towers(config: Any) -> Any:
+    return config(
+        vision_config={**SHAPE, **IMAGE},
+        text_config={**SHAPE, **TOKENS, "num_hidden_layers": 1},
+        num_labels=10,
+    )
 
 
 # name -> the model as its own library makes it; a name begins with the family, what follows is the
@@ -97,6 +124,56 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "qwen2-questions": lambda: hf.Qwen2ForQuestionAnswering(hf.Qwen2Config(**GROUPED)),
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**GROUPED, **WINDOWS, head_dim=16)),
+    "xlmroberta": lambda: hf.XLMRobertaForSequenceClassification(
+        hf.XLMRobertaConfig(**SHAPE, **TEXT, type_vocab_size=1)
+    ),
+    "camembert": lambda: hf.CamembertForTokenClassification(
+        hf.CamembertConfig(**SHAPE, **TEXT, type_vocab_size=1, num_labels=3)
+    ),
+    "mpnet": lambda: hf.MPNetModel(hf.MPNetConfig(**SHAPE, **TEXT)),
+    "mpnet-masked": lambda: hf.MPNetForMaskedLM(hf.MPNetConfig(**SHAPE, **TEXT)),
+    "deberta": lambda: hf.DebertaV2ForSequenceClassification(
+        hf.DebertaV2Config(**SHAPE, **TEXT, **RELATIVE, num_labels=3)
+    ),
+    "deberta-unshared": lambda: hf.DebertaV2ForQuestionAnswering(
+        hf.DebertaV2Config(**SHAPE, **TEXT, **{**RELATIVE, "share_att_key": False})
+    ),
+    "modernbert": lambda: hf.ModernBertForSequenceClassification(modernbert(num_labels=3)),
+    "modernbert-masked": lambda: hf.ModernBertForMaskedLM(modernbert()),
+    "nomic": lambda: hf.NomicBertModel(hf.NomicBertConfig(**SHAPE, **TEXT)),
+    "eurobert": lambda: hf.EuroBertForMaskedLM(hf.EuroBertConfig(**GROUPED, mask_token_id=3)),
+    "smollm3": lambda: hf.SmolLM3ForCausalLM(hf.SmolLM3Config(**GROUPED, no_rope_layer_interval=2)),
+    "granite": lambda: hf.GraniteForCausalLM(
+        hf.GraniteConfig(**GROUPED, residual_multiplier=0.3, embedding_multiplier=3.0)
+    ),
+    "gemma3": lambda: hf.Gemma3ForCausalLM(gemma3()),
+    "gemma3-embedding": lambda: hf.Gemma3TextModel(gemma3(use_bidirectional_attention=True)),
+    "olmo2": lambda: hf.Olmo2ForCausalLM(hf.Olmo2Config(**GROUPED)),
+    "phi3": lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**GROUPED)),
+    "cliptext": lambda: hf.CLIPTextModelWithProjection(
+        hf.CLIPTextConfig(**SHAPE, **TOKENS, projection_dim=16)
+    ),
+    "clip": lambda: hf.CLIPForImageClassification(towers(hf.CLIPConfig)),
+    "clipvision": lambda: hf.CLIPVisionModelWithProjection(
+        hf.CLIPVisionConfig(**SHAPE, **IMAGE, projection_dim=16)
+    ),
+    "siglip": lambda: hf.SiglipForImageClassification(towers(hf.SiglipConfig)),
+    "siglipvision": lambda: hf.SiglipVisionModel(hf.SiglipVisionConfig(**SHAPE, **IMAGE)),
+    "sigliptext": lambda: hf.SiglipTextModel(hf.SiglipTextConfig(**SHAPE, **TOKENS)),
+    "dinov3": lambda: hf.DINOv3ViTModel(
+        hf.DINOv3ViTConfig(**SHAPE, **IMAGE, num_register_tokens=2)
+    ),
+    "dinov3-gated": lambda: hf.DINOv3ViTModel(
+        hf.DINOv3ViTConfig(**SHAPE, **IMAGE, use_gated_mlp=True)
+    ),
+    "beit": lambda: hf.BeitForImageClassification(
+        hf.BeitConfig(**SHAPE, **IMAGE, use_relative_position_bias=True, num_labels=10)
+    ),
+    "beit-absolute": lambda: hf.BeitModel(
+        hf.BeitConfig(
+            **SHAPE, **IMAGE, use_absolute_position_embeddings=True, layer_scale_init_value=0.0
+        )
+    ),
     "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**SHAPE, **IMAGE, num_labels=10)),
     "deit": lambda: hf.DeiTForImageClassification(hf.DeiTConfig(**SHAPE, **IMAGE, num_labels=10)),
     "deit-teacher": lambda: hf.DeiTForImageClassificationWithTeacher(
@@ -135,6 +212,12 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
 }
 
+FAMILIES = [name for name in MODELS if "-" not in name]  # one head of each
+# one of each kind, for laws about code that all families share: post-norm, pre-norm with LayerScale
+# and without token order, with transposed layers, with shared heads and windows, and with a norm
+# behind its branches
+KINDS = ["bert", "dinov2", "mixer", "gpt2", "qwen3", "gemma3"]
+
 
 def timm(architecture: str, features: bool = False, **model_args: Any) -> Any:
     """A timm model in transformers' wrapper, with the config that every load completes it to."""
@@ -151,12 +234,13 @@ def timm(architecture: str, features: bool = False, **model_args: Any) -> Any:
 
 def plain(name: str) -> PreTrainedModel:
     """The untouched model, every parameter random: libraries start biases, heads and scales at 0 or
-    1, which hides mistakes."""
+    1, which hides mistakes. Around 0, but for OLMo 2's norms behind its branches, which would leave
+    nothing of them."""
     torch.manual_seed(0)
     model = MODELS[name]()
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.1)
+        for key, parameter in model.named_parameters():
+            parameter.normal_(float(name == "olmo2" and ".post_" in key), 0.1)
     return model.eval()
 
 

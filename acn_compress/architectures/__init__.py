@@ -8,20 +8,36 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from acn_compress.architectures import (
+    beit,
     bert,
+    camembert,
+    clip,
+    deberta_v2,
     deit,
     dinov2,
     dinov2_with_registers,
+    dinov3_vit,
     distilbert,
     electra,
+    eurobert,
+    gemma3,
     gpt2,
+    granite,
     llama,
     mistral,
+    modernbert,
+    mpnet,
+    nomic_bert,
+    olmo2,
+    phi3,
     qwen2,
     qwen3,
     roberta,
+    siglip,
+    smollm3,
     timm,
     vit,
+    xlm_roberta,
 )
 from acn_compress.architectures.base import Architecture, Cut, Width
 from acn_compress.errors import UnsupportedError
@@ -32,22 +48,42 @@ if TYPE_CHECKING:
 __all__ = ["ARCHITECTURES", "Architecture", "Cut", "Width", "architecture_of", "base_type"]
 
 ARCHITECTURES: dict[str, Architecture] = {
-    family.ARCHITECTURE.model_type: family.ARCHITECTURE
+    family.model_type: family
     for family in (
-        bert,
-        deit,
-        dinov2,
-        dinov2_with_registers,
-        distilbert,
-        electra,
-        gpt2,
-        llama,
-        mistral,
-        qwen2,
-        qwen3,
-        roberta,
-        timm,
-        vit,
+        beit.ARCHITECTURE,
+        bert.ARCHITECTURE,
+        camembert.ARCHITECTURE,
+        clip.ARCHITECTURE,
+        clip.VISION,
+        clip.TEXT,
+        deberta_v2.ARCHITECTURE,
+        deit.ARCHITECTURE,
+        dinov2.ARCHITECTURE,
+        dinov2_with_registers.ARCHITECTURE,
+        dinov3_vit.ARCHITECTURE,
+        distilbert.ARCHITECTURE,
+        electra.ARCHITECTURE,
+        eurobert.ARCHITECTURE,
+        gemma3.ARCHITECTURE,
+        gpt2.ARCHITECTURE,
+        granite.ARCHITECTURE,
+        llama.ARCHITECTURE,
+        mistral.ARCHITECTURE,
+        modernbert.ARCHITECTURE,
+        mpnet.ARCHITECTURE,
+        nomic_bert.ARCHITECTURE,
+        olmo2.ARCHITECTURE,
+        phi3.ARCHITECTURE,
+        qwen2.ARCHITECTURE,
+        qwen3.ARCHITECTURE,
+        roberta.ARCHITECTURE,
+        siglip.ARCHITECTURE,
+        siglip.VISION,
+        siglip.TEXT,
+        smollm3.ARCHITECTURE,
+        timm.ARCHITECTURE,
+        vit.ARCHITECTURE,
+        xlm_roberta.ARCHITECTURE,
     )
 }
 
@@ -60,6 +96,8 @@ def _family(model_type: str) -> Architecture:
 
 # a family is pickled, and copied, by its name
 copyreg.pickle(Architecture, lambda family: (_family, (family.model_type,)))
+
+ATTEND = frozenset(["full_attention", "sliding_attention", "chunked_attention"])  # in layer_types
 
 # why some families cannot have an adapter as they are, told by what their configs say: (field, what
 # it is if so, reason)
@@ -87,6 +125,27 @@ REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
             "token to token",
         )
         for field in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    ),
+    (
+        "layer_types",
+        lambda kinds: isinstance(kinds, (list, tuple)) and not ATTEND.issuperset(kinds),
+        "some of its blocks do not attend, or only linearly, and keep a state of another kind",
+    ),
+    (
+        "num_kv_shared_layers",
+        lambda n: isinstance(n, int) and n > 0,
+        "its last blocks read the keys and values of earlier ones, which a cut would take away",
+    ),
+    (
+        "hidden_size_per_layer_input",
+        lambda n: isinstance(n, int) and n > 0,
+        "every block reads an input of its own beside the stream",
+    ),
+    (
+        "mask_ratio",
+        lambda n: isinstance(n, (int, float)),
+        "its encoder hides and shuffles patches at random. It is a ViT: save it as one "
+        "(transformers.ViTModel.from_pretrained(...).save_pretrained(...))",
     ),
 )
 

@@ -6,7 +6,7 @@ file of its own; importing it imports no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ class Cut:
         size: features of this layer that belong to one unit (head_dim, or 1 for an MLP).
         parts: equal parts of the layer's features that each hold all units (3 for a fused
             query-key-value layer).
-        scale: of a layer that writes into the stream: the block's parameter that multiplies what it
-            writes (LayerScale).
+        scale: of a layer that writes into the stream: what multiplies what it writes, a parameter
+            of the block (LayerScale) or a number.
+        norm: of a layer that writes into the stream: the block's RMS norm that stands between the
+            two.
         along_tokens: of a layer that writes into the stream: its features are the tokens, so that
             what it writes has to be transposed (a Mixer's token mixing).
     """
@@ -34,7 +36,8 @@ class Cut:
     path: str
     size: int = 1
     parts: int = 1
-    scale: str | None = None
+    scale: str | float | None = None
+    norm: str | None = None
     along_tokens: bool = False
 
 
@@ -46,6 +49,10 @@ class Width:
     units: int
     outputs: tuple[Cut, ...]
     inputs: tuple[Cut, ...]
+
+    def written(self, **fields: Any) -> Width:
+        """The same, with more said of the layers that consume it (fields of `Cut`)."""
+        return replace(self, inputs=tuple(replace(cut, **fields) for cut in self.inputs))
 
 
 def _model_base(model: PreTrainedModel) -> nn.Module:
@@ -81,11 +88,13 @@ class Architecture:
         base: the module `blocks` starts from.
         fix_widths_: repairs attributes of a block that repeat a width, after its weights were cut.
         depth_fields: config fields that count blocks; list-valued ones hold one entry per block.
+        first_stays: the first block is not built as the others are, and cannot go without them.
         leftovers: ends of the names of constants that old versions of the library saved with the
             weights; they are passed over.
         record_depth_: (config, depth), where the number of blocks is written elsewhere.
         init_: gives a model (not wrapped) the random weights of its family, where its constructor
             does not.
+        tuples: the model's loop takes a tuple from a block, of which the stream is the first.
         checkpointing: gradient checkpointing works: a block is a layer that transformers knows to
             recompute.
         refuse: config -> why a model of this family is not supported, or None.
@@ -100,8 +109,10 @@ class Architecture:
     base: Callable[[PreTrainedModel], nn.Module] = _model_base
     fix_widths_: Callable[[Any], None] = _no_fix
     depth_fields: tuple[str, ...] = ("num_hidden_layers",)
+    first_stays: bool = False
     leftovers: tuple[str, ...] = ()
     record_depth_: Callable[[PreTrainedConfig, int], None] = _no_record
     init_: Callable[[PreTrainedModel], None] = _no_init
+    tuples: bool = False
     checkpointing: bool = True
     refuse: Callable[[PreTrainedConfig], str | None] = field(default=lambda config: None)

@@ -20,15 +20,27 @@ def branches(
     encoder_attention_mask: Any = None,
     **kwargs: Any,
 ) -> tuple[Branch, ...]:
-    attention, output = block.attention, block.output
+    attention = block.attention
 
     def attend(h: Any) -> Any:
         mixed = attention.self(h, attention_mask=attention_mask, **kwargs)[0]
         return attention.output.dropout(attention.output.dense(mixed))
 
-    return (
-        Branch(attend, attention.output.LayerNorm),
-        Branch(lambda h: output.dropout(output.dense(block.intermediate(h))), output.LayerNorm),
+    return Branch(attend, attention.output.LayerNorm), mlp(block)
+
+
+def mlp(block: Any) -> Branch:
+    """The second branch; also MPNet's and DeBERTa's."""
+    output = block.output
+    return Branch(lambda h: output.dropout(output.dense(block.intermediate(h))), output.LayerNorm)
+
+
+def features(block: Any) -> Width:
+    """Those of the MLP."""
+    return Width(
+        units=block.intermediate.dense.out_features,
+        outputs=(Cut("intermediate.dense"),),
+        inputs=(Cut("output.dense"),),
     )
 
 
@@ -42,11 +54,7 @@ def widths(block: Any) -> dict[str, Width]:
             ),
             inputs=(Cut("attention.output.dense", size),),
         ),
-        "mlp": Width(
-            units=block.intermediate.dense.out_features,
-            outputs=(Cut("intermediate.dense"),),
-            inputs=(Cut("output.dense"),),
-        ),
+        "mlp": features(block),
     }
 
 

@@ -25,10 +25,11 @@ def branches(block: Any, **kwargs: Any) -> tuple[Branch, ...]:
 
 
 def widths(block: Any) -> dict[str, Width]:
-    """Also Qwen2's, Qwen3's and Mistral's. The norms of Qwen3's queries and keys are one per
-    head_dim: they stay."""
+    """Of every block with these names. Norms of queries and keys are one per head_dim (Qwen3,
+    Gemma 3): they stay."""
     attention, mlp = block.self_attn, block.mlp
-    size, queries = attention.head_dim, attention.head_dim * attention.num_key_value_groups
+    size = attention.head_dim
+    queries = size * getattr(attention, "num_key_value_groups", 1)
     return {
         "heads": Width(
             units=attention.k_proj.out_features // size,

@@ -135,8 +135,8 @@ def _check_keys(
     def of_head(key: str) -> bool:
         inside = key.startswith(prefix) or model.base_model is model
         return new_head and (
-            "pooler" in key or key.startswith(f"{prefix}head") or not inside
-        )  # "head" is timm's
+            "pooler" in key or key.startswith((f"{prefix}head", "classifier.")) or not inside
+        )  # "head" is timm's, and CLIP's classifier is a base of its own
 
     missing, leftovers = sorted(info["missing_keys"]), architecture_of(model.config).leftovers
     extra = [] if new_head else sorted(info["unexpected_keys"])

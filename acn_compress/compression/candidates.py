@@ -51,9 +51,9 @@ class Candidates:
         scores = SCORES["obs"].units(net, data)
         if not _blocks_may_go(net):
             return cls(net, data, scores)
-        last = net.depth if net.norm_behind(0) is None else net.depth - 1  # a head knows its norm
-        order = least_missed(net, data, range(last), max(1, PASSES // net.depth))
-        order = order[: net.depth - 1]
+        # a head behind a post-norm network knows its last norm
+        may_go = net.removable if net.norm_behind(0) is None else net.removable[:-1]
+        order = least_missed(net, data, may_go, max(1, PASSES // net.depth))[: net.depth - 1]
         return cls(net, data, scores, tuple((k, MADE_UP_FOR * rise) for k, rise in order))
 
     def worth(self) -> list[Worth]:

@@ -304,7 +304,9 @@ class _Walk:
                 if gap
                 else self._missing(found, at, lane, ran)
             )
-            solver.add(_rows(ran.seen[at].x, writer.from_stream(missing), lane, writer))
+            wrote = ran.seen[at].out
+            lack = writer.from_stream(missing, wrote, wrote if gap else lane.wrote[at])
+            solver.add(_rows(ran.seen[at].x, lack, lane, writer))
         self.flops += solver.flops
         write_(writer.layer, self.change(writer, solver))
 
@@ -314,7 +316,7 @@ class _Walk:
         k, second = found[at].block, found[at].branch > 0
         alphas, layer = self.structure.alphas_of(k), self.structure.layer
         own = [
-            writer.into_stream(there - here.out)
+            writer.into_stream(there, here.out)
             for writer, there, here in zip(found, lane.wrote, ran.seen, strict=False)
         ]
         h = lane.before.h - lane.net.h

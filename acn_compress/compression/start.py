@@ -160,7 +160,8 @@ def _least_missed(net: Network, depth: int, data: Data) -> tuple[int, ...]:
     left, gone = list(range(net.depth)), list[int]()
     answers = [data.task.score(output, batch) for output, batch in outputs(net, data)]
     while len(left) > depth:
-        out = min(left, key=lambda i: _change_without(net, [*gone, i], data, answers))
+        may_go = [i for i in left if i in net.removable]
+        out = min(may_go, key=lambda i: _change_without(net, [*gone, i], data, answers))
         left.remove(out)
         gone.append(out)
     return tuple(left)

@@ -29,7 +29,8 @@ class Writer:
         width: that width.
         cut: where it lies in the layer.
         layer: nn.Linear, or transformers' Conv1D, which stores [in, out].
-        scale: what multiplies what it writes (LayerScale), [width]; None for nothing.
+        scale: what multiplies what it writes (LayerScale), [width] or a number; None for nothing.
+        norm: an RMS norm behind it; None for none.
     """
 
     block: int
@@ -38,6 +39,7 @@ class Writer:
     cut: Cut
     layer: Any
     scale: Tensor | None
+    norm: nn.Module | None = None
 
     @property
     def branch(self) -> int:
@@ -49,22 +51,42 @@ class Writer:
         """[out, in]."""
         return widths.by_inputs(self.layer).detach().T
 
-    def into_stream(self, written: Tensor) -> Tensor:
-        """What reaches the stream of what it wrote: [batch, ..., width]."""
-        written = written.transpose(1, 2) if self.cut.along_tokens else written
-        return written if self.scale is None else written * self.scale
+    def into_stream(self, there: Tensor, here: Tensor) -> Tensor:
+        """What the stream lacks, [batch, ..., width], where it wrote `here` and not `there`."""
+        if self.norm is not None:
+            there, here = self.norm(there), self.norm(here)
+        lack = there - here
+        lack = lack.transpose(1, 2) if self.cut.along_tokens else lack
+        return lack if self.scale is None else lack * self.scale
 
-    def from_stream(self, wanted: Tensor) -> Tensor:
-        """What it has to write for the stream to get `wanted`."""
-        wanted = wanted if self.scale is None else wanted / self.scale
-        return wanted.transpose(1, 2) if self.cut.along_tokens else wanted
+    def from_stream(self, lack: Tensor, wrote: Tensor, like: Tensor) -> Tensor:
+        """What it has to write beside what it `wrote` for the stream to get `lack` more. Behind a
+        norm any length would do: it is that of `like`."""
+        lack = lack if self.scale is None else lack / self.scale
+        lack = lack.transpose(1, 2) if self.cut.along_tokens else lack
+        if self.norm is None:
+            return lack
+        gain: Tensor = self.norm(torch.ones_like(wrote[..., :1, :]))
+        wanted: Tensor = (self.norm(wrote) + lack) / gain
+        length = torch.linalg.vector_norm(like, dim=-1, keepdim=True)
+        normed = torch.linalg.vector_norm(self.norm(like) / gain, dim=-1, keepdim=True)
+        found: Tensor = wanted * (length / normed) - wrote
+        return found
 
 
 def writers_of(net: Network, k: int) -> list[Writer]:
     """Those of block k, in the order in which they run."""
     block = net.blocks[k]
     return [
-        Writer(k, name, width, cut, block.get_submodule(cut.path), _scale(block, cut))
+        Writer(
+            block=k,
+            name=name,
+            width=width,
+            cut=cut,
+            layer=block.get_submodule(cut.path),
+            scale=_scale(block, cut),
+            norm=None if cut.norm is None else block.get_submodule(cut.norm),
+        )
         for name, width in net.family.widths(block).items()
         for cut in width.inputs
     ]
@@ -76,7 +98,9 @@ def writers(net: Network) -> list[Writer]:
 
 
 def _scale(block: nn.Module, cut: Cut) -> Tensor | None:
-    return None if cut.scale is None else block.get_parameter(cut.scale).detach()
+    if isinstance(cut.scale, str):
+        return block.get_parameter(cut.scale).detach()
+    return None if cut.scale is None else torch.tensor(cut.scale)
 
 
 @dataclass

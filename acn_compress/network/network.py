@@ -39,6 +39,7 @@ STREAM = (
     "dim",
     "num_features",
 )  # what configs call the features of the stream
+ANSWERS = ("logits", "image_embeds", "text_embeds")  # of an output, what a model is about
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,8 @@ class Network:
     @property
     def width(self) -> int:
         """Features of the stream, as the config calls them."""
-        found = [getattr(self.config, name, None) for name in STREAM]
+        config = of_images(self.config)
+        found = [getattr(config, name, None) for name in STREAM]
         found.append(getattr(self.model.base_model, "num_features", None))  # timm's own
         return next((int(n) for n in found if n), 0)
 
@@ -157,6 +159,11 @@ class Network:
         return (
             f"The checkpoint has no such head: {len(self.fresh)} tensors began at random ({shown})."
         )
+
+    @property
+    def removable(self) -> range:
+        """Blocks that may go while later ones stay."""
+        return range(1 if self.family.first_stays else 0, self.depth)
 
     def check_depth(self, depth: int, where: str) -> None:
         """Refuse a depth the network does not have.
@@ -344,7 +351,16 @@ class Network:
 
     def keep_(self, positions: Sequence[int]) -> None:
         """Keep only the blocks at `positions`, physically, and mend what counts or numbers blocks.
-        Only a prefix is exact; anything else makes another network (the plain baseline)."""
+        Only a prefix is exact; anything else makes another network (the plain baseline).
+
+        Raises:
+            ConfigError: if the first block goes and has to stay.
+        """
+        if self.family.first_stays and positions[0] != 0:
+            raise ConfigError(
+                f"block 0 would go, but in {self.family.model_type} the first block is not built "
+                "as the others are. Keep it."
+            )
         structure, stack = self.structure, self.stack
         kept = [self.blocks[i] for i in positions]
         stack._modules.clear()
@@ -418,10 +434,11 @@ class Network:
 
 
 def first_output(output: Any) -> Tensor:
-    """The tensor a model is about: its logits, or start/end logits joined, or the last hidden
-    state."""
-    if getattr(output, "logits", None) is not None:
-        return cast(Tensor, output.logits)
+    """The tensor a model is about: its logits or embeddings, or start/end logits joined, or the
+    last hidden state."""
+    for name in ANSWERS:
+        if getattr(output, name, None) is not None:
+            return cast(Tensor, getattr(output, name))
     if getattr(output, "start_logits", None) is not None:
         return torch.stack((output.start_logits, output.end_logits), -1)
     return cast(
@@ -435,15 +452,20 @@ def longest_text(config: PreTrainedConfig) -> int:
     return int(getattr(config, "max_position_embeddings", None) or 1 << 31) - 2
 
 
+def of_images(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The part of a config that the blocks were made from, where it has parts (CLIP)."""
+    return cast("PreTrainedConfig", getattr(config, "vision_config", config))
+
+
 def image_size(config: PreTrainedConfig) -> tuple[int, int]:
     """Height and width the model expects."""
-    size = getattr(config, "image_size", None) or _input_size(config)[1:]
+    size = getattr(of_images(config), "image_size", None) or _input_size(config)[1:]
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def channels(config: PreTrainedConfig) -> int:
     """Colour channels the model expects."""
-    return int(getattr(config, "num_channels", None) or _input_size(config)[0])
+    return int(getattr(of_images(config), "num_channels", None) or _input_size(config)[0])
 
 
 def _input_size(config: PreTrainedConfig) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ alpha = 1 bit-equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, cast
 
 from torch import Tensor, nn
@@ -100,18 +100,29 @@ class Stack(nn.Module):
             h = step(h, *args, **kwargs)
         return h
 
-    def acn_steps(self) -> list[Callable[..., Tensor]]:
+    def acn_steps(self) -> list[Callable[..., Any]]:
         """What a loop over the blocks calls, in order."""
-        return [self.acn_injected] if self.acn_inject is not None else _Pass(self).steps()
-
-    def acn_injected(self, *args: object, **kwargs: object) -> Tensor:
-        """What `injecting` put in the place of the whole stack."""
-        assert self.acn_inject is not None
-        return self.acn_inject
+        return _Pass(self).steps(1 if self.acn_inject is not None else len(self))
 
     def acn_note(self, h: Tensor, held: Tensor | None) -> None:
         if self.acn_record is not None:
             self.acn_record.append(total(h, held))
+
+
+class Step:
+    """A block's turn in one pass, as the model's own loop sees it: it is called as the block is,
+    returns what the loop expects of one, and has the block's attributes (ModernBERT's loop reads
+    the kind of attention of each)."""
+
+    def __init__(self, turns: _Pass, i: int, block: AcnBlock) -> None:
+        self.turns, self.i, self.block = turns, i, block
+
+    def __call__(self, h: Tensor, *args: Any, **kwargs: Any) -> Any:
+        h = self.turns.step(self.i, h, *args, **kwargs)
+        return (h, None) if self.block.acn_architecture.tuples else h
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.block, name)
 
 
 class _Pass:
@@ -122,15 +133,18 @@ class _Pass:
         self.held: Tensor | None = None
         self.left = False
 
-    def steps(self) -> list[Callable[..., Tensor]]:
-        """One per block. They hold the pass, never it them: a cycle would keep its tensors until
-        the collector comes."""
-        return [partial(self.step, i) for i in range(len(self.stack))]
+    def steps(self, count: int) -> list[Callable[..., Any]]:
+        """One for each of the first blocks. They hold the pass, never it them: a cycle would keep
+        its tensors until the collector comes."""
+        blocks = cast("dict[str, AcnBlock]", self.stack._modules)
+        return [Step(self, i, blocks[str(i)]) for i in range(count)]
 
     def step(self, i: int, h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Block i on the stream; the further arguments are what the model's loop passes to that
         block."""
         stack = self.stack
+        if stack.acn_inject is not None:
+            return stack.acn_inject
         if stack.acn_calls is not None:
             stack.acn_calls.append(Call(h, args, kwargs))
             return h

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
 
 LENGTH = 12  # of the text it is traced with, in a batch of 2
-OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state", "pooler_output")
+OUTPUTS = (
+    "logits",
+    "start_logits",
+    "end_logits",
+    "image_embeds",
+    "text_embeds",
+    "last_hidden_state",
+    "pooler_output",
+)
 EMBEDDING = "sentence_embedding"  # as sentence-transformers calls it
 
 
@@ -99,7 +107,8 @@ def trace(
     import onnx
     from onnxscript import ir
 
-    with silence():
+    # with gradients the exporter may choose other kernels when it traces than when it decomposes
+    with silence(), torch.no_grad():
         program = _export(traced, name, opset)
         if traced.exit_entropy is not None:
             onnx_exit.nest_(program.model.graph, traced.exit_entropy)

@@ -132,7 +132,8 @@ def _check(net: Network, data: Data, how: Trained, teacher: Network | None) -> N
         )
     if how.checkpointing and not net.family.checkpointing:
         raise ConfigError(
-            "checkpointing does not work with timm models: it would bypass the long sum. "
+            f"checkpointing does not work with models of type {net.family.model_type}: it would "
+            "bypass the long sum, or is not there. "
             "Leave it out; accumulate saves memory too."
         )
     if how.hidden_weight > 0 and (teacher is None or teacher.width != net.width):
