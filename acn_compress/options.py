@@ -634,6 +634,13 @@ class Prune(Reads, Trained, Resumes, Verb):
     others make up for it; fisher and taylor, without the others; activation, the energy they hand
     on (needs data); magnitude of their weights. The first three look at some of the data, or at
     random inputs."""
+    uniform: bool = False
+    """structured: every block keeps the same number of heads and of MLP features, its own by the
+    score, so that plain transformers loads the result where its config can say such widths; those
+    it cannot say (fewer heads of BERT or GPT-2) are left alone if the share is reached without."""
+    round_to: Count = 1
+    """structured: keep multiples of this many features in every MLP and attention, for example
+    8."""
     refit: bool = True
     """structured, afterwards: solve the layers that write into the stream so that they make up for
     what went, on some of the data, or on random inputs."""
@@ -661,6 +668,18 @@ class Prune(Reads, Trained, Resumes, Verb):
     @model_validator(mode="after")
     def _one_share(self) -> Self:
         asked(self.method, self.target_sparsity, self.pattern)
+        return self
+
+    @model_validator(mode="after")
+    def _widths_of_structured(self) -> Self:
+        for name, said in (("uniform", self.uniform), ("round_to", self.round_to > 1)):
+            if said and self.method != "structured":
+                raise ValueError(f"has {name}, but method {self.method} removes no widths")
+        if self.uniform and self.scope == "layer":
+            raise ValueError(
+                "has both uniform and scope layer, which removes the same share of heads and of "
+                "features and so makes widths alike by itself. Leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

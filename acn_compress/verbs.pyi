@@ -425,6 +425,8 @@ def prune(
     pattern: Pattern | None = None,
     scope: Scope = "global",
     score: Score = "obs",
+    uniform: bool = False,
+    round_to: Count = 1,
     refit: bool = True,
     epochs: NotNegative = 0.0,
     label_column: str | None = None,
@@ -478,6 +480,12 @@ def prune(
             and the others make up for it; fisher and taylor, without the others; activation, the
             energy they hand on (needs data); magnitude of their weights. The first three look at
             some of the data, or at random inputs.
+        uniform: structured: every block keeps the same number of heads and of MLP features, its own
+            by the score, so that plain transformers loads the result where its config can say such
+            widths; those it cannot say (fewer heads of BERT or GPT-2) are left alone if the share
+            is reached without.
+        round_to: structured: keep multiples of this many features in every MLP and attention, for
+            example 8.
         refit: structured, afterwards: solve the layers that write into the stream so that they make
             up for what went, on some of the data, or on random inputs.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 from acn_compress.checkpoint.files import write_json
 from acn_compress.compression.calibration import ROWS
@@ -32,14 +33,17 @@ Prune = Callable[[Network, float, Data, int], object]
 """(net, share, rows, seed): prunes in place."""
 
 
-def by(score: str, refit: bool = False, data: bool = True) -> Prune:
+def by(score: str, refit: bool = False, data: bool = True, **how: Any) -> Prune:
     """The package, by a score."""
     return lambda net, share, rows, seed: prune_(
-        net, share, score=score, data=rows if data else None, seed=seed, refit=refit
+        net, share, score=score, data=rows if data else None, seed=seed, refit=refit, **how
     )
 
 
-ROUTES: dict[str, tuple[Prune, int]] = {
+Routes = dict[str, tuple[Prune, int]]
+"""And by how many seeds each is run."""
+
+ROUTES: Routes = {
     "magnitude": (by("magnitude"), 1),
     "magnitude + refit": (by("magnitude", refit=True), 1),
     "taylor": (by("taylor"), 1),
@@ -53,8 +57,7 @@ ROUTES: dict[str, tuple[Prune, int]] = {
     "kwon": (kwon.prune_, 1),
     "flap": (flap.prune_, 1),
 }
-"""And by how many seeds each is run. `magnitude` is what this package did before there was a refit
-of widths."""
+"""`magnitude` is what this package did before there was a refit of widths."""
 
 
 class Row(Found):
@@ -73,11 +76,11 @@ class Row(Found):
     """From the uncut network, paired."""
 
 
-def pruned(whole: Whole, name: str, share: float, seed: int) -> Row:
+def pruned(whole: Whole, name: str, prune_: Prune, share: float, seed: int) -> Row:
     """Prune a copy and measure it."""
     net, rows = whole.net.copy(), whole.rows(ROWS, seed)
     started = time.process_time()
-    ROUTES[name][0](net, share, rows, seed)
+    prune_(net, share, rows, seed)
     seconds, after = time.process_time() - started, measure(net, whole.test)
     return Row(
         route=name,
@@ -101,9 +104,11 @@ def prunable(net: Network) -> int:
     )
 
 
-def main() -> None:
+def main(
+    text: str | None = __doc__, benchmark: str = "structured", routes: Routes = ROUTES
+) -> None:
     """The command."""
-    command = arguments(__doc__)
+    command = arguments(text)
     command.add_argument("--shares", default="0.3,0.5,0.7")
     options = command.parse_args()
     whole, rows = Whole.read(options.source, options.data), list[Found]()
@@ -111,19 +116,19 @@ def main() -> None:
     measure(whole.net, whole.test)
     evaluation = time.process_time() - started
     shares = map(float, options.shares.split(","))
-    for share, (name, (_, seeds)) in product(shares, ROUTES.items()):
+    for share, (name, (prune, seeds)) in product(shares, routes.items()):
         for seed in range(seeds):
-            rows.append(row := pruned(whole, name, share, seed))
+            rows.append(row := pruned(whole, name, prune, share, seed))
             print(f"{share} {name} ({seed}): {row.value:.4f}, drop {row.drop}", flush=True)
     report = whole.report(
-        "structured",
+        benchmark,
         options.source.name,
         rows,
         rows_looked_at=ROWS,
         seconds_of_one_evaluation=evaluation,
         examples_of_one_evaluation=len(whole.test),
     )
-    write_json(options.results / f"structured-{options.source.name}.json", rounded(report))
+    write_json(options.results / f"{benchmark}-{options.source.name}.json", rounded(report))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.compression.prune import METHODS, SCORES, Aim, Method, Score, prune_
 from acn_compress.compression.prune.cut import TOLERANCE
 from acn_compress.compression.prune.magnitude import zero_smallest_
-from acn_compress.compression.prune.ranking import RANKINGS, choices
+from acn_compress.compression.prune.ranking import choices, everywhere, in_each
 from acn_compress.compression.prune.scores.magnitude import over_mean
 from acn_compress.errors import ConfigError, Interrupted, ModelDirError, VerificationError
 from acn_compress.events import Event, TrainingStep
@@ -30,7 +30,6 @@ from acn_compress.network import widths
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.zeros import matrices
-from acn_compress.options import Scope
 
 
 def zeros(net: Network) -> int:
@@ -321,8 +320,8 @@ def test_units_of_the_lowest_score_go_whatever_the_score() -> None:
         for i, block in enumerate(widths.counts(net))
     )
     found = choices(net, units)
-    for scope in get_args(Scope):
-        for choice, drop in zip(found, RANKINGS[scope](found, 0.4), strict=True):
+    for chosen in (everywhere, in_each):
+        for choice, drop in zip(found, chosen(found, 0.4), strict=True):
             last = range(choice.units - len(drop), choice.units)  # the scores fall
             assert sorted(drop) == list(last)
 

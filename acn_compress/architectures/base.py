@@ -64,6 +64,11 @@ def _no_fix(block: nn.Module) -> None:
     """Most blocks read their widths from the weights."""
 
 
+def said_by(field: str) -> Callable[[PreTrainedConfig, int], None]:
+    """For `Architecture.says`: one field of the config is the number of units."""
+    return lambda config, units: setattr(config, field, units)
+
+
 def _no_init(model: PreTrainedModel) -> None:
     """Most models are made with the random weights of their family."""
 
@@ -89,6 +94,9 @@ class Architecture:
         fix_widths_: repairs attributes of a block that repeat a width, after its weights were cut.
         depth_fields: config fields that count blocks; list-valued ones hold one entry per block.
         first_stays: the first block is not built as the others are, and cannot go without them.
+        says: by the name of a width, what writes into a config that every block has so many units;
+            it raises ValueError for a number that no config can say. What is not here the config
+            says in no way.
         leftovers: ends of the names of constants that old versions of the library saved with the
             weights; they are passed over.
         record_depth_: (config, depth), where the number of blocks is written elsewhere.
@@ -110,6 +118,7 @@ class Architecture:
     fix_widths_: Callable[[Any], None] = _no_fix
     depth_fields: tuple[str, ...] = ("num_hidden_layers",)
     first_stays: bool = False
+    says: Mapping[str, Callable[[PreTrainedConfig, int], None]] = field(default_factory=dict)
     leftovers: tuple[str, ...] = ()
     record_depth_: Callable[[PreTrainedConfig, int], None] = _no_record
     init_: Callable[[PreTrainedModel], None] = _no_init

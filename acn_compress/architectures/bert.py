@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from acn_compress.architectures.base import Architecture, Cut, Width
+from acn_compress.architectures.base import Architecture, Cut, Width, said_by
 from acn_compress.form import Branch
 
 
@@ -88,6 +88,7 @@ def family(model_type: str, block: str) -> Architecture:
         branches=branches,
         widths=widths,
         modality="text",
+        says={"mlp": said_by("intermediate_size")},  # all heads of a config make up its stream
         refuse=refuse,
     )
 

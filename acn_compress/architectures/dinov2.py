@@ -44,6 +44,14 @@ def record_depth_(config: PreTrainedConfig, depth: int) -> None:
     config.set_output_features_output_indices(out_features=None, out_indices=None)
 
 
+def say_mlp_(config: Any, units: int) -> None:
+    """Only whole multiples of the stream, and none of SwiGLU's rounded two thirds of them."""
+    ratio, rest = divmod(units, config.hidden_size)
+    if rest or config.use_swiglu_ffn:
+        raise ValueError("mlp_ratio is a whole number")
+    config.mlp_ratio = ratio
+
+
 ARCHITECTURE = Architecture(
     model_type="dinov2",
     block="Dinov2Layer",
@@ -51,5 +59,6 @@ ARCHITECTURE = Architecture(
     branches=branches,
     widths=widths,
     modality="image",
+    says={"heads": vit.say_heads_, "mlp": say_mlp_},
     record_depth_=record_depth_,
 )

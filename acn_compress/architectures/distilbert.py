@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from acn_compress.architectures.base import Architecture, Cut, Width
+from acn_compress.architectures.base import Architecture, Cut, Width, said_by
 from acn_compress.architectures.bert import refuse
 from acn_compress.form import Branch
 
@@ -41,5 +41,6 @@ ARCHITECTURE = Architecture(
     branches=branches,
     widths=widths,
     modality="text",
+    says={"mlp": said_by("hidden_dim")},
     refuse=refuse,
 )

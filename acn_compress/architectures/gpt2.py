@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from acn_compress.architectures.base import Architecture, Cut, Width
+from acn_compress.architectures.base import Architecture, Cut, Width, said_by
 from acn_compress.form import Branch
 
 
@@ -72,6 +72,7 @@ ARCHITECTURE = Architecture(
     branches=branches,
     widths=widths,
     modality="text",
+    says={"mlp": said_by("n_inner")},
     fix_widths_=fix_widths_,
     leftovers=(".attn.masked_bias",),
     refuse=refuse,

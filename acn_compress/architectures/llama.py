@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from acn_compress.architectures.base import Architecture, Cut, Width
+from acn_compress.architectures import vit
+from acn_compress.architectures.base import Architecture, Cut, Width, said_by
 from acn_compress.form import Branch
 
 DEPTH_FIELDS = ("num_hidden_layers", "layer_types")
@@ -48,6 +49,23 @@ def widths(block: Any) -> dict[str, Width]:
     }
 
 
+def say_heads_(config: Any, groups: int) -> None:
+    """Also Qwen2's, Qwen3's and Mistral's: key/value heads, each with its query heads."""
+    queries = config.num_attention_heads // config.num_key_value_heads
+    vit.say_heads_(config, groups * queries)
+    config.num_key_value_heads = groups
+
+
+def say_dividing_heads_(config: Any, groups: int) -> None:
+    """transformers wants Llama's heads to divide its stream, whatever their size."""
+    heads = config.num_attention_heads // config.num_key_value_heads * groups
+    if config.hidden_size % heads:
+        raise ValueError("num_attention_heads does not divide hidden_size")
+    say_heads_(config, groups)
+
+
+SAYS = {"heads": say_heads_, "mlp": said_by("intermediate_size")}
+
 ARCHITECTURE = Architecture(
     model_type="llama",
     block="LlamaDecoderLayer",
@@ -56,4 +74,5 @@ ARCHITECTURE = Architecture(
     widths=widths,
     modality="text",
     depth_fields=DEPTH_FIELDS,
+    says={**SAYS, "heads": say_dividing_heads_},
 )

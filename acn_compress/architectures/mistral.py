@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acn_compress.architectures.base import Architecture
-from acn_compress.architectures.llama import DEPTH_FIELDS, branches, widths
+from acn_compress.architectures.llama import DEPTH_FIELDS, SAYS, branches, widths
 
 ARCHITECTURE = Architecture(
     model_type="mistral",
@@ -13,4 +13,5 @@ ARCHITECTURE = Architecture(
     widths=widths,
     modality="text",
     depth_fields=DEPTH_FIELDS,
+    says=SAYS,
 )

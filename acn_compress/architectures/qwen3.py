@@ -4,7 +4,7 @@ window each."""
 from __future__ import annotations
 
 from acn_compress.architectures.base import Architecture
-from acn_compress.architectures.llama import DEPTH_FIELDS, branches, widths
+from acn_compress.architectures.llama import DEPTH_FIELDS, SAYS, branches, widths
 
 ARCHITECTURE = Architecture(
     model_type="qwen3",
@@ -14,4 +14,5 @@ ARCHITECTURE = Architecture(
     widths=widths,
     modality="text",
     depth_fields=DEPTH_FIELDS,
+    says=SAYS,
 )

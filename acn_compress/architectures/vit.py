@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from acn_compress.architectures.base import Architecture, Cut, Width
+from acn_compress.architectures.base import Architecture, Cut, Width, said_by
 from acn_compress.form import Branch
 
 
@@ -40,6 +40,14 @@ def widths(block: Any, scales: tuple[str | None, str | None] = (None, None)) -> 
     }
 
 
+def say_heads_(config: Any, units: int) -> None:
+    """With `head_dim`, which is hidden_size / num_attention_heads where a config has none."""
+    config.head_dim = (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
+    config.num_attention_heads = units
+
+
 ARCHITECTURE = Architecture(
     model_type="vit",
     block="ViTLayer",
@@ -47,4 +55,5 @@ ARCHITECTURE = Architecture(
     branches=branches,
     widths=widths,
     modality="image",
+    says={"heads": say_heads_, "mlp": said_by("intermediate_size")},
 )

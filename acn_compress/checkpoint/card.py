@@ -8,7 +8,7 @@ from typing import Any
 from acn_compress.architectures import base_type
 from acn_compress.found import Found
 from acn_compress.network.network import Network
-from acn_compress.network.plain import plain_class
+from acn_compress.network.plain import is_plain, plain_class
 from acn_compress.tasks import head_named
 
 
@@ -72,14 +72,14 @@ def render(
         for k, q in quality
     ]
     lines += ["", "## Use", "", "```python"]
-    if s["form"] == "residual" and s["widths"] is None:
+    if is_plain(net):
         lines += [
             f"from transformers import {name}",
             "",
             f'model = {name}.from_pretrained("{report["out"]}")',
             "```",
         ]
-        lines += ["", "Residual form: a plain transformers checkpoint."]
+        lines += ["", "A plain transformers checkpoint."]
     else:
         lines += [
             "import acn_compress",

@@ -11,7 +11,7 @@ from acn_compress.checkpoint.files import read_json, write_json
 from acn_compress.checkpoint.quiet import quiet
 from acn_compress.errors import VerificationError
 from acn_compress.network.network import Network
-from acn_compress.network.plain import plain_class
+from acn_compress.network.plain import is_plain, plain_class
 
 SHARD = "5GB"  # largest weight file
 
@@ -20,16 +20,15 @@ def save(net: Network, out: Path) -> None:
     """Write config.json and safetensors into an existing directory, and compare what was written
     with the model.
 
-    A residual model of full widths is a plain transformers checkpoint and is written as one; any
-    other gets a model type that plain transformers refuses.
+    A network that plain transformers makes of its config (`plain.is_plain`) is written as a plain
+    checkpoint; any other gets a model type that plain transformers refuses.
 
     Raises:
         VerificationError: if the file does not hold the model's tensors.
     """
-    structure = net.structure
     with quiet():
         net.model.save_pretrained(out, save_original_format=False, max_shard_size=SHARD)
-    if structure.form == "residual" and structure.widths is None:
+    if is_plain(net):
         _name_plainly(net, out)
     _verify_saved(net, out)
 

@@ -77,6 +77,12 @@ class Network:
         return self.model.config
 
     @property
+    def configs(self) -> list[PreTrainedConfig]:
+        """Of the model, and what copies its parts hold."""
+        configs = {id(m.config): m.config for m in self.model.modules() if hasattr(m, "config")}
+        return list(configs.values())
+
+    @property
     def device(self) -> torch.device:
         """Where its parameters lie."""
         return self.a_parameter.device
@@ -369,8 +375,7 @@ class Network:
             for module in block.modules():
                 if isinstance(getattr(module, "layer_idx", None), int):
                     module.layer_idx = i  # type: ignore[assignment]
-        configs = {id(m.config): m.config for m in self.model.modules() if hasattr(m, "config")}
-        for config in configs.values():
+        for config in self.configs:
             for field in self.family.depth_fields:
                 value = getattr(config, field, None)
                 if isinstance(value, (list, tuple)):

@@ -41,7 +41,17 @@ def _run(
     net = load_source(source, device=find_device(how.device))
     whole = net.copy() if how.data is not None else None
     examples = _examples(how, net, source)
-    aim = Aim(how.share, how.scope, how.score, examples, how.pattern, how.seed, how.refit)
+    aim = Aim(
+        how.share,
+        how.scope,
+        how.score,
+        examples,
+        how.pattern,
+        how.seed,
+        how.refit,
+        how.uniform,
+        how.round_to,
+    )
     pruning = method.begin_(net, aim)
     report: dict[str, object] = {}
     if how.trains:

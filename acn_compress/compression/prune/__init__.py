@@ -67,6 +67,8 @@ def prune_(
     pattern: Pattern | None = None,
     seed: int = 0,
     refit: bool = True,
+    uniform: bool = False,
+    round_to: int = 1,
 ) -> Pruned:
     """Prune a loaded network in place and record it in its structure; no files, no training.
 
@@ -90,6 +92,10 @@ def prune_(
         seed: of random inputs.
         refit: structured: what is left makes up for what went (`refit.refit_`), where the source
             has no zeros to keep.
+        uniform: structured: every block keeps equally many heads and features, its own by their
+            score; only such widths are cut as a config of the family can say, if that reaches the
+            share and the network is in residual form.
+        round_to: structured: what is left of a width has a multiple of so many features.
     Returns:
         What was reached: `Zeroed` or `Narrowed`.
     Raises:
@@ -100,6 +106,6 @@ def prune_(
     how = method_named(method)
     share = share_asked(method, target_sparsity, pattern)
     where = scope or USUAL_SCOPES.get(method, "global")
-    aim = Aim(share, where, score, data, pattern, seed, refit)
+    aim = Aim(share, where, score, data, pattern, seed, refit, uniform, round_to)
     how.check_training(False, "Call prune with both.")
     return how.begin_(net, aim).finish_()

@@ -12,6 +12,7 @@ from acn_compress.compression.prune.ranking import Choice, Drops
 from acn_compress.errors import VerificationError
 from acn_compress.network import widths, zeros
 from acn_compress.network.network import Network
+from acn_compress.network.plain import say_widths_
 
 # largest allowed difference to the masked original, as a share of max(1, largest output); half
 # precision rounds every product
@@ -69,6 +70,7 @@ def _record_(net: Network, sizes: Sizes) -> None:
     share = zeros.count(weights) / sum(w.numel() for w in weights)
     sparsity = share if structure.sparsity > 0 else 0.0
     net.set_structure_(structure.changed(widths=sizes, sparsity=sparsity))
+    say_widths_(net)
 
 
 def answers(net: Network) -> list[Tensor]:

@@ -33,6 +33,8 @@ class Aim:
             them.
         pattern: of the zeros, for a method that makes some; its share is the target.
         seed: of what is drawn.
+        uniform: structured: every block keeps equally many units of a width.
+        round_to: structured: features that are left are a multiple of this.
     Raises:
         ConfigError: for what cannot be meant, before any work.
     """
@@ -44,6 +46,8 @@ class Aim:
     pattern: Pattern | None = None
     seed: int = 0
     refit: bool = True
+    uniform: bool = False
+    round_to: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.target < 1:

@@ -1,9 +1,13 @@
-"""Which units go: their scores are ranked across all widths of the network, or within each."""
+"""Which units go: their scores are ranked across all widths of the network, or within each. They go
+one by one, or together where only some numbers may be left, or all blocks are to be alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from math import gcd, inf
 
 from torch import Tensor
 
@@ -12,7 +16,6 @@ from acn_compress.compression.prune.scores import Units
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths
 from acn_compress.network.network import Network
-from acn_compress.options import Scope
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,17 @@ class Choice:
     def units(self) -> int:
         return self.width.units
 
+    @cached_property
+    def values(self) -> list[float]:
+        """The scores as numbers."""
+        values: list[float] = self.scores.tolist()
+        return values
+
+    @property
+    def features(self) -> int:
+        """Of a unit, in the narrowest layer that holds it: head_dim, or 1."""
+        return min(cut.size for cut in (*self.width.outputs, *self.width.inputs))
+
     def __str__(self) -> str:
         return f"block {self.block} {self.name}"
 
@@ -56,14 +70,88 @@ def choices(net: Network, scores: Units, per_parameter: bool = False) -> list[Ch
     return found
 
 
-def everywhere(found: Sequence[Choice], target: float) -> Drops:
+@dataclass(frozen=True)
+class Together:
+    """Units that only go together.
+
+    Args:
+        units: by the position of their choice.
+        cost: parameters removed with them.
+        score: their mean, weighted by what they cost; -inf for those that go in any case.
+    """
+
+    units: Mapping[int, Sequence[int]]
+    cost: int
+    score: float
+
+    @classmethod
+    def of(cls, found: Sequence[Choice], units: Mapping[int, Sequence[int]]) -> Together:
+        """Of some units."""
+        costs = {i: found[i].cost * len(some) for i, some in units.items()}
+        worth = sum(found[i].cost * found[i].values[u] for i, some in units.items() for u in some)
+        return cls(units, total := sum(costs.values()), worth / max(1, total))
+
+
+def levels(choice: Choice, multiple: int) -> list[int]:
+    """The numbers of units that may be left of a width, all but all of them, falling: their
+    features are a multiple of `multiple`."""
+    step = multiple // gcd(multiple, choice.features)
+    return list(range((choice.units - 1) // step * step, 0, -step))
+
+
+def apart(found: Sequence[Choice], multiple: int = 1) -> list[Together]:
+    """What may go: in each width of each block its own units, least worth first."""
+    return [
+        Together.of(found, {i: units})
+        for i, choice in enumerate(found)
+        for units in _between(choice, levels(choice, multiple))
+    ]
+
+
+def alike(
+    found: Sequence[Choice], multiple: int = 1, allowed: Callable[[str, int], bool] | None = None
+) -> list[Together]:
+    """What may go so that all blocks keep equally many units of a width, each its own.
+
+    Args:
+        allowed: whether so many units of a width may be left.
+    """
+    steps = []
+    for name in dict.fromkeys(c.name for c in found):
+        same = {i: c for i, c in enumerate(found) if c.name == name}
+        narrow = min(same.values(), key=lambda c: c.units)
+        left = [n for n in levels(narrow, multiple) if allowed is None or allowed(name, n)]
+        uneven = any(c.units != narrow.units for c in same.values())
+        if uneven and (allowed is None or allowed(name, narrow.units)):
+            left = [narrow.units, *left]
+        if uneven and not left:
+            return []
+        parts = {i: _between(c, left) for i, c in same.items()}
+        row = [Together.of(found, {i: parts[i][at] for i in parts}) for at in range(len(left))]
+        steps += [replace(row[0], score=-inf), *row[1:]] if uneven and row else row
+    return steps
+
+
+def _between(choice: Choice, left: Sequence[int]) -> list[list[int]]:
+    """The units that go from one number that is left to the next, least worth first."""
+    order = choice.scores.argsort(stable=True).tolist()
+    gone = [0, *(choice.units - n for n in left)]
+    return [order[a:b] for a, b in pairwise(gone)]
+
+
+def everywhere(
+    found: Sequence[Choice], target: float, steps: Sequence[Together] | None = None
+) -> Drops:
     """The least important anywhere first, as long as they fit into the share.
 
+    Args:
+        steps: what goes together; None is every unit by itself.
     Raises:
-        ConfigError: if more than all units but one of each width would have to go.
+        ConfigError: if more than what may go at most would have to.
     """
+    steps = apart(found) if steps is None else steps
     total = sum(c.cost * c.units for c in found)
-    removable = sum(c.cost * (c.units - 1) for c in found)
+    removable = sum(step.cost for step in steps)
     budget = round(target * total)
     if budget > removable:
         raise ConfigError(
@@ -71,18 +159,25 @@ def everywhere(found: Sequence[Choice], target: float) -> Drops:
             "blocks use truncate): the largest reachable share is "
             f"{_reaching(removable, total)}."
         )
-    order = sorted(
-        (float(score), i, unit) for i, c in enumerate(found) for unit, score in enumerate(c.scores)
-    )
     drops: Drops = [[] for _ in found]
-    for _, i, unit in order:
-        if found[i].cost <= budget and len(drops[i]) < found[i].units - 1:
-            drops[i].append(unit)
-            budget -= found[i].cost
+    forced = sum(step.cost for step in steps if step.score == -inf)
+    if forced > budget:
+        raise ConfigError(
+            f"target_sparsity is {target}, but the source's widths differ from block to block, and "
+            f"to make them alike {forced / total:.4f} must go. Choose at least that."
+        )
+    full: set[tuple[int, ...]] = set()  # where the next step was too large: none leaps over it
+    for step in sorted(steps, key=lambda step: step.score):
+        if step.cost > budget or (place := tuple(step.units)) in full:
+            full.add(tuple(step.units))
+            continue
+        budget -= step.cost
+        for i in place:
+            drops[i] += step.units[i]
     return drops
 
 
-def in_each(found: Sequence[Choice], target: float) -> Drops:
+def in_each(found: Sequence[Choice], target: float, multiple: int = 1) -> Drops:
     """The least important of each width, the same share of all, rounded down to whole units.
 
     Raises:
@@ -95,8 +190,13 @@ def in_each(found: Sequence[Choice], target: float) -> Drops:
             f"the largest reachable share with scope layer is {_below(reachable)}. "
             "Choose less, or scope global."
         )
-    # a share like 0.29 of 100 units is 28.999999999999996 in floating point, and means 29
-    return [c.scores.argsort(stable=True)[: int(target * c.units + 1e-6)].tolist() for c in found]
+    drops = []
+    for choice in found:
+        # a share like 0.29 of 100 units is 28.999999999999996 in floating point, and means 29
+        least_left = choice.units - int(target * choice.units + 1e-6)
+        left = [n for n in levels(choice, multiple) if n >= least_left]
+        drops.append([unit for units in _between(choice, left) for unit in units])
+    return drops
 
 
 def _reaching(removable: int, total: int) -> float:
@@ -109,9 +209,3 @@ def _reaching(removable: int, total: int) -> float:
 def _below(share: float) -> float:
     """Four digits, rounded down, so that the share shown is one that works."""
     return int(share * 1e4) / 1e4
-
-
-RANKINGS: dict[Scope, Callable[[Sequence[Choice], float], Drops]] = {
-    "global": everywhere,
-    "layer": in_each,
-}

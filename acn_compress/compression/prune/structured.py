@@ -9,7 +9,9 @@ into the stream are solved for anew, so that what is left does what the whole ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from acn_compress.architectures import base_type
 from acn_compress.compression import refit
 from acn_compress.compression.calibration import Batches, calibration, named
 from acn_compress.compression.prune import cut, ranking
@@ -20,6 +22,7 @@ from acn_compress.compression.prune.zeroed import holding_zeros
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths
 from acn_compress.network.network import Network
+from acn_compress.network.plain import can_say, is_plain
 
 NOTE = "Removed heads and features are gone from the file and from every forward pass."
 REFITTED = " What is left makes up for what went, on {} {}."
@@ -27,6 +30,10 @@ ONE_FEATURE = (
     " Of {} widths one feature is left, which hardly computes anything (one_feature): to remove "
     "whole blocks, cut them with truncate."
 )
+
+PLAIN = " Every block has the same widths, which the config says: plain transformers loads it."
+NOT_PLAIN = " Every block has the same widths, but plain transformers cannot load it: {}."
+SIZES = "its config cannot say these widths"
 
 
 class Narrowed(Pruned):
@@ -52,7 +59,7 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     whole = net.twin()
     scores = score.units(net, aim.data if score.needs_data else examples)
     choices = ranking.choices(net, scores, score.adds_up)
-    drops = ranking.RANKINGS[aim.scope](choices, aim.target)
+    drops = _chosen(net, choices, aim)
     removed, total = _removed(choices, drops), sum(c.cost * c.units for c in choices)
     if aim.target > 0 and removed == 0:
         smallest = min(c.cost for c in choices if c.units > 1) / total
@@ -63,6 +70,7 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     thin = [str(c) for c, d in zip(choices, drops, strict=True) if d and _leaves_one(c, d)]
     start["note"] += ONE_FEATURE.format(len(thin)) if thin else ""
     difference = cut.cut_checked_(net, choices, drops)
+    start["note"] += _alike(net) if aim.uniform else ""
     start["note"] += _refit_(net, whole, examples, aim) if removed else ""
     found = Narrowed(
         **start,
@@ -83,6 +91,36 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
         return found
 
     return Pruning(finish_)
+
+
+def _chosen(net: Network, choices: Sequence[Choice], aim: Aim) -> Drops:
+    """Which units go."""
+    if aim.scope == "layer":
+        return ranking.in_each(choices, aim.target, aim.round_to)
+    if not aim.uniform:
+        return ranking.everywhere(choices, aim.target, ranking.apart(choices, aim.round_to))
+    steps = ranking.alike(choices, aim.round_to)
+    if net.structure.form == "residual" and (not _unsaid(net) or is_plain(net)):
+        said = ranking.alike(choices, aim.round_to, partial(can_say, net))
+        total = sum(c.cost * c.units for c in choices)
+        steps = said if sum(s.cost for s in said) >= round(aim.target * total) else steps
+    return ranking.everywhere(choices, aim.target, steps)
+
+
+def _alike(net: Network) -> str:
+    """What there is to say of a network whose blocks were made alike."""
+    unsaid = _unsaid(net)
+    family = base_type(net.config.model_type)
+    because = f"a config of '{family}' cannot say fewer {' or '.join(unsaid)}" if unsaid else ""
+    if is_plain(net):
+        return PLAIN + (f" Nothing else was cut: {because}." if because else "")
+    form = net.structure.form
+    return NOT_PLAIN.format(f"it is in {form} form" if form != "residual" else because or SIZES)
+
+
+def _unsaid(net: Network) -> list[str]:
+    """Widths of which no config of the family says how many units there are."""
+    return [name for name in net.family.widths(net.blocks[0]) if name not in net.family.says]
 
 
 def _refit_(net: Network, whole: Network, examples: Batches, aim: Aim) -> str:
