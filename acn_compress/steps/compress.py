@@ -41,9 +41,11 @@ from acn_compress.measure.timing import SMALLEST, judge
 from acn_compress.network import widths
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
-from acn_compress.onnx.layout import onnx_file
+from acn_compress.onnx.layout import FILES, onnx_file
+from acn_compress.onnx.quantize import check, quantize, real_rows
 from acn_compress.onnx.scores import measure_file
-from acn_compress.onnx.write import write_onnx
+from acn_compress.onnx.session import Session
+from acn_compress.onnx.write import OnnxFile, write_onnx
 from acn_compress.options import Compress, ModelSpec, PathSpec
 from acn_compress.reports import plots
 from acn_compress.reports.compressed import INT8, Compressed, Limit, Row
@@ -349,7 +351,7 @@ class _Job:
             self.tell("exporting and verifying")
             onnx = write_onnx(done.net.copy(), file, self.source, seed=how.seed)
             delivered = file if how.backend == "onnx" else self.watch.plan(done.point.blocks)
-            small, note = self._int8(directory, done, limits)
+            small, note = self._int8(file, onnx, done, limits)
             self.tell("timing side by side")
             rows, disturbed = self._rows(done.net, delivered, small, baseline)
             write_json(directory / "frontier.json", frontier.plain())
@@ -407,22 +409,19 @@ class _Job:
             "parameters_before": self.whole.parameters,
         }
 
-    def _int8(self, directory: Path, done: _Done, limits: Limits) -> tuple[Path | None, str | None]:
+    def _int8(
+        self, whole: Path, onnx: OnnxFile, done: _Done, limits: Limits
+    ) -> tuple[Path | None, str | None]:
         """The int8 file, if it was asked for and loses no more than it may on the rows that decide;
         and what came of it."""
         if self.how.quantize is None:
             return None, None
-        file, deciding = directory / onnx_file("int8"), self.rows.deciding
+        file, deciding = whole.with_name(FILES["int8"]), self.rows.deciding
         try:
-            write_onnx(
-                done.net.copy(),
-                file,
-                self.source,
-                quantize="int8",
-                data=deciding,
-                seed=self.how.seed,
-            )
+            rows = real_rows(deciding, Session(whole).inputs)
+            check(quantize(done.net, whole, ("int8",), onnx.outputs, rows))
         except AcnError as why:
+            file.unlink(missing_ok=True)
             return None, f"no int8 file: {why}"
         scores = measure_file(file, deciding)
         drop, lost = paired(scores, self.frontier.whole), paired(scores, done.scores)
