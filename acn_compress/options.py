@@ -106,7 +106,7 @@ USUAL_SCOPES: Mapping[str, Scope] = {"obs": "layer"}  # where it is not global
 Pattern = Literal["2:4", "4:8"]
 Score = Literal["obs", "fisher", "taylor", "activation", "magnitude"]
 Format = Literal["onnx", "safetensors"]
-Quantize = Literal["int8"]
+Quantize = Literal["fp16", "int8", "int8-static", "int4"]
 Automatic = Literal["auto"]
 Backend = Literal["torch", "onnx"]
 Measure = Literal["influence", "cka", "leave-one-out", "taylor", "worth"]
@@ -134,6 +134,7 @@ Task = Literal[
 
 Measures = Annotated[tuple[Measure, ...], BeforeValidator(_words)]
 Backends = Annotated[tuple[Backend, ...], BeforeValidator(_words)]
+Quantizations = Annotated[tuple[Quantize, ...], BeforeValidator(_words)]
 Routes = Annotated[tuple[Route, ...], BeforeValidator(_words)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Learned = Annotated[bool, BeforeValidator(lambda v: True if v == "learned" else v)]  # as in 0.1.0
@@ -705,15 +706,34 @@ class Export(Reads, Columns, Seeded, Verb):
     """ONNX operator set."""
     tolerance: Positive = 1e-4
     """Largest difference to torch that is let through, over max(1, largest output)."""
-    quantize: Quantize | None = None
-    """int8: dynamic quantisation, judged by what changes in the answers."""
+    quantize: Quantizations = ()
+    """More files beside the float one, in fewer bits, comma separated: fp16; int8 (activations on
+    the fly); int8-static (calibrated on rows of the data that are not measured); int4 (weights).
+    Each is judged by what changes in the answers."""
     data: DataSet | None = None
-    """With quantize: what the file is judged on; default: random inputs."""
+    """Measure every file on it beside the source: quality, paired drop, time; default: files in
+    fewer bits are judged on random inputs."""
+    limit: Count | None = None
+    """Measure on at most this many examples."""
+    max_drop: NotNegative | None = None
+    """With quantize and data: a file in fewer bits may lose at most this against the source, in the
+    metric's own units, however much its scores change."""
+    bound: Bound = "upper"
+    """With max_drop, what must pass: the upper end of the paired 95 % interval, or the measured
+    drop (point)."""
     exit_entropy: float | None = None
     """Early exit in the file: leave at the first depth whose readout has at most this entropy, in
     nats (0 is certainty), for example 0.7."""
     overwrite: bool = False
     """Replace OUT if it exists."""
+
+    @model_validator(mode="after")
+    def _data_to_look_at(self) -> Self:
+        if self.data is None and "int8-static" in self.quantize:
+            raise ValueError("has quantize int8-static, but no data to calibrate it on")
+        if self.max_drop is not None and (self.data is None or not self.quantize):
+            raise ValueError("has max_drop, which needs quantize and data")
+        return self
 
 
 class Benchmark(Verb):

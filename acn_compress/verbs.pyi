@@ -32,7 +32,7 @@ from acn_compress.options import (
     Pattern,
     Positive,
     Precision,
-    Quantize,
+    Quantizations,
     Rounds,
     Routes,
     Scope,
@@ -647,7 +647,10 @@ def export(
     format: Format = "onnx",
     opset: Opset = 20,
     tolerance: Positive = 0.0001,
-    quantize: Quantize | None = None,
+    quantize: Quantizations = (),
+    limit: Count | None = None,
+    max_drop: NotNegative | None = None,
+    bound: Bound = "upper",
     exit_entropy: float | None = None,
     overwrite: bool = False,
     label_column: str | None = None,
@@ -666,8 +669,16 @@ def export(
         format: onnx, or safetensors: the compact model directory itself.
         opset: ONNX operator set.
         tolerance: Largest difference to torch that is let through, over max(1, largest output).
-        quantize: int8: dynamic quantisation, judged by what changes in the answers.
-        data: With quantize: what the file is judged on; default: random inputs.
+        quantize: More files beside the float one, in fewer bits, comma separated: fp16; int8
+            (activations on the fly); int8-static (calibrated on rows of the data that are not
+            measured); int4 (weights). Each is judged by what changes in the answers.
+        data: Measure every file on it beside the source: quality, paired drop, time; default: files
+            in fewer bits are judged on random inputs.
+        limit: Measure on at most this many examples.
+        max_drop: With quantize and data: a file in fewer bits may lose at most this against the
+            source, in the metric's own units, however much its scores change.
+        bound: With max_drop, what must pass: the upper end of the paired 95 % interval, or the
+            measured drop (point).
         exit_entropy: Early exit in the file: leave at the first depth whose readout has at most
             this entropy, in nats (0 is certainty), for example 0.7.
         overwrite: Replace OUT if it exists.

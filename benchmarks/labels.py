@@ -21,10 +21,11 @@ from acn_compress.checkpoint.files import write_json
 from acn_compress.compression import calibration, statistics
 from acn_compress.found import Found
 from benchmarks.command import rounded
-from benchmarks.structured import pruned
+from benchmarks.structured import by, pruned
 from benchmarks.whole import Whole, arguments
 
 SEEDS = (0, 1, 2)
+PRUNE = by("obs", refit=True)
 
 
 @contextmanager
@@ -51,10 +52,10 @@ def main() -> None:
     options = command.parse_args()
     whole, rows = Whole.read(options.source, options.data), list[Found]()
     for share, seed in product(map(float, options.shares.split(",")), SEEDS):
-        drawn = pruned(whole, "obs + refit", share, seed)
+        drawn = pruned(whole, "drawn answers", PRUNE, share, seed)
         with labels_taken():
-            labelled = pruned(whole, "obs + refit", share, seed)
-        rows += [drawn, labelled.model_copy(update={"route": "obs + refit, labels"})]
+            labelled = pruned(whole, "labels", PRUNE, share, seed)
+        rows += [drawn, labelled]
         print(f"{share} ({seed}): drawn {drawn.value:.4f}, labels {labelled.value:.4f}", flush=True)
     report = whole.report("labels", options.source.name, rows)
     write_json(options.results / f"labels-{options.source.name}.json", rounded(report))

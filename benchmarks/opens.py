@@ -13,7 +13,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -28,11 +28,12 @@ from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.found import Found
 from acn_compress.onnx.layout import FILES, file_bytes, onnx_file
+from acn_compress.options import Quantize
 from acn_compress.tasks import task_of
 from benchmarks import consumers
 from benchmarks.command import RESULTS, parser
 
-DTYPES = {None: "fp32", "int8": "q8"}  # as transformers.js calls them
+DTYPES: dict[Quantize | None, str] = {None: "fp32", "int8": "q8"}  # as transformers.js calls them
 EMBEDDINGS = "feature-extraction"
 CLASSES = {  # of optimum
     EMBEDDINGS: "ORTModelForFeatureExtraction",
@@ -79,7 +80,9 @@ def _prepared(directory: Path, rows: consumers.Rows) -> Any:
     return processor([consumers.picture(i) for i in rows["images"]], return_tensors="np")
 
 
-def opened(source: Path, out: Path, rows: consumers.Rows, quantize: str | None) -> Iterator[Opened]:
+def opened(
+    source: Path, out: Path, rows: consumers.Rows, quantize: Quantize | None
+) -> Iterator[Opened]:
     """Every consumer of one export."""
     task = task_of(load_source(find_source(source))).pipeline_tag
     file, count = onnx_file(quantize), len(rows.get("texts") or rows["images"])
@@ -125,11 +128,10 @@ def main() -> None:
     command.add_argument("--name", help="of the result; default: the model's")
     options = command.parse_args()
     rows, found, sizes = rows_of(options.rows, options.column, options.count), [], {}
-    kinds: tuple[Literal["int8"] | None, ...] = (None, "int8")
-    for quantize in kinds:
+    for quantize in DTYPES:
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "onnx"
-            export(options.source, out, quantize=quantize)
+            export(options.source, out, quantize=() if quantize is None else (quantize,))
             sizes[FILES[quantize]] = file_bytes(out / onnx_file(quantize))
             for row in opened(options.source, out, rows, quantize):
                 same = "" if row.same_answers is None else f", {row.same_answers:.1%} same answers"

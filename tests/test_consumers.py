@@ -212,10 +212,12 @@ def in_graph(directory: Path) -> Array:
 def test_both_find_int8_by_the_name_they_know(made: Made, tmp_path: Path) -> None:
     source, _ = made("vit")
     case, out = CASES["vit"], tmp_path / "int8"
-    acn_compress.export(source, out, quantize="int8")
-    assert [p.name for p in (out / "onnx").iterdir()] == [FILES["int8"]]
+    acn_compress.export(source, out, quantize=("int8", "fp16", "int4"))
     for found in (case.in_node(out, "q8"), case.in_optimum(out, FILES["int8"])):
         assert difference(source, found) < 0.02
+    for dtype in ("fp16", "q4"):
+        check_inputs(out, case, (found := case.in_node(out, dtype))["inputs"])
+        assert difference(source, found) < 0.2
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from acn_compress.backends.base import Checkpoint, Load, OnnxFile, Variant
 from acn_compress.onnx.layout import FILES, file_bytes
-from acn_compress.onnx.quantize import write_int8
+from acn_compress.onnx.precision import write_int8
 from acn_compress.onnx.session import Session
 from acn_compress.onnx.write import write_onnx
 

@@ -51,8 +51,7 @@ class Limits:
 
     def keeps_drop(self, drop: Drop) -> bool:
         """Whether a drop is small enough."""
-        found = drop.high if self.bound == "upper" else drop.drop
-        return self.max_drop is None or found <= self.max_drop
+        return self.max_drop is None or drop.within(self.max_drop, self.bound)
 
     @property
     def only_drop(self) -> bool:

@@ -85,6 +85,15 @@ def has_eval_split(data: Spec) -> bool:
     return split is None and best is not None and best != guessed("train", list(found))
 
 
+def unmeasured(data: Spec) -> Spec | None:
+    """The split that a command trains on, if it is another than the one it measures `data` on."""
+    place, split, found, _ = _splits_of(data)
+    name = guessed("train", list(found))
+    if name is None or name == (split or guessed("eval", list(found))):
+        return None
+    return found[name] if isinstance(data, Mapping) else f"{place}:{name}"
+
+
 def eval_splits(data: Spec) -> list[Spec]:
     """The splits to measure on, the best first, if `data` names no split and has others than the
     one it trains on."""

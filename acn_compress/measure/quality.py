@@ -15,6 +15,7 @@ from acn_compress.errors import DataError
 from acn_compress.found import Found
 from acn_compress.measure.intervals import Array, Reach, difference, mean_interval
 from acn_compress.network.threads import threads_for
+from acn_compress.options import Bound
 from acn_compress.tasks.base import Scored, Task, features
 
 if TYPE_CHECKING:
@@ -121,6 +122,10 @@ class Drop(Found):
     low: float
     """Lower end of the paired 95 % interval."""
     high: float
+
+    def within(self, most: float, bound: Bound) -> bool:
+        """Whether it is at most so large."""
+        return (self.high if bound == "upper" else self.drop) <= most
 
     def __str__(self) -> str:
         return f"{self.drop:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"

@@ -3,24 +3,33 @@ for it:
 
     config.json, tokenizer or image processor    as beside any checkpoint, the family's own type
     onnx/model.onnx                              the graph and its weights
-    onnx/model_quantized.onnx                    in int8, instead
+    onnx/model_fp16.onnx, model_quantized.onnx   beside it, in fewer bits (`FILES`)
     onnx/model.onnx_data                         the weights of a graph too large for one file
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from acn_compress.checkpoint.find import LAYOUTS
+from acn_compress.options import Quantize
 
 FOLDER = "onnx"
-FILES = {None: "model.onnx", "int8": "model_quantized.onnx"}  # by what `quantize` says
+# by precision, as transformers.js names them: fp16, q8 and q4; it has no name for static int8
+FILES: Mapping[Quantize | None, str] = {
+    None: "model.onnx",
+    "fp16": "model_fp16.onnx",
+    "int8": "model_quantized.onnx",
+    "int8-static": "model_static_quantized.onnx",
+    "int4": "model_q4.onnx",
+}
 LIMIT = 3 << 29  # bytes of weights; larger ones go beside the graph, as a file ends at 2 GiB
 
 
-def onnx_file(quantize: str | None = None) -> str:
+def onnx_file(precision: Quantize | None = None) -> str:
     """The path of a file within its directory."""
-    return f"{FOLDER}/{FILES[quantize]}"
+    return f"{FOLDER}/{FILES[precision]}"
 
 
 # in the order in which they are looked for; the last is where version 0.1 wrote it
@@ -41,6 +50,14 @@ def find_onnx(path: str | Path) -> Path | None:
 def weights_of(path: Path) -> Path:
     """The file beside a graph that holds its weights where it cannot."""
     return path.with_name(f"{path.name}_data")
+
+
+def opset_of(path: Path) -> int:
+    """The operator set that a file has."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    return next(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
 
 
 def file_bytes(path: Path) -> int:

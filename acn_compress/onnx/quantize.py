@@ -1,4 +1,4 @@
-"""int8 in an ONNX file, judged by what changes in its answers.
+"""ONNX files in fewer bits beside a float one, judged by what changes in their answers.
 
 The judge is the float file, which has been compared with torch already; the rows are the user's
 data where there are any, or random ones. What would hide a change is taken out first: a number that
@@ -10,7 +10,7 @@ their mean error must be small against their own spread over the rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acn_compress.data.load import Data
-from acn_compress.errors import DataError, UnsupportedError, VerificationError
+from acn_compress.errors import DataError, VerificationError
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.onnx.compare import LENGTHS, of_tokens
-from acn_compress.onnx.layout import weights_of
-from acn_compress.onnx.session import Array, Session, reason
-from acn_compress.onnx.trace import Traced, silence
-from acn_compress.tasks.base import features
+from acn_compress.onnx.inputs import inputs_for
+from acn_compress.onnx.layout import FILES
+from acn_compress.onnx.precision import folded, write_precision
+from acn_compress.onnx.session import Array, Input, Session, taken
+from acn_compress.options import Quantize
 
 COSINE = 0.98  # the smallest that lets scores of classes through
 ERROR = 0.2  # the largest mean error, over the spread, that lets numbers through
@@ -36,10 +37,9 @@ GRAINS = (1, 2, 4, 8, 1000)  # areas along a side of a random image; 1000 is fin
 FEWEST = 20  # examples that can tell
 
 
-class Quantized(Found):
-    """What int8 changes."""
+class Judged(Found):
+    """What fewer bits change in the answers."""
 
-    quantized: str = "int8"
     judged_on: str
     """The data, or that the inputs were random."""
     examples: int
@@ -49,7 +49,25 @@ class Quantized(Found):
     error: float
     """Mean absolute error over the standard deviation of the source's outputs."""
     agreement: float | None = None
-    """Share of answers that are the source's; None for numbers."""
+    """Share of answers that are the source's; None for numbers, and on random inputs."""
+
+    def __str__(self) -> str:
+        cosine = "" if self.cosine is None else f"cosine {self.cosine:.4f}, "
+        same = "" if self.agreement is None else f", same answer {self.agreement:.1%}"
+        return f"{cosine}mean error {self.error:.1%} of the outputs' spread{same}"
+
+    def complaint(self, precision: Quantize) -> str | None:
+        """What is wrong with a file in this precision; None if its answers stay."""
+        if self.cosine is None:
+            passed = self.error <= ERROR
+            said = f"the numbers are off by {self.error:.2f} of their own spread, allowed {ERROR}"
+        else:
+            passed = self.cosine >= COSINE
+            same = "" if self.agreement is None else f"; {self.agreement:.1%} same answers"
+            said = f"the scores have a cosine of {self.cosine:.4f} with the source's "
+            said += f"(centred{same}), expected at least {COSINE}"
+        where = f"on {self.examples} examples of {self.judged_on}"
+        return None if passed else f"{precision}: {where} {said}"
 
 
 @dataclass(frozen=True)
@@ -140,22 +158,24 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Rows:
-    """Inputs to judge on, in batches, and what they are."""
+    """Inputs to judge on, in batches, and what they are; `real` ones are the user's data."""
 
     name: str
     batches: Iterable[dict[str, Array]]
+    real: bool
 
 
-def random_rows(traced: Traced, seed: int) -> Rows:
-    """Random inputs, made at once, while the network still has its weights' device."""
+def random_rows(net: Network, size: tuple[int, int] | None, seed: int) -> Rows:
+    """Random inputs, made at once, while the network still has its weights' device; `size` is that
+    of images (see `inputs_for`)."""
     batches, rows = RANDOM
     drawn = []
     for number in range(batches):
-        inputs = traced.inputs_for(rows, LENGTHS[number % len(LENGTHS)], seed + number)
+        inputs = inputs_for(net, rows, LENGTHS[number % len(LENGTHS)], seed + number, size)
         if "pixel_values" in inputs:
             inputs["pixel_values"] = _coarse(inputs["pixel_values"], GRAINS[number % len(GRAINS)])
         drawn.append({name: tensor.numpy() for name, tensor in inputs.items()})
-    return Rows("random inputs (no data was given)", drawn)
+    return Rows("random inputs (no data was given)", drawn, real=False)
 
 
 def _coarse(pixels: Tensor, grain: int) -> Tensor:
@@ -167,7 +187,7 @@ def _coarse(pixels: Tensor, grain: int) -> Tensor:
     return F.interpolate(areas / areas.std(), pixels.shape[-2:], mode="bilinear")
 
 
-def real_rows(data: Data, inputs: Sequence[str]) -> Rows:
+def real_rows(data: Data, inputs: Sequence[Input]) -> Rows:
     """At most `ROWS` examples of the data, evenly spread over it, one at a time.
 
     Raises:
@@ -175,79 +195,58 @@ def real_rows(data: Data, inputs: Sequence[str]) -> Rows:
     """
     if len(data) < FEWEST:
         raise DataError(
-            f"data {data.name} has {len(data)} examples, too few to judge int8 on. "
+            f"data {data.name} has {len(data)} examples, too few to judge fewer bits on. "
             f"Give at least {FEWEST}, or none to judge on random inputs."
         )
-    return Rows(data.name, (_feeds(batch, inputs) for batch in data.sample(ROWS)))
+    return Rows(data.name, [taken(batch, inputs) for batch in data.sample(ROWS)], real=True)
 
 
-def _feeds(batch: dict[str, Tensor], inputs: Sequence[str]) -> dict[str, Array]:
-    """What a file takes of a batch; token types that a tokenizer leaves out are all 0."""
-    given = {k: v.numpy() for k, v in features(batch).items()}
-    return {k: given[k] if k in given else np.zeros_like(given["input_ids"]) for k in inputs}
-
-
-def quantize_(net: Network, path: Path, names: Sequence[str], rows: Rows) -> Quantized:
-    """Replace a file by its int8 version (weights per channel, activations on the fly), if its
-    answers stay the source's.
+def quantize(
+    net: Network,
+    whole: Path,
+    precisions: Sequence[Quantize],
+    outputs: Sequence[str],
+    rows: Rows,
+    calibration: Rows | None = None,
+) -> dict[Quantize, Judged]:
+    """Write files in fewer bits beside a float one, and judge each on `rows`.
 
     Args:
-        net: what it is; its weights are not needed.
-        path: the float file.
-        names: its outputs.
-        rows: to judge on.
+        net: what they are; its weights are not needed.
+        whole: the float file, which has been compared with torch.
+        outputs: its outputs.
+        calibration: what int8-static takes its ranges from.
     Raises:
-        VerificationError, UnsupportedError: in one line; the float file is left as it is.
+        UnsupportedError: in one line, if ONNX Runtime cannot write one.
     """
-    small = write_int8(path)
-    found = _judge(net, Session(path), Session(small), names, rows)
-    _check(found)
-    small.replace(path)
-    weights_of(path).unlink(missing_ok=True)
+    found: dict[Quantize, Judged] = {}
+    seen = None if calibration is None else calibration.batches
+    with folded(whole) as graph:
+        for precision in precisions:
+            file = whole.with_name(FILES[precision])
+            write_precision(whole, graph, file, precision, seen)
+            found[precision] = judge(net, Session(whole), Session(file), outputs, rows)
     return found
 
 
-def write_int8(path: Path) -> Path:
-    """Write the int8 version of a file beside it, unjudged, and say where.
+def check(judged: Mapping[Quantize, Judged]) -> None:
+    """Raises VerificationError, in one line, if the answers of a file have changed too much."""
+    complain({name: text for name, found in judged.items() if (text := found.complaint(name))})
 
-    Raises:
-        UnsupportedError: in one line, if there can be none.
+
+def complain(complaints: Mapping[Quantize, str]) -> None:
+    """Raises VerificationError, in one line, if there is something wrong with a file."""
+    if complaints:
+        without = " and ".join(complaints)
+        raise VerificationError(f"{'; '.join(complaints.values())}. Export without {without}.")
+
+
+def judge(net: Network, whole: Session, small: Session, names: Sequence[str], rows: Rows) -> Judged:
+    """How the outputs `names` of a file differ from those of the float one.
+
+    Args:
+        net: what they are; its weights are not needed.
     """
-    small = path.with_name("int8.onnx")
-    _write(path, small)
-    _sign(path, small)
-    return small
-
-
-def _write(path: Path, small: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    try:
-        with silence():
-            quantize_dynamic(str(path), str(small), per_channel=True, weight_type=QuantType.QInt8)
-    except OSError:
-        raise  # the disk, which is not the quantiser's fault
-    except Exception as error:  # of onnx, onnxruntime and protobuf
-        raise UnsupportedError(
-            f"ONNX Runtime cannot make int8 of this network ({reason(error)}). "
-            "Export without quantize."
-        ) from None
-
-
-def _sign(path: Path, small: Path) -> None:
-    """Say of the small file what the float file says of itself: the quantiser signs for its own."""
-    import onnx
-
-    whole, made = onnx.load(str(path), load_external_data=False), onnx.load(str(small))
-    made.producer_name, made.producer_version = whole.producer_name, whole.producer_version
-    said = {p.key: p.value for p in whole.metadata_props}
-    onnx.helper.set_model_props(made, said | {"quantized": "int8"})
-    onnx.save(made, str(small))
-
-
-def _judge(
-    net: Network, whole: Session, small: Session, names: Sequence[str], rows: Rows
-) -> Quantized:
     likeness: dict[str, Likeness] = {}
     examples = 0
     for feeds in rows.batches:
@@ -258,33 +257,15 @@ def _judge(
             found = likeness.setdefault(name, Likeness(kind, width))
             found.add(ours.reshape(-1, width), theirs.reshape(-1, width))
         examples += len(next(iter(feeds.values())))
-    return Quantized(
+    return Judged(
         judged_on=rows.name,
         examples=examples,
         cosine=_least(found.cosine for found in likeness.values()),
         error=max(found.error for found in likeness.values()),
-        agreement=_least(found.agreement for found in likeness.values()),
+        agreement=_least(found.agreement for found in likeness.values()) if rows.real else None,
     )
 
 
 def _least(values: Iterable[float | None]) -> float | None:
     """Of the worst output; None if none has one."""
     return min((v for v in values if v is not None), default=None)
-
-
-def _check(found: Quantized) -> None:
-    """Raises VerificationError if too much has changed."""
-    if found.cosine is None:
-        passed = found.error <= ERROR
-        said = f"the numbers are off by {found.error:.2f} of their own spread, allowed {ERROR}"
-    else:
-        passed = found.cosine >= COSINE
-        said = (
-            f"the scores have a cosine of {found.cosine:.4f} with the source's (centred; "
-            f"{found.agreement:.1%} same answers), expected at least {COSINE}"
-        )
-    if not passed:
-        raise VerificationError(
-            f"int8: on {found.examples} examples of {found.judged_on} {said}. "
-            "Export without quantize."
-        )

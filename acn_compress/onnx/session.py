@@ -10,19 +10,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from acn_compress.errors import AcnError, CheckpointError
+from acn_compress.errors import AcnError, CheckpointError, DataError
 from acn_compress.onnx.layout import file_bytes
+from acn_compress.tasks.base import features
 
 if TYPE_CHECKING:
     from onnxruntime import SessionOptions
+    from torch import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 LARGEST = 1 << 28  # numbers of one input: more is a damaged shape
 PATIENCE = 60.0  # seconds to open a file or run it once, and one more for each
 PER_SECOND = 10_000_000  # bytes of it
-TYPES = {"tensor(int64)": "int64", "tensor(float)": "float32"}  # of the inputs of our models
+# of inputs: those of our models first, then what else strangers' take
+TYPES = {
+    "tensor(int64)": "int64",
+    "tensor(float)": "float32",
+    "tensor(int32)": "int32",
+    "tensor(float16)": "float16",
+}
 
 
 def reason(error: BaseException) -> str:
@@ -137,9 +146,27 @@ class Session:
                 f"{self.path}: input {given.name} is to have the shape {shape}. "
                 "The file is damaged: export it again."
             )
-        if given.dtype == "int64":
-            return np.ones(shape, dtype="int64")
-        return np.asarray(rng.standard_normal(shape), dtype="float32")
+        if given.dtype.startswith("int"):
+            return np.ones(shape, dtype=given.dtype)
+        return np.asarray(rng.standard_normal(shape), dtype=given.dtype)
+
+
+def taken(batch: Mapping[str, Tensor], inputs: Sequence[Input]) -> dict[str, Array]:
+    """What a file takes of a batch; token types that a tokenizer leaves out are all 0.
+
+    Raises:
+        DataError: if it asks for something else.
+    """
+    found = dict(batch)
+    if "input_ids" in batch:
+        found.setdefault("token_type_ids", torch.zeros_like(batch["input_ids"]))
+    if unknown := [i.name for i in inputs if i.name not in found]:
+        there = ", ".join(sorted(features(found)))
+        raise DataError(
+            f"the ONNX file has an input {unknown[0]}, which is not made of the data: expected "
+            f"among {there}."
+        )
+    return {i.name: np.ascontiguousarray(found[i.name].numpy(), i.dtype) for i in inputs}
 
 
 def _options(threads: int, lean: bool) -> SessionOptions:

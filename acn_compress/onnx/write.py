@@ -6,26 +6,21 @@ import gc
 import math
 from pathlib import Path
 
-import torch
-
 from acn_compress.checkpoint.source import Source
-from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, VerificationError
 from acn_compress.network.network import Network
 from acn_compress.onnx import half
 from acn_compress.onnx.compare import Compared, Expected, compare, expected
 from acn_compress.onnx.inputs import preparation
-from acn_compress.onnx.layout import LIMIT, file_bytes
+from acn_compress.onnx.layout import LIMIT, file_bytes, opset_of
 from acn_compress.onnx.metadata import described
-from acn_compress.onnx.quantize import quantize_, random_rows, real_rows
 from acn_compress.onnx.trace import Traced, trace
 
 OPSETS = range(18, 25)  # that torch's exporter writes: asked for less, it writes 18 all the same
 
 
 class OnnxFile(Compared):
-    """An ONNX file, and how it was proven. Of an int8 file `agreement` is the one `quantize.py`
-    judged; the differences are those of the float file it was made from."""
+    """An ONNX file, and how it was proven."""
 
     file: str
     """Its name."""
@@ -49,16 +44,6 @@ class OnnxFile(Compared):
     """The threshold of early exit, in nats."""
     exit_depths: list[int] | None = None
     """Depths at which the compared inputs left."""
-    quantized: str | None = None
-    """int8, if that was asked for."""
-    judged_on: str | None = None
-    """What int8 was judged on: the data, or random inputs."""
-    examples: int | None = None
-    """How many of them."""
-    cosine: float | None = None
-    """Of the int8 file's centred scores with the source's; None for numbers."""
-    error: float | None = None
-    """Mean absolute error of the int8 file over the spread of the source's outputs."""
     note: str | None = None
     """What else to know."""
 
@@ -70,13 +55,11 @@ def write_onnx(
     *,
     opset: int = 20,
     tolerance: float = 1e-4,
-    quantize: str | None = None,
     exit_entropy: float | None = None,
     seed: int = 0,
-    data: Data | None = None,
 ) -> OnnxFile:
     """Write and verify one ONNX file. A half-precision model keeps its weights so and computes in
-    float32; int8 starts from float32.
+    float32.
 
     Args:
         net: emptied when its weights are written, so that they and ONNX Runtime's are never held
@@ -84,18 +67,15 @@ def write_onnx(
         source: where it came from; its image processor says how large its images are.
         opset: ONNX operator set.
         tolerance: largest difference to torch, over max(1, largest output).
-        quantize: "int8", or None.
-        exit_entropy: the file leaves at the first depth that is so sure (nats; see `early_exit`);
-            not with `quantize`.
+        exit_entropy: the file leaves at the first depth that is so sure (nats; see `early_exit`).
         seed: of the inputs that are compared.
-        data: what int8 is judged on; None is random inputs.
     Raises:
         ConfigError: if an option cannot be meant.
         UnsupportedError: if the network cannot be written.
         VerificationError: if it differs from the model.
     """
     check_options(opset, tolerance)
-    note = _prepare_(net, quantize is not None)
+    note = _prepare_(net)
     images = preparation(net, source)
     traced = Traced(net, None if images is None else images.size, exit_entropy)
     size, parameters = _weight_bytes(traced), net.parameters  # emptied, it is no longer tied
@@ -103,17 +83,11 @@ def write_onnx(
     nodes = trace(traced, path, source.name, said, opset=opset, external=size > LIMIT)
     check_size(file_bytes(path), size)
     cases = expected(traced, seed)
-    rows = None
-    if quantize is not None:
-        rows = random_rows(traced, seed) if data is None else real_rows(data, traced.inputs)
     _empty_(net)
-    found = {**compare(cases, path, traced.outputs, tolerance=tolerance)}
-    if rows is not None:
-        found |= {**quantize_(net, path, traced.outputs, rows)}
     return OnnxFile(
-        **found,
+        **compare(cases, path, traced.outputs, tolerance=tolerance),
         file=path.name,
-        opset=_opset_of(path, opset),
+        opset=_checked_opset(path, opset),
         nodes=nodes,
         inputs=traced.inputs,
         outputs=traced.outputs,
@@ -155,17 +129,15 @@ def check_size(written: int, parameter_bytes: int) -> None:
         )
 
 
-def _prepare_(net: Network, quantized: bool) -> str | None:
+def _prepare_(net: Network) -> str | None:
     """Bring a network into the precision it is written in. Returns what to say about it."""
     dtype, name = net.dtype, str(net.dtype).removeprefix("torch.")
     net.model.eval()
-    if dtype in half.TYPES and not quantized:
+    if dtype in half.TYPES:
         half.compute_in_float32_(net)
         return f"The file holds the weights in {name} as the source does, and computes in float32."
     net.model.float()
-    if dtype == torch.float32:
-        return None
-    return "The source is in half precision; the weights were quantised from float32."
+    return None
 
 
 def _weight_bytes(traced: Traced) -> int:
@@ -184,17 +156,13 @@ def _left(cases: list[Expected]) -> list[int]:
     return sorted({int(case.outputs[1]) for case in cases})
 
 
-def _opset_of(path: Path, asked: int) -> int:
+def _checked_opset(path: Path, asked: int) -> int:
     """The operator set that a file has.
 
     Raises:
         VerificationError: if it is not the one that was asked for.
     """
-    import onnx
-
-    model = onnx.load(str(path), load_external_data=False)
-    found = next(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    if found != asked:
+    if (found := opset_of(path)) != asked:
         raise VerificationError(
             f"the ONNX file has opset {found}, but {asked} was asked for. "
             f"Ask for {found}. Nothing was written."

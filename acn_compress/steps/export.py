@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acn_compress.checkpoint.directory import check_out, new_directory
 from acn_compress.checkpoint.find import find_source
@@ -12,13 +13,20 @@ from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import provenance
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import document
-from acn_compress.data.load import Columns, Data, load_data
+from acn_compress.data.load import Columns, Data, Role, load_data
+from acn_compress.data.part import shares
+from acn_compress.data.places import unmeasured
 from acn_compress.errors import ConfigError
 from acn_compress.events import Progress
 from acn_compress.network.network import Network
 from acn_compress.options import Export, ModelSpec, PathSpec
 from acn_compress.targets import TARGETS
-from acn_compress.targets.base import Exported, check_taken
+from acn_compress.targets.base import Exported, Rows, check_taken
+
+if TYPE_CHECKING:
+    from acn_compress.data.places import Spec
+
+CALIBRATION = 128  # rows that static quantisation looks at
 
 
 def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = None) -> Exported:
@@ -31,9 +39,9 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
     check_out(out, source=source, overwrite=how.overwrite)
     net = load_source(source)
     target.check(net, source, how)
-    data = None if how.quantize is None else _rows(how, net, source)
+    rows = _rows(how, net, source) if target.measures else None
     with new_directory(out, source=source, overwrite=how.overwrite) as directory:
-        found = target.write(net, source, directory, how, data)
+        found = target.write(net, source, directory, how, rows)
         report = target.report(
             step=how.verb,
             source=source.name,
@@ -48,10 +56,32 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
     return report
 
 
-def _rows(how: Export, net: Network, source: Source) -> Data | None:
-    """What a file is judged on that does not say the same as torch."""
+def _rows(how: Export, net: Network, source: Source) -> Rows | None:
+    """The rows that files are measured on, and others to calibrate on where that is asked for: of
+    the training split, or held apart where there is no other."""
     if how.data is None:
         return None
-    columns = Columns.of(how)
-    length = how.max_length
-    return load_data(how.data, net, source, role="eval", columns=columns, max_length=length)
+    measured = _read(how.data, how, net, source, "eval", how.limit)
+    if "int8-static" not in how.quantize:
+        return Rows(measured)
+    if (other := unmeasured(how.data)) is not None:
+        return Rows(measured, _read(other, how, net, source, "train", CALIBRATION))
+    share = min(CALIBRATION / len(measured), 0.25)
+    seen, rest = shares(measured, (share, 1 - share), how.seed)
+    return Rows(rest, seen)
+
+
+def _read(
+    data: Spec, how: Export, net: Network, source: Source, role: Role, limit: int | None
+) -> Data:
+    return load_data(
+        data,
+        net,
+        source,
+        role=role,
+        columns=Columns.of(how),
+        limit=limit,
+        max_length=how.max_length,
+        seed=how.seed,
+        answered=True,
+    )

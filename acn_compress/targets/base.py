@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -28,11 +29,32 @@ class Exported(Report):
     """Of loading, writing and comparing."""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of the user's data for two purposes; none serves both.
+
+    Args:
+        measured: on which what was written is measured.
+        calibration: that static quantisation looks at; None where it is not asked for.
+    """
+
+    measured: Data
+    calibration: Data | None = None
+
+    @property
+    def calibrated_on(self) -> str | None:
+        """What the latter are, for people."""
+        seen = self.calibration
+        return None if seen is None else f"{seen.name}, n = {len(seen):,}"
+
+
 class Target(Protocol):
     """A format to export to. It is found by its name in `TARGETS`, and asked in this order."""
 
     writes: str
     """What lies in the directory afterwards, in a few words."""
+    measures: bool
+    """It measures what it writes on data, where there is some."""
     takes: Mapping[str, str]
     """Options of `Export` that mean something here alone, with what limits them."""
     verified: str
@@ -44,10 +66,10 @@ class Target(Protocol):
         """Refuse, before anything is written, what this network cannot be exported with."""
 
     def write(
-        self, net: Network, source: Source, directory: Path, how: Export, data: Data | None = None
+        self, net: Network, source: Source, directory: Path, how: Export, rows: Rows | None = None
     ) -> Found:
         """Write all files but report, provenance and card into an empty directory, and prove them.
-        May empty the network. `data` are rows to judge on.
+        May empty the network.
 
         Raises:
             VerificationError: if what was written is not the network.

@@ -3,36 +3,93 @@ graphs opens as it is (`onnx/layout.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from acn_compress.backends.files import MeasuredFile, measure_files
 from acn_compress.checkpoint.card import header
 from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.processors import copy_processors, name_tokenizer_plainly
 from acn_compress.checkpoint.save import save_graph_config
 from acn_compress.checkpoint.source import Source
-from acn_compress.data.load import Data
+from acn_compress.data.read import Read
 from acn_compress.errors import ConfigError
+from acn_compress.found import Found
 from acn_compress.measure.early_exit import check_exit
+from acn_compress.measure.quality import Quality, measure, summary
 from acn_compress.network.network import Network
 from acn_compress.onnx.exit import check_depth
-from acn_compress.onnx.layout import onnx_file, weights_of
+from acn_compress.onnx.inputs import picture_size
+from acn_compress.onnx.layout import file_bytes, onnx_file, opset_of, weights_of
+from acn_compress.onnx.quantize import Judged, check, complain, quantize, random_rows, real_rows
+from acn_compress.onnx.quantize import Rows as Judging
+from acn_compress.onnx.session import Session
 from acn_compress.onnx.write import OnnxFile, write_onnx
-from acn_compress.options import Export
-from acn_compress.reports.blocks import Block, Line, Pairs
-from acn_compress.targets.base import Exported
+from acn_compress.options import Export, Quantize
+from acn_compress.reports.base import few_lines, read_lines
+from acn_compress.reports.blocks import Block, Grid, Line, Pairs
+from acn_compress.reports.measured import busy_note
+from acn_compress.targets.base import Exported, Rows
 
 ALONE = ", and not with quantize"
 JS = "transformers.js_config"  # what transformers.js alone reads of config.json
 
 
-class OnnxExported(Exported, OnnxFile):
+class FileRow(Found):
+    """A file of the directory."""
+
+    file: str
+    """Its name within the directory."""
+    precision: Quantize | None = None
+    """None is that of the source."""
+    bytes: int
+    """Of it and the weights beside it."""
+    opset: int
+    judged: Judged | None = None
+    """What fewer bits change in the answers of the float file."""
+    measured: MeasuredFile | None = None
+    """On the data, where there was some."""
+
+    def cells(self) -> Iterator[tuple[str, str]]:
+        """Names and texts of what is told of it."""
+        yield "file", self.file
+        yield "MB", f"{self.bytes / 1e6:.1f}"
+        if (m := self.measured) is not None:
+            yield "ms", f"{m.milliseconds:.2f}"
+            yield m.quality.metric, f"{m.quality.value:.4f}"
+            yield "drop [95 %]", str(m.drop)
+        cosine = None if self.judged is None else self.judged.cosine
+        yield "cosine", "" if cosine is None else f"{cosine:.4f}"
+
+
+class Files(OnnxFile):
+    """What an export writes: the float file, and those in fewer bits beside it."""
+
+    files: tuple[FileRow, ...]
+    """All of them, the float one first."""
+    data: str | None = None
+    """That they were measured on."""
+    read: Read | None = None
+    """Which rows and columns of it."""
+    quality: Quality | None = None
+    """Of the source in torch on it."""
+    calibrated_on: str | None = None
+    """The rows that static quantisation looked at."""
+
+
+class OnnxExported(Exported, Files):
     """What an export to ONNX reports."""
 
     def display(self) -> Iterator[Block]:
-        """A list, and what to do next."""
+        """A list, a table of files, and what to do next."""
         title = f"export {self.source} (opset {self.opset}, {self.nodes} nodes, "
         yield Pairs(f"{title}{self.seconds:.0f} s)", list(self._rows()))
+        if len(self.files) > 1 or self.quality is not None:
+            yield self._table()
+            yield from map(Line, self.remarks())
+        if self.quality is not None:
+            yield from few_lines(self.quality.examples)
+            yield from read_lines(self.read, "measured on")
         # how many leave early depends on what comes in, and a benchmark's inputs are random
         follow = f"benchmark ORIGINAL {self.out}"
         if self.exit_entropy is not None:
@@ -50,17 +107,32 @@ class OnnxExported(Exported, OnnxFile):
             left = ", ".join(map(str, self.exit_depths))
             how = f"at an entropy of at most {self.exit_entropy:g} nats (input exit_entropy)"
             yield "early exit", f"{how}; verified leaving at depth {left}"
-        yield "int8", self.int8()
-        yield "same answer", None if self.agreement is None else f"{self.agreement:.1%}"
         yield "note", self.note
 
-    def int8(self) -> str | None:
-        """What int8 changes, in words, and on what that was seen; None if it is not int8."""
-        if self.quantized is None:
-            return None
-        cosine = "" if self.cosine is None else f"cosine with the source {self.cosine:.4f}, "
-        error = f"mean error {self.error:.1%} of the outputs' spread"
-        return f"{cosine}{error}, on {self.judged_on}, n = {self.examples:,}"
+    def _table(self) -> Grid:
+        """A row per file; before them the source."""
+        rows = [dict(row.cells()) for row in self.files]
+        head = list(rows[0])
+        if (q := self.quality) is not None:
+            source = {"file": "source (torch)", "MB": "", q.metric: f"{q.value:.4f}"}
+            rows.insert(0, source)
+        title = "" if q is None else f"measured on {self.data}, n = {q.examples:,}"
+        return Grid(title, head, [[row.get(name, "") for name in head] for row in rows])
+
+    def remarks(self) -> Iterator[str]:
+        """What the columns of the table are, and how far they can be trusted."""
+        judged = [row.judged for row in self.files if row.judged is not None]
+        if judged:
+            seen = f"on {judged[0].judged_on}, n = {judged[0].examples:,}"
+            yield f"cosine: of centred scores with those of the float file, {seen}."
+        if self.calibrated_on is not None:
+            yield f"int8-static was calibrated on {self.calibrated_on}."
+        if (measured := self.files[0].measured) is not None:
+            yield f"ms: one example, one thread.{busy_note(measured.busy)}"
+        higher = [row for row in self.files if row.opset != self.opset]
+        if higher:
+            names = ", ".join(f"{row.file} has opset {row.opset}" for row in higher)
+            yield f"{names}: its types of numbers came with it."
 
     def card(self, licence: str | None) -> str:
         """What the file takes and gives, and how it was proven: Markdown."""
@@ -74,11 +146,26 @@ class OnnxExported(Exported, OnnxFile):
             "|---|---|",
             *(f"| {name} | {value} |" for name, value in self._facts() if value is not None),
             "",
+            *self._card_of_files(),
             "Labels, preprocessing and where it comes from are in the file's metadata (`id2label`, "
             "`preprocessor`, `acn_structure`, `provenance`).",
             "",
         ]
         return "\n".join(lines)
+
+    def _card_of_files(self) -> Iterator[str]:
+        if len(self.files) == 1 and self.quality is None:
+            return
+        table = self._table()
+        if table.title:
+            yield f"Files, {table.title}:"
+            yield ""
+        yield f"| {' | '.join(table.head)} |"
+        yield "|---" + "|---:" * (len(table.head) - 1) + "|"
+        yield from (f"| {' | '.join(row)} |" for row in table.rows)
+        yield ""
+        yield " ".join(self.remarks())
+        yield ""
 
     def _facts(self) -> Iterator[tuple[str, str | None]]:
         yield "inputs", f"{', '.join(self.inputs)} (dynamic batch)"
@@ -89,52 +176,75 @@ class OnnxExported(Exported, OnnxFile):
         if self.exit_entropy is not None:
             leaves = f"at an entropy of at most {self.exit_entropy:g} nats (input `exit_entropy`)"
             yield "early exit", f"{leaves}; a batch leaves when all of it is sure"
-        yield "int8", self.int8()
-        if self.quantized is not None and self.agreement is not None:
-            yield "same answer as the source (int8)", f"{self.agreement:.1%}"
 
 
 class Onnx:
     """See `targets.base.Target`."""
 
     writes = f"{onnx_file()}, beside its config and processor files"
-    takes: Mapping[str, str] = dict.fromkeys(("opset", "tolerance", "quantize"), "") | {
-        "exit_entropy": ALONE
-    }
+    measures = True
+    takes: Mapping[str, str] = dict.fromkeys(
+        ("opset", "tolerance", "quantize", "max_drop", "bound"), ""
+    ) | {"exit_entropy": ALONE}
     verified = "In ONNX Runtime it says what torch says, at several batch sizes and lengths."
     report: type[Exported] = OnnxExported
 
     def check(self, net: Network, source: Source, how: Export) -> None:
         """Early exit needs a classifier of not too many blocks, in float."""
         if how.exit_entropy is not None:
-            if how.quantize is not None:
+            if how.quantize:
                 raise ConfigError(f"exit_entropy only works with format onnx{ALONE}.")
             check_exit(net, how.exit_entropy, source.name)
             check_depth(net, source.name)
 
     def write(
-        self, net: Network, source: Source, directory: Path, how: Export, data: Data | None = None
-    ) -> OnnxFile:
-        """The file, config.json and processor files."""
-        file = directory / onnx_file(how.quantize)
+        self, net: Network, source: Source, directory: Path, how: Export, rows: Rows | None = None
+    ) -> Files:
+        """The files, config.json and processor files."""
+        file, data = directory / onnx_file(), None if rows is None else rows.measured
         file.parent.mkdir()
-        found = write_onnx(
+        scores = None if data is None else measure(net, data)
+        drawn = random_rows(net, picture_size(net, source), how.seed) if how.quantize else None
+        whole = write_onnx(
             net,
             file,
             source,
             opset=how.opset,
             tolerance=how.tolerance,
-            quantize=how.quantize,
             exit_entropy=how.exit_entropy,
             seed=how.seed,
-            data=data,
         )
-        beside = {file.name: 1} if weights_of(file).is_file() else None
-        for_browsers = {} if beside is None else {JS: {"use_external_data_format": beside}}
+        judged = {} if drawn is None else _quantize(net, file, how, whole.outputs, rows, drawn)
+        files = [directory / onnx_file(precision) for precision in (None, *judged)]
+        measured: Sequence[MeasuredFile | None] = [None] * len(files)
+        if data is not None and scores is not None:
+            size = 64 if how.exit_entropy is None else 1  # a batch leaves when all of it is sure
+            measured = measure_files(files, data, scores, batch_size=size, seed=how.seed)
+            complain(_losses(how, dict(zip(judged, measured[1:], strict=True))))
+        beside = {f.name: 1 for f in files if weights_of(f).is_file()}
+        for_browsers = {JS: {"use_external_data_format": beside}} if beside else {}
         save_graph_config(net, directory, **for_browsers)
         copy_processors(source, directory)
         name_tokenizer_plainly(directory)
-        return found.model_copy(update={"file": file.relative_to(directory).as_posix()})
+        names = [f.relative_to(directory).as_posix() for f in files]
+        return Files(
+            **{**whole, "file": names[0]},
+            files=tuple(
+                FileRow(
+                    file=name,
+                    precision=precision,
+                    bytes=file_bytes(directory / name),
+                    opset=opset_of(directory / name),
+                    judged=None if precision is None else judged[precision],
+                    measured=found,
+                )
+                for name, precision, found in zip(names, (None, *judged), measured, strict=True)
+            ),
+            data=None if data is None else data.name,
+            read=None if data is None else data.read,
+            quality=None if data is None or scores is None else summary(scores, data.task),
+            calibrated_on=None if rows is None else rows.calibrated_on,
+        )
 
     def card(
         self,
@@ -146,6 +256,38 @@ class Onnx:
         """The report's own."""
         assert isinstance(report, OnnxExported)
         return report.card(licence)
+
+
+def _quantize(
+    net: Network,
+    file: Path,
+    how: Export,
+    outputs: Sequence[str],
+    rows: Rows | None,
+    drawn: Judging,
+) -> dict[Quantize, Judged]:
+    """Files in fewer bits, judged on the data or on what was drawn where there is none; with a
+    `max_drop` that is what decides."""
+    inputs, seen = Session(file).inputs, None
+    if rows is not None:
+        drawn = real_rows(rows.measured, inputs)
+        seen = None if rows.calibration is None else real_rows(rows.calibration, inputs)
+    judged = quantize(net, file, how.quantize, outputs, drawn, seen)
+    if how.max_drop is None:
+        check(judged)
+    return judged
+
+
+def _losses(how: Export, measured: Mapping[Quantize, MeasuredFile | None]) -> dict[Quantize, str]:
+    """Files that lose more than they may, and how much."""
+    found: dict[Quantize, str] = {}
+    for precision, file in measured.items():
+        if file is None or how.max_drop is None:
+            continue
+        if not file.drop.within(how.max_drop, how.bound):
+            text = f"{precision}: its drop is {file.drop}, allowed {how.max_drop:g}"
+            found[precision] = f"{text} ({how.bound} bound)"
+    return found
 
 
 TARGET = Onnx()

@@ -10,13 +10,12 @@ from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.processors import copy_processors
 from acn_compress.checkpoint.save import save
 from acn_compress.checkpoint.source import Source
-from acn_compress.data.load import Data
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.structure import Structure
 from acn_compress.options import Export
 from acn_compress.reports.blocks import Block, Pairs, kept
-from acn_compress.targets.base import Exported
+from acn_compress.targets.base import Exported, Rows
 
 
 class Saved(Found):
@@ -53,6 +52,7 @@ class Safetensors:
     """See `targets.base.Target`."""
 
     writes = "model.safetensors, beside its config and processor files"
+    measures = False
     takes: Mapping[str, str] = {}
     verified = "The file holds the network's tensors bit for bit."
     report: type[Exported] = SafetensorsExported
@@ -61,7 +61,7 @@ class Safetensors:
         """Every network can be written so."""
 
     def write(
-        self, net: Network, source: Source, directory: Path, how: Export, data: Data | None = None
+        self, net: Network, source: Source, directory: Path, how: Export, rows: Rows | None = None
     ) -> Saved:
         """Weights, config.json and processor files."""
         save(net, directory)

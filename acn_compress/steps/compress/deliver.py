@@ -18,7 +18,7 @@ from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.measure.timing import SMALLEST, judge
 from acn_compress.network.network import Network
 from acn_compress.onnx.layout import file_bytes, onnx_file
-from acn_compress.onnx.quantize import write_int8
+from acn_compress.onnx.precision import write_int8
 from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.write import write_onnx
 from acn_compress.reports import plots
@@ -126,7 +126,7 @@ def _int8(job: Job, file: Path, done: Done, limits: Limits) -> tuple[Path | None
         return None, None
     deciding = job.rows.deciding
     try:
-        small = write_int8(file).replace(file.parents[1] / onnx_file("int8"))
+        small = write_int8(file)
     except AcnError as why:
         return None, f"no int8 file: {why}"
     scores = measure_file(small, deciding)

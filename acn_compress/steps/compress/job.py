@@ -21,7 +21,7 @@ from acn_compress.measure.latency import LatencyTable
 from acn_compress.measure.quality import Scores, measure
 from acn_compress.network.network import Network
 from acn_compress.onnx.layout import FILES
-from acn_compress.onnx.quantize import write_int8
+from acn_compress.onnx.precision import write_int8
 from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.write import write_onnx
 from acn_compress.options import Compress
