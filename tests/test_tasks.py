@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 import transformers as hf
+from tiny import tiny
 
 from acn_compress.errors import ConfigError, UnsupportedError
-from acn_compress.tasks import TASKS, head_named, task_called, task_named
+from acn_compress.tasks import TASKS, head_named, task_called, task_named, task_of
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -98,3 +99,15 @@ def test_knowing_the_tasks_imports_no_torch() -> None:
     code = "import sys, acn_compress.tasks; print({'torch', 'numpy'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["cliptext", "sigliptext"])
+def test_a_tower_of_texts_has_the_embedding_that_it_makes_itself(name: str) -> None:
+    net = tiny(name)
+    inputs = net.example_inputs()
+    with torch.inference_mode():
+        output = net(**inputs)
+        found = task_of(net).of(net).answers(output, inputs)
+    pooled = getattr(output, "text_embeds", None)
+    pooled = output.pooler_output if pooled is None else pooled
+    assert torch.equal(found, torch.nn.functional.normalize(pooled, dim=-1))

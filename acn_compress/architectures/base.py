@@ -93,6 +93,7 @@ class Architecture:
         base: the module `blocks` starts from.
         fix_widths_: repairs attributes of a block that repeat a width, after its weights were cut.
         depth_fields: config fields that count blocks; list-valued ones hold one entry per block.
+        embeds: its own pooled output is the embedding of a text, not the mean of its hidden states.
         first_stays: the first block is not built as the others are, and cannot go without them.
         says: by the name of a width, what writes into a config that every block has so many units;
             it raises ValueError for a number that no config can say. What is not here the config
@@ -117,6 +118,7 @@ class Architecture:
     base: Callable[[PreTrainedModel], nn.Module] = _model_base
     fix_widths_: Callable[[Any], None] = _no_fix
     depth_fields: tuple[str, ...] = ("num_hidden_layers",)
+    embeds: bool = False
     first_stays: bool = False
     says: Mapping[str, Callable[[PreTrainedConfig, int], None]] = field(default_factory=dict)
     leftovers: tuple[str, ...] = ()

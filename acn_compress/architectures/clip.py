@@ -74,6 +74,7 @@ def families(model_type: str, block: str) -> tuple[Architecture, ...]:
         model_type=f"{model_type}_text_model",
         modality="text",
         base=tower("text_model"),
+        embeds=True,
     )
     return images, texts, replace(images, model_type=model_type)
 

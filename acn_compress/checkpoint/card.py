@@ -8,7 +8,8 @@ from typing import Any
 from acn_compress.architectures import base_type
 from acn_compress.found import Found
 from acn_compress.network.network import Network
-from acn_compress.network.plain import is_plain, plain_class
+from acn_compress.network.plain import plain_class
+from acn_compress.network.sayable import is_plain
 from acn_compress.tasks import head_named
 
 

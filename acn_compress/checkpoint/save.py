@@ -11,7 +11,8 @@ from acn_compress.checkpoint.files import read_json, write_json
 from acn_compress.checkpoint.quiet import quiet
 from acn_compress.errors import VerificationError
 from acn_compress.network.network import Network
-from acn_compress.network.plain import is_plain, plain_class
+from acn_compress.network.plain import plain_class
+from acn_compress.network.sayable import is_plain
 
 SHARD = "5GB"  # largest weight file
 

@@ -22,7 +22,7 @@ from acn_compress.errors import DataError, ModelDirError
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks.base import Batch, Row, Rows, Task, features
-from acn_compress.tasks.embeddings import embedding
+from acn_compress.tasks.embeddings import embeds
 
 LONG = 256  # tokens; what longer texts cost is said
 UNLIMITED = 1 << 20  # tokens, where neither model nor tokenizer has a limit
@@ -211,7 +211,7 @@ class TextExamples:
                 rows = [self[i] for i in numbers.tolist()]
                 batch = {k: v.to(device) for k, v in self.collate(rows).items()}
                 output = reference(**features(batch))
-                answers = embedding(output, batch, reference.sentence).cpu()
+                answers = embeds(reference)(output, batch).cpu()
                 for i, answer in zip(numbers.tolist(), answers, strict=True):
                     found[i] = answer.clone()
         self._targets = found

@@ -1,9 +1,11 @@
-"""features: the embedding of a sentence, made of its last hidden states as the encoder's own
-modules say; their mean where it has none. Main metric: cosine, of the embedding with that of a
-reference model, which stands in the place of labels (see data.load_data)."""
+"""features: the embedding of a text, made of its last hidden states as the encoder's own modules
+say; where it has none what its family pools (CLIP), otherwise their mean. Main metric: cosine, of
+the embedding with that of a reference model, which stands in the place of labels (see
+data.load_data)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,14 +20,17 @@ if TYPE_CHECKING:
     from acn_compress.network.sentence import SentenceHead
 
 
-def score(output: Any, batch: Batch, head: SentenceHead | None = None) -> Scored:
+Embed = Callable[[Any, Batch], "Tensor"]
+
+
+def score(output: Any, batch: Batch, embed: Embed) -> Scored:
     """Labels [batch, width]: the reference's embeddings. The loss is 1 - cosine, and the squared
     error over the reference's square, at a small weight: on its way to alpha = 0 a sum of normed
     outputs grows first, and the error of its scale would drown its direction."""
     import torch
     import torch.nn.functional as F
 
-    found, reference = embedding(output, batch, head), batch["labels"]
+    found, reference = embed(output, batch), batch["labels"]
     cosine = F.cosine_similarity(found, reference, dim=-1)
     error = (found - reference).square().sum(-1) / reference.square().sum(-1).clamp(min=1e-12)
     loss = (1 - cosine).clamp(min=0) + 0.1 * error
@@ -40,11 +45,17 @@ def embedding(output: Any, batch: Batch, head: SentenceHead | None = None) -> Te
     return (head or SentenceHead())(output.last_hidden_state, batch["attention_mask"])
 
 
-def answers(output: Any, batch: Batch, head: SentenceHead | None = None) -> Tensor:
+def own(output: Any, batch: Batch) -> Tensor:
+    """The embeddings of a batch, [batch, width], as the model pools and projects them itself."""
+    found: Tensor | None = getattr(output, "text_embeds", None)
+    return output.pooler_output if found is None else found
+
+
+def answers(output: Any, batch: Batch, embed: Embed) -> Tensor:
     """The direction of every embedding, which is what embeddings are compared by."""
     import torch.nn.functional as F
 
-    return F.normalize(embedding(output, batch, head), dim=-1)
+    return F.normalize(embed(output, batch), dim=-1)
 
 
 def rows(table: Table, encoder: Encoder, head: SentenceHead | None = None) -> Rows:
@@ -60,14 +71,20 @@ def rows(table: Table, encoder: Encoder, head: SentenceHead | None = None) -> Ro
     return Rows(inputs, None, None, [len(text) for text in texts])
 
 
+def embeds(net: Network) -> Embed:
+    """How a network's embeddings are made."""
+    if net.sentence is not None:
+        return partial(embedding, head=net.sentence)
+    return own if net.family.embeds else embedding
+
+
 def bound(task: Task, net: Network) -> Task:
     """The task with the network's own pooling, dense layers, prompt and longest text."""
-    head = net.sentence
+    head, embed = net.sentence, embeds(net)
+    made = replace(TASK, score=partial(score, embed=embed), answers=partial(answers, embed=embed))
     if head is None:
-        return TASK
-    scored, made = partial(score, head=head), partial(rows, head=head)
-    said = partial(answers, head=head)
-    return replace(TASK, score=scored, answers=said, rows=made, longest=head.longest)
+        return made if net.family.embeds else TASK
+    return replace(made, rows=partial(rows, head=head), longest=head.longest)
 
 
 TASK = Task(
@@ -77,9 +94,9 @@ TASK = Task(
     heads=("Model",),
     auto_class="AutoModel",
     pipeline_tag="feature-extraction",
-    score=score,
+    score=partial(score, embed=embedding),
     rows=rows,
-    answers=answers,
+    answers=partial(answers, embed=embedding),
     bound=bound,
     taught=True,
     numbers=True,

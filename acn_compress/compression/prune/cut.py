@@ -12,7 +12,7 @@ from acn_compress.compression.prune.ranking import Choice, Drops
 from acn_compress.errors import VerificationError
 from acn_compress.network import widths, zeros
 from acn_compress.network.network import Network
-from acn_compress.network.plain import say_widths_
+from acn_compress.network.sayable import say_widths_
 
 # largest allowed difference to the masked original, as a share of max(1, largest output); half
 # precision rounds every product

@@ -22,7 +22,7 @@ from acn_compress.compression.prune.zeroed import holding_zeros
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths
 from acn_compress.network.network import Network
-from acn_compress.network.plain import can_say, is_plain
+from acn_compress.network.sayable import can_say, is_plain
 
 NOTE = "Removed heads and features are gone from the file and from every forward pass."
 REFITTED = " What is left makes up for what went, on {} {}."
