@@ -91,7 +91,7 @@ TASK = Task(
     name="features",
     metric="cosine",
     modality="text",
-    heads=("Model",),
+    heads=("Model", "ModelWithProjection"),
     auto_class="AutoModel",
     pipeline_tag="feature-extraction",
     score=partial(score, embed=embedding),
