@@ -642,6 +642,12 @@ class Prune(Reads, Trained, Resumes, Verb):
     round_to: Count = 1
     """structured: keep multiples of this many features in every MLP and attention, for example
     8."""
+    vocabulary: DataSet | None = None
+    """Cut tokens that these texts (their training split) never use from tokenizer, embedding and
+    head; alone or before heads and features. Special tokens, single characters and bytes stay, so
+    that any other text is still read, in smaller pieces."""
+    min_count: Count = 1
+    """With vocabulary: tokens that occur fewer times go."""
     refit: bool = True
     """structured, afterwards: solve the layers that write into the stream so that they make up for
     what went, on some of the data, or on random inputs."""
@@ -657,8 +663,16 @@ class Prune(Reads, Trained, Resumes, Verb):
 
     @property
     def share(self) -> float:
-        """What is asked for: the target_sparsity, or what the pattern makes."""
+        """What is asked for: the target_sparsity, or what the pattern makes; 0 where only a
+        vocabulary is cut."""
+        if self.only_vocabulary:
+            return 0.0
         return asked(self.method, self.target_sparsity, self.pattern)
+
+    @property
+    def only_vocabulary(self) -> bool:
+        """Whether heads, features and weights are left alone."""
+        return self.vocabulary is not None and self.target_sparsity is None and self.pattern is None
 
     @model_validator(mode="before")
     @classmethod
@@ -668,7 +682,10 @@ class Prune(Reads, Trained, Resumes, Verb):
 
     @model_validator(mode="after")
     def _one_share(self) -> Self:
-        asked(self.method, self.target_sparsity, self.pattern)
+        if not self.only_vocabulary:
+            asked(self.method, self.target_sparsity, self.pattern)
+        if self.vocabulary is None and self.min_count > 1:
+            raise ValueError("has min_count, but no vocabulary to count in")
         return self
 
     @model_validator(mode="after")
@@ -685,7 +702,8 @@ class Prune(Reads, Trained, Resumes, Verb):
 
     @model_validator(mode="after")
     def _training_needs_data(self) -> Self:
-        for name in Trained.model_fields.keys() - Seeded.model_fields.keys():
+        counted = set() if self.vocabulary is None else Columns.model_fields.keys()
+        for name in Trained.model_fields.keys() - Seeded.model_fields.keys() - counted:
             value = getattr(self, name)
             if self.data is None and value != type(self).model_fields[name].default:
                 shown = f"{value:g}" if isinstance(value, float) else value

@@ -427,6 +427,8 @@ def prune(
     score: Score = "obs",
     uniform: bool = False,
     round_to: Count = 1,
+    vocabulary: DataSet | None = None,
+    min_count: Count = 1,
     refit: bool = True,
     epochs: NotNegative = 0.0,
     label_column: str | None = None,
@@ -486,6 +488,10 @@ def prune(
             is reached without.
         round_to: structured: keep multiples of this many features in every MLP and attention, for
             example 8.
+        vocabulary: Cut tokens that these texts (their training split) never use from tokenizer,
+            embedding and head; alone or before heads and features. Special tokens, single
+            characters and bytes stay, so that any other text is still read, in smaller pieces.
+        min_count: With vocabulary: tokens that occur fewer times go.
         refit: structured, afterwards: solve the layers that write into the stream so that they make
             up for what went, on some of the data, or on random inputs.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.

@@ -50,6 +50,7 @@ def write(
     seed: int | None = None,
     overwrite: bool = False,
     processor: Any = None,
+    files: Source | None = None,
     kind: type[W] = Written,  # type: ignore[assignment]
     more: Callable[[Path], Mapping[str, object]] = lambda directory: {},
 ) -> W:
@@ -64,6 +65,7 @@ def write(
         report: what the step found, plain data.
         seed: of the step.
         overwrite: replace a directory that is there.
+        files: where the files that go with the model lie, if they are no longer the source's.
         processor: an image processor or tokenizer to save instead of the source's files.
         kind: of the report.
         more: writes further files into the directory, and returns what the report has of them.
@@ -74,7 +76,7 @@ def write(
     """
     with new_directory(out, source=source, overwrite=overwrite) as directory:
         checkpoint.save(net, directory)
-        copy_processors(source, directory)
+        copy_processors(files or source, directory)
         if processor is not None:
             processor.save_pretrained(directory)
         full = kind(

@@ -21,7 +21,7 @@ from acn_compress.data.table import Columns, Table
 from acn_compress.data.text import TextExamples
 from acn_compress.errors import DataError
 from acn_compress.network.threads import threads_for
-from acn_compress.tasks import task_of
+from acn_compress.tasks import task_called, task_of
 from acn_compress.tasks.base import Batch, Task, features
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from acn_compress.data.places import Spec
     from acn_compress.network.network import Network
 
+# tasks whose rows are of columns of their own, or cut in their own way
+OF_TEXT_ALONE = ("masked-lm", "causal-lm", "question-answering", "token-classification")
 ANSWERED = "no labels: measured is how often a model answers as the original does"
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "has_eval_split",
     "label_names",
     "load_data",
+    "token_counts",
     "open_table",
 ]
 
@@ -147,6 +150,27 @@ def load_data(
     if table.answered:
         texts.label(_answers(data, net))
     return data
+
+
+def token_counts(
+    spec: Spec, net: Network, source: Source | None, columns: Columns, max_length: int | None = None
+) -> tuple[str, Tensor]:
+    """How often each token occurs in data, as the network reads it; labels are not looked at where
+    the texts can be read without.
+
+    Returns:
+        What was read, and [vocabulary].
+    Raises:
+        DataError: as `load_data`, and for a network that reads images.
+    """
+    own = task_of(net)
+    if own.modality != "text":
+        raise DataError("vocabulary is one of texts, and the model reads images.")
+    split = open_split(spec, "train")
+    table = Table(split.rows, split.name, columns, net.config)
+    task = own if own.name in OF_TEXT_ALONE or own.taught else task_called("features")
+    texts = TextExamples.prepare(table, net, source, task, max_length)
+    return split.name, texts.counts(net.config.vocab_size)
 
 
 def _answers(data: Data, net: Network) -> Tensor:

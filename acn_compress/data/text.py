@@ -216,9 +216,18 @@ class TextExamples:
                     found[i] = answer.clone()
         self._targets = found
 
+    def follow(self, other: TextExamples) -> None:
+        """Give every text the label that it has in other hands."""
+        self._targets = other._targets
+
     def label(self, classes: Tensor) -> None:
         """Give every example a class ([examples])."""
         self._targets = classes
+
+    def counts(self, vocabulary: int) -> Tensor:
+        """How often each token occurs in the texts as they are read: [vocabulary]."""
+        each = [text["input_ids"] for row in self._rows for text in windows_of(row)]
+        return torch.from_numpy(np.bincount(np.concatenate(each), minlength=vocabulary))
 
     def lengths(self) -> Lengths:
         """How long the texts are, in tokens, and how many were cut."""

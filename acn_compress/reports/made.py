@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from acn_compress.checkpoint.files import size
+from acn_compress.checkpoint.vocabulary import Vocabulary
 from acn_compress.checkpoint.write import Written
 from acn_compress.data.read import Read
 from acn_compress.events import duration
@@ -137,13 +138,17 @@ class PruneReport(Made, extra="allow"):
     parameters_before: int
     parameters_after: int
 
+    vocabulary: Vocabulary | None = None
+    """If tokens were cut."""
     pruned: Quality | None = None
     """Pruned and not yet trained, where training follows."""
     pruned_drop: Drop | None = None
 
     def facts(self) -> Iterator[tuple[str, object]]:
         """The share, and how it was checked."""
-        yield "sparsity", f"asked {self.target:.4f}, achieved {self.achieved:.4f} ({self.of})"
+        yield "vocabulary", self.vocabulary
+        if self.method != "vocabulary":
+            yield "sparsity", f"asked {self.target:.4f}, achieved {self.achieved:.4f} ({self.of})"
         if (worst := self.get("max_difference")) is not None:
             yield "check", f"largest difference to the masked original {worst:.1e}"
 

@@ -4,15 +4,19 @@ distilling from the unpruned source."""
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 
 from acn_compress.checkpoint.directory import check_out
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.scratch import scratch
 from acn_compress.checkpoint.source import Source
+from acn_compress.checkpoint.vocabulary import Vocabulary
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.calibration import ROWS
-from acn_compress.compression.prune import METHODS, Aim
-from acn_compress.data.load import Data
+from acn_compress.compression.prune import METHODS, Aim, Pruning
+from acn_compress.compression.vocabulary import narrow_, nothing_else
+from acn_compress.data.load import Columns, Data, token_counts
 from acn_compress.data.splits import training_split
 from acn_compress.events import Progress
 from acn_compress.network.device import find_device
@@ -30,56 +34,82 @@ def run(src: ModelSpec, out: PathSpec, how: Prune, progress: Progress | None = N
     source = find_source(src, config=how.config)
     check_out(out, source=source, overwrite=how.overwrite or how.resume)
     training = kept(out, source, how) if how.trains else nullcontext()
-    with training as state:
-        return _run(out, how, source, state, progress)
+    with training as state, scratch() as place:
+        return _run(out, how, source, place, state, progress)
 
 
 def _run(
-    out: PathSpec, how: Prune, source: Source, state: Kept | None, progress: Progress | None
+    out: PathSpec,
+    how: Prune,
+    source: Source,
+    place: Path,
+    state: Kept | None,
+    progress: Progress | None,
 ) -> PruneReport:
-    method = METHODS[how.method]
     net = load_source(source, device=find_device(how.device))
-    whole = net.copy() if how.data is not None else None
-    examples = _examples(how, net, source)
-    aim = Aim(
-        how.share,
-        how.scope,
-        how.score,
-        examples,
-        how.pattern,
-        how.seed,
-        how.refit,
-        how.uniform,
-        how.round_to,
-    )
-    pruning = method.begin_(net, aim)
+    original = net.copy() if how.data is not None else None
+    own, cut = _narrowed(net, source, how, place)
+    teacher = net.copy() if cut and how.trains else original
+    of_original = source if cut else None
+    pruning = nothing_else(net, cut) if cut and how.only_vocabulary else _begun(net, own, how)
     report: dict[str, object] = {}
     if how.trains:
         report = run_job(
             net,
-            source,
+            own,
             how,
-            teacher=whole,
-            reference=whole,
+            teacher=teacher,
+            reference=original,
             hook=pruning.hook,
             state=state,
             progress=progress,
             untrained="pruned" if pruning.hook is None else None,
+            of_reference=of_original,
         )
     pruned = pruning.finish_()
-    if whole is not None and not how.trains:
-        report = measure_job(net, source, how, whole)
+    if original is not None and not how.trains:
+        report = measure_job(net, own, how, original, of_original)
+    found = pruned.model_dump(exclude_none=True)
+    if cut is not None:
+        found |= {"vocabulary": cut, "parameters_before": cut.parameters_before}
     return write(
         net,
         out,
         source=source,
         step=how.verb,
         options=how.plain(),
-        report={**pruned.model_dump(exclude_none=True), **report},
+        report={**found, **report},
         seed=how.seed if how.trains else None,
         overwrite=how.overwrite or how.resume,
         kind=PruneReport,
+        files=own,
     )
+
+
+def _narrowed(
+    net: Network, source: Source, how: Prune, place: Path
+) -> tuple[Source, Vocabulary | None]:
+    """The network with the vocabulary that was asked for, and the source of its tokenizer."""
+    if how.vocabulary is None:
+        return source, None
+    name, counts = token_counts(how.vocabulary, net, source, Columns.of(how), how.max_length)
+    return narrow_(net, source, counts, name, how.min_count, place)
+
+
+def _begun(net: Network, source: Source, how: Prune) -> Pruning:
+    """The pruning of heads, features or weights."""
+    aim = Aim(
+        how.share,
+        how.scope,
+        how.score,
+        _examples(how, net, source),
+        how.pattern,
+        how.seed,
+        how.refit,
+        how.uniform,
+        how.round_to,
+    )
+    return METHODS[how.method].begin_(net, aim)
 
 
 def _examples(how: Prune, net: Network, source: Source) -> Data | None:

@@ -4,6 +4,7 @@ the same examples."""
 from __future__ import annotations
 
 from acn_compress.checkpoint.source import Source
+from acn_compress.data.load import Data
 from acn_compress.data.part import evenly
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError
@@ -33,6 +34,7 @@ def run_job(
     state: Kept | None = None,
     progress: Progress | None = None,
     untrained: str | None = None,
+    of_reference: Source | None = None,
 ) -> dict[str, object]:
     """Train `net` in place and measure it.
 
@@ -41,6 +43,7 @@ def run_job(
             `net` itself before training.
         untrained: what to call the network that training begins from, where that is not the
             reference: its quality is reported under this name, its drop as NAME_drop.
+        of_reference: where the reference's tokenizer lies, if it is not that of `source`.
         (the others as in `training.fit`)
     Returns:
         data, examples, eval_data, what was read of both, training; and where there is data to
@@ -56,7 +59,12 @@ def run_job(
     for given in (data, eval_data):
         if teacher is not None and given is not None:
             check_lengths(teacher, net, given)
-    before = None if eval_data is None else measure(reference or net, eval_data)
+    before = None
+    if eval_data is not None:
+        theirs = None
+        if reference is not None and of_reference is not None:
+            theirs = _own(eval_split(how, reference, of_reference), eval_data)
+        before = measure(reference or net, theirs or eval_data)
     begun = measure(net, eval_data) if untrained and eval_data is not None else None
     glance = eval_data and evenly(eval_data, GLANCE)
     result = fit(
@@ -87,7 +95,11 @@ def run_job(
 
 
 def measure_job(
-    net: Network, source: Source | None, how: Trained, reference: Network
+    net: Network,
+    source: Source | None,
+    how: Trained,
+    reference: Network,
+    of_reference: Source | None = None,
 ) -> dict[str, object]:
     """Measure `net` against `reference` on what a training measures on (its data itself, if that
     has one split), without training.
@@ -96,7 +108,23 @@ def measure_job(
         data, what was read of it, before (the reference), after, drop.
     """
     itself = how.model_copy(update={"eval_data": how.data})
-    data = eval_split(how, net, source, reference) or eval_split(itself, net, source, reference)
+    other = None if of_reference else reference
+    data = eval_split(how, net, source, other) or eval_split(itself, net, source, other)
     assert data is not None
-    found = change(measure(reference, data), measure(net, data), data.task)
+    theirs = data
+    if of_reference is not None:
+        own = eval_split(how, reference, of_reference) or eval_split(
+            itself, reference, of_reference
+        )
+        theirs = _own(own, data)
+    found = change(measure(reference, theirs), measure(net, data), data.task)
     return {"data": data.name, "read": data.read, **dict(found)}
+
+
+def _own(theirs: Data | None, data: Data) -> Data:
+    """The same rows as another network's own tokenizer reads them; where its answers are the labels
+    (features), they are those of `data` too."""
+    assert theirs is not None
+    if data.task.taught:
+        data.examples.follow(theirs.examples)  # type: ignore[attr-defined]
+    return theirs
