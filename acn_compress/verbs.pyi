@@ -46,7 +46,7 @@ from acn_compress.options import (
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.compressed import Compressed
-from acn_compress.reports.inspected import Inspected
+from acn_compress.reports.inspected import Inspected, InspectedOnnx
 from acn_compress.reports.made import Converted, Finetuned, PruneReport, Truncated
 from acn_compress.reports.measured import Benchmarked, Evaluated, Profiled
 from acn_compress.reports.ran import Ran, Validated
@@ -57,7 +57,7 @@ def inspect(
     *,
     config: File | None = None,
     progress: bool | Progress | None = True,
-) -> Inspected:
+) -> Inspected | InspectedOnnx:
     """Say what a checkpoint is: family, form, size, where it comes from.
 
     Args:

@@ -114,7 +114,7 @@ def stub() -> str:
     imports += ["from pydantic import Field", ""]
     imports += ["from acn_compress.options import (", *(f"    {n}," for n in sorted(own)), ")"]
     imports += ["from acn_compress.recipe.schema import Recipe"]
-    found = sorted({(r.__module__, r.__name__) for r in map(_report, VERBS.values())})
+    found = sorted({(r.__module__, r.__name__) for cls in VERBS.values() for r in _reports(cls)})
     imports += [f"from {module} import {name}" for module, name in found]
     imports += ["from acn_compress.events import Progress"]
     text = "\n".join([f"# {HEAD}", *imports, *body, ""])
@@ -133,11 +133,11 @@ def _elsewhere(name: str) -> bool:
     )
 
 
-def _report(cls: type[Verb]) -> type:
-    """The report of a verb."""
+def _reports(cls: type[Verb]) -> tuple[type, ...]:
+    """What a verb may report."""
     run = import_module(f"acn_compress.steps.{cls.verb}").run
-    report: type = get_type_hints(run)["return"]
-    return report
+    report = get_type_hints(run)["return"]
+    return get_args(report) or (report,)
 
 
 def _declared(cls: type[Verb]) -> Iterator[str]:
@@ -150,7 +150,7 @@ def _declared(cls: type[Verb]) -> Iterator[str]:
             starred = True
         default = "" if p.default is Parameter.empty else f" = {p.default!r}"
         yield f"    {p.name}: {p.annotation}{default},"
-    yield f") -> {_report(cls).__name__}:"
+    yield f") -> {' | '.join(report.__name__ for report in _reports(cls))}:"
     yield from ('    """' + surface.documentation(cls)).replace("\n", "\n    ").splitlines()
     yield '    """'
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from acn_compress.checkpoint.find import LAYOUTS
+from acn_compress.errors import ModelDirError
 from acn_compress.options import Quantize
 
 FOLDER = "onnx"
@@ -37,14 +38,35 @@ PLACES = (*map(onnx_file, FILES), "model.onnx")
 
 
 def find_onnx(path: str | Path) -> Path | None:
-    """The ONNX file that `path` names: itself, or the one in a directory that `export` wrote. A
-    directory with weights of its own is a checkpoint, whatever else lies in it."""
+    """The ONNX file that `path` names: itself, the one in a directory that `export` wrote (the
+    float one first), or the only one in somebody else's. A directory with weights of its own is a
+    checkpoint, whatever else lies in it.
+
+    Raises:
+        ModelDirError: if there are several, and none has a name that is known.
+    """
     path = Path(path).expanduser()
     if path.suffix == ".onnx" and path.is_file():
         return path
     if any((path / name).is_file() for layout in LAYOUTS for name in layout):
         return None
-    return next((path / place for place in PLACES if (path / place).is_file()), None)
+    known = [path / place for place in PLACES if (path / place).is_file()]
+    if known:
+        return known[0]
+    found = sorted([*path.glob("*.onnx"), *path.glob(f"{FOLDER}/*.onnx")])
+    if len(found) > 1:
+        names = ", ".join(p.relative_to(path).as_posix() for p in found)
+        raise ModelDirError(f"{path}: has several ONNX files ({names}). Name one of them.")
+    return found[0] if found else None
+
+
+def beside(file: Path) -> str:
+    """Which file of its directory was taken, and how to name the others; empty if it is the only
+    one."""
+    others = sorted(p.name for p in file.parent.glob("*.onnx") if p != file)
+    if not others:
+        return ""
+    return f"{file.name} was taken; beside it lie {', '.join(others)}: name the file to take it"
 
 
 def weights_of(path: Path) -> Path:

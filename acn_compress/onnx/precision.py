@@ -134,8 +134,13 @@ def _told(what: str, precision: str) -> Iterator[None]:
 
 
 def _sign(whole: ModelProto, made: ModelProto, precision: str) -> None:
-    """Say of the other file what the float file says of itself: the tools sign for their own."""
+    """Say of the other file what the float file says of itself, where the tools sign for their own
+    and name every domain they know."""
     import onnx
+
+    used = {node.domain or "" for node in made.graph.node} | {"", "ai.onnx"}
+    for opset in [o for o in made.opset_import if o.domain not in used]:
+        made.opset_import.remove(opset)
 
     made.producer_name, made.producer_version = whole.producer_name, whole.producer_version
     said = {p.key: p.value for p in whole.metadata_props}

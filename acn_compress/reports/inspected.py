@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from pydantic import Field
 
 from acn_compress.checkpoint.files import size
 from acn_compress.found import Found
+from acn_compress.onnx.facts import OnnxFacts
 from acn_compress.reports.base import Report
 from acn_compress.reports.blocks import Block, Pairs, places
+
+LONG = 100  # characters of a fact that are shown
 
 
 class Past(Found):
@@ -26,6 +31,34 @@ class ProfileFound(Found):
 
     matches: bool
     """It was made from these very weights."""
+
+
+class InspectedOnnx(Report, OnnxFacts):
+    """What an ONNX file is."""
+
+    source: str
+    file: str
+    """Which file it is, where a directory was named."""
+    bytes: int
+    """Of it and the weights beside it."""
+    note: str | None = None
+    """What else lies there."""
+
+    def display(self) -> Iterator[Block]:
+        """One list."""
+        yield Pairs(f"inspect {self.source}", list(self._rows()))
+
+    def _rows(self) -> Iterator[tuple[str, object]]:
+        yield "file", f"{self.file}, {size(self.bytes)}"
+        yield "precision", self.precision
+        yield "numbers", f"{self.parameters:,} stored"
+        yield "opset", ", ".join(f"{domain} {n}" for domain, n in self.opsets.items())
+        yield "producer", f"{self.producer or 'unknown'} (IR version {self.ir_version})"
+        yield "nodes", f"{self.nodes:,}"
+        yield from (("input", f"{name}: {what}") for name, what in self.inputs.items())
+        yield from (("output", f"{name}: {what}") for name, what in self.outputs.items())
+        yield from ((name, _brief(name, text)) for name, text in self.metadata.items())
+        yield "note", self.note
 
 
 class Inspected(Report):
@@ -101,6 +134,14 @@ class Inspected(Report):
             return f"{usual} per block"
         per_block = zip(self.blocks or (), widths, strict=True)
         return "; ".join(f"block {b}: {_counts(w)}" for b, w in per_block) + f" (of {usual})"
+
+
+def _brief(name: str, text: str) -> str:
+    """A fact in a line; all of it is in --json."""
+    if name == "provenance":
+        with suppress(ValueError, TypeError, KeyError):
+            return " -> ".join(str(step["step"]) for step in json.loads(text))
+    return text if len(text) <= LONG else f"{text[:LONG]} ..."
 
 
 def _counts(widths: dict[str, int]) -> str:

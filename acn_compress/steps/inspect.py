@@ -4,6 +4,7 @@ without memory for weights."""
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +21,10 @@ from acn_compress.network import widths
 from acn_compress.network.network import Network, channels, image_size
 from acn_compress.network.plain import plain_class
 from acn_compress.network.structure import Structure
+from acn_compress.onnx.facts import facts_of
+from acn_compress.onnx.layout import beside, file_bytes, find_onnx
 from acn_compress.options import Inspect, ModelSpec
-from acn_compress.reports.inspected import Inspected, Past, ProfileFound
+from acn_compress.reports.inspected import Inspected, InspectedOnnx, Past, ProfileFound
 from acn_compress.tasks import task_of
 from acn_compress.tasks.base import Task
 
@@ -29,12 +32,16 @@ from acn_compress.tasks.base import Task
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
-def run(src: ModelSpec, how: Inspect, progress: Progress | None = None) -> Inspected:
-    """Describe a checkpoint without loading its weights.
+def run(
+    src: ModelSpec, how: Inspect, progress: Progress | None = None
+) -> Inspected | InspectedOnnx:
+    """Describe a checkpoint, or an ONNX file, without loading its weights.
 
     Raises:
-        CheckpointError, ModelDirError: if there is no readable checkpoint.
+        CheckpointError, ModelDirError: if there is neither.
     """
+    if isinstance(src, (str, Path)) and how.config is None and (file := find_onnx(src)) is not None:
+        return _graph(str(src), file, how)
     source = find_source(src, config=how.config)
     name = checkpoint.config_of(source).get("model_type")
     report = Inspected(
@@ -52,6 +59,14 @@ def run(src: ModelSpec, how: Inspect, progress: Progress | None = None) -> Inspe
         return report.model_copy(update=_describe(source))
     except UnsupportedError as error:
         return report.model_copy(update={"supported": False, "why": str(error)})
+
+
+def _graph(name: str, file: Path, how: Inspect) -> InspectedOnnx:
+    found = facts_of(file)
+    note = None if file == Path(name).expanduser() else beside(file) or None
+    return InspectedOnnx(
+        step=how.verb, source=name, file=str(file), bytes=file_bytes(file), note=note, **found
+    )
 
 
 def _history(source: Source) -> tuple[Past, ...]:

@@ -1,0 +1,67 @@
+"""An ONNX file as a model to be measured: run in ONNX Runtime, with the config and the tokenizer or
+image processor that lie with it. It may be anybody's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint.config import fitting
+from acn_compress.checkpoint.sentence import read_head
+from acn_compress.checkpoint.source import Source
+from acn_compress.errors import ModelDirError
+from acn_compress.network.network import Network
+from acn_compress.onnx.layout import beside, find_onnx
+from acn_compress.tasks import task_of
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX file with what says how it is used.
+
+    Args:
+        file: where it lies.
+        source: its config and processor files, without weights.
+        net: what the config describes, without memory for weights: it tells the task, the labels
+            and what the inputs are.
+        remarks: what else lies beside the file.
+    """
+
+    file: Path
+    source: Source
+    net: Network
+    remarks: tuple[str, ...]
+
+
+def find_graph(src: object) -> Graph | None:
+    """The ONNX file that `src` names, itself or its directory; None if it is none.
+
+    Raises:
+        ModelDirError, CheckpointError, UnsupportedError: in one line, if what lies with it does not
+            say how it is used.
+    """
+    file = find_onnx(src) if isinstance(src, (str, Path)) else None
+    if file is None:
+        return None
+    source = Source(str(src), _described_in(file), ())
+    architecture, cls, config = checkpoint.describe(source, None)
+    with fitting(source.name), torch.device("meta"):
+        net = Network(cls(config), architecture)
+    if task_of(net).taught:
+        net = replace(net, sentence=read_head(source))
+    others = "" if file == Path(str(src)) else beside(file)
+    return Graph(file, source, net, (others,) if others else ())
+
+
+def _described_in(file: Path) -> Path:
+    """The directory of its config.json: its own, or that around `onnx`."""
+    for place in (file.parent, file.parent.parent):
+        if (place / "config.json").is_file():
+            return place
+    raise ModelDirError(
+        f"{file}: no config.json beside it or one directory up, so labels and inputs are unknown. "
+        "Put config.json and the tokenizer or image processor of its original there."
+    )
