@@ -10,7 +10,7 @@ import pytest
 from brought import bert, read, table, targets, texts
 
 from acn_compress.data.load import has_eval_split, open_table
-from acn_compress.data.places import fingerprint, guessed, kind_of, name_of
+from acn_compress.data.places import fingerprint, guessed, kind_of, name_of, open_split
 from acn_compress.errors import DataError
 
 
@@ -159,3 +159,13 @@ def test_the_place_of_a_file_is_part_of_the_content(tmp_path: Path) -> None:
     second = fingerprint(str(tmp_path / "d"))
     (tmp_path / "d" / "README.md").write_text("---\nconfigs: []\n---\n")
     assert fingerprint(str(tmp_path / "d")) != second
+
+
+@pytest.mark.parametrize("name", ["text", "csv"])
+def test_a_folder_may_be_called_as_a_reader_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    Path(name, "train.csv").write_text("text,label\ngood,1\nbad,0\n")
+    assert open_split(name, "train").rows["text"] == ["good", "bad"]

@@ -319,9 +319,10 @@ def _load_folder(path: Path) -> tuple[Splits, list[str]]:
         saved = datasets.load_from_disk(str(path))
         return (saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}), []
     options = {"cache_dir": _cache(files)}
-    builder = datasets.load_dataset_builder(str(path), **options)
+    name = str(path.resolve())  # "text" alone is a reader of datasets, not a folder of this name
+    builder = datasets.load_dataset_builder(name, **options)
     if hasattr(builder.config, "keep_linebreaks"):
-        builder = datasets.load_dataset_builder(str(path), **options, **_reading(".txt"))
+        builder = datasets.load_dataset_builder(name, **options, **_reading(".txt"))
     read = {str(s): [Path(f) for f in names] for s, names in builder.config.data_files.items()}
     notes = [] if _has_configs(path) else _check_splits(path.resolve(), files, read)
     builder.download_and_prepare()

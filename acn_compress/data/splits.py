@@ -20,8 +20,9 @@ def training_split(
     reference: Network | None = None,
     *,
     answered: bool = False,
+    seed: int = 0,
 ) -> Data:
-    """The prepared training examples; `reference` and `answered` as in `load_data`."""
+    """The prepared training examples; `reference`, `answered` and `seed` as in `load_data`."""
     return load_data(
         how.data,
         net,
@@ -33,6 +34,7 @@ def training_split(
         max_length=how.max_length,
         reference=reference,
         answered=answered,
+        seed=seed,
     )
 
 
@@ -106,7 +108,7 @@ def held_apart(how: Trained, net: Network, source: Source | None) -> Held:
     named = [how.eval_data] if how.eval_data is not None else []
     specs = [*(own[:1] if named else own[:2]), *named]
     looked_at = how if specs else how.changed(limit=None)
-    training = training_split(looked_at, net, source, answered=True)
+    training = training_split(looked_at, net, source, answered=True, seed=how.seed)
     if len(specs) > 1:
         deciding = read(specs[0], min(how.eval_limit or DECIDING, DECIDING))
         return Held(training, deciding, read(specs[1], how.eval_limit), None)

@@ -117,4 +117,5 @@ def _examples(how: Prune, net: Network, source: Source) -> Data | None:
     if not METHODS[how.method].looks_at_data or how.data is None:
         return None
     few = min(ROWS, how.limit or ROWS)
-    return training_split(how.changed(limit=few, augment=None), net, source)
+    looked_at = how.changed(limit=few, augment=None)
+    return training_split(looked_at, net, source, seed=how.seed)
