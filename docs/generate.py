@@ -1,5 +1,5 @@
-"""Writes what is made from the options: docs/options.md, recipe.schema.json and
-acn_compress/verbs.pyi.
+"""Writes what is made from the options (docs/options.md, recipe.schema.json and
+acn_compress/verbs.pyi) and from the models of the contract test (docs/families.md).
 
 python docs/generate.py            writes them
 python docs/generate.py --check    exits 1 and names those that are not current
@@ -167,7 +167,15 @@ def schema() -> str:
     return json.dumps(full, indent=1) + "\n"
 
 
+def families() -> str:
+    """The page of families."""
+    import families as made
+
+    return made.page()
+
+
 FILES = {
+    "docs/families.md": families,
     "docs/options.md": reference,
     "recipe.schema.json": schema,
     "acn_compress/verbs.pyi": stub,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from acn_compress.architectures import dinov2, vit
-from acn_compress.architectures.base import Cut, Width
+from acn_compress.architectures.base import Cut, Width, said_by
 
 
 def widths(block: Any) -> dict[str, Width]:
@@ -33,4 +33,5 @@ ARCHITECTURE = replace(
     blocks="layer",
     widths=widths,
     fix_widths_=fix_widths_,
+    says={"mlp": said_by("intermediate_size")},
 )
