@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from acn_compress.checkpoint.card import header
+from acn_compress.checkpoint.card import TAGS, header
 from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.processors import copy_processors, name_tokenizer_plainly
 from acn_compress.checkpoint.save import save_graph_config
+from acn_compress.checkpoint.snippets import of_graph
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
@@ -62,10 +63,10 @@ class OnnxExported(Exported, OnnxFile):
         error = f"mean error {self.error:.1%} of the outputs' spread"
         return f"{cosine}{error}, on {self.judged_on}, n = {self.examples:,}"
 
-    def card(self, licence: str | None) -> str:
+    def card(self, inherited: Mapping[str, object], directory: Path) -> str:
         """What the file takes and gives, and how it was proven: Markdown."""
         lines = [
-            *header("onnx", licence, "tags: [acn-compress, model-compression, onnx]"),
+            *header("onnx", inherited, (*TAGS, "onnx")),
             f"# {Path(self.out).name}: ONNX export",
             "",
             f"Made with acn-compress from `{self.source}`, opset {self.opset}.",
@@ -74,6 +75,9 @@ class OnnxExported(Exported, OnnxFile):
             "|---|---|",
             *(f"| {name} | {value} |" for name, value in self._facts() if value is not None),
             "",
+            "## Use",
+            "",
+            *of_graph(directory, self.out, self.file),
             "Labels, preprocessing and where it comes from are in the file's metadata (`id2label`, "
             "`preprocessor`, `acn_structure`, `provenance`).",
             "",
@@ -141,11 +145,12 @@ class Onnx:
         net: Network,
         report: Exported,
         provenance: dict[str, object],
-        licence: str | None = None,
+        inherited: Mapping[str, object],
+        directory: Path,
     ) -> str:
         """The report's own."""
         assert isinstance(report, OnnxExported)
-        return report.card(licence)
+        return report.card(inherited, directory)
 
 
 TARGET = Onnx()
