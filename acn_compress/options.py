@@ -920,6 +920,21 @@ class Validate(Verb):
     example = "acn-compress validate recipe.yaml"
 
 
+class Push(Verb):
+    """Upload a directory that a step wrote to the Hugging Face Hub, with its card; private unless
+    asked otherwise."""
+
+    verb = "push"
+    arguments = (
+        Argument("src", "Directory that a step wrote.", "PathSpec"),
+        Argument("name", "Repository on the Hub: OWNER/NAME, or NAME of your own.", "str"),
+    )
+    example = "acn-compress push small my-name/small"
+    writes = False
+    public: bool = False
+    """Make a new repository public; one that is there stays as it is."""
+
+
 VERBS: dict[str, type[Verb]] = {
     cls.verb: cls
     for cls in (
@@ -936,6 +951,7 @@ VERBS: dict[str, type[Verb]] = {
         Compare,
         Run,
         Validate,
+        Push,
     )
 }
 STEPS = {name: cls for name, cls in VERBS.items() if cls.step}

@@ -49,6 +49,7 @@ from acn_compress.reports.compressed import Compressed
 from acn_compress.reports.inspected import Inspected, InspectedOnnx
 from acn_compress.reports.made import Converted, Finetuned, PruneReport, Truncated
 from acn_compress.reports.measured import Benchmarked, Evaluated, Profiled
+from acn_compress.reports.pushed import Pushed
 from acn_compress.reports.ran import Ran, Validated
 from acn_compress.targets.base import Exported
 
@@ -851,4 +852,23 @@ def validate(
 
     Example:
         acn-compress validate recipe.yaml
+    """
+
+def push(
+    src: PathSpec,
+    name: str,
+    *,
+    public: bool = False,
+    progress: bool | Progress | None = True,
+) -> Pushed:
+    """Upload a directory that a step wrote to the Hugging Face Hub, with its card; private
+    unless asked otherwise.
+
+    Args:
+        src: Directory that a step wrote.
+        name: Repository on the Hub: OWNER/NAME, or NAME of your own.
+        public: Make a new repository public; one that is there stays as it is.
+
+    Example:
+        acn-compress push small my-name/small
     """

@@ -54,6 +54,7 @@ def test_the_public_names() -> None:
         "load",
         "profile",
         "prune",
+        "push",
         "run",
         "truncate",
         "validate",

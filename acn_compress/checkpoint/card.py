@@ -3,40 +3,90 @@ could publish it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from acn_compress.architectures import base_type
+from acn_compress.checkpoint import snippets
+from acn_compress.checkpoint.published import published
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.plain import plain_class
 from acn_compress.network.sayable import is_plain
 from acn_compress.tasks import head_named
 
+PLAIN = "A plain transformers checkpoint."
+NOT_PLAIN = (
+    "Plain transformers refuses this model type; after `import acn_compress` (`pip install "
+    "acn-compress`), `AutoModelFor...from_pretrained` and `pipeline` load it."
+)
+TAGS = ("acn-compress", "model-compression")
+OURS = "acn-compress"  # the library that loads what plain transformers does not
 
-def header(library: str, licence: str | None, *others: str) -> list[str]:
+
+def header(
+    library: str, inherited: Mapping[str, Any], tags: Sequence[str] = TAGS, **more: Any
+) -> list[str]:
     """The Hub's YAML header, and an empty line.
 
     Args:
         library: that loads the model.
-        licence: of the source; None if it names none.
-        others: lines.
+        inherited: what the source's card hands on (`licence.inherited`).
+        tags: of the model.
+        more: fields of `huggingface_hub.ModelCardData`.
     """
-    named = [] if licence is None else [f"license: {licence}"]
-    return ["---", f"library_name: {library}", *named, *others, "---", ""]
+    from huggingface_hub import ModelCardData
+
+    fields = ModelCardData(library_name=library, tags=list(tags), **inherited, **more)
+    return ["---", *fields.to_yaml().splitlines(), "---", ""]
+
+
+def measured(report: Found, task: str, name: str) -> dict[str, Any]:
+    """What the step measured, as the Hub's model-index has it; nothing if it did not."""
+    from huggingface_hub import EvalResult
+
+    after = report.get("after")
+    where = report.get("eval_data") or report.get("data")
+    if after is None or "metric" not in after or not where:
+        return {}
+    data, _, split = published(where).rpartition(":")
+    interval = f"95 % interval {after['low']:.4f} to {after['high']:.4f}"
+    result = EvalResult(
+        task_type=task,
+        dataset_type=data or split,
+        dataset_name=data or split,
+        dataset_split=split if data else None,
+        metric_type=after["metric"],
+        metric_value=round(after["value"], 4),
+        metric_name=f"{after['metric']} ({interval}, n = {after['examples']})",
+    )
+    return {"model_name": name, "eval_results": [result]}
 
 
 def render(
-    net: Network, report: Found, provenance: dict[str, Any], licence: str | None = None
+    net: Network,
+    report: Found,
+    provenance: dict[str, Any],
+    inherited: Mapping[str, Any],
+    directory: Path,
 ) -> str:
-    """The card as Markdown with the Hub's YAML header. `licence` is the source's."""
+    """The card as Markdown with the Hub's YAML header.
+
+    Args:
+        inherited: what the source's card hands on.
+        directory: that it is the card of, written but for it.
+    """
     name = plain_class(type(net.model)).__name__
     family, task = base_type(net.config.model_type), head_named(name)
+    pipeline_tag, plain = task.pipeline_tag if task else "feature-extraction", is_plain(net)
+    called = Path(report["out"]).name
     s = report["structure"]
     lines = header(
-        "transformers",
-        licence,
-        f"pipeline_tag: {task.pipeline_tag if task else 'feature-extraction'}",
-        "tags: [acn-compress, model-compression]",
+        "transformers" if plain else OURS,
+        inherited,
+        pipeline_tag=pipeline_tag,
+        **measured(report, pipeline_tag, called),
     )
     lines += [
         f"# {family} · {s['form']} form · {len(s['blocks'])} of {s['source_blocks']} blocks",
@@ -72,27 +122,11 @@ def render(
         f"{q['high']:.4f}, n = {q['examples']}) |"
         for k, q in quality
     ]
-    lines += ["", "## Use", "", "```python"]
-    if is_plain(net):
-        lines += [
-            f"from transformers import {name}",
-            "",
-            f'model = {name}.from_pretrained("{report["out"]}")',
-            "```",
-        ]
-        lines += ["", "A plain transformers checkpoint."]
-    else:
-        lines += [
-            "import acn_compress",
-            "",
-            f'model = acn_compress.load("{report["out"]}")  # a {name}',
-            "```",
-        ]
-        lines += [
-            "",
-            "Plain transformers refuses this model type; after `import acn_compress`, "
-            "`AutoModelFor...from_pretrained` and `pipeline` load it.",
-        ]
+    lines += ["", "## Use", ""]
+    lines += snippets.of_checkpoint(
+        directory, report["out"], name, pipeline_tag, plain, bool(task and task.taught)
+    )
+    lines += [PLAIN if plain else NOT_PLAIN]
     lines += [
         "",
         "## Where it comes from",

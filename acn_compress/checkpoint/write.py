@@ -12,7 +12,7 @@ from acn_compress.checkpoint import card
 from acn_compress.checkpoint import save as checkpoint
 from acn_compress.checkpoint.directory import new_directory
 from acn_compress.checkpoint.files import write_json
-from acn_compress.checkpoint.licence import licence
+from acn_compress.checkpoint.licence import inherited
 from acn_compress.checkpoint.processors import copy_processors
 from acn_compress.checkpoint.provenance import options_of, provenance
 from acn_compress.checkpoint.published import F, published, shown
@@ -89,8 +89,13 @@ def write(
             **_remarked(net, kind, report),
             **more(directory),
         )
-        history, named = provenance(source, step, options_of(**options), seed), licence(source)
-        document(directory, full, history, lambda found: card.render(net, found, history, named))
+        history, handed = provenance(source, step, options_of(**options), seed), inherited(source)
+        document(
+            directory,
+            full,
+            history,
+            lambda found: card.render(net, found, history, handed, directory),
+        )
     return full
 
 

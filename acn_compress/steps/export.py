@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from acn_compress.checkpoint.directory import check_out, new_directory
 from acn_compress.checkpoint.find import find_source
-from acn_compress.checkpoint.licence import licence
+from acn_compress.checkpoint.licence import inherited
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import provenance
 from acn_compress.checkpoint.source import Source
@@ -51,8 +51,13 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
             **found,
         )
         history = provenance(source, how.verb, how.plain(), how.seed)
-        named = licence(source)
-        document(directory, report, history, lambda found: target.card(net, found, history, named))
+        handed = inherited(source)
+        document(
+            directory,
+            report,
+            history,
+            lambda found: target.card(net, found, history, handed, directory),
+        )
     return report
 
 

@@ -80,9 +80,11 @@ class Target(Protocol):
         net: Network,
         report: Exported,
         provenance: dict[str, object],
-        licence: str | None = None,
+        inherited: Mapping[str, object],
+        directory: Path,
     ) -> str:
-        """The model card, Markdown. `licence` is the source's."""
+        """The model card, Markdown, of what was written into a directory. `inherited` is what the
+        source's card hands on."""
 
 
 def check_taken(how: Export, targets: Mapping[str, Target]) -> None:

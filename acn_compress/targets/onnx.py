@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from acn_compress.backends.files import MeasuredFile, measure_files
-from acn_compress.checkpoint.card import header
+from acn_compress.checkpoint.card import TAGS, header
 from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.processors import copy_processors, name_tokenizer_plainly
 from acn_compress.checkpoint.save import save_graph_config
+from acn_compress.checkpoint.snippets import of_graph
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.read import Read
 from acn_compress.errors import ConfigError
@@ -134,10 +135,10 @@ class OnnxExported(Exported, Files):
             names = ", ".join(f"{row.file} has opset {row.opset}" for row in higher)
             yield f"{names}: its types of numbers came with it."
 
-    def card(self, licence: str | None) -> str:
+    def card(self, inherited: Mapping[str, object], directory: Path) -> str:
         """What the file takes and gives, and how it was proven: Markdown."""
         lines = [
-            *header("onnx", licence, "tags: [acn-compress, model-compression, onnx]"),
+            *header("onnx", inherited, (*TAGS, "onnx")),
             f"# {Path(self.out).name}: ONNX export",
             "",
             f"Made with acn-compress from `{self.source}`, opset {self.opset}.",
@@ -147,6 +148,9 @@ class OnnxExported(Exported, Files):
             *(f"| {name} | {value} |" for name, value in self._facts() if value is not None),
             "",
             *self._card_of_files(),
+            "## Use",
+            "",
+            *of_graph(directory, self.out, self.file),
             "Labels, preprocessing and where it comes from are in the file's metadata (`id2label`, "
             "`preprocessor`, `acn_structure`, `provenance`).",
             "",
@@ -251,11 +255,12 @@ class Onnx:
         net: Network,
         report: Exported,
         provenance: dict[str, object],
-        licence: str | None = None,
+        inherited: Mapping[str, object],
+        directory: Path,
     ) -> str:
         """The report's own."""
         assert isinstance(report, OnnxExported)
-        return report.card(licence)
+        return report.card(inherited, directory)
 
 
 def _quantize(

@@ -77,10 +77,11 @@ class Safetensors:
         net: Network,
         report: Exported,
         provenance: dict[str, object],
-        licence: str | None = None,
+        inherited: Mapping[str, object],
+        directory: Path,
     ) -> str:
         """That of a model directory."""
-        return card.render(net, report, provenance, licence)
+        return card.render(net, report, provenance, inherited, directory)
 
 
 TARGET = Safetensors()

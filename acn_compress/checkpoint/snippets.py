@@ -1,0 +1,93 @@
+"""How to use what a directory holds: snippets for its card. Each runs as it stands in the folder
+that the directory lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+# what a pipeline is called with, by the Hub's name of its task; transformers 5 knows no others
+CALLS = {
+    "text-classification": '"A sentence."',
+    "token-classification": '"A sentence."',
+    "feature-extraction": '"A sentence."',
+    "text-generation": '"Once upon a time"',
+    "fill-mask": 'f"A {pipe.tokenizer.mask_token}."',
+    "image-classification": "image",
+}
+IMAGE = 'image = Image.new("RGB", (224, 224))  # or Image.open("picture.png")'
+OURS = "import acn_compress  # teaches transformers this model type"
+Code = Sequence[str]
+
+
+def of_checkpoint(
+    directory: Path, name: str, cls: str, task: str, plain: bool, sentences: bool
+) -> Iterator[str]:
+    """Markdown: loaded and called, in a pipeline, in sentence-transformers.
+
+    Args:
+        directory: as it is, to see what lies in it.
+        name: as it will be called.
+        cls: the transformers class.
+        task: the Hub's name.
+        plain: transformers loads it without this package.
+        sentences: it gives embeddings of sentences.
+    """
+    ours = () if plain else (OURS,)
+    loaded = f"model = {cls if plain else 'acn_compress'}.{'from_pretrained' if plain else 'load'}"
+    imports, inputs = _inputs(directory, name, "pt")
+    imports = (
+        [f"from transformers import {cls}", *imports]
+        if plain
+        else ["import acn_compress", *imports]
+    )
+    call = ["outputs = model(**inputs)"] if inputs else []
+    yield from _block([*imports, "", f'{loaded}("{name}")', *inputs, *call])
+    image, called = task == "image-classification", CALLS.get(task)
+    if inputs and called:
+        shown = ["from PIL import Image"] if image else []
+        made = f'pipe = pipeline("{task}", model="{name}")'
+        lines = [*shown, "from transformers import pipeline", "", *([IMAGE] if image else []), made]
+        yield from _block([*ours, *lines, f"print(pipe({called}))"])
+    if sentences and (directory / "modules.json").is_file():
+        yield from _block([*ours, *_sentences(f'"{name}"')])
+
+
+def of_graph(directory: Path, name: str, file: str) -> Iterator[str]:
+    """Markdown: in ONNX Runtime, in sentence-transformers."""
+    imports, inputs = _inputs(directory, name, "np")
+    call = "outputs = session.run(None, {name: inputs[name] for name in names})"
+    names = "names = [i.name for i in session.get_inputs() if i.name in inputs]"
+    opened = f'session = InferenceSession("{name}/{file}")'
+    lines = ["from onnxruntime import InferenceSession", *imports, "", opened, *inputs]
+    yield from _block([*lines, *([names, call] if inputs else [])])
+    if (directory / "modules.json").is_file():
+        kwargs = f'"{name}", backend="onnx", model_kwargs={{"file_name": "{file}"}}'
+        yield from _block(_sentences(kwargs))
+
+
+def _inputs(directory: Path, name: str, kind: str) -> tuple[Code, Code]:
+    """Imports, and what makes `inputs`: nothing without a tokenizer or an image processor."""
+    if (directory / "tokenizer_config.json").is_file():
+        made = f'tokenizer = AutoTokenizer.from_pretrained("{name}")'
+        called = f'inputs = tokenizer("A sentence.", return_tensors="{kind}")'
+        return ["from transformers import AutoTokenizer"], [made, called]
+    if (directory / "preprocessor_config.json").is_file():
+        made = f'processor = AutoImageProcessor.from_pretrained("{name}")'
+        called = f'inputs = processor(image, return_tensors="{kind}")'
+        imports = ["from PIL import Image", "from transformers import AutoImageProcessor"]
+        return imports, [IMAGE, made, called]
+    return [], []
+
+
+def _sentences(arguments: str) -> Code:
+    return [
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        f"model = SentenceTransformer({arguments})",
+        'embeddings = model.encode(["A sentence.", "Another one."])',
+    ]
+
+
+def _block(lines: Code) -> Iterator[str]:
+    yield from ("```python", *lines, "```", "")
