@@ -70,7 +70,8 @@ def _inputs(directory: Path, name: str, kind: str) -> tuple[Code, Code]:
     """Imports, and what makes `inputs`: nothing without a tokenizer or an image processor."""
     if (directory / "tokenizer_config.json").is_file():
         made = f'tokenizer = AutoTokenizer.from_pretrained("{name}")'
-        called = f'inputs = tokenizer("A sentence.", return_tensors="{kind}")'
+        all_ = ", return_token_type_ids=True" if kind == "np" else ""  # a graph may ask for them
+        called = f'inputs = tokenizer("A sentence.", return_tensors="{kind}"{all_})'
         return ["from transformers import AutoTokenizer"], [made, called]
     if (directory / "preprocessor_config.json").is_file():
         made = f'processor = AutoImageProcessor.from_pretrained("{name}")'
