@@ -55,6 +55,8 @@ class Data:
         read: which split, columns, labels and rows they are.
     """
 
+    sent_once = True  # to other processes
+
     name: str
     task: Task
     examples: Examples
