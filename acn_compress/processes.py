@@ -13,14 +13,15 @@ it leaves, and the others lose the connection.
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import pickle
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
@@ -67,11 +68,19 @@ def led(command: Callable[[], T]) -> T:
         What it raised, likewise; in the others SystemExit for what nobody foresaw, which rank 0
         shows.
     """
-    if world() == 1 or _Launch.now is not None:
+    launch = _Launch.now
+    if world() == 1 or (launch is not None and launch.busy):
         return command()
-    _check()
-    with _joined() as launch:
+    launch = launch or _connected()
+    if launch.broken:
+        raise RuntimeError("an error has parted the processes: launch them again.")
+    launch.busy = True
+    try:
         return launch.lead(command) if rank() == 0 else launch.work()
+    finally:
+        launch.busy = False
+        if launch.broken:
+            launch.leave()
 
 
 def together(function: Callable[..., T], *args: object, **own: object) -> T:
@@ -85,7 +94,7 @@ def together(function: Callable[..., T], *args: object, **own: object) -> T:
         What it returned here; what it returned elsewhere, or did to `args` there, is gone.
     """
     launch = _Launch.now
-    if launch is None or launch.sharing:
+    if launch is None or not launch.busy or launch.sharing:
         return function(*args, **own)
     launch.send(_Task(function, tuple(map(launch.packed, args))))
     return launch.share(function, args, own)
@@ -181,12 +190,16 @@ class _Launch:
     Args:
         group: of all, on the CPU.
         store: what all can read.
+        ours: they were not connected before.
+        busy: a command runs.
         sharing: a shared function is running.
         broken: an error came out of one: the others are not where they can be told.
     """
 
     group: Any
     store: Any
+    ours: bool
+    busy: bool = False
     sharing: bool = False
     broken: bool = False
     known: dict[int, Any] = field(default_factory=dict)
@@ -256,6 +269,13 @@ class _Launch:
         first: BaseException = pickle.loads(self.store.get(FAILED))
         return first
 
+    def leave(self) -> None:
+        """Part with the others."""
+        import torch.distributed as dist
+
+        if self.ours and dist.is_initialized():
+            dist.destroy_process_group()
+
     # messages
 
     def send(self, message: _Task | _End) -> None:
@@ -318,19 +338,18 @@ def _group() -> Any:
     return _Launch.now.group
 
 
-def _check() -> None:
-    """Refuse launches that would be wrong."""
+def _connected() -> _Launch:
+    """The processes, connected until they end.
+
+    Raises:
+        ConfigError: for launches that would be wrong.
+    """
     for name, what in OTHERS.items():
         if os.environ.get(name, "false").lower() in ("1", "true"):
             raise ConfigError(
                 f"{what} is not supported: a model is whole in every process. Launch without it: "
                 "torchrun --nproc_per_node N -m acn_compress ..."
             )
-
-
-@contextmanager
-def _joined() -> Iterator[_Launch]:
-    """Inside, the processes are connected."""
     import torch
     import torch.distributed as dist
 
@@ -341,11 +360,7 @@ def _joined() -> Iterator[_Launch]:
     if ours:
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=LONG)
     group = dist.new_group(backend="gloo", timeout=LONG)
-    launch = _Launch(group, dist.distributed_c10d._get_default_store())
+    launch = _Launch(group, dist.distributed_c10d._get_default_store(), ours)
     _Launch.now = launch
-    try:
-        yield launch
-    finally:
-        _Launch.now = None
-        if ours:
-            dist.destroy_process_group()
+    atexit.register(launch.leave)
+    return launch
