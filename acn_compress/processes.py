@@ -20,8 +20,8 @@ import pickle
 import time
 import traceback
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
@@ -96,8 +96,9 @@ def together(function: Callable[..., T], *args: object, **own: object) -> T:
     launch = _Launch.now
     if launch is None or not launch.busy or launch.sharing:
         return function(*args, **own)
-    launch.send(_Task(function, tuple(map(launch.packed, args))))
-    return launch.share(function, args, own)
+    with launch.parting():
+        launch.send(_Task(function, tuple(map(launch.packed, args))))
+        return launch.share(function, args, own)
 
 
 # inside a shared function
@@ -223,14 +224,12 @@ class _Launch:
 
     def work(self) -> Any:
         """What the others do."""
-        while True:
-            told = self.receive()
-            if isinstance(told, _End):
-                if told.error is not None:
-                    raise told.error
-                return told.result
-            args = tuple(map(self.unpacked, told.args))
-            self.share(told.function, args, {})
+        with self.parting():
+            while isinstance(told := self.receive(), _Task):
+                self.share(told.function, tuple(map(self.unpacked, told.args)), {})
+        if told.error is not None:
+            raise told.error
+        return told.result
 
     def share(
         self, function: Callable[..., T], args: tuple[object, ...], own: dict[str, object]
@@ -239,18 +238,24 @@ class _Launch:
         self.sharing = True
         try:
             return function(*args, **own)
-        except BaseException as error:
-            self.broken = True
-            raise self._failed(error) from None
         finally:
             self.sharing = False
 
-    def _failed(self, error: BaseException) -> BaseException:
-        """What ended a shared function: what went wrong first, in whichever process."""
+    @contextmanager
+    def parting(self) -> Iterator[None]:
+        """An error inside parts the processes."""
+        try:
+            yield
+        except BaseException as error:
+            self.broken = True
+            raise self._first_of(error) from None
+
+    def _first_of(self, error: BaseException) -> BaseException:
+        """What went wrong first, in whichever process."""
         told = error
         if not isinstance(error, AcnError | KeyboardInterrupt):
             told = RuntimeError(f"in process {rank()}:\n{traceback.format_exc()}")
-        if rank() == 0 and (first := self._first(error)) is not None:
+        if rank() == 0 and told is not error and (first := self._left()) is not None:
             return first
         if rank() and not self.store.check([FAILED]):
             self.store.set(FAILED, pickle.dumps(told))
@@ -258,10 +263,8 @@ class _Launch:
             return SystemExit(1)
         return error
 
-    def _first(self, error: BaseException) -> BaseException | None:
-        """Where an error may be that another process is gone, what it left."""
-        if isinstance(error, AcnError | KeyboardInterrupt):
-            return None
+    def _left(self) -> BaseException | None:
+        """What another process left, if that is why it is gone."""
         if not self.store.check([FAILED]):
             time.sleep(1)
         if not self.store.check([FAILED]):
@@ -290,7 +293,7 @@ class _Launch:
         for chunk in content.split(CHUNK):
             dist.broadcast(chunk, 0, group=self.group)
 
-    def receive(self) -> Any:
+    def receive(self) -> _Task | _End:
         """What rank 0 sends next; a signal is heard while nothing comes."""
         import torch
         import torch.distributed as dist
@@ -304,7 +307,10 @@ class _Launch:
         for chunk in content.split(CHUNK):
             dist.broadcast(chunk, 0, group=self.group)
         own = {"cuda:0": f"cuda:{local_rank()}"}
-        return torch.load(io.BytesIO(content.numpy().data), map_location=own, weights_only=False)
+        message: _Task | _End
+        buffer = io.BytesIO(content.numpy().data)
+        message = torch.load(buffer, map_location=own, weights_only=False)
+        return message
 
     def packed(self, arg: object) -> object:
         """What is sent of an argument."""
