@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from acn_compress import options
+from acn_compress import options, processes
 from acn_compress.checkpoint import lock
 from acn_compress.deprecated import Job, current
 from acn_compress.errors import ConfigError
@@ -104,9 +104,14 @@ def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) 
         how: its options.
         extras: what is no option: `progress`.
     """
-    with lock.let_go():
-        found: Found = import_module(f"acn_compress.steps.{cls.verb}").run(*where, how, **extras)
-    return found
+
+    def command() -> Found:
+        with lock.let_go():
+            step = import_module(f"acn_compress.steps.{cls.verb}")
+            found: Found = step.run(*where, how, **extras)
+        return found
+
+    return processes.led(command)
 
 
 def function(cls: type[Verb]) -> Callable[..., Found]:

@@ -170,25 +170,18 @@ def _default_cfg(name: str) -> dict[str, Any]:
     }
 
 
-def fit(cfg: Mapping[str, Any]) -> Any:
-    """timm's own resizing and cropping for evaluation, PIL image to PIL image; what follows it
-    makes tensors and normalises."""
+def fit(cfg: Mapping[str, Any]) -> list[Any]:
+    """timm's own resizing and cropping for evaluation, steps from PIL image to PIL image; what
+    follows them makes tensors and normalises."""
     data = library().data
     steps = data.create_transform(
         **data.resolve_data_config(dict(cfg), verbose=False), is_training=False
     ).transforms
-    pictures = [
+    return [
         step
         for step in steps
         if type(step).__name__ not in {"ToTensor", "MaybeToTensor", "Normalize"}
     ]
-
-    def apply(picture: Any) -> Any:
-        for step in pictures:
-            picture = step(picture)
-        return picture
-
-    return apply
 
 
 def refuse(config: PreTrainedConfig) -> str | None:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import traceback
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
-from acn_compress import __version__, compat, surface
+from acn_compress import __version__, compat, processes, surface
 from acn_compress.deprecated import renamed
 from acn_compress.errors import AcnError
 from acn_compress.options import VERBS, Options, Verb
@@ -261,6 +263,12 @@ for _verb in VERBS.values():
     add(_verb)
 
 
+def _be_quiet() -> None:
+    """One process speaks for all; but a bug is shown wherever it is."""
+    sys.excepthook = partial(traceback.print_exception, file=sys.stderr)
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def main() -> None:
     """Entry point of the console script."""
     if not sys.warnoptions:
@@ -268,5 +276,9 @@ def main() -> None:
 
         warnings.simplefilter("ignore")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if processes.world() > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP's advice, from every process
+    if processes.rank():
+        _be_quiet()
     with interrupt.handling(), _ending():
         app()

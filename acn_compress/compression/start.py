@@ -173,7 +173,7 @@ def _change_without(net: Network, gone: list[int], data: Data, answers: list[Sco
     with net.bypassing(gone):
         now = [data.task.score(output, batch) for output, batch in outputs(net, data)]
     changed = [
-        float(distillation(mine, was, TEMPERATURE)) * len(was.logits)
+        float(distillation(mine, was, TEMPERATURE).sum())
         for mine, was in zip(now, answers, strict=True)
     ]
     return sum(changed) / sum(len(was.logits) for was in answers)

@@ -76,8 +76,8 @@ class ImageExamples:
         """pixel_values [batch, channels, height, width], labels [batch]."""
         pixels = torch.stack([torch.as_tensor(e["image"]) for e in examples])
         if train and self._augment is not None:
-            flip = self._augment == "flip-crop"
-            pixels = augmented(pixels.float(), flip=flip).to(torch.uint8)
+            flip, seeds = self._augment == "flip-crop", [e.get("seed") for e in examples]
+            pixels = augmented(pixels.float(), seeds, flip=flip).to(torch.uint8)
         if noise is None:
             values = self._prepare.numbers(pixels)
         else:
@@ -137,17 +137,24 @@ def is_local(path: str) -> bool:
     return "://" not in path or path.startswith(("file://", "zip://"))
 
 
-def augmented(pixels: Tensor, *, flip: bool) -> Tensor:
+def augmented(pixels: Tensor, seeds: Sequence[int | None], *, flip: bool) -> Tensor:
     """Random crop after reflecting an eighth of the size at the border, and a horizontal flip, per
-    image (torch's generator)."""
+    image: drawn from its seed, or from torch's own generator."""
     n, _, height, width = pixels.shape
     pad = max(1, height // 8)
     padded = F.pad(pixels, (pad,) * 4, mode="reflect")
-    top, left = torch.randint(0, 2 * pad + 1, (2, n))
+    drawn = torch.stack([_drawn(seed) for seed in seeds])
+    top, left = (drawn[:, :2] * (2 * pad + 1)).long().T
     rows = top[:, None] + torch.arange(height)
     cols = left[:, None] + torch.arange(width)
     if flip:
-        cols = torch.where(torch.rand(n, 1) < 0.5, cols.flip(1), cols)
+        cols = torch.where(drawn[:, 2:] < 0.5, cols.flip(1), cols)
     return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(
         0, 3, 1, 2
     )
+
+
+def _drawn(seed: int | None) -> Tensor:
+    """[3], in [0, 1)."""
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return torch.rand(3, generator=generator)

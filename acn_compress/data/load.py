@@ -58,6 +58,8 @@ class Data:
         read: which split, columns, labels and rows they are.
     """
 
+    sent_once = True  # to other processes
+
     name: str
     task: Task
     examples: Examples
@@ -67,14 +69,19 @@ class Data:
         return len(self.examples)
 
     def batches(
-        self, size: int, *, device: str | torch.device = "cpu", noise: Noise | None = None
+        self,
+        size: int,
+        *,
+        device: str | torch.device = "cpu",
+        noise: Noise | None = None,
+        part: slice = slice(None),
     ) -> Iterator[Batch]:
-        """Every example once, those of similar size together. The order follows from the data alone
-        (a text's size is its characters, whatever the tokenizer), so that models measured on the
-        same data can be paired example by example."""
+        """Every example once (or a part of the batches), those of similar size together. The order
+        follows from the data alone (a text's size is its characters, whatever the tokenizer), so
+        that models measured on the same data can be paired example by example."""
         sizes = self.examples.sizes
         order = torch.arange(len(self)) if sizes is None else sizes.argsort(stable=True)
-        for numbers in torch.split(order, min(size, self.task.at_once or size)):
+        for numbers in torch.split(order, min(size, self.task.at_once or size))[part]:
             rows = [self.examples[i] for i in numbers.tolist()]
             yield {k: v.to(device) for k, v in self.examples.collate(rows, noise=noise).items()}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,12 +67,12 @@ class Preparation:
         if n not in MODES:
             raise DataError(f"the model takes images of {n} channels. Only 1 and 3 can be read.")
         if (cfg := getattr(net.config, "pretrained_cfg", None)) is not None:
-            shrink = timm.fit(cfg)
-            return _plain(lambda i: _bytes(shrink(i)), size, n, cfg["mean"], cfg["std"])
+            shrunk = partial(_shrunk, timm.fit(cfg))
+            return _plain(shrunk, size, n, cfg["mean"], cfg["std"])
         if (processor := _processor(source)) is not None:
             return _own(processor, net, "" if source is None else source.name)
         note = "no image processor beside the model: images are resized, mean and deviation are 0.5"
-        found = _plain(_resized(size), size, n, (0.5,) * n, (0.5,) * n)
+        found = _plain(partial(_resized, size), size, n, (0.5,) * n, (0.5,) * n)
         found.note = None if source is None else note
         return found
 
@@ -161,33 +162,56 @@ def _processor(source: Source | None) -> Any:
         raise DataError(str(error)) from None
 
 
+@dataclass
+class _Processor:
+    """A processor of transformers.
+
+    Args:
+        processor: it.
+        channels: of its images.
+        name: of the checkpoint.
+        still: sizes of images that it leaves as they are.
+    """
+
+    processor: Any
+    channels: int
+    name: str
+    still: dict[tuple[int, int], bool] = field(default_factory=dict)
+
+    def prepared(self, image: Image, **options: bool) -> Any:
+        """An image as it prepares it."""
+        try:
+            return self.processor(image, return_tensors="np", **options)["pixel_values"][0]
+        except Exception as error:  # from sizes it cannot make
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(f"{self.name}: its image processor fails ({reason[:160]})") from None
+
+    def __call__(self, image: Image) -> Pixels:
+        """What it does to places alone."""
+        if image.size not in self.still:
+            probe = _probe(image.height, image.width, self.channels)
+            found = self.prepared(probe, **NO_VALUES)
+            same = found.dtype == np.uint8 and np.array_equal(found, _bytes(probe))
+            self.still[image.size] = same
+        if self.still[image.size]:
+            return _bytes(image)
+        return _whole(self.prepared(image, **NO_VALUES), self.channels)
+
+
 def _own(processor: Any, net: Network, name: str) -> Preparation:
     """As a processor of transformers prepares images: what it does to places and to values apart,
     proved equal to what it does at once."""
     from PIL import Image
 
     n = net.channels
-    still: dict[tuple[int, int], bool] = {}  # sizes that it leaves as they are
-
-    def prepared(image: Image.Image, **options: bool) -> Any:
-        try:
-            return processor(image, return_tensors="np", **options)["pixel_values"][0]
-        except Exception as error:  # from sizes it cannot make
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(f"{name}: its image processor fails ({reason[:160]})") from None
-
-    def fit(image: Image.Image) -> Pixels:
-        if image.size not in still:
-            probe = _probe(image.height, image.width, n)
-            found = prepared(probe, **NO_VALUES)
-            still[image.size] = found.dtype == np.uint8 and np.array_equal(found, _bytes(probe))
-        return _bytes(image) if still[image.size] else _whole(prepared(image, **NO_VALUES), n)
-
+    fit = _Processor(processor, n, name)
     probe = _probe(61, 47, n)
     small = fit(probe)
     ramp = Image.fromarray(_ramp_bytes(n), mode=MODES[n])
-    values = torch.from_numpy(np.asarray(prepared(ramp, **NO_GEOMETRY), "float32")).reshape(n, 256)
-    at_once = torch.from_numpy(np.asarray(prepared(probe), "float32"))
+    values = torch.from_numpy(np.asarray(fit.prepared(ramp, **NO_GEOMETRY), "float32")).reshape(
+        n, 256
+    )
+    at_once = torch.from_numpy(np.asarray(fit.prepared(probe), "float32"))
     apart = values[torch.arange(n)[:, None, None], torch.from_numpy(small).long()]
     if not torch.equal(at_once, apart):
         raise DataError(
@@ -216,15 +240,18 @@ def _plain(
     return Preparation(fit, size, n, values, means, stds)
 
 
-def _resized(size: tuple[int, int]) -> Callable[[Image], Pixels]:
-    def fit(image: Image) -> Pixels:
-        from PIL import Image as images
+def _resized(size: tuple[int, int], image: Image) -> Pixels:
+    from PIL import Image as images
 
-        if image.size != (size[1], size[0]):
-            image = image.resize((size[1], size[0]), images.Resampling.BICUBIC)
-        return _bytes(image)
+    if image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), images.Resampling.BICUBIC)
+    return _bytes(image)
 
-    return fit
+
+def _shrunk(steps: list[Any], image: Any) -> Pixels:
+    for step in steps:
+        image = step(image)
+    return _bytes(image)
 
 
 def _check_size(net: Network, size: tuple[int, int], name: str) -> None:

@@ -269,7 +269,7 @@ class TextExamples:
         texts = [text for example in examples for text in windows_of(example)]
         ids = [torch.from_numpy(text["input_ids"]).long() for text in texts]
         given = [e["labels"] for e in examples if "labels" in e]
-        seeds = [None if train else int(e["index"]) for e in examples]
+        seeds = [e.get("seed") if train else int(e["index"]) for e in examples]
         ids, labels = self._task.collate(ids, given, seeds, self._prepare)
         batch = {
             "input_ids": _pad(ids, self._prepare.pad),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from acn_compress import processes
 from acn_compress.errors import DataError
 from acn_compress.found import Found
 from acn_compress.measure.intervals import Array, Reach, difference, mean_interval
@@ -42,6 +43,13 @@ class Scores:
         for batch in batches:
             gathering.add(batch)
         return gathering.scores(reach)
+
+    @classmethod
+    def joined(cls, parts: list[Scores]) -> Scores:
+        """Scores of a data set, from those of its parts in order."""
+        arrays = ("loss", "score", "weight", "prediction", "target")
+        whole = {n: np.concatenate([getattr(part, n) for part in parts]) for n in arrays}
+        return cls(**whole, reach=parts[0].reach)
 
     @property
     def value(self) -> float:
@@ -77,18 +85,30 @@ class Gathering:
 def measure(
     net: Network, data: Data, *, batch_size: int = 256, noise: Noise | None = None
 ) -> Scores:
-    """Score every example, in order, as the task is done by this network."""
-    task = data.task.of(net)
-    found = outputs(net, data, batch_size=batch_size, noise=noise)
-    return Scores.gather((task.score(output, batch) for output, batch in found), task.reach)
+    """Score every example, in order, as the task is done by this network; several processes share
+    the batches."""
+    return processes.together(_measure, net, data, batch_size, noise)
+
+
+def _measure(net: Network, data: Data, batch_size: int, noise: Noise | None) -> Scores:
+    task, part = data.task.of(net), processes.part()
+    answered = outputs(net, data, batch_size=batch_size, noise=noise, part=part)
+    scored = (task.score(output, batch) for output, batch in answered)
+    return Scores.joined(processes.joined([Scores.gather([s], task.reach) for s in scored]))
 
 
 def outputs(
-    net: Network, data: Data, *, batch_size: int = 256, noise: Noise | None = None
+    net: Network,
+    data: Data,
+    *,
+    batch_size: int = 256,
+    noise: Noise | None = None,
+    part: slice = slice(None),
 ) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
-    """The model's output on every batch, in evaluation mode, with the batch."""
+    """The model's output on every batch (or on a part of them), in evaluation mode, with the
+    batch."""
     with net.evaluating(), threads_for(net):
-        for batch in data.batches(batch_size, device=net.device, noise=noise):
+        for batch in data.batches(batch_size, device=net.device, noise=noise, part=part):
             with torch.inference_mode():
                 output = net(**features(batch))
             yield output, batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from acn_compress import processes
 from acn_compress.errors import ConfigError
 
 
@@ -14,7 +15,9 @@ def find_device(name: str) -> str:
         ConfigError: if it cannot be used here.
     """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and processes.world() > 1:
+        _check_one_each(name)
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -23,3 +26,17 @@ def find_device(name: str) -> str:
             f"device '{name}' cannot be used here ({reason}). Use cpu or auto."
         ) from None
     return name
+
+
+def _check_one_each(name: str) -> None:
+    """Every process has the accelerator of its own number."""
+    wanted, found = processes.local_world(), torch.cuda.device_count()
+    if name != "cuda":
+        raise ConfigError(
+            f"device is {name}, but every process has its own. Say cuda, cpu or auto."
+        )
+    if wanted > found:
+        raise ConfigError(
+            f"{wanted} processes on this machine, but {found} GPUs. Launch one for each, or say "
+            "--device cpu."
+        )

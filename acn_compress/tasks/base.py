@@ -6,7 +6,7 @@ its own; importing it imports no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -195,6 +195,14 @@ def _any(config: PreTrainedConfig) -> bool:
     return True
 
 
+def _refuse_none(config: PreTrainedConfig) -> str | None:
+    return None
+
+
+def _as_it_is(task: Task, net: Network) -> Task:
+    return task
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """One task. Its main metric is a weighted mean over examples and larger is better, so that
@@ -212,8 +220,8 @@ class Task:
             label asks for it or not; padding makes none. Numbers where the task gives numbers.
         rows: (table, encoder) -> its examples; for images the labels alone.
         extras: (prediction, target, loss) of a whole data set -> further metrics by name.
-        collate: (ids, labels, seeds, encoder) of a batch -> ids, labels; a seed is None in
-            training.
+        collate: (ids, labels, seeds, encoder) of a batch -> ids, labels; a seed may be None,
+            for torch's own generator.
         fits: config -> whether a head of this class is for this task.
         refuse: config -> why such a head cannot be trained or evaluated here, or None.
         set_head_: gives a config what its head is built for.
@@ -245,9 +253,9 @@ class Task:
     extras: Callable[[Array, Array, float], dict[str, float]] = _no_extras
     collate: Collate = stacked
     fits: Callable[[PreTrainedConfig], bool] = _any
-    refuse: Callable[[PreTrainedConfig], str | None] = field(default=lambda config: None)
+    refuse: Callable[[PreTrainedConfig], str | None] = _refuse_none
     set_head_: Callable[[PreTrainedConfig], None] = _no_head
-    bound: Callable[[Task, Network], Task] = field(default=lambda task, net: task)
+    bound: Callable[[Task, Network], Task] = _as_it_is
     classes: tuple[str, ...] | None = None
     one_class: bool = False
     vectors: bool = False
@@ -290,7 +298,6 @@ def divergence(student: Scored, teacher: Scored, temperature: float = 1.0) -> Te
 
 
 def distillation(student: Scored, teacher: Scored, temperature: float) -> Tensor:
-    """Hinton's loss: T^2 * KL(teacher_T || student_T), the mean over rows; for numbers the mean
-    squared error."""
-    mean = divergence(student, teacher, temperature).mean()
-    return mean if student.numbers else mean * temperature**2
+    """[rows], Hinton's loss: T^2 * KL(teacher_T || student_T); for numbers the squared error."""
+    apart = divergence(student, teacher, temperature)
+    return apart if student.numbers else apart * temperature**2

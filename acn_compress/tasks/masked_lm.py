@@ -40,7 +40,7 @@ def collate(
 
 def hide(ids: Tensor, seed: int | None, encoder: Encoder) -> tuple[Tensor, Tensor]:
     """One text with tokens hidden, at least one, and the hidden ones as labels; drawn from `seed`,
-    or in training from torch's own generator."""
+    or from torch's own generator."""
     import torch
 
     tokenizer = encoder.tokenizer

@@ -1,11 +1,10 @@
-"""How training examples come: numbered, in batches of similar size, and with randomness that
-follows from the batch alone."""
+"""How training examples come: in batches of similar size, each with a seed of its own."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +13,21 @@ if TYPE_CHECKING:
     from acn_compress.data.load import Data
 
 
-class Numbered(torch.utils.data.Dataset[tuple[int, dict[str, Any]]]):
-    """Examples with their numbers."""
+class Drawn(NamedTuple):
+    """An example that is drawn.
+
+    Args:
+        place: of it.
+        seed: of what is random about it in this epoch (its crop, its masked words), whatever batch
+            and process it comes to: a resumed run and one of several processes see the same.
+    """
+
+    place: int
+    seed: int
+
+
+class Seeded(torch.utils.data.Dataset[dict[str, Any]]):
+    """Examples with what their randomness follows from."""
 
     def __init__(self, data: Data) -> None:
         self.data = data
@@ -23,14 +35,20 @@ class Numbered(torch.utils.data.Dataset[tuple[int, dict[str, Any]]]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[int, dict[str, Any]]:
-        return index, self.data.examples[index]
+    def __getitem__(self, drawn: Drawn) -> dict[str, Any]:
+        return {**self.data.examples[drawn.place], "seed": drawn.seed}
 
 
-class Bucketed(torch.utils.data.Sampler[int]):
+class Bucketed(torch.utils.data.Sampler[Drawn]):
     """Examples in random order, those of similar size in one batch, so that little is padding:
     pools of many batches are drawn, each is sorted by size and cut into batches, and these are
-    shuffled. An epoch's order follows from the seed alone."""
+    shuffled. An epoch's order follows from the seed alone.
+
+    Args:
+        sizes: [examples].
+        batch: examples of one.
+        seed: of the order, and of the examples' own.
+    """
 
     POOL = 50  # batches
 
@@ -43,7 +61,7 @@ class Bucketed(torch.utils.data.Sampler[int]):
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Drawn]:
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         pools = torch.split(torch.randperm(len(self), generator=generator), self.POOL * self.batch)
         batches = [
@@ -55,20 +73,8 @@ class Bucketed(torch.utils.data.Sampler[int]):
         order.sort(
             key=lambda i: len(batches[i]) < self.batch
         )  # the one that is not full comes last, where it is dropped
-        return iter([int(i) for b in order for i in batches[b]])
-
-
-class Collate:
-    """What is random in a training batch (crops, masked words) follows from the batch, so that a
-    resumed run sees the same."""
-
-    def __init__(self, data: Data, seed: int) -> None:
-        self._data, self._seed = data, seed
-
-    def __call__(self, rows: list[tuple[int, dict[str, Any]]]) -> dict[str, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(self._seed, *(index for index, _ in rows)))
-            return self._data.examples.collate([row for _, row in rows], train=True)
+        numbers = [int(i) for b in order for i in batches[b]]
+        return (Drawn(i, seed_of(self.seed, self.epoch, i)) for i in numbers)
 
 
 def seed_of(*numbers: int) -> int:

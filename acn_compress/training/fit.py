@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from transformers import TrainerCallback, set_seed
 
+from acn_compress import processes
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, DataError, Interrupted
 from acn_compress.events import Logged, Progress
@@ -90,23 +92,14 @@ def fit(
     done = None
     if state is not None:
         done = state.begin(Run.of(net, data, how, total, walk, state.source, teacher))
-    set_seed(how.seed)
-    stop, log = Stop(), Log(net, eval_data, progress)
-    engine = Engine(
-        net,
-        data,
-        arguments(net, how, total, lr, bf16, state),
-        objective=Objective(how, teacher, data.task, walk.pull if walk else 0.0),
-        hook=hook,
-        log=log,
-        callbacks=[*_callbacks(net, how, walk, hook), stop],
-        kept=state,
-    )
     started = time.perf_counter()
-    with _discarded_if_diverged(state), _recomputing(net, how.checkpointing):
-        _train(engine, stop, done, total)
-        if stop.signal is not None:
-            raise Interrupted(_how_far(log.step, total, state), exit_code(stop.signal))
+    plan = Plan(how.part(Trained, data=None, eval_data=None), total, lr, bf16, done)
+    with _discarded_if_diverged(state):
+        signal, log = processes.together(
+            train_, net, data, plan, walk, hook, teacher, eval_data, state=state, progress=progress
+        )
+        if signal is not None:
+            raise Interrupted(_how_far(log.step, total, state), exit_code(signal))
         if not all(bool(p.isfinite().all()) for p in net.model.parameters()):
             raise Diverged("in the last steps: weights are not finite")
     if walk is not None:
@@ -121,10 +114,63 @@ def fit(
     )
 
 
+class Plan(NamedTuple):
+    """What is decided before training.
+
+    Args:
+        done: the checkpoint to go on from.
+    """
+
+    how: Trained
+    total: int
+    lr: float
+    bf16: bool
+    done: Path | None
+
+
+def train_(
+    net: Network,
+    data: Data,
+    plan: Plan,
+    walk: Walk | None,
+    hook: Hook | None,
+    teacher: Network | None,
+    eval_data: Data | None,
+    *,
+    state: Kept | None = None,
+    progress: Progress | None = None,
+) -> tuple[int | None, Log]:
+    """Train `net` in place, in every process. Returns the signal that ended it early, and the
+    history."""
+    how = plan.how
+    set_seed(how.seed)
+    stop, log = Stop(), Log(net, eval_data, progress)
+    pull = walk.pull if walk else 0.0
+    objective = Objective(net, how, teacher, data.task, pull, plan.bf16)
+    engine = Engine(
+        net,
+        data,
+        arguments(net, how, plan.total, plan.lr, state),
+        objective=objective,
+        hook=hook,
+        log=log,
+        callbacks=[Draws(how.seed, objective.drawn), *_callbacks(net, walk, hook), stop],
+        kept=state,
+    )
+    with _recomputing(net, how.checkpointing):
+        _train(engine, stop, plan.done, plan.total)
+    return stop.signal, log
+
+
 def _check(net: Network, data: Data, how: Trained, teacher: Network | None) -> None:
     """Refuse what cannot be trained, before any work."""
     if how.task_weight == 0 and (teacher is None or how.distil_weight == 0):
         raise ConfigError("nothing to train on: task_weight is 0 and there is no distillation.")
+    if how.batch_size % (n := processes.world()):
+        raise ConfigError(
+            f"batch_size is {how.batch_size}, which {n} processes cannot share evenly: it is that "
+            f"of all together. Choose a multiple of {n}."
+        )
     if len(data) < how.batch_size:
         raise DataError(
             f"data {data.name} has {len(data)} examples, fewer than one batch of "
@@ -149,13 +195,11 @@ def _check(net: Network, data: Data, how: Trained, teacher: Network | None) -> N
         )
 
 
-def _callbacks(
-    net: Network, how: Trained, walk: Walk | None, hook: Hook | None
-) -> list[TrainerCallback]:
+def _callbacks(net: Network, walk: Walk | None, hook: Hook | None) -> list[TrainerCallback]:
     """In the order in which they take their part: masks before a hook that looks at the weights."""
     walks = [] if walk is None else [Alphas(net, walk)]
     hooked = [] if hook is None else [Hooked(hook)]
-    return [Draws(how.seed), Zeros(net), *walks, *hooked]
+    return [Zeros(net), *walks, *hooked]
 
 
 def _train(engine: Engine, stop: Stop, done: Path | None, total: int) -> None:

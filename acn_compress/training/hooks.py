@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from acn_compress import processes
 from acn_compress.errors import AcnError
 from acn_compress.events import Logged, Progress, TrainingStep
 from acn_compress.measure.quality import measure
@@ -45,16 +46,17 @@ class Hook(Protocol):
 
 
 class Draws(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """What is drawn in a step (dropout, sampled depths) follows from the seed and the step alone: a
-    resumed run draws the same."""
+    """What is drawn in a step follows from the seed and the step alone: a resumed run draws the
+    same. Depths (from `drawn`) are the same in all processes, dropout is each one's own."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, drawn: torch.Generator) -> None:
+        self.seed, self.drawn = seed, drawn
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        torch.manual_seed(seed_of(self.seed, state.global_step))
+        self.drawn.manual_seed(seed_of(self.seed, state.global_step))
+        torch.manual_seed(seed_of(self.seed, state.global_step, processes.rank()))
 
 
 class Alphas(TrainerCallback):  # type: ignore[misc]
@@ -103,22 +105,24 @@ class Hooked(TrainerCallback):  # type: ignore[misc]
 
 
 class Stop(TrainerCallback):  # type: ignore[misc]
-    """Ends training after the step in which a signal came, with a checkpoint; saves one from time
-    to time within an epoch as well."""
+    """Ends training after the step in which a signal came, to whichever process, with a checkpoint;
+    saves one from time to time within an epoch as well."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self.saved = time.monotonic()
 
     def heard(self, number: int, frame: FrameType | None) -> None:
-        """A signal: the first one ends the run after the step, another one at once."""
-        if self.signal is not None:
+        """A signal: the first one ends the run after the step, another one at once; but a launcher
+        passes on what its processes have heard already."""
+        if self.signal is not None and processes.world() == 1:
             stop(number, frame)
-        self.signal = number
+        self.signal = self.signal or number
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
+        self.signal = processes.largest(self.signal or 0) or None
         due = time.monotonic() - self.saved >= EVERY
         if args.save_strategy != "no" and (due or self.signal is not None):
             control.should_save = True

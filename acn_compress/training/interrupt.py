@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from acn_compress import processes
+
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -39,11 +41,15 @@ def number_of(stopped: KeyboardInterrupt) -> int:
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """A handler: end what is running now.
+    """A handler: end what is running now. A launcher of several processes passes on what they have
+    heard already, and kills them when it has waited long enough: further ones are not heard there.
 
     Raises:
         KeyboardInterrupt, Stopped: as the signal is.
     """
+    if processes.world() > 1:
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise Stopped(number)

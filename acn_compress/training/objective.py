@@ -13,42 +13,58 @@ Distillation: Hinton et al., arXiv 1503.02531. Prefix readouts: LayerSkip, arXiv
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 
+from acn_compress import processes
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
 from acn_compress.tasks.base import Scored, Task, distillation, features
 
 
-@dataclass(frozen=True)
-class Objective:
-    """The loss of a batch.
+class Objective(nn.Module):
+    """The loss of a batch; its parameters are the student's, so that what trains it in several
+    processes sees one module that is called once a step. Every mean is over the examples of all
+    processes.
 
     Args:
+        net: the student.
         how: its weights.
         teacher: distilled from, or None.
         task: of the student.
         pull: per unit of mean alpha, while alphas are trained.
+        bf16: the student computes in bfloat16.
+    Attributes:
+        drawn: what sampled depths are drawn from.
     """
 
-    how: Trained
-    teacher: Network | None
-    task: Task
-    pull: float = 0.0
+    def __init__(
+        self,
+        net: Network,
+        how: Trained,
+        teacher: Network | None,
+        task: Task,
+        pull: float = 0.0,
+        bf16: bool = False,
+    ) -> None:
+        super().__init__()
+        self.student = net.model
+        self.net, self.how, self.teacher, self.task = net, how, teacher, task
+        self.pull, self.bf16 = pull, bf16
+        self.drawn = torch.Generator()
 
-    def __call__(self, model: nn.Module, net: Network, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch; `model` is `net`'s, with what wraps it for several
-        processes."""
-        given = features(batch)
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch."""
+        net, given = self.net, features(batch)
         target, hidden = self._taught(given, batch)
         if self.how.prefix_loss == 0 and hidden is None:
-            return self._loss(self.task.score(model(**given), batch), target) + self._pull(net)
+            return self._loss(self._scored(given, batch), target) + self._pull(net)
         with net.recording() as prefixes:
-            full = self._loss(self.task.score(model(**given), batch), target)
+            full = self._loss(self._scored(given, batch), target)
         full = full + self._pull(net)
         if hidden is not None:
             full = full + self.how.hidden_weight * self._unlike(
@@ -57,13 +73,21 @@ class Objective:
         if self.how.prefix_loss == 0:
             return full
         depths = self.how.prefix_depths or (
-            int(torch.randint(1, len(prefixes) - 1, ())) if len(prefixes) > 2 else 0,
+            int(torch.randint(1, len(prefixes) - 1, (), generator=self.drawn))
+            if len(prefixes) > 2
+            else 0,
         )
         shallow = full.new_zeros(())
         for depth in depths:
             with net.injecting(prefixes[depth]):
-                shallow = shallow + self._loss(self.task.score(model(**given), batch), target)
+                shallow = shallow + self._loss(self._scored(given, batch), target)
         return full + self.how.prefix_loss / len(depths) * shallow
+
+    def _scored(self, given: dict[str, Tensor], batch: dict[str, Tensor]) -> Scored:
+        """The student's answers."""
+        with torch.autocast(self.net.device.type, torch.bfloat16, enabled=self.bf16):
+            output: Any = self.student(**given)
+        return self.task.score(convert_to_fp32(output) if self.bf16 else output, batch)
 
     def _taught(
         self, given: dict[str, Tensor], batch: dict[str, Tensor]
@@ -104,16 +128,19 @@ class Objective:
         return self.pull * torch.cat(alphas).mean() if alphas else 0.0
 
     def _loss(self, student: Scored, target: Scored | None) -> Tensor:
-        task = (student.loss * student.weight).sum() / student.weight.sum()
+        task = processes.mean(student.loss, student.weight)
         if self.how.label_smoothing and student.target is not None and not student.numbers:
-            task = F.cross_entropy(
-                student.logits, student.target, label_smoothing=self.how.label_smoothing
+            smoothed = F.cross_entropy(
+                student.logits,
+                student.target,
+                label_smoothing=self.how.label_smoothing,
+                reduction="none",
             )
-        loss: Tensor = self.how.task_weight * task
+            task = processes.mean(smoothed)
+        loss = self.how.task_weight * task
         if target is not None:
-            loss = loss + self.how.distil_weight * distillation(
-                student, target, self.how.temperature
-            )
+            taught = distillation(student, target, self.how.temperature)
+            loss = loss + self.how.distil_weight * processes.mean(taught)
         return loss
 
 
@@ -123,4 +150,4 @@ def apart(y: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
         do not count."""
     size = y.shape[-1:]
     error = (F.layer_norm(y.float(), size) - F.layer_norm(teacher.float(), size)).square().mean(-1)
-    return error.mean() if mask is None else (error * mask).sum() / mask.sum()
+    return processes.mean(error, mask)

@@ -16,7 +16,7 @@ them. Both are compared before any work:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -107,7 +107,7 @@ def _name_classes_(teacher: Network, taught: Source, net: Network) -> None:
     order = _order(theirs, ours)
     if order is None:
         raise _unlike(taught, f"knows {_some(theirs)}", f"the model {_some(ours)}")
-    teacher.model.register_forward_hook(_reordered(torch.tensor(order)))
+    teacher.model.register_forward_hook(partial(_reordered, torch.tensor(order)))
     teacher.config.id2label = dict(enumerate(ours))
     teacher.config.label2id = {name: i for i, name in enumerate(ours)}
 
@@ -141,12 +141,11 @@ class Classifies(Protocol):
 Hooked = tuple[tuple[object, ...], dict[str, Tensor]]  # what a hook gives the model instead
 
 
-def _reordered(order: Tensor) -> Callable[[nn.Module, tuple[object, ...], Classifies], Classifies]:
-    def hook(module: nn.Module, args: tuple[object, ...], output: Classifies) -> Classifies:
-        output.logits = output.logits[..., order.to(output.logits.device)]
-        return output
-
-    return hook
+def _reordered(
+    order: Tensor, module: nn.Module, args: tuple[object, ...], output: Classifies
+) -> Classifies:
+    output.logits = output.logits[..., order.to(output.logits.device)]
+    return output
 
 
 def _some(names: list[str]) -> str:
@@ -197,14 +196,21 @@ def _read_(teacher: Network, taught: Source, net: Network, source: Source | None
     refilled = known and pad != padding(net, ours)
     if types and not refilled:
         return
-
-    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Hooked:
-        own = {name: x for name, x in given.items() if types or name != "token_type_ids"}
-        if refilled:
-            own["input_ids"] = own["input_ids"].masked_fill(own["attention_mask"] == 0, pad)
-        return args, own
-
+    hook = partial(_read, types, pad if refilled else None)
     teacher.model.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def _read(
+    types: bool,
+    pad: int | None,
+    module: nn.Module,
+    args: tuple[object, ...],
+    given: dict[str, Tensor],
+) -> Hooked:
+    own = {name: x for name, x in given.items() if types or name != "token_type_ids"}
+    if pad is not None:
+        own["input_ids"] = own["input_ids"].masked_fill(own["attention_mask"] == 0, pad)
+    return args, own
 
 
 # images
@@ -219,13 +225,20 @@ def _see_(teacher: Network, taught: Source, net: Network, source: Source | None)
     shift = (ratio * ours.mean - theirs.mean) / theirs.std
     if bool((scale == 1).all()) and bool((shift == 0).all()):
         return
-
-    def hook(module: nn.Module, args: tuple[object, ...], given: dict[str, Tensor]) -> Hooked:
-        x = given["pixel_values"]
-        a, b = (t[:, None, None].to(x) for t in (scale, shift))
-        return args, given | {"pixel_values": x * a + b}
-
+    hook = partial(_see, scale, shift)
     teacher.model.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def _see(
+    scale: Tensor,
+    shift: Tensor,
+    module: nn.Module,
+    args: tuple[object, ...],
+    given: dict[str, Tensor],
+) -> Hooked:
+    x = given["pixel_values"]
+    a, b = (t[:, None, None].to(x) for t in (scale, shift))
+    return args, given | {"pixel_values": x * a + b}
 
 
 def _said(prepared: Preparation) -> str:

@@ -7,8 +7,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from acn_compress import processes
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.events import Logged
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
-from acn_compress.training.batches import Bucketed, Collate, Numbered
+from acn_compress.training.batches import Bucketed, Seeded
 from acn_compress.training.hooks import Hook, Log
 from acn_compress.training.objective import Objective
 from acn_compress.training.state import Kept, step_of
@@ -70,14 +71,14 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
         kept: Kept | None,
     ) -> None:
         super().__init__(
-            model=net.model,
+            model=objective,
             args=args,
-            train_dataset=Numbered(data),
-            data_collator=Collate(data, args.seed),
+            train_dataset=Seeded(data),
+            data_collator=partial(data.examples.collate, train=True),
             callbacks=[*callbacks, log],
         )
         self.remove_callback(PrinterCallback)
-        self.net, self.objective, self.hook, self.log_, self.kept = net, objective, hook, log, kept
+        self.net, self.hook, self.log_, self.kept = net, hook, log, kept
         self.model_accepts_loss_kwargs = False
         self.aside = Path(args.output_dir)
 
@@ -102,7 +103,8 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
-        return self.objective(model, self.net, dict(inputs))
+        loss: Tensor = model(dict(inputs))
+        return loss
 
     def training_step(self, *args: object, **kwargs: object) -> Tensor:
         loss: Tensor = super().training_step(*args, **kwargs)
@@ -110,19 +112,22 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
             self.hook.on_backward(self.state.global_step, self.state.max_steps)
         return loss
 
-    def _get_train_sampler(self, train_dataset: Numbered | None = None) -> Any:
-        sizes = self.train_dataset.data.examples.sizes
-        if sizes is None:
-            return super()._get_train_sampler(train_dataset)
+    def _get_train_sampler(self, train_dataset: Seeded | None = None) -> Bucketed:
+        data = self.train_dataset.data
+        sizes = torch.zeros(len(data)) if data.examples.sizes is None else data.examples.sizes
         return Bucketed(sizes, self.args.train_batch_size, self.args.seed)
 
     # checkpoints
 
+    def store_flos(self) -> None:
+        """Nobody asks for them, and saving, which is one process's, would wait for the others'."""
+
     def _save_checkpoint(self, *args: object) -> None:
-        """The Trainer's own, filled aside and then put in its place."""
-        assert self.kept is not None
+        """The Trainer's own, filled aside and then put in its place; by the process that keeps
+        them."""
         step = self.state.global_step
-        if self.kept.has(step):  # saved at the end of the step, which is that of the epoch too
+        # it may be saved at the end of the step, which is that of the epoch too
+        if self.kept is None or self.kept.has(step):
             return
         with self.kept.writing(step) as self.aside:
             super()._save_checkpoint(*args)
@@ -133,7 +138,7 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
     def _save(self, output_dir: str, state_dict: dict[str, Tensor] | None = None) -> None:
         directory = Path(output_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        save_model(self.accelerator.unwrap_model(self.model), str(directory / WEIGHTS))
+        save_model(self.net.model, str(directory / WEIGHTS))
         if self.hook is not None:
             save_file(self.hook.state_dict(), directory / HOOK)
         history = History(entries=tuple(self.log_.history), metric=self.log_.metric)
@@ -148,7 +153,7 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
                 "Give the same options, or leave out --resume."
             )
         try:
-            load_model(model or self.model, str(directory / WEIGHTS), strict=True)
+            load_model(self.net.model, str(directory / WEIGHTS), strict=True)
         except (RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise ModelDirError(f"{directory}: is not of this network ({reason}).") from None
@@ -164,10 +169,10 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
 
 
 def arguments(
-    net: Network, how: Trained, total: int, lr: float, bf16: bool, kept: Kept | None
+    net: Network, how: Trained, total: int, lr: float, kept: Kept | None
 ) -> TrainingArguments:
-    """The Trainer's, for a run of `total` steps."""
-    return TrainingArguments(
+    """The Trainer's, for a run of `total` steps; a batch is that of all processes together."""
+    args = TrainingArguments(
         output_dir=str(kept.directory if kept else Path(".")),
         max_steps=total,
         per_device_train_batch_size=how.batch_size,
@@ -177,13 +182,14 @@ def arguments(
         warmup_steps=round(how.warmup * total),
         weight_decay=how.weight_decay,
         max_grad_norm=how.max_grad_norm,
-        bf16=bf16,
         use_cpu=net.device.type == "cpu",
         seed=how.seed,
         data_seed=how.seed,
         dataloader_drop_last=True,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
+        accelerator_config={"split_batches": True},
+        ddp_broadcast_buffers=False,
         logging_strategy="steps",
         logging_steps=max(1, total // 100),
         logging_nan_inf_filter=False,
@@ -191,6 +197,16 @@ def arguments(
         report_to=[],
         disable_tqdm=True,
     )
+    if processes.world() == 1:
+        _keep_on(args, net.device)
+    return args
+
+
+def _keep_on(args: TrainingArguments, device: torch.device) -> None:
+    """Train on one device. The Trainer would take the first accelerator, and spread a batch over
+    all that it sees (`nn.DataParallel`), whose copies lose what is trained outside of the model."""
+    args.distributed_state.device = args.__dict__["_setup_devices"] = device
+    args._n_gpu = min(1, args.n_gpu)
 
 
 def learning_rate(net: Network, lr: float | None) -> float:

@@ -188,7 +188,8 @@ class Lab:
     def fresh(self, wanted: Wanted) -> Network:
         """The network before its training."""
         seed_everything(wanted.seed)
-        labels = [str(i) for i in range(len(wanted.classes))]
+        names = label_names(self.data, Columns(), TASK)
+        labels = [names[c] if names else str(c) for c in wanted.classes]
         net = from_config(self.work / f"{wanted.kind}.json", labels=labels)
         layers = net.depth * (2 if wanted.layer == "branch" else 1)
         alpha = (FORMS[wanted.form],) * layers

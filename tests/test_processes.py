@@ -1,0 +1,126 @@
+"""Two processes of one launch do what one does: a launch, and the same commands here beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import launched
+import pytest
+import torch
+from tiny import network
+
+import acn_compress as acn
+from acn_compress import processes
+from acn_compress.errors import ConfigError
+from acn_compress.network.device import find_device
+from acn_compress.options import Trained
+from acn_compress.training.trainer import arguments
+
+LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+@pytest.fixture(scope="module")
+def launch(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes did `launched`."""
+    place = tmp_path_factory.mktemp("launched")
+    command = [sys.executable, *LAUNCH, launched.__file__, str(digits_vit), str(place)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return place
+
+
+@pytest.fixture(scope="module")
+def found(launch: Path) -> list[dict[str, Any]]:
+    """What the processes found, by rank."""
+    return [json.loads((launch / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def outputs(directory: Path) -> torch.Tensor:
+    """Of a model, for some images. Not its weights: a key's bias moves no answer, and AdamW makes
+    steps of the rounding that is its gradient."""
+    pixels = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits: torch.Tensor = network(directory)(pixel_values=pixels).logits
+    return logits
+
+
+def test_training_in_two_processes_ends_where_one_does(
+    digits_vit: Path, launch: Path, tmp_path: Path
+) -> None:
+    acn.convert(digits_vit, tmp_path / "one", progress=None, **launched.CONVERT)
+    one, two = network(tmp_path / "one"), network(launch / "converted")
+    assert one.structure.alpha == pytest.approx(two.structure.alpha, abs=1e-5)
+    assert max(one.structure.alpha) < 1  # the pull moved it
+    assert (outputs(tmp_path / "one") - outputs(launch / "converted")).abs().max() < 1e-5
+
+
+def test_all_processes_are_told_what_one_measures(
+    digits_vit: Path, found: list[dict[str, Any]]
+) -> None:
+    alone = acn.evaluate(digits_vit, data="digits:test", batch_size=50, progress=None)
+    assert found[0]["evaluated"] == found[1]["evaluated"] == alone["result"].plain()
+    assert found[0]["converted"] == found[1]["converted"]
+    assert found[0]["odd"] == found[1]["odd"]
+    assert "batch_size is 33, which 2 processes cannot share evenly" in found[0]["odd"][0]
+
+
+def test_a_mean_is_that_of_all_whatever_each_process_has(found: list[dict[str, Any]]) -> None:
+    weighted, plain = zip(*(rank["mean"] for rank in found[:1]), strict=True)
+    assert weighted[0] == pytest.approx(2 * (1 + 9) / 6) and plain[0] == pytest.approx(2 * 4 / 3)
+
+
+def test_a_signal_to_one_process_ends_all_with_a_checkpoint_that_one_goes_on_from(
+    digits_vit: Path, launch: Path, found: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    said, code = found[0]["stopped"]
+    assert found[1]["stopped"] == [said, code] and code == 143
+    assert f"interrupted at step {launched.STEP + 1} of 8" in said
+    acn.finetune(digits_vit, tmp_path / "straight", progress=None, **launched.FINETUNE)
+    acn.finetune(digits_vit, launch / "stopped", progress=None, resume=True, **launched.FINETUNE)
+    assert (outputs(tmp_path / "straight") - outputs(launch / "stopped")).abs().max() < 1e-5
+
+
+def test_an_error_of_one_process_is_that_of_the_command(
+    launch: Path, found: list[dict[str, Any]]
+) -> None:
+    assert found[0]["damaged"] == found[1]["damaged"] == ["row 7 is no image.", 1]
+    assert not (launch / "damaged").exists() and not (launch / "damaged.training").exists()
+
+
+def test_other_launches_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="FSDP is not supported: a model is whole in every"):
+        processes.led(list)
+
+
+def test_training_stays_on_the_device_of_the_network(
+    digits_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network(digits_vit)
+    net.model.to("meta")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # the Trainer would spread over both
+    args = arguments(net, Trained(), 1, 1e-3, None)
+    assert args.device == args.distributed_state.device == torch.device("meta")
+    assert args.n_gpu <= 1 and args.train_batch_size == Trained().batch_size
+
+
+def test_every_process_has_the_accelerator_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="4 processes on this machine, but 2 GPUs"):
+        find_device("cuda")
+    with pytest.raises(ConfigError, match="device is cuda:1, but every process has its own"):
+        find_device("cuda:1")
