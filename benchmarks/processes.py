@@ -68,7 +68,7 @@ def _finetune(at: Path, out: Path) -> object:
 
 def _compare(at: Path, out: Path) -> object:
     how = {**IMAGES, "depths": (2,), "routes": ("drop-last", "acn-cut-first"), "out": str(out)}
-    return acn.compare([at / "vit"], progress=None, **how)
+    return acn.compare(at / "vit", progress=None, **how)
 
 
 def _compress(at: Path, out: Path) -> object:
