@@ -24,6 +24,7 @@ COMMANDS = (
     "memory",
     "opens",
     "overhead",
+    "processes",
     "recovery",
     "refit",
     "routes",

@@ -339,7 +339,7 @@ def test_a_training_that_fails_leaves_nothing_that_is_of_no_use(
 
 def test_what_is_stored_with_a_checkpoint_is_plain_json(interrupted: Path) -> None:
     stored = json.loads((state_directory(interrupted) / "acn-training.json").read_text())
-    assert stored["version"] == 1 and stored["steps"] == STEPS
+    assert stored["version"] == 2 and stored["steps"] == STEPS
     assert stored["options"]["lr"] == 2e-3 and stored["options"]["limit"] == 160
     assert not {"data", "device", "overwrite", "resume"} & stored["options"].keys()
 

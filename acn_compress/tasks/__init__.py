@@ -3,7 +3,8 @@ line in the dict."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copyreg
+from typing import TYPE_CHECKING, Any, cast
 
 from acn_compress.architectures import architecture_of
 from acn_compress.errors import ConfigError, UnsupportedError
@@ -65,6 +66,16 @@ TASKS: dict[str, Task] = {
         embeddings.TASK,
     )
 }
+
+
+def _named(task: Task) -> tuple[Any, ...]:
+    """How a task is pickled: by its name, unless it is what one network makes of it."""
+    if TASKS.get(task.name) is task:
+        return task_called, (task.name,)
+    return cast("tuple[Any, ...]", task.__reduce_ex__(2))
+
+
+copyreg.pickle(Task, _named)
 
 
 def task_called(name: str) -> Task:

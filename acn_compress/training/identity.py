@@ -30,7 +30,7 @@ AFTER = {"eval_data", "eval_limit", "device", "resume", "overwrite"}
 class Run(Found):
     """A training, as far as its weights depend on it."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     step: str
     """What trains: the verb."""
     options: dict[str, object]
