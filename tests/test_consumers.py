@@ -19,6 +19,7 @@ from tiny import saved, tiny
 
 import acn_compress
 from acn_compress.checkpoint.processors import name_tokenizer_plainly
+from acn_compress.compression.prune import prune_
 from acn_compress.onnx.layout import FILES, onnx_file, weights_of
 from acn_compress.onnx.session import Array
 from benchmarks.consumers import (
@@ -206,6 +207,38 @@ def in_graph(directory: Path) -> Array:
     given = encode(TEXTS, padding=True, return_tensors="np", return_token_type_ids=True)
     (found,) = session.run(["sentence_embedding"], dict(given))
     return np.asarray(found)
+
+
+def decoder(name: str, alpha: float, directory: Path) -> Path:
+    """A pruned language model, whose tokenizer pads in front."""
+    net = tiny(name, alpha)
+    prune_(net, 0.4, refit=False)
+    saved(net, directory)
+    tokenizer(directory, frame=False, padding_side="left")
+    return directory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "alpha"),
+    [("gpt2", 0.3), ("llama", 0.0), ("mistral", 1.0), ("qwen2", 0.0), ("qwen3", 0.3)],
+)
+def test_both_generate_from_the_cache_what_torch_generates_without(
+    name: str, alpha: float, tmp_path: Path
+) -> None:
+    source, out = decoder(name, alpha, tmp_path / "m"), tmp_path / "onnx"
+    acn_compress.export(source, out)
+    rows: Rows = {"texts": TEXTS, "tokens": 10}
+    for found in (
+        transformers_js(out, "text-generation", rows),
+        optimum(out, "ORTModelForCausalLM", rows),
+    ):
+        prompt = {k: torch.from_numpy(found["inputs"][k]) for k in ("input_ids", "attention_mask")}
+        assert not bool(prompt["attention_mask"].all())
+        expected = acn_compress.load(source).generate(
+            **prompt, max_new_tokens=10, min_new_tokens=10, do_sample=False, use_cache=False
+        )
+        np.testing.assert_array_equal(found["outputs"]["sequences"], expected)
 
 
 @pytest.mark.slow

@@ -322,7 +322,7 @@ def test_onnx_keeps_half_precision_weights_and_computes_in_float32(
     )  # norms and the like are in float32
     net.model.float()
     running, inputs = Session(tmp_path / "model.onnx"), inputs_for(net, 3, 12, 0)
-    found = running.run(report["outputs"][:1], {k: inputs[k].numpy() for k in report["inputs"]})[0]
+    found = running.run(report["outputs"][:1], {k: v.numpy() for k, v in inputs.items()})[0]
     torch.testing.assert_close(
         torch.from_numpy(found), outputs(net, **inputs), rtol=1e-4, atol=1e-4
     )

@@ -14,6 +14,7 @@ import torch
 from acn_compress.errors import VerificationError
 from acn_compress.found import Found
 from acn_compress.onnx import exit as onnx_exit
+from acn_compress.onnx.cache import is_present
 from acn_compress.onnx.layout import LIMIT, file_bytes
 from acn_compress.onnx.session import Array, Session
 
@@ -60,10 +61,21 @@ def _said(traced: Traced, batch: int, length: int, seed: int) -> Iterator[Expect
     if traced.exit_entropy is None:
         with torch.inference_mode():
             yield Expected(what, arrays, [t.numpy() for t in traced(*inputs.values())])
+            if traced.cache is not None:
+                yield _behind(traced, batch, length, seed)
         return
     for threshold, outputs in onnx_exit.expected(traced.net, inputs, traced.exit_entropy):
         given = np.asarray(threshold, dtype="float32")
         yield Expected(what, arrays | {onnx_exit.INPUT: given}, outputs)
+
+
+def _behind(traced: Traced, batch: int, length: int, seed: int) -> Expected:
+    """The end of a text, behind the keys and values of what comes before; from one token, as in
+    generation, to four."""
+    last = 1 + seed % 4
+    inputs, outputs = traced.split(batch, length, seed, length - last)
+    what = f"batch {batch} x length {length - last} + {last}"
+    return Expected(what, {k: v.numpy() for k, v in inputs.items()}, [t.numpy() for t in outputs])
 
 
 def compare(
@@ -121,6 +133,10 @@ def of_tokens(
 
 
 def _at(mask: Array, name: str, output: Array) -> Array:
+    if is_present(name):
+        return np.where(mask[:, None, :, None], output, 0)
+    if output.ndim == 3:
+        mask = mask[:, -output.shape[1] :]  # of the tokens that are read behind others
     if output.shape[:2] != mask.shape:
         return output
     if output.ndim == 3:

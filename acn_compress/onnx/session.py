@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from acn_compress.errors import AcnError, CheckpointError, DataError
+from acn_compress.onnx.cache import from_the_beginning, is_present, own_inputs
 from acn_compress.onnx.layout import file_bytes
 from acn_compress.tasks.base import features
 
@@ -73,7 +74,8 @@ class Session:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-            self.outputs: list[str] = [o.name for o in self._session.get_outputs()]
+            said = [o.name for o in self._session.get_outputs()]
+            self.outputs: list[str] = [name for name in said if not is_present(name)]
             self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
             self.inputs = [self._input(i) for i in self._session.get_inputs()]
 
@@ -87,8 +89,9 @@ class Session:
         return Input(given.name, shape, TYPES[given.type])
 
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[Array]:
-        """The outputs `names` (None: all) for inputs by name."""
-        found: list[Array] = self._session.run(names, feeds)
+        """The outputs `names` (None: all) for inputs by name, of a text from its beginning where
+        nothing is said of a past."""
+        found: list[Array] = self._session.run(names, from_the_beginning(feeds, self.inputs))
         return found
 
     def try_out(self, feeds: Mapping[str, Array]) -> None:
@@ -136,7 +139,10 @@ class Session:
         longest = self.metadata.get("max_length", "")
         length = min(length, int(longest)) if longest.isdecimal() and int(longest) else length
         rng = np.random.default_rng(0)
-        return {i.name: self._feed(i, batch, length, rng) for i in self.inputs}
+        own = own_inputs(self.inputs)
+        given = [i for i in self.inputs if i not in own]
+        made = {i.name: self._feed(i, batch, length, rng) for i in given}
+        return from_the_beginning(made, self.inputs)
 
     def _feed(self, given: Input, batch: int, length: int, rng: np.random.Generator) -> Array:
         sizes = [length if size is None else size for size in given.shape]
@@ -152,7 +158,8 @@ class Session:
 
 
 def taken(batch: Mapping[str, Tensor], inputs: Sequence[Input]) -> dict[str, Array]:
-    """What a file takes of a batch; token types that a tokenizer leaves out are all 0.
+    """What a file takes of a batch; token types that a tokenizer leaves out are all 0, and a text
+    is read from its beginning.
 
     Raises:
         DataError: if it asks for something else.
@@ -160,13 +167,16 @@ def taken(batch: Mapping[str, Tensor], inputs: Sequence[Input]) -> dict[str, Arr
     found = dict(batch)
     if "input_ids" in batch:
         found.setdefault("token_type_ids", torch.zeros_like(batch["input_ids"]))
-    if unknown := [i.name for i in inputs if i.name not in found]:
+    own = own_inputs(inputs)
+    asked = [i for i in inputs if i not in own]
+    if unknown := [i.name for i in asked if i.name not in found]:
         there = ", ".join(sorted(features(found)))
         raise DataError(
             f"the ONNX file has an input {unknown[0]}, which is not made of the data: expected "
             f"among {there}."
         )
-    return {i.name: np.ascontiguousarray(found[i.name].numpy(), i.dtype) for i in inputs}
+    given = {i.name: np.ascontiguousarray(found[i.name].numpy(), i.dtype) for i in asked}
+    return from_the_beginning(given, inputs)
 
 
 def _options(threads: int, lean: bool) -> SessionOptions:

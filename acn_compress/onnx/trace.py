@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from acn_compress.errors import UnsupportedError
 from acn_compress.network.network import Network
 from acn_compress.onnx import exit as onnx_exit
+from acn_compress.onnx.cache import PRESENT, Cache, is_past, take_any_empty_past_
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.layout import weights_of
 from acn_compress.onnx.metadata import producer
@@ -36,6 +37,7 @@ OUTPUTS = (
     "pooler_output",
 )
 EMBEDDING = "sentence_embedding"  # as sentence-transformers calls it
+ALL = "past_sequence_length + sequence_length"  # of a text that is read in parts
 
 
 class Traced(nn.Module):
@@ -57,7 +59,7 @@ class Traced(nn.Module):
         super().__init__()
         self.net, self.model = net, net.model
         self.size, self.exit_entropy = size, exit_entropy
-        example = self.inputs_for(2, LENGTH, 0)
+        example = inputs_for(net, 2, LENGTH, 0, size)
         with torch.inference_mode():
             result = net(**example)
         self.read = [name for name in OUTPUTS if isinstance(result.get(name), Tensor)]
@@ -69,10 +71,23 @@ class Traced(nn.Module):
         self.inputs = list(example)
         self.outputs = said if exit_entropy is None else onnx_exit.OUTPUTS
         self.extra = net.uncached
+        if (cache := Cache.of(net)) is not None:
+            self.inputs, self.outputs = list(cache.begun(example)), [*said, *cache.names(PRESENT)]
+        self.cache = cache
 
     def inputs_for(self, batch: int, length: int, seed: int) -> dict[str, Tensor]:
-        """Random inputs of the network (see `inputs.inputs_for`)."""
-        return inputs_for(self.net, batch, length, seed, self.size)
+        """Random inputs of the network (see `inputs.inputs_for`), a text from its beginning."""
+        inputs = inputs_for(self.net, batch, length, seed, self.size)
+        return inputs if self.cache is None else self.cache.begun(inputs)
+
+    def split(
+        self, batch: int, length: int, seed: int, before: int
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Of a decoder: what follows `before` tokens, padded in front, and what is said to it."""
+        assert self.cache is not None
+        inputs = inputs_for(self.net, batch, length, seed)
+        inputs["attention_mask"] = inputs["attention_mask"].flip(1)
+        return self.cache.split(self.model, inputs, before)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The outputs by name; with early exit those of `exit.flat`."""
@@ -80,6 +95,8 @@ class Traced(nn.Module):
             given = dict(zip(self.inputs, tensors[:-1], strict=True)) | self.extra
             return onnx_exit.flat(self.net, given, tensors[-1])
         named = dict(zip(self.inputs, tensors, strict=True))
+        if self.cache is not None:
+            return self.cache.read(self.model, named)
         result = self.model(**named, **self.extra)
         found = tuple(result[name] for name in self.read)
         if self.head is None:
@@ -123,12 +140,9 @@ def trace(
 
 
 def _export(traced: Traced, name: str, opset: int) -> ONNXProgram:
-    example = traced.inputs_for(2, LENGTH, 0)
-    sizes = {0: torch.export.Dim("batch")}
-    if traced.net.modality == "text":
-        sizes[1] = torch.export.Dim("sequence")
+    example = _example(traced)
     tensors, inputs, outputs = tuple(example.values()), traced.inputs, traced.outputs
-    dynamic: tuple[dict[int, torch.export.Dim] | None, ...] = (sizes,) * len(tensors)
+    dynamic = _sizes(traced, example)
     if traced.exit_entropy is not None:
         outputs = onnx_exit.flat_outputs(traced.net.depth)
         tensors, inputs = (*tensors, torch.tensor(traced.exit_entropy)), [*inputs, onnx_exit.INPUT]
@@ -150,7 +164,33 @@ def _export(traced: Traced, name: str, opset: int) -> ONNXProgram:
             f"({reason(error)}). Try another opset, or export to safetensors."
         ) from None
     assert program is not None
+    if traced.cache is not None:
+        take_any_empty_past_(program.model.graph, traced.cache)
+        mask = next(i for i in program.model.graph.inputs if i.name == "attention_mask")
+        assert mask.shape is not None
+        mask.shape[1] = ALL
     return program
+
+
+def _example(traced: Traced) -> dict[str, Tensor]:
+    """Inputs it is traced with; a decoder in the middle of a text, as the exporter takes a size of
+    0 or 1 for fixed."""
+    if traced.cache is None:
+        return traced.inputs_for(2, LENGTH, 0)
+    return traced.split(2, LENGTH, 0, LENGTH // 2 + 1)[0]
+
+
+def _sizes(traced: Traced, example: Mapping[str, Tensor]) -> tuple[dict[int, Any] | None, ...]:
+    """Per input, the names of the dimensions that may have any size."""
+    if traced.cache is None:
+        batch = {0: torch.export.Dim("batch")}
+        text = {1: torch.export.Dim("sequence")} if traced.net.modality == "text" else {}
+        return ({**batch, **text},) * len(example)
+    # transformers.js and optimum know the sizes by these names
+    batch, read = {0: torch.export.Dim("batch_size")}, torch.export.Dim("sequence_length")
+    past = batch | {2: torch.export.Dim("past_sequence_length")}
+    told = {"attention_mask": batch | {1: torch.export.Dim.DYNAMIC}}
+    return tuple(past if is_past(n) else told.get(n, batch | {1: read}) for n in example)
 
 
 def _lighten_(program: ONNXProgram) -> int:

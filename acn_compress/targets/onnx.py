@@ -19,6 +19,7 @@ from acn_compress.found import Found
 from acn_compress.measure.early_exit import check_exit
 from acn_compress.measure.quality import Quality, measure, summary
 from acn_compress.network.network import Network
+from acn_compress.onnx.cache import in_short
 from acn_compress.onnx.exit import check_depth
 from acn_compress.onnx.inputs import picture_size
 from acn_compress.onnx.layout import file_bytes, onnx_file, opset_of, weights_of
@@ -100,8 +101,8 @@ class OnnxExported(Exported, Files):
     def _rows(self) -> Iterator[tuple[str, object]]:
         alone = f"parameters alone: {size(self.parameter_bytes)}"
         yield "file", f"{self.out}/{self.file}, {size(self.bytes)} ({alone})"
-        yield "inputs", ", ".join(self.inputs) + " (dynamic batch)"
-        yield "outputs", ", ".join(self.outputs)
+        yield "inputs", f"{in_short(self.inputs)} (dynamic batch)"
+        yield "outputs", in_short(self.outputs)
         worst = f"largest difference {self.max_difference:.1e} of {self.tolerance:.0e} allowed"
         yield "verified", f"in ONNX Runtime at {', '.join(self.compared)}: {worst}"
         if self.exit_depths is not None:
@@ -172,8 +173,8 @@ class OnnxExported(Exported, Files):
         yield ""
 
     def _facts(self) -> Iterator[tuple[str, str | None]]:
-        yield "inputs", f"{', '.join(self.inputs)} (dynamic batch)"
-        yield "outputs", ", ".join(self.outputs)
+        yield "inputs", f"{in_short(self.inputs)} (dynamic batch)"
+        yield "outputs", in_short(self.outputs)
         yield "bytes", f"{self.bytes:,} (parameters: {self.parameter_bytes:,})"
         compared = ", ".join(self.compared)
         yield "largest difference to torch", f"{self.max_difference:.1e} over {compared}"
@@ -218,7 +219,7 @@ class Onnx:
             exit_entropy=how.exit_entropy,
             seed=how.seed,
         )
-        judged = {} if drawn is None else _quantize(net, file, how, whole.outputs, rows, drawn)
+        judged = {} if drawn is None else _quantize(net, file, how, rows, drawn)
         files = [directory / onnx_file(precision) for precision in (None, *judged)]
         measured: Sequence[MeasuredFile | None] = [None] * len(files)
         if data is not None and scores is not None:
@@ -267,17 +268,16 @@ def _quantize(
     net: Network,
     file: Path,
     how: Export,
-    outputs: Sequence[str],
     rows: Rows | None,
     drawn: Judging,
 ) -> dict[Quantize, Judged]:
     """Files in fewer bits, judged on the data or on what was drawn where there is none; with a
     `max_drop` that is what decides."""
-    inputs, seen = Session(file).inputs, None
+    whole, seen = Session(file), None
     if rows is not None:
-        drawn = real_rows(rows.measured, inputs)
-        seen = None if rows.calibration is None else real_rows(rows.calibration, inputs)
-    judged = quantize(net, file, how.quantize, outputs, drawn, seen)
+        drawn = real_rows(rows.measured, whole.inputs)
+        seen = None if rows.calibration is None else real_rows(rows.calibration, whole.inputs)
+    judged = quantize(net, file, how.quantize, whole.outputs, drawn, seen)
     if how.max_drop is None:
         check(judged)
     return judged

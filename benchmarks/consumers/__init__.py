@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 PYTHON = HERE / ".venv" / "bin" / "python"
 LONGEST = 240  # seconds of a call
 
-Rows = dict[str, Any]  # {"texts": [...]} or {"images": [...]}
+Rows = dict[str, Any]  # {"texts": [...]} or {"images": [...]}; "tokens" asks to generate so many
 Said = dict[str, dict[str, Array]]  # {"inputs": ..., "outputs": ...}, numbers by name
 
 

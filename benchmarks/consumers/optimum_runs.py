@@ -1,11 +1,13 @@
 """What an ORTModel class of optimum makes of an ONNX directory: reads directory, class, file, and
-texts or images from stdin, writes inputs and outputs, numbers by name."""
+texts or images from stdin, writes inputs and outputs, numbers by name. With tokens it generates so
+many, from a cache."""
 
 import json
 import sys
 
 import numpy as np
 import optimum.onnxruntime  # type: ignore[import-not-found]
+import torch
 from transformers import AutoImageProcessor, AutoTokenizer
 
 given = json.load(sys.stdin)
@@ -21,7 +23,13 @@ else:
         for i in given["images"]
     ]
     inputs = processor(images, return_tensors="np")
-outputs = model(**inputs)
+if count := given.get("tokens"):
+    prompt = {k: torch.from_numpy(v) for k, v in inputs.items()}
+    greedy = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False}
+    with torch.inference_mode():
+        outputs = {"sequences": model.generate(**prompt, **greedy, use_cache=True).numpy()}
+else:
+    outputs = model(**inputs)
 
 
 def plain(arrays: dict[str, object]) -> dict[str, object]:

@@ -1,10 +1,11 @@
 // What transformers.js makes of an ONNX directory: reads {directory, task, dtype, texts or images}
-// from stdin, writes {inputs, outputs}, numbers by name. Nothing but local files is asked for.
+// from stdin, writes {inputs, outputs}, numbers by name; with {tokens} it generates so many. Nothing
+// but local files is asked for.
 import { readFileSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { env, pipeline, RawImage } from "@huggingface/transformers";
 
-const { directory, task, dtype, texts, images } = JSON.parse(readFileSync(0, "utf8"));
+const { directory, task, dtype, texts, images, tokens } = JSON.parse(readFileSync(0, "utf8"));
 env.allowRemoteModels = false;
 env.localModelPath = dirname(directory);
 
@@ -14,7 +15,10 @@ const inputs = texts
   : await pipe.processor(
       images.map((i) => new RawImage(new Uint8ClampedArray(i.data), i.width, i.height, i.channels)),
     );
-const outputs = await pipe.model(inputs);
+const greedy = { max_new_tokens: tokens, min_new_tokens: tokens, do_sample: false };
+const outputs = tokens
+  ? { sequences: await pipe.model.generate({ ...inputs, ...greedy }) }
+  : await pipe.model(inputs);
 
 const plain = (tensors) =>
   Object.fromEntries(
