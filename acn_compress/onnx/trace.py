@@ -46,6 +46,8 @@ class Traced(nn.Module):
         net: in evaluation mode.
         size: height and width of its images.
         exit_entropy: the threshold of early exit (nats), or None.
+
+    Its `free` are the dimensions of an input that may have any size, by name.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Traced(nn.Module):
         self.note = f"No {EMBEDDING}: modules.json names a {unknown}." if unknown else None
         said = self.read if self.head is None else [*self.read, EMBEDDING]
         self.inputs = list(example)
+        self.free = {0: "batch", 1: "sequence"} if net.modality == "text" else {0: "batch"}
         self.outputs = said if exit_entropy is None else onnx_exit.OUTPUTS
         self.extra = net.uncached
 
@@ -124,9 +127,7 @@ def trace(
 
 def _export(traced: Traced, name: str, opset: int) -> ONNXProgram:
     example = traced.inputs_for(2, LENGTH, 0)
-    sizes = {0: torch.export.Dim("batch")}
-    if traced.net.modality == "text":
-        sizes[1] = torch.export.Dim("sequence")
+    sizes = {place: torch.export.Dim(name) for place, name in traced.free.items()}
     tensors, inputs, outputs = tuple(example.values()), traced.inputs, traced.outputs
     dynamic: tuple[dict[int, torch.export.Dim] | None, ...] = (sizes,) * len(tensors)
     if traced.exit_entropy is not None:
