@@ -45,7 +45,7 @@ def stranger(directory: Path, inputs: Path, output: str) -> torch.Tensor:
     code = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), re.S)[0]
     script = STRANGER + ASK.format(inputs=inputs) + code
     script += ANSWER.format(inputs=inputs, output=output)
-    subprocess.run([sys.executable, "-c", script], cwd=directory, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script], cwd=directory, check=True, timeout=240)
     return load_file(f"{inputs}.found")["found"]
 
 
