@@ -105,7 +105,7 @@ KEEPS_PATTERNS: frozenset[Method] = frozenset({"magnitude", "obs"})
 USUAL_SCOPES: Mapping[str, Scope] = {"obs": "layer"}  # where it is not global
 Pattern = Literal["2:4", "4:8"]
 Score = Literal["obs", "fisher", "taylor", "activation", "magnitude"]
-Format = Literal["onnx", "safetensors"]
+Format = Literal["onnx", "openvino", "torch-export", "safetensors"]
 Quantize = Literal["fp16", "int8", "int8-static", "int4"]
 Automatic = Literal["auto"]
 Backend = Literal["torch", "onnx"]
@@ -719,7 +719,8 @@ class Export(Reads, Columns, Seeded, Verb):
     step = True
     writes = False
     format: Format = "onnx"
-    """onnx, or safetensors: the compact model directory itself."""
+    """onnx; openvino (.xml and .bin; needs the openvino extra); torch-export (a .pt2, which torch
+    loads by itself); or safetensors: the compact model directory itself."""
     opset: Opset = 20
     """ONNX operator set."""
     tolerance: Positive = 1e-4

@@ -21,9 +21,12 @@ from acn_compress.errors import UnsupportedError
 from acn_compress.form import LAYER_KINDS, LayerKind
 from acn_compress.measure.readouts import readout
 from acn_compress.network.network import first_output
+from acn_compress.onnx.compare import compare, expected
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.session import Session
+from acn_compress.onnx.trace import Traced
 from acn_compress.onnx.write import write_onnx
+from acn_compress.targets.torch_export import running, save_program
 from acn_compress.tasks import TASKS
 
 NAMES = sorted(MODELS)
@@ -254,14 +257,11 @@ def test_half_precision_stays_what_it_is(name: str, dtype: torch.dtype, tmp_path
 @pytest.mark.parametrize(
     ("name", "alpha"), list(zip(KINDS, itertools.cycle([0.0, 0.3, 1.0]), strict=False))
 )
-def test_torch_export_and_compile_give_the_same(name: str, alpha: float) -> None:
+def test_torch_compile_gives_the_same(name: str, alpha: float) -> None:
     net = tiny(name, alpha)
-    net.config.use_cache = False  # a cache is no output of an exported graph
     inputs = net.example_inputs()
     expected = outputs(net, **inputs)
     with torch.no_grad():
-        exported = torch.export.export(net.model, (), dict(inputs), strict=False).module()
-        torch.testing.assert_close(first_output(exported(**inputs)), expected, rtol=0, atol=1e-5)
         compiled = torch.compile(net.model, backend="aot_eager")
         torch.testing.assert_close(first_output(compiled(**inputs)), expected, rtol=0, atol=1e-5)  # type: ignore[no-untyped-call]
 
@@ -302,6 +302,24 @@ def test_onnx_equals_torch(name: str, form: tuple[float, LayerKind], tmp_path: P
         and report["agreement"] == 1.0
         and len(report["compared"]) >= 4
     )
+
+
+PROGRAMS = [
+    pytest.param(name, form, marks=[] if name in KINDS else [pytest.mark.slow])
+    for name, form in zip(NAMES, itertools.cycle(ONNX_FORMS), strict=False)
+]
+
+
+@pytest.mark.parametrize(("name", "form"), PROGRAMS)
+def test_a_program_of_torch_export_equals_torch(
+    name: str, form: tuple[float, LayerKind], tmp_path: Path
+) -> None:
+    net = tiny(name, *form)
+    prune_(net, 0.3, score="magnitude", refit=False)
+    traced, file = Traced(net), tmp_path / "model.pt2"
+    save_program(traced, file, name, {})
+    found = compare(expected(traced, 0), running(file), traced.outputs, tolerance=1e-5)
+    assert found.agreement == 1.0 and len(found.compared) >= 4
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.budget import flops_per_example
 from acn_compress.measure.timing import fixed_threads, interleave, judge, spread
 from acn_compress.onnx.inputs import inputs_for, picture_size
-from acn_compress.onnx.layout import find_onnx
+from acn_compress.onnx.layout import beside, find_onnx
 from acn_compress.options import ModelSpec
 from acn_compress.reports.measured import Benchmarked, Timed
 
@@ -55,6 +55,7 @@ def race(
         threads=load.threads,
         repeats=repeats,
         rows=rows,
+        remarks=tuple(_remarks(sources)),
         busy=round(max(row.median / row.min for row in rows), 2),
         machine=machine(),
     )
@@ -74,6 +75,14 @@ def _find(src: ModelSpec, load: Load) -> OnnxFile | Checkpoint:
     net = load_source(source)
     inputs = inputs_for(net, load.batch, load.length, 0, picture_size(net, source))
     return Checkpoint(str(src), net, source, inputs, flops_per_example(net, inputs))
+
+
+def _remarks(sources: Sequence[ModelSpec]) -> Iterator[str]:
+    """Which file of a directory was taken, where several lie in it."""
+    for src in sources:
+        path = find_onnx(src)
+        if path is not None and path != Path(src) and (others := beside(path)):
+            yield f"{src}: {others}."
 
 
 def _variants(

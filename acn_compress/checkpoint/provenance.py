@@ -24,6 +24,7 @@ PACKAGES = (
     "torch-pruning",
     "onnx",
     "onnxruntime",
+    "openvino",
     "timm",
 )
 

@@ -1,11 +1,10 @@
-"""What an ONNX file says beside what torch said to the same inputs: at several batch sizes and
-lengths, other than those it was traced with."""
+"""What a file that was made of a network says beside what torch said to the same inputs: at several
+batch sizes and lengths, other than those it was traced with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +14,13 @@ from acn_compress.errors import VerificationError
 from acn_compress.found import Found
 from acn_compress.onnx import exit as onnx_exit
 from acn_compress.onnx.cache import is_present
-from acn_compress.onnx.layout import LIMIT, file_bytes
-from acn_compress.onnx.session import Array, Session
+from acn_compress.onnx.session import Array
 
 if TYPE_CHECKING:
     from acn_compress.onnx.trace import Traced
+
+# the outputs that are named, for inputs by name
+Run = Callable[[Sequence[str], Mapping[str, Array]], Sequence[Array]]
 
 BATCHES = (1, 2, 3, 5)  # batch sizes compared; the graph is traced with 2
 LENGTHS = (7, 12, 19)  # text lengths compared; traced with 12
@@ -79,23 +80,30 @@ def _behind(traced: Traced, batch: int, length: int, seed: int) -> Expected:
 
 
 def compare(
-    cases: Iterable[Expected], path: Path, names: list[str], *, tolerance: float
+    cases: Iterable[Expected],
+    run: Run,
+    names: Sequence[str],
+    *,
+    tolerance: float,
+    made: str = "the ONNX model",
 ) -> Compared:
-    """Compare an ONNX file with what the model said to several inputs.
+    """Compare what was made of a model with what the model said to several inputs.
 
+    Args:
+        run: it, in what runs it.
+        made: what it is called.
     Raises:
         VerificationError: at the first output beyond `tolerance`.
     """
-    running = Session(path, lean=file_bytes(path) > LIMIT)
     worst, same, compared = 0.0, [], []
     for case in cases:
-        theirs = running.run(names, case.inputs)
+        theirs = run(names, case.inputs)
         pairs = list(of_tokens(case.inputs, names, case.outputs, theirs))
         for name, (ours, found) in zip(names, pairs, strict=True):
             difference = _difference(ours, found)
             if not difference <= tolerance:
                 raise VerificationError(
-                    f"the ONNX model differs from the source: {name} at {case.what} "
+                    f"{made} differs from the source: {name} at {case.what} "
                     f"by {difference:.1e}, allowed {tolerance:.1e}. Nothing was written."
                 )
             worst = max(worst, difference)

@@ -48,6 +48,9 @@ class Traced(nn.Module):
         net: in evaluation mode.
         size: height and width of its images.
         exit_entropy: the threshold of early exit (nats), or None.
+        caching: a decoder goes on from the keys and values of what it has read.
+
+    Its `free` are the dimensions of an input that may have any size, by name.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Traced(nn.Module):
         net: Network,
         size: tuple[int, int] | None = None,
         exit_entropy: float | None = None,
+        caching: bool = True,
     ) -> None:
         super().__init__()
         self.net, self.model = net, net.model
@@ -69,9 +73,10 @@ class Traced(nn.Module):
         self.note = f"No {EMBEDDING}: modules.json names a {unknown}." if unknown else None
         said = self.read if self.head is None else [*self.read, EMBEDDING]
         self.inputs = list(example)
+        self.free = {0: "batch", 1: "sequence"} if net.modality == "text" else {0: "batch"}
         self.outputs = said if exit_entropy is None else onnx_exit.OUTPUTS
         self.extra = net.uncached
-        if (cache := Cache.of(net)) is not None:
+        if (cache := Cache.of(net) if caching else None) is not None:
             self.inputs, self.outputs = list(cache.begun(example)), [*said, *cache.names(PRESENT)]
         self.cache = cache
 
@@ -183,9 +188,8 @@ def _example(traced: Traced) -> dict[str, Tensor]:
 def _sizes(traced: Traced, example: Mapping[str, Tensor]) -> tuple[dict[int, Any] | None, ...]:
     """Per input, the names of the dimensions that may have any size."""
     if traced.cache is None:
-        batch = {0: torch.export.Dim("batch")}
-        text = {1: torch.export.Dim("sequence")} if traced.net.modality == "text" else {}
-        return ({**batch, **text},) * len(example)
+        sizes = {place: torch.export.Dim(name) for place, name in traced.free.items()}
+        return (sizes,) * len(example)
     # transformers.js and optimum know the sizes by these names
     batch, read = {0: torch.export.Dim("batch_size")}, torch.export.Dim("sequence_length")
     past = batch | {2: torch.export.Dim("past_sequence_length")}

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import gc
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import ConfigError, VerificationError
 from acn_compress.network.network import Network
 from acn_compress.onnx import half
-from acn_compress.onnx.compare import Compared, Expected, compare, expected
+from acn_compress.onnx.compare import Compared, Expected, Run, compare, expected
 from acn_compress.onnx.inputs import preparation
 from acn_compress.onnx.layout import LIMIT, file_bytes, opset_of
 from acn_compress.onnx.metadata import described
+from acn_compress.onnx.session import Session
 from acn_compress.onnx.trace import Traced, trace
 
 OPSETS = range(18, 25)  # that torch's exporter writes: asked for less, it writes 18 all the same
 
 
-class OnnxFile(Compared):
-    """An ONNX file, and how it was proven."""
+class WrittenFile(Compared):
+    """A file that was made of a network, and how it was proven."""
 
     file: str
     """Its name."""
-    opset: int
-    """The operator set that the file has."""
-    nodes: int
-    """Of its graph."""
     inputs: list[str]
     """Names."""
     outputs: list[str]
@@ -40,12 +39,21 @@ class OnnxFile(Compared):
     """The difference that was allowed."""
     bytes: int
     """Of the file and the weights beside it."""
+    note: str | None = None
+    """What else to know."""
+
+
+class OnnxFile(WrittenFile):
+    """An ONNX file."""
+
+    opset: int
+    """The operator set that the file has."""
+    nodes: int
+    """Of its graph."""
     exit_entropy: float | None = None
     """The threshold of early exit, in nats."""
     exit_depths: list[int] | None = None
     """Depths at which the compared inputs left."""
-    note: str | None = None
-    """What else to know."""
 
 
 def write_onnx(
@@ -75,30 +83,105 @@ def write_onnx(
         VerificationError: if it differs from the model.
     """
     check_options(opset, tolerance)
-    note = _prepare_(net)
-    images = preparation(net, source)
-    traced = Traced(net, None if images is None else images.size, exit_entropy)
-    size, parameters = _weight_bytes(traced), net.parameters  # emptied, it is no longer tied
-    said = described(net, source, images)
-    nodes = trace(traced, path, source.name, said, opset=opset, external=size > LIMIT)
-    check_size(file_bytes(path), size)
-    cases = expected(traced, seed)
-    _empty_(net)
+    ready = Prepared.of_(net, source, exit_entropy)
+    nodes = trace(
+        ready.traced,
+        path,
+        source.name,
+        ready.metadata,
+        opset=opset,
+        external=ready.parameter_bytes > LIMIT,
+    )
+    size = file_bytes(path)
+    check_size(size, ready.parameter_bytes)
+    cases = ready.expected_(seed)
+    running = Session(path, lean=size > LIMIT)
     return OnnxFile(
-        **compare(cases, path, traced.outputs, tolerance=tolerance),
-        file=path.name,
+        **ready.proven(path, size, cases, running.run, tolerance=tolerance),
         opset=_checked_opset(path, opset),
         nodes=nodes,
-        inputs=traced.inputs,
-        outputs=traced.outputs,
-        parameters=parameters,
-        parameter_bytes=size,
-        tolerance=tolerance,
-        bytes=file_bytes(path),
         exit_entropy=exit_entropy,
         exit_depths=None if exit_entropy is None else _left(cases),
-        note=" ".join(filter(None, (note, traced.note))) or None,
     )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network that a file is to be made of.
+
+    Args:
+        traced: it, in the precision in which it is written.
+        metadata: what the file says of itself.
+        parameters: of the network, tied ones once.
+        parameter_bytes: of all that it holds.
+        note: what else to know.
+    """
+
+    traced: Traced
+    metadata: Mapping[str, str]
+    parameters: int
+    parameter_bytes: int
+    note: str | None
+
+    @classmethod
+    def of_(
+        cls,
+        net: Network,
+        source: Source,
+        exit_entropy: float | None = None,
+        *,
+        caching: bool = True,
+    ) -> Prepared:
+        """Prepare a network. `caching` as in `trace.Traced`."""
+        note = _prepare_(net)
+        images = preparation(net, source)
+        traced = Traced(net, None if images is None else images.size, exit_entropy, caching)
+        return cls(
+            traced,
+            described(net, source, images),
+            net.parameters,
+            _weight_bytes(traced),
+            " ".join(filter(None, (note, traced.note))) or None,
+        )
+
+    def expected_(self, seed: int) -> list[Expected]:
+        """What the network says to several inputs; it is empty afterwards."""
+        cases = expected(self.traced, seed)
+        self.traced.net.model.to("meta")
+        gc.collect()  # the traced program holds the weights too, in cycles
+        return cases
+
+    def proven(
+        self,
+        path: Path,
+        size: int,
+        cases: list[Expected],
+        run: Run,
+        *,
+        tolerance: float,
+        made: str = "the ONNX model",
+    ) -> WrittenFile:
+        """A file that was written, compared with what the network said.
+
+        Args:
+            size: bytes of it and what lies beside it.
+            run: the file, in what runs it.
+            made: what it is called.
+        Raises:
+            VerificationError: if it says something else.
+        """
+        traced = self.traced
+        return WrittenFile(
+            **compare(cases, run, traced.outputs, tolerance=tolerance, made=made),
+            file=path.name,
+            inputs=traced.inputs,
+            outputs=traced.outputs,
+            parameters=self.parameters,
+            parameter_bytes=self.parameter_bytes,
+            tolerance=tolerance,
+            bytes=size,
+            note=self.note,
+        )
 
 
 def check_options(opset: int, tolerance: float) -> None:
@@ -115,8 +198,8 @@ def check_options(opset: int, tolerance: float) -> None:
         )
 
 
-def check_size(written: int, parameter_bytes: int) -> None:
-    """An ONNX file holds the weights once and a graph; more than 5 % and 2 MB above the weights
+def check_size(written: int, parameter_bytes: int, made: str = "the ONNX file") -> None:
+    """A file holds the weights once and a graph; more than 5 % and 2 MB above the weights
     means something is in it twice.
 
     Raises:
@@ -124,7 +207,7 @@ def check_size(written: int, parameter_bytes: int) -> None:
     """
     if written > 1.05 * parameter_bytes + (2 << 20):
         raise VerificationError(
-            f"the ONNX file has {written:,} bytes, but the parameters only {parameter_bytes:,}: "
+            f"{made} has {written:,} bytes, but the parameters only {parameter_bytes:,}: "
             "something is stored twice."
         )
 
@@ -144,11 +227,6 @@ def _weight_bytes(traced: Traced) -> int:
     behind = traced.head.tensors() if traced.head else ()
     held = (*traced.model.parameters(), *traced.model.buffers(), *behind)
     return sum(t.numel() * t.element_size() for t in held)
-
-
-def _empty_(net: Network) -> None:
-    net.model.to("meta")
-    gc.collect()  # the traced program holds the weights too, in cycles
 
 
 def _left(cases: list[Expected]) -> list[int]:

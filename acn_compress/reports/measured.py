@@ -193,6 +193,8 @@ class Benchmarked(Report):
     rows: tuple[Timed, ...]
     busy: float
     """The largest median over its fastest sample: how far other work disturbed the timing."""
+    remarks: tuple[str, ...] = ()
+    """Which file of a directory was taken."""
     machine: dict[str, str]
 
     def display(self) -> Iterator[Block]:
@@ -202,8 +204,10 @@ class Benchmarked(Report):
         head += ["parameters", "MFLOP", "bytes"]
         title = f"{how}, interleaved, on {self.machine['processor']}"
         yield Grid(title, head, [_timed(row) for row in self.rows])
-        if told := busy_note(self.busy).strip():
-            yield Line(told)
+        for remark in self.remarks:
+            yield from told(remark)
+        if note := busy_note(self.busy).strip():
+            yield Line(note)
 
 
 def _timed(row: Timed) -> list[str]:

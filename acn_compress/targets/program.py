@@ -1,0 +1,62 @@
+"""What an export of the whole network into one program reports, whatever runs it: its files, how
+they were proven, and a card that says how a stranger loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from acn_compress.checkpoint.card import TAGS, header
+from acn_compress.checkpoint.files import size
+from acn_compress.onnx.write import WrittenFile
+from acn_compress.reports.blocks import Block, Pairs
+from acn_compress.targets.base import Exported
+
+
+class ProgramExported(Exported, WrittenFile):
+    """What such an export reports."""
+
+    library: ClassVar[str]
+    """The Hub's name of what runs it."""
+    runner: ClassVar[str]
+    """What runs it, for people."""
+    snippet: ClassVar[str]
+    """Python that loads it and asks it; {file}, {given} and {output} are filled in."""
+
+    def display(self) -> Iterator[Block]:
+        """A list."""
+        yield Pairs(f"export {self.source} ({self.seconds:.0f} s)", list(self._rows()))
+
+    def _rows(self) -> Iterator[tuple[str, object]]:
+        alone = f"parameters alone: {size(self.parameter_bytes)}"
+        yield "file", f"{self.out}/{self.file}, {size(self.bytes)} ({alone})"
+        yield "inputs", ", ".join(self.inputs) + " (dynamic batch)"
+        yield "outputs", ", ".join(self.outputs)
+        worst = f"largest difference {self.max_difference:.1e} of {self.tolerance:.0e} allowed"
+        yield "verified", f"in {self.runner} at {', '.join(self.compared)}: {worst}"
+        yield "note", self.note
+
+    def card(self, inherited: Mapping[str, object]) -> str:
+        """What the file takes and gives, how it was proven, and how it is loaded: Markdown."""
+        name = Path(self.out).name
+        rows = [(key, value) for key, value in self._rows() if value is not None]
+        given = ", ".join(f"{key}={key}" for key in self.inputs)
+        lines = [
+            *header(self.library, inherited, TAGS),
+            f"# {name}: export for {self.runner}",
+            "",
+            f"Made with acn-compress from `{self.source}`.",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {key} | {value} |" for key, value in rows),
+            "",
+            "## Use",
+            "",
+            "```python",
+            self.snippet.format(file=self.file, given=given, output=self.outputs[0]),
+            "```",
+            "",
+        ]
+        return "\n".join(lines)
