@@ -88,6 +88,7 @@ def main() -> None:
     command.add_argument("--demands", default="speedup=2,speedup=3,max_drop=0.01")
     command.add_argument("--length", type=int, default=128, help="tokens of a timed text")
     command.add_argument("--limit", type=int, default=None, help="rows that are trained on")
+    command.add_argument("--name", help="of the file; the network's")
     command.add_argument("--results", type=Path, default=RESULTS)
     options = command.parse_args()
     blocks = find_blocks(options.source)
@@ -103,7 +104,7 @@ def main() -> None:
         rows.append(met(demand, report, blocks))
         print(f"{demand}: {report.verdict()}", flush=True)
         write_json(
-            options.results / f"compress-{options.source.name}.json",
+            options.results / f"compress-{options.name or options.source.name}.json",
             rounded(
                 {
                     "benchmark": "budgets",
