@@ -4,13 +4,42 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 CONSUMERS = benchmarks/consumers
 
-.PHONY: quickstart test consumers lint docs clean
+.PHONY: quickstart test test-lowest test-newest wheel consumers lint docs clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/acn-compress run quickstart
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# the contract with the oldest and with the newest versions that pyproject.toml allows
+CONTRACT = -n 2 --dist loadgroup tests/test_contract.py tests/test_generate.py tests/test_export.py tests/test_package.py
+test-lowest: build/lowest/.installed
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest $(CONTRACT)
+
+test-newest: build/newest/.installed
+	OMP_NUM_THREADS=1 build/newest/bin/python -m pytest $(CONTRACT)
+
+build/lowest/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear build/lowest
+	$(PYTHON) tests/lowest.py > build/lowest/constraints.txt
+	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint build/lowest/constraints.txt
+	@touch $@
+
+build/newest/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear build/newest
+	build/newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager --editable '.[dev]'
+	@touch $@
+
+# what an index would give, run in an environment of its own and from another folder
+wheel:
+	rm -rf dist build/elsewhere
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/acn_compress-*.whl
+	mkdir -p build/elsewhere
+	cd build/elsewhere && ../wheel/bin/acn-compress --help > /dev/null && ../wheel/bin/acn-compress validate quickstart && ../wheel/bin/acn-compress validate acn
+	cd build/elsewhere && ../wheel/bin/python -c 'import acn_compress as a; assert "site-packages" in a.__file__, a.__file__; print(a.__version__, a.load)'
 
 # who runs what export writes: tests/test_consumers.py skips those that are not there
 consumers: $(CONSUMERS)/node_modules $(CONSUMERS)/.venv

@@ -3,6 +3,8 @@ what torch does, with a cache and without; and every command that reads whole te
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,10 @@ def test_it_generates_and_is_measured_as_torch(
     np.testing.assert_array_equal(found, in_torch(source, use_cache=False))
     assert greedy(out / FOLDER / FILES["int8"]).shape == found.shape
 
+    (snippet,) = re.findall(r"```python\n(.+?)```", (out / "README.md").read_text(), re.DOTALL)
+    with contextlib.chdir(tmp_path):
+        exec(snippet, {})
     whole = report["files"][0]["measured"]
     assert whole["quality"]["value"] == report["quality"]["value"]
+    assert acn_compress.evaluate(out, **options)["result"]["value"] == whole["quality"]["value"]
     assert acn_compress.benchmark([out])["rows"]

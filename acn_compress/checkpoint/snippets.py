@@ -17,6 +17,12 @@ CALLS = {
 }
 IMAGE = 'image = Image.new("RGB", (224, 224))  # or Image.open("picture.png")'
 OURS = "import acn_compress  # teaches transformers this model type"
+BEGINNING = (
+    'inputs["position_ids"] = inputs["attention_mask"].cumsum(-1) - 1',
+    'past = [i.name for i in session.get_inputs() if i.name.startswith("past_key_values")]',
+    'empty = np.zeros((1, 1, 0, 1), "float32")  # later: what the last call said, as present',
+    "inputs.update(dict.fromkeys(past, empty))",
+)
 Code = Sequence[str]
 
 
@@ -53,9 +59,15 @@ def of_checkpoint(
         yield from _block([*ours, *_sentences(f'"{name}"')])
 
 
-def of_graph(directory: Path, name: str, file: str) -> Iterator[str]:
-    """Markdown: in ONNX Runtime, in sentence-transformers."""
+def of_graph(directory: Path, name: str, file: str, cached: bool = False) -> Iterator[str]:
+    """Markdown: in ONNX Runtime, in sentence-transformers.
+
+    Args:
+        cached: the graph goes on from keys and values, of which there are none at the beginning.
+    """
     imports, inputs = _inputs(directory, name, "np")
+    if cached and inputs:
+        imports, inputs = ["import numpy as np", *imports], [*inputs, *BEGINNING]
     call = "outputs = session.run(None, {name: inputs[name] for name in names})"
     names = "names = [i.name for i in session.get_inputs() if i.name in inputs]"
     opened = f'session = InferenceSession("{name}/{file}")'

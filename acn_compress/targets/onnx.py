@@ -19,7 +19,7 @@ from acn_compress.found import Found
 from acn_compress.measure.early_exit import check_exit
 from acn_compress.measure.quality import Quality, measure, summary
 from acn_compress.network.network import Network
-from acn_compress.onnx.cache import in_short
+from acn_compress.onnx.cache import in_short, is_past
 from acn_compress.onnx.exit import check_depth
 from acn_compress.onnx.inputs import picture_size
 from acn_compress.onnx.layout import file_bytes, onnx_file, opset_of, weights_of
@@ -151,7 +151,7 @@ class OnnxExported(Exported, Files):
             *self._card_of_files(),
             "## Use",
             "",
-            *of_graph(directory, self.out, self.file),
+            *of_graph(directory, self.out, self.file, any(map(is_past, self.inputs))),
             "Labels, preprocessing and where it comes from are in the file's metadata (`id2label`, "
             "`preprocessor`, `acn_structure`, `provenance`).",
             "",
