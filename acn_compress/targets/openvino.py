@@ -21,7 +21,7 @@ from acn_compress.onnx.trace import silence, trace
 from acn_compress.onnx.write import Prepared, WrittenFile, check_size
 from acn_compress.options import Export
 from acn_compress.targets.base import Exported, Rows
-from acn_compress.targets.program import ProgramExported
+from acn_compress.targets.program import Program, ProgramExported
 
 FILE = "openvino_model.xml"  # its weights lie beside it, in the .bin of the same name
 OPSET = 20  # of the graph it is made from
@@ -40,12 +40,10 @@ model = openvino.Core().compile_model("{file}", "CPU")
 {output} = model(dict({given}))["{output}"]"""
 
 
-class OpenVino:
+class OpenVino(Program):
     """See `targets.base.Target`."""
 
     writes = f"{FILE} and its weights, beside its config and processor files"
-    measures = False
-    takes: Mapping[str, str] = {"tolerance": ""}
     verified = "In OpenVINO it says what torch says, at several batch sizes and lengths."
     report: type[Exported] = OpenVinoExported
 
@@ -73,6 +71,7 @@ class OpenVino:
         name_tokenizer_plainly(directory)
         return found
 
+<<<<<<< HEAD
     def card(
         self,
         net: Network,
@@ -85,6 +84,8 @@ class OpenVino:
         assert isinstance(report, ProgramExported)
         return report.card(inherited)
 
+=======
+>>>>>>> formats
 
 def library() -> Any:
     """The openvino package, without the telemetry that it would send when it is imported.

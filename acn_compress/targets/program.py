@@ -9,7 +9,10 @@ from typing import ClassVar
 
 from acn_compress.checkpoint.card import TAGS, header
 from acn_compress.checkpoint.files import size
+from acn_compress.checkpoint.source import Source
+from acn_compress.network.network import Network
 from acn_compress.onnx.write import WrittenFile
+from acn_compress.options import Export
 from acn_compress.reports.blocks import Block, Pairs
 from acn_compress.targets.base import Exported
 
@@ -60,3 +63,24 @@ class ProgramExported(Exported, WrittenFile):
             "",
         ]
         return "\n".join(lines)
+
+
+class Program:
+    """What targets have in common whose export is one program (see `targets.base.Target`)."""
+
+    measures = False
+    takes: Mapping[str, str] = {"tolerance": ""}
+
+    def check(self, net: Network, source: Source, how: Export) -> None:
+        """Whether a network can be exported is seen when it is."""
+
+    def card(
+        self,
+        net: Network,
+        report: Exported,
+        provenance: dict[str, object],
+        licence: str | None = None,
+    ) -> str:
+        """The report's own."""
+        assert isinstance(report, ProgramExported)
+        return report.card(licence)

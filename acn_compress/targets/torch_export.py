@@ -23,7 +23,7 @@ from acn_compress.onnx.trace import LENGTH, Traced, silence
 from acn_compress.onnx.write import Prepared, WrittenFile, check_size
 from acn_compress.options import Export
 from acn_compress.targets.base import Exported, Rows
-from acn_compress.targets.program import ProgramExported
+from acn_compress.targets.program import Program, ProgramExported
 
 FILE = "model.pt2"
 METADATA = "metadata.json"  # within it
@@ -40,17 +40,12 @@ model = torch.export.load("{file}").module()
 {output} = model({given})["{output}"]"""
 
 
-class TorchExport:
+class TorchExport(Program):
     """See `targets.base.Target`."""
 
     writes = f"{FILE}, beside its config and processor files"
-    measures = False
-    takes: Mapping[str, str] = {"tolerance": ""}
     verified = "Loaded again it says what the network says, at several batch sizes and lengths."
     report: type[Exported] = TorchExported
-
-    def check(self, net: Network, source: Source, how: Export) -> None:
-        """Whether a network can be exported is seen when it is."""
 
     def write(
         self, net: Network, source: Source, directory: Path, how: Export, rows: Rows | None = None
@@ -72,6 +67,7 @@ class TorchExport:
         copy_processors(source, directory)
         return found
 
+<<<<<<< HEAD
     def card(
         self,
         net: Network,
@@ -84,6 +80,8 @@ class TorchExport:
         assert isinstance(report, ProgramExported)
         return report.card(inherited)
 
+=======
+>>>>>>> formats
 
 class Named(nn.Module):
     """Named tensors in, named tensors out.
