@@ -1,6 +1,6 @@
 """What it costs to cut the tokens that the training split of a data set does not use: accuracy on
 the test split, paired with the whole, parameters and bytes, by the least count of a token that
-stays; alone, and before half of the heads and features are removed.
+stays.
 
     python -m benchmarks.vocabulary MINILM --data SST2
 
@@ -21,30 +21,26 @@ from benchmarks.command import rounded
 from benchmarks.whole import arguments
 
 WANTED = ("vocabulary", "before", "after", "drop", "parameters_before", "parameters", "bytes")
-ROUTES: dict[str, dict[str, Any]] = {
-    "at least 1": {},
-    "at least 2": {"min_count": 2},
-    "at least 5": {"min_count": 5},
-    "half of heads and features": {"vocabulary": None, "target_sparsity": 0.5, "limit": 2048},
-    "at least 1, and half of heads and features": {"target_sparsity": 0.5, "limit": 2048},
-}
+COUNTS = (1, 2, 5)
 
 
-def row(source: Path, data: str, name: str) -> dict[str, Any]:
+def row(source: Path, data: str, count: int) -> dict[str, Any]:
     """One cut."""
-    how = {"vocabulary": data, "data": data, "eval_data": f"{data}:test"} | ROUTES[name]
+    how: dict[str, Any] = {"data": data, "eval_data": f"{data}:test", "vocabulary": data}
     started = time.process_time()
     with TemporaryDirectory() as place:
-        report = acn_compress.prune(source, Path(place) / "out", progress=False, **how).plain()
-    print(name, report["parameters"], report["after"]["value"], report["drop"], flush=True)
+        report = acn_compress.prune(
+            source, Path(place) / "out", min_count=count, progress=False, **how
+        ).plain()
+    print(count, report["parameters"], report["after"]["value"], report["drop"], flush=True)
     seconds = time.process_time() - started
-    return {"route": name, "seconds": seconds, **{k: report[k] for k in WANTED if k in report}}
+    return {"min_count": count, "seconds": seconds, **{k: report[k] for k in WANTED if k in report}}
 
 
 def main() -> None:
     """The command."""
     options = arguments(__doc__).parse_args()
-    rows = [row(options.source, options.data, name) for name in ROUTES]
+    rows = [row(options.source, options.data, count) for count in COUNTS]
     report = {"benchmark": "vocabulary", "source": options.source.name, "machine": machine()}
     file = options.results / f"vocabulary-{options.source.name}.json"
     write_json(file, rounded(report | {"rows": rows}))

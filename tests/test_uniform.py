@@ -15,6 +15,8 @@ from tiny import network, outputs, saved, tiny
 
 from acn_compress import options
 from acn_compress.compression.prune import prune_
+from acn_compress.compression.prune.ranking import alike, cheapest, choices
+from acn_compress.compression.prune.scores import SCORES
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths
 from acn_compress.surface import checked
@@ -77,6 +79,25 @@ def test_each_block_keeps_its_own_best_units() -> None:
     for layer, wanted in zip(layers, best, strict=True):
         kept = rows(layer, slice(None))
         assert kept <= wanted or kept > wanted
+
+
+def test_the_way_to_the_share_is_the_cheapest_of_all() -> None:
+    net = tiny("vit")
+    scores = SCORES["obs"].units(net, None)
+    found = choices(net, scores, per_parameter=True)
+    total, ways = sum(c.cost * c.units for c in found), alike(found)
+    heads, features = (w.steps for w in ways)
+    for share in (0.2, 0.35, 0.5, 0.7):
+        drops = cheapest(found, share, ways)
+        gone = sum(c.cost * len(d) for c, d in zip(found, drops, strict=True)) / total
+        loss = sum(c.cost * c.values[u] for c, d in zip(found, drops, strict=True) for u in d)
+        step = features[0].cost / total
+        assert share - step < gone <= share
+        for h in range(len(heads) + 1):
+            for m in range(len(features)):
+                cost = sum(s.cost for s in (*heads[:h], *features[:m])) / total
+                if share - step < cost <= share:
+                    assert loss <= sum(s.loss for s in (*heads[:h], *features[:m])) + 1e-12
 
 
 def rows(layer: Any, some: slice) -> set[tuple[float, ...]]:

@@ -3,10 +3,11 @@ one by one, or together where only some numbers may be left, or all blocks are t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise, product
 from math import gcd, inf
 
 from torch import Tensor
@@ -77,19 +78,42 @@ class Together:
     Args:
         units: by the position of their choice.
         cost: parameters removed with them.
-        score: their mean, weighted by what they cost; -inf for those that go in any case.
+        loss: their scores, each times what it costs.
     """
 
     units: Mapping[int, Sequence[int]]
     cost: int
-    score: float
+    loss: float
 
     @classmethod
     def of(cls, found: Sequence[Choice], units: Mapping[int, Sequence[int]]) -> Together:
         """Of some units."""
-        costs = {i: found[i].cost * len(some) for i, some in units.items()}
-        worth = sum(found[i].cost * found[i].values[u] for i, some in units.items() for u in some)
-        return cls(units, total := sum(costs.values()), worth / max(1, total))
+        cost = sum(found[i].cost * len(some) for i, some in units.items())
+        loss = sum(found[i].cost * found[i].values[u] for i, some in units.items() for u in some)
+        return cls(units, cost, loss)
+
+    @property
+    def score(self) -> float:
+        """The mean, weighted by what units cost."""
+        return self.loss / self.cost
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """One width of all blocks: what goes from one number that is left everywhere to the next.
+
+    Args:
+        steps: only ever the first so many.
+        forced: steps that go in any case, for the blocks to be alike.
+    """
+
+    steps: Sequence[Together]
+    forced: int = 0
+
+    def after(self, steps: int) -> tuple[int, float]:
+        """What is removed by the first so many: parameters, and the loss."""
+        some = self.steps[:steps]
+        return sum(step.cost for step in some), sum(step.loss for step in some)
 
 
 def levels(choice: Choice, multiple: int) -> list[int]:
@@ -110,26 +134,65 @@ def apart(found: Sequence[Choice], multiple: int = 1) -> list[Together]:
 
 def alike(
     found: Sequence[Choice], multiple: int = 1, allowed: Callable[[str, int], bool] | None = None
-) -> list[Together]:
-    """What may go so that all blocks keep equally many units of a width, each its own.
+) -> list[Ladder]:
+    """What may go so that all blocks keep equally many units of a width, each its own; nothing, if
+    blocks differ and may not be made alike.
 
     Args:
         allowed: whether so many units of a width may be left.
     """
-    steps = []
+    ladders = []
     for name in dict.fromkeys(c.name for c in found):
         same = {i: c for i, c in enumerate(found) if c.name == name}
         narrow = min(same.values(), key=lambda c: c.units)
-        left = [n for n in levels(narrow, multiple) if allowed is None or allowed(name, n)]
         uneven = any(c.units != narrow.units for c in same.values())
-        if uneven and (allowed is None or allowed(name, narrow.units)):
-            left = [narrow.units, *left]
+        left = [narrow.units] * uneven + levels(narrow, multiple)
+        left = [n for n in left if allowed is None or allowed(name, n)]
         if uneven and not left:
             return []
         parts = {i: _between(c, left) for i, c in same.items()}
-        row = [Together.of(found, {i: parts[i][at] for i in parts}) for at in range(len(left))]
-        steps += [replace(row[0], score=-inf), *row[1:]] if uneven and row else row
-    return steps
+        rungs = [Together.of(found, {i: parts[i][at] for i in parts}) for at in range(len(left))]
+        ladders.append(Ladder(rungs, int(uneven)))
+    return ladders
+
+
+def cheapest(found: Sequence[Choice], target: float, ladders: Sequence[Ladder]) -> Drops:
+    """The way down the ladders that fills the share at the least loss. Each of the steps is large,
+    so that going for the next best one would often end beside it.
+
+    Raises:
+        ConfigError: if less or more can go at most or at least.
+    """
+    total = sum(c.cost * c.units for c in found)
+    budget = round(target * total)
+    _check_removable(target, sum(s.cost for ladder in ladders for s in ladder.steps), total)
+    forced = sum(ladder.after(ladder.forced)[0] for ladder in ladders)
+    if forced > budget:
+        raise ConfigError(
+            f"target_sparsity is {target}, but the source's widths differ from block to block, and "
+            f"to make them alike {forced / total:.4f} must go. Choose at least that."
+        )
+    *coarse, fine = sorted(ladders, key=lambda ladder: len(ladder.steps))
+    costs = [0, *accumulate(step.cost for step in fine.steps)]
+    losses = [0.0, *accumulate(step.loss for step in fine.steps)]
+    best, way = (inf, inf), [ladder.forced for ladder in (*coarse, fine)]
+    for taken in product(*(range(x.forced, len(x.steps) + 1) for x in coarse)):
+        gone = [ladder.after(steps) for ladder, steps in zip(coarse, taken, strict=True)]
+        left = budget - sum(cost for cost, _ in gone)
+        steps = bisect_right(costs, left) - 1
+        if steps < fine.forced:
+            continue
+        # less than a step of the finest is missing, or it ended and all that is left is
+        missing = 0 if steps < len(fine.steps) else left - costs[-1]
+        worth = (missing, losses[steps] + sum(loss for _, loss in gone))
+        if worth < best:
+            best, way = worth, [*taken, steps]
+    drops: Drops = [[] for _ in found]
+    for ladder, steps in zip((*coarse, fine), way, strict=True):
+        for step in ladder.steps[:steps]:
+            for i, units in step.units.items():
+                drops[i] += units
+    return drops
 
 
 def _between(choice: Choice, left: Sequence[int]) -> list[list[int]]:
@@ -151,21 +214,9 @@ def everywhere(
     """
     steps = apart(found) if steps is None else steps
     total = sum(c.cost * c.units for c in found)
-    removable = sum(step.cost for step in steps)
     budget = round(target * total)
-    if budget > removable:
-        raise ConfigError(
-            f"target_sparsity is {target}, but one unit of every width must stay (to remove whole "
-            "blocks use truncate): the largest reachable share is "
-            f"{_reaching(removable, total)}."
-        )
+    _check_removable(target, sum(step.cost for step in steps), total)
     drops: Drops = [[] for _ in found]
-    forced = sum(step.cost for step in steps if step.score == -inf)
-    if forced > budget:
-        raise ConfigError(
-            f"target_sparsity is {target}, but the source's widths differ from block to block, and "
-            f"to make them alike {forced / total:.4f} must go. Choose at least that."
-        )
     full: set[tuple[int, ...]] = set()  # where the next step was too large: none leaps over it
     for step in sorted(steps, key=lambda step: step.score):
         if step.cost > budget or (place := tuple(step.units)) in full:
@@ -197,6 +248,15 @@ def in_each(found: Sequence[Choice], target: float, multiple: int = 1) -> Drops:
         left = [n for n in levels(choice, multiple) if n >= least_left]
         drops.append([unit for units in _between(choice, left) for unit in units])
     return drops
+
+
+def _check_removable(target: float, removable: int, total: int) -> None:
+    if round(target * total) > removable:
+        raise ConfigError(
+            f"target_sparsity is {target}, but one unit of every width must stay (to remove whole "
+            "blocks use truncate): the largest reachable share is "
+            f"{_reaching(removable, total)}."
+        )
 
 
 def _reaching(removable: int, total: int) -> float:

@@ -99,12 +99,13 @@ def _chosen(net: Network, choices: Sequence[Choice], aim: Aim) -> Drops:
         return ranking.in_each(choices, aim.target, aim.round_to)
     if not aim.uniform:
         return ranking.everywhere(choices, aim.target, ranking.apart(choices, aim.round_to))
-    steps = ranking.alike(choices, aim.round_to)
+    ladders = ranking.alike(choices, aim.round_to)
     if net.structure.form == "residual" and (not _unsaid(net) or is_plain(net)):
         said = ranking.alike(choices, aim.round_to, partial(can_say, net))
         total = sum(c.cost * c.units for c in choices)
-        steps = said if sum(s.cost for s in said) >= round(aim.target * total) else steps
-    return ranking.everywhere(choices, aim.target, steps)
+        room = sum(step.cost for ladder in said for step in ladder.steps)
+        ladders = said if said and room >= round(aim.target * total) else ladders
+    return ranking.cheapest(choices, aim.target, ladders)
 
 
 def _alike(net: Network) -> str:
