@@ -71,21 +71,6 @@ class OpenVino(Program):
         name_tokenizer_plainly(directory)
         return found
 
-<<<<<<< HEAD
-    def card(
-        self,
-        net: Network,
-        report: Exported,
-        provenance: dict[str, object],
-        inherited: Mapping[str, object],
-        directory: Path,
-    ) -> str:
-        """The report's own."""
-        assert isinstance(report, ProgramExported)
-        return report.card(inherited)
-
-=======
->>>>>>> formats
 
 def library() -> Any:
     """The openvino package, without the telemetry that it would send when it is imported.

@@ -79,8 +79,9 @@ class Program:
         net: Network,
         report: Exported,
         provenance: dict[str, object],
-        licence: str | None = None,
+        inherited: Mapping[str, object],
+        directory: Path,
     ) -> str:
         """The report's own."""
         assert isinstance(report, ProgramExported)
-        return report.card(licence)
+        return report.card(inherited)

@@ -67,21 +67,6 @@ class TorchExport(Program):
         copy_processors(source, directory)
         return found
 
-<<<<<<< HEAD
-    def card(
-        self,
-        net: Network,
-        report: Exported,
-        provenance: dict[str, object],
-        inherited: Mapping[str, object],
-        directory: Path,
-    ) -> str:
-        """The report's own."""
-        assert isinstance(report, ProgramExported)
-        return report.card(inherited)
-
-=======
->>>>>>> formats
 
 class Named(nn.Module):
     """Named tensors in, named tensors out.
