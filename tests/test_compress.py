@@ -36,6 +36,8 @@ from acn_compress.onnx.session import Session
 from acn_compress.options import Compress
 from acn_compress.reports.compressed import Compressed
 
+pytestmark = pytest.mark.xdist_group("compress")  # what is made once is made in one process
+
 HOW: dict[str, Any] = {"data": "digits", "backend": "torch", "progress": False}
 
 

@@ -21,6 +21,7 @@ from acn_compress.network.device import find_device
 from acn_compress.options import Trained
 from acn_compress.training.trainer import arguments
 
+pytestmark = pytest.mark.xdist_group("processes")  # one launch serves all
 LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 

@@ -44,6 +44,8 @@ from acn_compress.options import Export, Quantize
 from acn_compress.steps.export import _rows
 from acn_compress.targets.onnx import OnnxExported
 
+pytestmark = pytest.mark.xdist_group("quantize")  # what is made once is made in one process
+
 
 def likeness(kind: Kind, ours: Array, theirs: Array, parts: int = 7) -> Likeness:
     """Of rows that come in several batches."""
