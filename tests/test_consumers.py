@@ -219,10 +219,7 @@ def decoder(name: str, alpha: float, directory: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "alpha"),
-    [("gpt2", 0.3), ("llama", 0.0), ("mistral", 1.0), ("qwen2", 0.0), ("qwen3", 0.3)],
-)
+@pytest.mark.parametrize(("name", "alpha"), [("gpt2", 0.3), ("mistral", 0.4), ("qwen3", 0.0)])
 def test_both_generate_from_the_cache_what_torch_generates_without(
     name: str, alpha: float, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ else:
     ]
     inputs = processor(images, return_tensors="np")
 if count := given.get("tokens"):
-    prompt = {k: torch.from_numpy(v) for k, v in inputs.items()}
+    prompt = {k: torch.from_numpy(inputs[k]) for k in ("input_ids", "attention_mask")}
     greedy = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False}
     with torch.inference_mode():
         outputs = {"sequences": model.generate(**prompt, **greedy, use_cache=True).numpy()}
