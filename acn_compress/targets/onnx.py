@@ -63,8 +63,9 @@ class OnnxExported(Exported, OnnxFile):
         error = f"mean error {self.error:.1%} of the outputs' spread"
         return f"{cosine}{error}, on {self.judged_on}, n = {self.examples:,}"
 
-    def card(self, inherited: Mapping[str, object], directory: Path) -> str:
+    def card(self, net: Network, inherited: Mapping[str, object], directory: Path) -> str:
         """What the file takes and gives, and how it was proven: Markdown."""
+        colours = net.channels if net.modality == "image" else None
         lines = [
             *header("onnx", inherited, (*TAGS, "onnx")),
             f"# {Path(self.out).name}: ONNX export",
@@ -77,7 +78,7 @@ class OnnxExported(Exported, OnnxFile):
             "",
             "## Use",
             "",
-            *of_graph(directory, self.out, self.file),
+            *of_graph(directory, self.out, self.file, self.inputs, colours),
             "Labels, preprocessing and where it comes from are in the file's metadata (`id2label`, "
             "`preprocessor`, `acn_structure`, `provenance`).",
             "",
@@ -150,7 +151,7 @@ class Onnx:
     ) -> str:
         """The report's own."""
         assert isinstance(report, OnnxExported)
-        return report.card(inherited, directory)
+        return report.card(net, inherited, directory)
 
 
 TARGET = Onnx()
