@@ -11,6 +11,7 @@ from typing import Any
 
 import brought
 import pytest
+import transformers as hf
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from tiny import saved, tiny
@@ -66,7 +67,7 @@ def test_a_measured_step_leaves_a_card_that_the_hub_understands(
 ) -> None:
     labels = ["no", "yes"] * 10
     data = brought.table(tmp_path / "rows.csv", text=brought.texts(20), label=labels)
-    how: dict[str, Any] = {"target_sparsity": 0.4, "data": data, "uniform": plain}
+    how: dict[str, Any] = {"target_sparsity": 0.3, "data": data, "uniform": plain}
     report = acn_compress.prune(reader, tmp_path / "small", score="magnitude", **how)
     found = card(tmp_path / "small").data
     assert found.library_name == ("transformers" if plain else "acn-compress")
@@ -87,6 +88,13 @@ def test_a_measured_step_leaves_a_card_that_the_hub_understands(
 
 def test_pictures_and_sentences_have_snippets_of_their_own(tmp_path: Path) -> None:
     assert len(executed(saved(tiny("vit"), tmp_path / "bare"))) == 1  # no processor lies there
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {"intermediate_size": 16, "image_size": 16, "patch_size": 8}
+    hf.ViTForImageClassification(hf.ViTConfig(**shape, **sizes)).save_pretrained(tmp_path / "vit")
+    hf.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "vit")
+    acn_compress.truncate(tmp_path / "vit", tmp_path / "seen", depth=1)
+    load, pipe = executed(tmp_path / "seen")
+    assert "AutoImageProcessor" in load and "pipeline(" in pipe
     encoder = brought.encoder(tmp_path / "encoder", {"pooling_mode_mean_tokens": True})
     brought.tokenizer(encoder)
     (encoder / "README.md").write_text(THEIRS)

@@ -123,9 +123,8 @@ def render(
         for k, q in quality
     ]
     lines += ["", "## Use", ""]
-    lines += snippets.of_checkpoint(
-        directory, report["out"], name, pipeline_tag, plain, bool(task and task.taught)
-    )
+    colours = net.channels if net.modality == "image" else None
+    lines += snippets.of_checkpoint(directory, report["out"], name, pipeline_tag, plain, colours)
     lines += [PLAIN if plain else NOT_PLAIN]
     lines += [
         "",

@@ -27,7 +27,7 @@ Code = Sequence[str]
 
 
 def of_checkpoint(
-    directory: Path, name: str, cls: str, task: str, plain: bool, sentences: bool
+    directory: Path, name: str, cls: str, task: str, plain: bool, colours: int | None = None
 ) -> Iterator[str]:
     """Markdown: loaded and called, in a pipeline, in sentence-transformers.
 
@@ -37,11 +37,11 @@ def of_checkpoint(
         cls: the transformers class.
         task: the Hub's name.
         plain: transformers loads it without this package.
-        sentences: it gives embeddings of sentences.
+        colours: of the images it takes; transformers makes three of every picture.
     """
     ours = () if plain else (OURS,)
     loaded = f"model = {cls if plain else 'acn_compress'}.{'from_pretrained' if plain else 'load'}"
-    imports, inputs = _inputs(directory, name, "pt")
+    imports, inputs = _inputs(directory, name, '"pt"', colours)
     imports = (
         [f"from transformers import {cls}", *imports]
         if plain
@@ -55,17 +55,28 @@ def of_checkpoint(
         made = f'pipe = pipeline("{task}", model="{name}")'
         lines = [*shown, "from transformers import pipeline", "", *([IMAGE] if image else []), made]
         yield from _block([*ours, *lines, f"print(pipe({called}))"])
-    if sentences and (directory / "modules.json").is_file():
+    if cls.endswith("Model") and (directory / "modules.json").is_file():
         yield from _block([*ours, *_sentences(f'"{name}"')])
 
 
-def of_graph(directory: Path, name: str, file: str, cached: bool = False) -> Iterator[str]:
+def of_graph(
+    directory: Path,
+    name: str,
+    file: str,
+    asked: Sequence[str],
+    colours: int | None = None,
+    *,
+    cached: bool = False,
+) -> Iterator[str]:
     """Markdown: in ONNX Runtime, in sentence-transformers.
 
     Args:
+        asked: the graph's inputs.
+        colours: of its pictures.
         cached: the graph goes on from keys and values, of which there are none at the beginning.
     """
-    imports, inputs = _inputs(directory, name, "np")
+    more = ", return_token_type_ids=True" if "token_type_ids" in asked else ""
+    imports, inputs = _inputs(directory, name, f'"np"{more}', colours)
     if cached and inputs:
         imports, inputs = ["import numpy as np", *imports], [*inputs, *BEGINNING]
     call = "outputs = session.run(None, {name: inputs[name] for name in names})"
@@ -78,16 +89,16 @@ def of_graph(directory: Path, name: str, file: str, cached: bool = False) -> Ite
         yield from _block(_sentences(kwargs))
 
 
-def _inputs(directory: Path, name: str, kind: str) -> tuple[Code, Code]:
-    """Imports, and what makes `inputs`: nothing without a tokenizer or an image processor."""
+def _inputs(directory: Path, name: str, kind: str, colours: int | None) -> tuple[Code, Code]:
+    """Imports, and what makes `inputs`: nothing without a tokenizer or an image processor, or for
+    pictures that are not made of three colours."""
     if (directory / "tokenizer_config.json").is_file():
         made = f'tokenizer = AutoTokenizer.from_pretrained("{name}")'
-        all_ = ", return_token_type_ids=True" if kind == "np" else ""  # a graph may ask for them
-        called = f'inputs = tokenizer("A sentence.", return_tensors="{kind}"{all_})'
+        called = f'inputs = tokenizer("A sentence.", return_tensors={kind})'
         return ["from transformers import AutoTokenizer"], [made, called]
-    if (directory / "preprocessor_config.json").is_file():
+    if colours == 3 and (directory / "preprocessor_config.json").is_file():
         made = f'processor = AutoImageProcessor.from_pretrained("{name}")'
-        called = f'inputs = processor(image, return_tensors="{kind}")'
+        called = f"inputs = processor(image, return_tensors={kind})"
         imports = ["from PIL import Image", "from transformers import AutoImageProcessor"]
         return imports, [IMAGE, made, called]
     return [], []

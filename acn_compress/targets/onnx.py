@@ -136,8 +136,9 @@ class OnnxExported(Exported, Files):
             names = ", ".join(f"{row.file} has opset {row.opset}" for row in higher)
             yield f"{names}: its types of numbers came with it."
 
-    def card(self, inherited: Mapping[str, object], directory: Path) -> str:
+    def card(self, net: Network, inherited: Mapping[str, object], directory: Path) -> str:
         """What the file takes and gives, and how it was proven: Markdown."""
+        colours = net.channels if net.modality == "image" else None
         lines = [
             *header("onnx", inherited, (*TAGS, "onnx")),
             f"# {Path(self.out).name}: ONNX export",
@@ -151,7 +152,14 @@ class OnnxExported(Exported, Files):
             *self._card_of_files(),
             "## Use",
             "",
-            *of_graph(directory, self.out, self.file, any(map(is_past, self.inputs))),
+            *of_graph(
+                directory,
+                self.out,
+                self.file,
+                self.inputs,
+                colours,
+                cached=any(map(is_past, self.inputs)),
+            ),
             "Labels, preprocessing and where it comes from are in the file's metadata (`id2label`, "
             "`preprocessor`, `acn_structure`, `provenance`).",
             "",
@@ -261,7 +269,7 @@ class Onnx:
     ) -> str:
         """The report's own."""
         assert isinstance(report, OnnxExported)
-        return report.card(inherited, directory)
+        return report.card(net, inherited, directory)
 
 
 def _quantize(
