@@ -341,6 +341,10 @@ def test_onnx_keeps_half_precision_weights_and_computes_in_float32(
     net.model.float()
     running, inputs = Session(tmp_path / "model.onnx"), inputs_for(net, 3, 12, 0)
     found = running.run(report["outputs"][:1], {k: v.numpy() for k, v in inputs.items()})[0]
-    torch.testing.assert_close(
-        torch.from_numpy(found), outputs(net, **inputs), rtol=1e-4, atol=1e-4
-    )
+    expected_ = outputs(net, **inputs)
+    if (
+        found.ndim == 3
+    ):  # a decoder says something else to padding, whose places it counts otherwise
+        counts = inputs["attention_mask"].bool()
+        found, expected_ = found[counts.numpy()], expected_[counts]
+    torch.testing.assert_close(torch.from_numpy(found), expected_, rtol=1e-4, atol=1e-4)

@@ -225,7 +225,7 @@ class Random:
     def collate(
         self, examples: Sequence[dict[str, Any]], *, train: bool = False, noise: object = None
     ) -> dict[str, torch.Tensor]:
-        return {k: torch.stack([e[k] for e in examples]) for k in examples[0]}
+        return {k: torch.stack([e[k] for e in examples]) for k in self.inputs}
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_images_with_several_classes_are_trained_and_measured(
     config |= {"id2label": {"0": "even", "1": "large"}, "label2id": {"even": 0, "large": 1}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     options: dict[str, Any] = {
-        "epochs": 6,
+        "epochs": 12,
         "batch_size": 32,
         "lr": 2e-3,
         "task_weight": 1.0,

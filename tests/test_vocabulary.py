@@ -210,7 +210,8 @@ def test_what_uses_no_cut_token_is_read_and_answered_as_before(kind: str, tmp_pa
             assert new.convert_ids_to_tokens(now.input_ids[0]) == names
             if reduced.shape != logits.shape:
                 logits = logits[..., index]
-            assert torch.equal(reduced, logits)
+            # a product of another width is rounded in another order
+            torch.testing.assert_close(reduced, logits, rtol=0, atol=1e-6)
     assert min(left) > 10
 
 

@@ -27,10 +27,11 @@ def can_say(net: Network, name: str, units: int) -> bool:
 
 
 def say_widths_(net: Network) -> None:
-    """Let the config say the widths that all blocks have alike, where it can."""
-    counted = widths.counts(net)
-    for name, units in counted[0].items():
-        if all(block[name] == units for block in counted) and can_say(net, name, units):
+    """Let the config say the widths of blocks that are all alike, where it can. Of others it says
+    what they were cut from."""
+    first, *rest = widths.counts(net)
+    for name, units in first.items():
+        if all(block == first for block in rest) and can_say(net, name, units):
             for config in net.configs:
                 net.family.says[name](config, units)
 
