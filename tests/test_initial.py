@@ -146,7 +146,7 @@ def test_the_baseline_of_a_run_is_given_what_choosing_took(
         path = tmp_path / f"{keep}.yaml"
         path.write_text(
             f"source: {digits_vit}\ndata: digits\nlimit: 400\neval_limit: 50\n"
-            f"steps:\n  - convert: {{depth: 2, keep: {keep}, epochs: 0.5}}\n"
+            f"steps:\n  - convert: {{depth: 2, keep: {keep}, refit: false, epochs: 0.5}}\n"
         )
         found = run(path, out=str(tmp_path / keep))
         provenance = read_json(Path(found["baseline"]) / "provenance.json")
