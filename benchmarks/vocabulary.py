@@ -17,6 +17,7 @@ from typing import Any
 import acn_compress
 from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.provenance import machine
+from acn_compress.checkpoint.published import published
 from benchmarks.command import rounded
 from benchmarks.whole import arguments
 
@@ -43,7 +44,7 @@ def main() -> None:
     rows = [row(options.source, options.data, count) for count in COUNTS]
     report = {"benchmark": "vocabulary", "source": options.source.name, "machine": machine()}
     file = options.results / f"vocabulary-{options.source.name}.json"
-    write_json(file, rounded(report | {"rows": rows}))
+    write_json(file, published(rounded(report | {"rows": rows})))
 
 
 if __name__ == "__main__":
