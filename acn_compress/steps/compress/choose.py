@@ -69,7 +69,8 @@ def _time(job: Job, plan: Plan) -> float:
     """Milliseconds of a plan, timed beside the whole network; where a speed-up is asked for, as if
     that took what the table says, however busy the machine is now."""
     shapes = [job.watch.whole, job.watch.plan(plan.blocks, plan.int8)]
-    whole, made = milliseconds(job.watch.seconds(shapes, ROUNDS))
+    rounds = min(200, max(ROUNDS, round(100 / job.frontier.slowest)))  # short calls scatter more
+    whole, made = milliseconds(job.watch.seconds(shapes, rounds))
     return made if job.how.speedup is None else made * job.frontier.slowest / whole
 
 
