@@ -458,7 +458,7 @@ def test_answers_become_their_first_and_last_token(bert: Path, tmp_path: Path) -
         perfect[key][torch.arange(3), batch["labels"][:, column]] = 9.0
     perfect["end_logits"][0] = perfect["end_logits"][0].roll(1)  # one token too long
     found = summary(
-        Scores.gather([TASKS["question-answering"].score(type("Output", (), perfect)(), batch)]),
+        Scores.of(TASKS["question-answering"].score(type("Output", (), perfect)(), batch)),
         TASKS["question-answering"],
     )
     assert found["metric"] == "exact_match" and found["value"] == pytest.approx(2 / 3)
@@ -526,7 +526,7 @@ def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
     batch = examples.collate([examples[0], examples[len(examples) - 1]])
     with torch.inference_mode():
         theirs = float(gpt(**features(batch), labels=batch["labels"]).loss)
-        scores = Scores.gather([TASKS["causal-lm"].score(gpt(**features(batch)), batch)])
+        scores = Scores.of(TASKS["causal-lm"].score(gpt(**features(batch)), batch))
     told = summary(scores, TASKS["causal-lm"])
     assert told["loss"] == pytest.approx(theirs, abs=1e-5)
     assert told["perplexity"] == pytest.approx(np.exp(theirs), rel=1e-4)

@@ -26,7 +26,7 @@ from acn_compress.errors import ConfigError, UnsupportedError
 from acn_compress.found import Found
 from acn_compress.measure.budget import flops, flops_per_example
 from acn_compress.measure.intervals import Array, interval
-from acn_compress.measure.quality import Drop, Gathering, Quality, Scores, outputs, paired, summary
+from acn_compress.measure.quality import Drop, Quality, Scores, outputs, paired, summary
 from acn_compress.measure.readouts import compiled_readout, readout
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks import task_of
@@ -166,17 +166,18 @@ def measure_exits(
 ) -> tuple[Scores, Array]:
     """Score every example where it leaves on its own, in the order of `quality.measure`, and its
     depth ([examples]): one pass in which the prefixes are recorded and read out."""
-    scored = Gathering()
+    scored: list[Scores] = []
     depths: list[Tensor] = []
     with net.recording() as prefixes:
         for output, batch in outputs(net, data, batch_size=batch_size, noise=noise):
             with torch.inference_mode():
                 early = [readout(net, y, batch).logits for y in prefixes[1:-1]]
                 logits, depth = first_sure(torch.stack([*early, output.logits]), threshold)
-                scored.add(data.task.score(SimpleNamespace(logits=logits), batch))
+                left = data.task.score(SimpleNamespace(logits=logits), batch)
+            scored.append(Scores.of(left, data.task.reach))
             depths.append(depth.cpu())
             prefixes.clear()
-    return scored.scores(data.task.reach), torch.cat(depths).numpy()
+    return Scores.joined(scored), torch.cat(depths).numpy()
 
 
 def exit_flops(net: Network, batch: dict[str, Tensor]) -> tuple[Array, float]:

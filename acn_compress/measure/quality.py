@@ -3,7 +3,7 @@ against another model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,22 @@ class Scores:
     reach: Reach = (0.0, 1.0)
 
     @classmethod
-    def gather(cls, batches: Iterable[Scored], reach: Reach = (0.0, 1.0)) -> Scores:
-        """Join scored batches, each let go once it is read."""
-        gathering = Gathering()
-        for batch in batches:
-            gathering.add(batch)
-        return gathering.scores(reach)
+    def of(cls, batch: Scored, reach: Reach = (0.0, 1.0)) -> Scores:
+        """Of one batch: a few numbers per example and row, without its logits, which for a language
+        model are larger than the model."""
+        target = batch.loss.new_zeros(0) if batch.target is None else batch.target
+
+        def flat(values: torch.Tensor) -> Array:
+            return values.detach().reshape(-1).double().cpu().numpy()
+
+        return cls(
+            flat(batch.loss),
+            flat(batch.score),
+            flat(batch.weight),
+            flat(batch.prediction),
+            flat(target),
+            reach,
+        )
 
     @classmethod
     def joined(cls, parts: list[Scores]) -> Scores:
@@ -62,26 +72,6 @@ class Scores:
         return float((self.loss * self.weight).sum() / self.weight.sum())
 
 
-class Gathering:
-    """Scores of a data set, batch by batch. Of every batch a few numbers per example and row stay;
-    its logits do not, which for a language model are larger than the model."""
-
-    def __init__(self) -> None:
-        self.parts: list[tuple[Array, ...]] = []
-
-    def add(self, batch: Scored) -> None:
-        """The next batch."""
-        none = batch.loss.new_zeros(0)
-        target = none if batch.target is None else batch.target
-        found = (batch.loss, batch.score, batch.weight, batch.prediction, target)
-        self.parts.append(tuple(p.detach().reshape(-1).double().cpu().numpy() for p in found))
-
-    def scores(self, reach: Reach = (0.0, 1.0)) -> Scores:
-        """Of all batches so far."""
-        loss, score, weight, prediction, target = map(np.concatenate, zip(*self.parts, strict=True))
-        return Scores(loss, score, weight, prediction, target, reach)
-
-
 def measure(
     net: Network, data: Data, *, batch_size: int = 256, noise: Noise | None = None
 ) -> Scores:
@@ -94,7 +84,7 @@ def _measure(net: Network, data: Data, batch_size: int, noise: Noise | None) -> 
     task, part = data.task.of(net), processes.part()
     answered = outputs(net, data, batch_size=batch_size, noise=noise, part=part)
     scored = (task.score(output, batch) for output, batch in answered)
-    return Scores.joined(processes.joined([Scores.gather([s], task.reach) for s in scored]))
+    return Scores.joined(processes.joined([Scores.of(s, task.reach) for s in scored]))
 
 
 def outputs(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from acn_compress.found import Found
 from acn_compress.measure.intervals import RESAMPLES, difference, mean_intervals
-from acn_compress.measure.quality import Gathering, Quality, Scores, measure, summary
+from acn_compress.measure.quality import Quality, Scores, measure, summary
 from acn_compress.tasks.base import Scored, divergence, features
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def profile_model(
         seed: of the bootstrap.
     """
     depths = net.depth + 1
-    scored = [Gathering() for _ in range(depths)]
+    scored: list[list[Scores]] = [[] for _ in range(depths)]
     sums = _Sums(depths, similarity="cka" in extras)
     with torch.inference_mode(), net.evaluating():
         for batch in data.batches(batch_size, device=net.device):
@@ -143,14 +143,13 @@ def profile_model(
                     if k == depths - 1
                     else data.task.score(readout(net, prefixes[k], batch), batch)
                 )
-                scored[k].add(read)
+                scored[k].append(Scores.of(read, data.task.reach))
                 sums.add_readout(k, read, full)
             sums.add_prefixes(prefixes, batch.get("attention_mask"))
-        whole = scored[-1].scores().mean_loss
+    scores = [Scores.joined(parts) for parts in scored]
     with net.evaluating():
-        further = _extra_measures(net, data, extras, sums, batch_size, whole)
-    reach = data.task.reach
-    return _summarise([s.scores(reach) for s in scored], sums, further, data, seed)
+        further = _extra_measures(net, data, extras, sums, batch_size, scores[-1].mean_loss)
+    return _summarise(scores, sums, further, data, seed)
 
 
 @dataclass

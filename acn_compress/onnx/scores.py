@@ -9,7 +9,7 @@ import torch
 
 from acn_compress.data.load import Data, Noise
 from acn_compress.errors import CheckpointError
-from acn_compress.measure.quality import Gathering, Scores
+from acn_compress.measure.quality import Scores
 from acn_compress.onnx.session import Array, Session, reason, taken
 from acn_compress.tasks.base import Batch
 
@@ -23,12 +23,13 @@ def measure_file(
         CheckpointError, DataError: in one line, if the file does not take the data or its outputs
             are not those of the task.
     """
-    running, scored = Session(file), Gathering()
+    running, scored = Session(file), list[Scores]()
     size = next((i.shape[0] for i in running.inputs if i.shape and i.shape[0]), batch_size)
     for batch in data.batches(size, noise=noise):
         found = _run(running, batch, data.name)
-        scored.add(data.task.score(_Output(file, running.outputs, found), batch))
-    return scored.scores(data.task.reach)
+        said = _Output(file, running.outputs, found)
+        scored.append(Scores.of(data.task.score(said, batch), data.task.reach))
+    return Scores.joined(scored)
 
 
 def _run(running: Session, batch: Batch, name: str) -> list[Array]:
