@@ -309,6 +309,7 @@ class _Launch:
         own = {"cuda:0": f"cuda:{local_rank()}"}
         message: _Task | _End
         buffer = io.BytesIO(content.numpy().data)
+        # pickle, as no file is read here: it comes from rank 0 of this launch, as this process does
         message = torch.load(buffer, map_location=own, weights_only=False)
         return message
 

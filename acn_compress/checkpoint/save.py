@@ -21,7 +21,7 @@ def save(net: Network, out: Path) -> None:
     """Write config.json and safetensors into an existing directory, and compare what was written
     with the model.
 
-    A network that plain transformers makes of its config (`plain.is_plain`) is written as a plain
+    A network that plain transformers makes of its config (`sayable.is_plain`) is written as a plain
     checkpoint; any other gets a model type that plain transformers refuses.
 
     Raises:

@@ -110,23 +110,24 @@ def least_missed(
         network's, in nats per example.
     """
     found: list[tuple[int, float]] = []
-    left = list(may_go)
+    left, batches = list(may_go), list(spread(net, data, rows))
     while left:
         gone = [block for block, _ in found]
-        rises = _rises_without(net, data, [[*gone, block] for block in left], rows)
+        rises = _rises_without(net, batches, [[*gone, block] for block in left])
         at = min(range(len(left)), key=rises.__getitem__)
         found.append((left.pop(at), rises[at]))
     return found
 
 
 def _rises_without(
-    net: Network, data: Batches, sets: Sequence[Sequence[int]], rows: int
+    net: Network, batches: Sequence[Batch], sets: Sequence[Sequence[int]]
 ) -> list[float]:
-    """Of every set of blocks that add nothing, the divergence of the answers."""
+    """Of every set of blocks that add nothing, the divergence of the answers. Those of the whole
+    network are made anew each time: a language model's for all batches would not fit in memory."""
     rises, examples = [0.0] * len(sets), 0
     read, numbers = _answers_of(net)
     with net.evaluating(), threads_for(net), torch.inference_mode():
-        for batch in spread(net, data, rows):
+        for batch in batches:
             given = features(batch)
             examples += len(next(iter(given.values())))
             whole = read(net, given).float()

@@ -129,13 +129,12 @@ def _int8(job: Job, file: Path, done: Done, limits: Limits) -> tuple[Path | None
         small = write_int8(file)
     except AcnError as why:
         return None, f"no int8 file: {why}"
-    scores = measure_file(small, deciding)
-    if done.point.int8:
-        lost = paired(scores, measure(done.net, deciding))
-        return small, f"on the rows that decide int8 loses {lost} to the float file"
-    drop, lost = paired(scores, job.frontier.whole), paired(scores, done.scores)
+    chosen = done.point.int8
+    scores = done.scores if chosen else measure_file(small, deciding)
+    lost = paired(scores, measure(done.net, deciding) if chosen else done.scores)
     said = f"on the rows that decide int8 loses {lost} to the float file"
-    if limits.keeps_drop(drop) if limits.max_drop is not None else lost.low <= 0:
+    drop = paired(scores, job.frontier.whole)
+    if chosen or (limits.keeps_drop(drop) if limits.max_drop is not None else lost.low <= 0):
         return small, said
     small.unlink()
     return None, f"no int8 file: {said}"
@@ -153,8 +152,9 @@ def _subjects(
         mine = Subject(f"{MINE}, int8" if int8 else INT8, net, small, measure_file(small, reported))
         found.insert(0 if int8 else 1, mine)
     if baseline is not None:
-        dropped = "int8 alone" if baseline.depth == job.whole.depth else f"drop to {baseline.depth}"
-        name = f"{dropped}, int8" if int8 and "int8" not in dropped else dropped
+        name = f"drop to {baseline.depth}{', int8' if int8 else ''}"
+        if baseline.depth == job.whole.depth:  # in float there is always something dropped
+            name = "int8 alone"
         shape = watch.first(baseline.depth)._replace(int8=int8)
         found.append(Subject(name, baseline, shape, job.measured(baseline, reported, int8)))
     return [Subject("original", job.whole, watch.whole, measure(job.whole, reported)), *found]
