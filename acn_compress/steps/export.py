@@ -56,7 +56,7 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
             directory,
             report,
             history,
-            lambda found: target.card(net, found, history, handed, directory),
+            lambda found: found.card(net, history, handed, directory),
         )
     return report
 

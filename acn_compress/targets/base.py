@@ -17,7 +17,7 @@ from acn_compress.reports.base import Report
 
 
 class Exported(Report):
-    """What every export reports; a target adds its own."""
+    """What every export reports; a target adds its own, and its card."""
 
     source: str
     """What the user called it."""
@@ -27,6 +27,17 @@ class Exported(Report):
     """The target."""
     seconds: float
     """Of loading, writing and comparing."""
+
+    def card(
+        self,
+        net: Network,
+        provenance: dict[str, object],
+        inherited: Mapping[str, object],
+        directory: Path,
+    ) -> str:
+        """The model card, Markdown, of what was written into a directory. `inherited` is what the
+        source's card hands on."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -74,17 +85,6 @@ class Target(Protocol):
         Raises:
             VerificationError: if what was written is not the network.
         """
-
-    def card(
-        self,
-        net: Network,
-        report: Exported,
-        provenance: dict[str, object],
-        inherited: Mapping[str, object],
-        directory: Path,
-    ) -> str:
-        """The model card, Markdown, of what was written into a directory. `inherited` is what the
-        source's card hands on."""
 
 
 def check_taken(how: Export, targets: Mapping[str, Target]) -> None:

@@ -136,7 +136,13 @@ class OnnxExported(Exported, Files):
             names = ", ".join(f"{row.file} has opset {row.opset}" for row in higher)
             yield f"{names}: its types of numbers came with it."
 
-    def card(self, net: Network, inherited: Mapping[str, object], directory: Path) -> str:
+    def card(
+        self,
+        net: Network,
+        provenance: dict[str, object],
+        inherited: Mapping[str, object],
+        directory: Path,
+    ) -> str:
         """What the file takes and gives, and how it was proven: Markdown."""
         colours = net.channels if net.modality == "image" else None
         lines = [
@@ -258,18 +264,6 @@ class Onnx:
             quality=None if data is None or scores is None else summary(scores, data.task),
             calibrated_on=None if rows is None else rows.calibrated_on,
         )
-
-    def card(
-        self,
-        net: Network,
-        report: Exported,
-        provenance: dict[str, object],
-        inherited: Mapping[str, object],
-        directory: Path,
-    ) -> str:
-        """The report's own."""
-        assert isinstance(report, OnnxExported)
-        return report.card(net, inherited, directory)
 
 
 def _quantize(

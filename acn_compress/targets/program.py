@@ -40,7 +40,13 @@ class ProgramExported(Exported, WrittenFile):
         yield "verified", f"in {self.runner} at {', '.join(self.compared)}: {worst}"
         yield "note", self.note
 
-    def card(self, inherited: Mapping[str, object]) -> str:
+    def card(
+        self,
+        net: Network,
+        provenance: dict[str, object],
+        inherited: Mapping[str, object],
+        directory: Path,
+    ) -> str:
         """What the file takes and gives, how it was proven, and how it is loaded: Markdown."""
         name = Path(self.out).name
         rows = [(key, value) for key, value in self._rows() if value is not None]
@@ -73,15 +79,3 @@ class Program:
 
     def check(self, net: Network, source: Source, how: Export) -> None:
         """Whether a network can be exported is seen when it is."""
-
-    def card(
-        self,
-        net: Network,
-        report: Exported,
-        provenance: dict[str, object],
-        inherited: Mapping[str, object],
-        directory: Path,
-    ) -> str:
-        """The report's own."""
-        assert isinstance(report, ProgramExported)
-        return report.card(inherited)

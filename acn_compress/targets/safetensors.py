@@ -47,6 +47,16 @@ class SafetensorsExported(Exported, Saved):
         ]
         yield Pairs(self.step, rows)
 
+    def card(
+        self,
+        net: Network,
+        provenance: dict[str, object],
+        inherited: Mapping[str, object],
+        directory: Path,
+    ) -> str:
+        """That of a model directory."""
+        return card.render(net, self, provenance, inherited, directory)
+
 
 class Safetensors:
     """See `targets.base.Target`."""
@@ -71,17 +81,6 @@ class Safetensors:
             parameters=net.parameters,
             bytes=sum(p.stat().st_size for p in directory.glob("*.safetensors")),
         )
-
-    def card(
-        self,
-        net: Network,
-        report: Exported,
-        provenance: dict[str, object],
-        inherited: Mapping[str, object],
-        directory: Path,
-    ) -> str:
-        """That of a model directory."""
-        return card.render(net, report, provenance, inherited, directory)
 
 
 TARGET = Safetensors()
