@@ -15,13 +15,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import acn_compress
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.found import Found
 from acn_compress.reports.compressed import Compressed, Limit, Row
-from benchmarks.command import RESULTS, parser, rounded
+from benchmarks.command import RESULTS, parser, rounded, write
 
 
 class Met(Found):
@@ -103,7 +102,7 @@ def main() -> None:
         )
         rows.append(met(demand, report, blocks))
         print(f"{demand}: {report.verdict()}", flush=True)
-        write_json(
+        write(
             options.results / f"compress-{options.name or options.source.name}.json",
             rounded(
                 {

@@ -21,10 +21,10 @@ from typing import Any, cast
 
 import torch
 
-from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.files import read_json
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.options import Prefixes
-from benchmarks.command import RESULTS, parser, rounded
+from benchmarks.command import RESULTS, parser, rounded, write
 from benchmarks.paper.continual import claim_7
 from benchmarks.paper.depth import (
     Comparison,
@@ -93,7 +93,7 @@ def ordered(entries: dict[str, Stored]) -> list[Stored]:
     return [entries[n] for n in CLAIMS if n in entries]
 
 
-def write(out: Path, lab: Lab, scale: str, entries: dict[str, Stored]) -> None:
+def store(out: Path, lab: Lab, scale: str, entries: dict[str, Stored]) -> None:
     """The JSON file."""
     training = lab.training(lab.seeds[0])
     report = {
@@ -106,7 +106,7 @@ def write(out: Path, lab: Lab, scale: str, entries: dict[str, Stored]) -> None:
         "entries": ordered(entries),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, rounded(report))
+    write(out, rounded(report))
 
 
 def run(lab: Lab, scale: str, only: Sequence[str], out: Path) -> list[Entry]:
@@ -119,7 +119,7 @@ def run(lab: Lab, scale: str, only: Sequence[str], out: Path) -> list[Entry]:
         seconds = round(time.process_time() - started, 1)
         stored = cast(Stored, rounded(vars(found)))
         entries[n] = {**stored, "command": found.command, "seconds": seconds}
-        write(out, lab, scale, entries)
+        store(out, lab, scale, entries)
         if n == "1":
             quality_over_depth(cast(Comparison, found.figures), out.with_suffix(".png"))
     return list(map(entry, ordered(entries)))

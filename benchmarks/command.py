@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.provenance import machine
+from acn_compress.checkpoint.published import published
 from acn_compress.found import Found
 
 RESULTS = Path(__file__).parent / "results"
@@ -26,3 +31,28 @@ def rounded(data: object) -> object:
     if isinstance(data, list | tuple):
         return [rounded(v) for v in data]
     return round(data, 5) if isinstance(data, float) else data
+
+
+def write(file: Path, report: object) -> None:
+    """Write a result, without the places of this machine."""
+    write_json(file, published(report))
+
+
+def of_networks(
+    text: str | None, benchmark: str, rows: Callable[[Path, Path], list[dict[str, object]]]
+) -> None:
+    """A command that looks at networks one by one.
+
+    Args:
+        rows: (network, a folder of its own) -> what was found.
+    """
+    command = parser(text)
+    command.add_argument("sources", type=Path, nargs="+", help="networks")
+    found = {}
+    for source in command.parse_args().sources:
+        with tempfile.TemporaryDirectory() as place:
+            found[source.name] = rows(source, Path(place))
+        for row in found[source.name]:
+            print(source.name, row, flush=True)
+    report = {"benchmark": benchmark, "machine": machine(), "models": found}
+    write(RESULTS / f"{benchmark}.json", report)

@@ -20,7 +20,6 @@ from itertools import product
 
 import numpy as np
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
 from acn_compress.compression.refit import refit_
@@ -33,7 +32,7 @@ from acn_compress.measure.timing import fixed_threads, interleave, judge
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
-from benchmarks.command import rounded
+from benchmarks.command import rounded, write
 from benchmarks.peers import replaceme
 from benchmarks.whole import Whole, arguments
 
@@ -269,7 +268,7 @@ def main() -> None:
             rows.append(row)
             print(in_words(row), flush=True)
             report = whole.report("decoder", name, rows, **more)
-            write_json(options.results / f"decoder-{name}.json", rounded(report))
+            write(options.results / f"decoder-{name}.json", rounded(report))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ runs it; a format whose package is missing is left out. Writes formats.json.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +18,8 @@ import numpy as np
 import torch
 
 from acn_compress import export
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
-from acn_compress.checkpoint.provenance import machine
 from acn_compress.errors import MissingDependencyError
 from acn_compress.found import Found
 from acn_compress.measure.timing import fixed_threads, interleave, judge, spread
@@ -31,7 +28,7 @@ from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.session import Array, Session
 from acn_compress.options import Format
 from acn_compress.targets import openvino, torch_export
-from benchmarks.command import RESULTS, parser
+from benchmarks.command import of_networks
 
 ROUNDS = 15
 OPENED: dict[Format, Callable[[Path], Run]] = {
@@ -88,16 +85,7 @@ def compared(source: Path, place: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     """The command."""
-    command = parser(__doc__)
-    command.add_argument("sources", type=Path, nargs="+", help="networks")
-    found = {}
-    for source in command.parse_args().sources:
-        with tempfile.TemporaryDirectory() as place:
-            found[source.name] = compared(source, Path(place))
-        for row in found[source.name]:
-            print(source.name, row, flush=True)
-    report = {"benchmark": "formats", "machine": machine(), "models": found}
-    write_json(RESULTS / "formats.json", report)
+    of_networks(__doc__, "formats", compared)
 
 
 if __name__ == "__main__":

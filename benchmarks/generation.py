@@ -18,7 +18,6 @@ import torch
 
 from acn_compress import export
 from acn_compress.backends.latency import clock_for
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
@@ -27,7 +26,7 @@ from acn_compress.measure.timing import interleave, spread
 from acn_compress.onnx.cache import PAST, PRESENT, is_past
 from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.session import Array, Session
-from benchmarks.command import RESULTS, parser, rounded
+from benchmarks.command import RESULTS, parser, rounded, write
 
 ROUNDS = 5
 
@@ -107,7 +106,7 @@ def main() -> None:
     for row in found:
         print(row)
     report = {"benchmark": "generation", "machine": machine(), "rows": rounded(found)}
-    write_json(RESULTS / f"generation-{options.models[0].name}.json", report)
+    write(RESULTS / f"generation-{options.models[0].name}.json", report)
 
 
 if __name__ == "__main__":

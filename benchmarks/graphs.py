@@ -8,7 +8,6 @@ the modality. Outputs are compared and calls interleaved, on one thread. Writes 
 
 from __future__ import annotations
 
-import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
@@ -19,12 +18,10 @@ import onnx
 from onnxruntime.transformers import optimizer
 
 from acn_compress import export
-from acn_compress.checkpoint.files import write_json
-from acn_compress.checkpoint.provenance import machine
 from acn_compress.measure.timing import interleave, judge, spread
 from acn_compress.onnx.layout import file_bytes, onnx_file
 from acn_compress.onnx.session import Session
-from benchmarks.command import RESULTS, parser
+from benchmarks.command import of_networks
 
 ROUNDS = 15
 
@@ -39,9 +36,10 @@ def optimised(file: Path) -> dict[str, Path]:
     return {"as exported": file, "onnxslim": slim, "transformer optimizer": fused}
 
 
-def compared(file: Path) -> list[dict[str, Any]]:
+def compared(source: Path, place: Path) -> list[dict[str, Any]]:
     """Nodes, bytes, difference and milliseconds of each."""
-    files = optimised(file)
+    export(source, place / "onnx")
+    files = optimised(place / "onnx" / onnx_file())
     running = [Session(path) for path in files.values()]
     feeds = running[0].feeds(1, 128)
     first, *_ = said = [session.run(None, feeds)[0] for session in running]
@@ -62,17 +60,7 @@ def compared(file: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     """The command."""
-    command = parser(__doc__)
-    command.add_argument("sources", type=Path, nargs="+", help="networks")
-    found = {}
-    for source in command.parse_args().sources:
-        with tempfile.TemporaryDirectory() as place:
-            export(source, Path(place) / "onnx")
-            found[source.name] = compared(Path(place) / "onnx" / onnx_file())
-        for row in found[source.name]:
-            print(source.name, row, flush=True)
-    report = {"benchmark": "graphs", "machine": machine(), "models": found}
-    write_json(RESULTS / "graphs.json", report)
+    of_networks(__doc__, "graphs", compared)
 
 
 if __name__ == "__main__":

@@ -31,13 +31,12 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.cli import main as command_line
 from acn_compress.onnx.layout import find_onnx
 from acn_compress.onnx.session import Session
-from benchmarks.command import RESULTS, parser
+from benchmarks.command import RESULTS, parser, write
 
 CONFIG = {
     "model_type": "vit",
@@ -334,7 +333,7 @@ def main() -> None:
         "machine": machine(),
         "each": [k.model_dump() for k in kills],
     }
-    write_json(options.out, found)
+    write(options.out, found)
     print(json.dumps({k: v for k, v in found.items() if k != "each"}, indent=2))
 
 

@@ -17,10 +17,9 @@ from unittest.mock import patch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.compression import calibration, statistics
 from acn_compress.found import Found
-from benchmarks.command import rounded
+from benchmarks.command import rounded, write
 from benchmarks.structured import by, pruned
 from benchmarks.whole import Whole, arguments
 
@@ -58,7 +57,7 @@ def main() -> None:
         rows += [drawn, labelled]
         print(f"{share} ({seed}): drawn {drawn.value:.4f}, labels {labelled.value:.4f}", flush=True)
     report = whole.report("labels", options.source.name, rows)
-    write_json(options.results / f"labels-{options.source.name}.json", rounded(report))
+    write(options.results / f"labels-{options.source.name}.json", rounded(report))
 
 
 if __name__ == "__main__":

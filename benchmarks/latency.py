@@ -21,7 +21,6 @@ import numpy as np
 from acn_compress.backends import BACKENDS
 from acn_compress.backends.base import Load
 from acn_compress.backends.latency import Stopwatch, busy, milliseconds
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
@@ -30,7 +29,7 @@ from acn_compress.found import Found
 from acn_compress.measure.latency import LatencyTable, Sizes
 from acn_compress.network import widths
 from acn_compress.network.network import Network
-from benchmarks.command import RESULTS, parser, rounded
+from benchmarks.command import RESULTS, parser, rounded, write
 
 GOAL = 0.1
 
@@ -177,7 +176,7 @@ def main() -> None:
         "loads": found,
     }
     out = options.out or RESULTS / f"latency-{options.source.name}.json"
-    write_json(out, rounded(report))
+    write(out, rounded(report))
 
 
 if __name__ == "__main__":

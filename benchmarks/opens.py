@@ -22,7 +22,6 @@ import transformers as hf
 from PIL import Image
 
 from acn_compress import export
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
@@ -31,7 +30,7 @@ from acn_compress.onnx.layout import FILES, file_bytes, onnx_file
 from acn_compress.options import Quantize
 from acn_compress.tasks import task_of
 from benchmarks import consumers
-from benchmarks.command import RESULTS, parser
+from benchmarks.command import RESULTS, parser, write
 
 DTYPES: dict[Quantize | None, str] = {None: "fp32", "int8": "q8"}  # as transformers.js calls them
 EMBEDDINGS = "feature-extraction"
@@ -147,7 +146,7 @@ def main() -> None:
         "bytes": sizes,
         "rows": [row.plain() for row in found],
     }
-    write_json(RESULTS / f"opens-{name}.json", report)
+    write(RESULTS / f"opens-{name}.json", report)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ import torch
 import transformers
 from torch import Tensor
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.data.load import Data, Noise
 from acn_compress.measure.quality import measure
@@ -32,7 +31,7 @@ from acn_compress.measure.timing import interleave, judge
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
 from acn_compress.tasks import TASKS
-from benchmarks.command import RESULTS, parser
+from benchmarks.command import RESULTS, parser, write
 
 SIZE = {
     "hidden_size": 192,
@@ -174,7 +173,7 @@ def main() -> None:
         return
     found = report(options.rounds)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, found)
+    write(options.out, found)
     print(json.dumps(found, indent=2))
 
 

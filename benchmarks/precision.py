@@ -16,7 +16,6 @@ from typing import get_args
 
 from acn_compress import export, prune
 from acn_compress.backends.files import time_files
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
@@ -27,7 +26,7 @@ from acn_compress.measure.quality import Drop, Quality, measure, paired, summary
 from acn_compress.onnx.scores import measure_file
 from acn_compress.options import Quantize
 from acn_compress.targets.onnx import OnnxExported
-from benchmarks.command import RESULTS, parser
+from benchmarks.command import RESULTS, parser, write
 
 HALF = 0.5
 EVERYTHING = 1.0  # of accuracy: a file may lose it
@@ -96,7 +95,7 @@ def main() -> None:
         "torch": {model: quality.plain() for model, quality in torch.items()},
         "rows": [row.plain() for row in rows],
     }
-    write_json(RESULTS / f"precision-{name}.json", report)
+    write(RESULTS / f"precision-{name}.json", report)
 
 
 def measured(

@@ -30,7 +30,7 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.checkpoint.scratch import scratch
-from benchmarks.command import RESULTS, parser
+from benchmarks.command import RESULTS, parser, write
 
 TEXT = Path(__file__).parent.parent / "docs" / "method.md"  # lines of many lengths
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -200,7 +200,7 @@ def main() -> None:
         do(options.do, str(processes.world()))
         return
     found = report()
-    write_json(options.out, found)
+    write(options.out, found)
     print(json.dumps(found, indent=2))
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.data.splits import training_split
 from acn_compress.found import Found
 from acn_compress.measure.quality import Drop, Scores, measure, paired
@@ -26,7 +25,7 @@ from acn_compress.network.network import Network
 from acn_compress.options import Trained
 from acn_compress.training.fit import fit
 from acn_compress.training.trainer import learning_rate
-from benchmarks.command import rounded
+from benchmarks.command import rounded, write
 from benchmarks.structured import ROUTES
 from benchmarks.whole import Whole, arguments
 
@@ -105,7 +104,7 @@ def main() -> None:
             print(in_words(row), flush=True)
     name = options.source.name
     report = whole.report("recovery", name, rows, default_lr=learning_rate(whole.net, None))
-    write_json(options.results / f"recovery-{name}.json", rounded(report))
+    write(options.results / f"recovery-{name}.json", rounded(report))
 
 
 if __name__ == "__main__":

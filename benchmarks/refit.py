@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.load import load_source
 from acn_compress.compression.refit import EXAMPLES, refit_
 from acn_compress.compression.start import cut_
@@ -22,7 +21,7 @@ from acn_compress.found import Found
 from acn_compress.measure.budget import training_flops
 from acn_compress.measure.quality import measure
 from acn_compress.options import Keep, Trained
-from benchmarks.command import rounded
+from benchmarks.command import rounded, write
 from benchmarks.whole import Whole, arguments
 
 KEEPS: tuple[Keep, ...] = ("first", "even")
@@ -79,7 +78,7 @@ def main() -> None:
             print(in_words(row), flush=True)
     name = options.source.name
     report = whole.report("refit", name, rows, examples=len(few))
-    write_json(options.results / f"refit-{name}.json", rounded(report))
+    write(options.results / f"refit-{name}.json", rounded(report))
 
 
 if __name__ == "__main__":

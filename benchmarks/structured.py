@@ -17,7 +17,6 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
 from acn_compress.data.load import Data
@@ -25,7 +24,7 @@ from acn_compress.found import Found
 from acn_compress.measure.quality import Drop, measure, paired
 from acn_compress.network import widths
 from acn_compress.network.network import Network
-from benchmarks.command import rounded
+from benchmarks.command import rounded, write
 from benchmarks.peers import flap, kwon, torch_pruning
 from benchmarks.whole import Whole, arguments
 
@@ -128,7 +127,7 @@ def main(
         seconds_of_one_evaluation=evaluation,
         examples_of_one_evaluation=len(whole.test),
     )
-    write_json(options.results / f"{benchmark}-{options.source.name}.json", rounded(report))
+    write(options.results / f"{benchmark}-{options.source.name}.json", rounded(report))
 
 
 if __name__ == "__main__":

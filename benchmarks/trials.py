@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.measure.intervals import Array, interval
 from benchmarks.choices.bench import Bench, Run, Scores
 from benchmarks.choices.table import BASELINES, KINDS, Trial
-from benchmarks.command import RESULTS, parser, rounded
+from benchmarks.command import RESULTS, parser, rounded, write
 
 Rows = dict[tuple[str, int], tuple[Run, Scores]]  # by trial and seed
 Cell = dict[str, float]  # a mean over seeds and its gain over the baseline, clean and noisy
@@ -130,7 +129,7 @@ def main() -> None:
     at = {name: gains(rows, name, seeds) for name in trials}
     found = {n: one(t, (rows[n, s][0] for s in seeds), at[n]) for n, t in trials.items()}
     full = report(bench, options.data, seeds, found)
-    write_json(options.results / f"trials-{options.name}.json", rounded(full))
+    write(options.results / f"trials-{options.name}.json", rounded(full))
     print(table(at))
 
 

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
 from acn_compress.found import Found
 from acn_compress.measure.quality import Drop, Scores, measure, paired, summary
-from benchmarks.command import RESULTS, parser, rounded
+from benchmarks.command import RESULTS, parser, rounded, write
 from benchmarks.paper.setting import pooled
 from benchmarks.whole import Whole
 
@@ -128,7 +127,7 @@ def main() -> None:
         "machine": machine(),
         "rows": rows,
     }
-    write_json(options.results / f"twins-{options.name}.json", rounded(report))
+    write(options.results / f"twins-{options.name}.json", rounded(report))
 
 
 if __name__ == "__main__":

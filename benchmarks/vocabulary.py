@@ -15,10 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import acn_compress
-from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.provenance import machine
-from acn_compress.checkpoint.published import published
-from benchmarks.command import rounded
+from benchmarks.command import rounded, write
 from benchmarks.whole import arguments
 
 WANTED = ("vocabulary", "before", "after", "drop", "parameters_before", "parameters", "bytes")
@@ -44,7 +42,7 @@ def main() -> None:
     rows = [row(options.source, options.data, count) for count in COUNTS]
     report = {"benchmark": "vocabulary", "source": options.source.name, "machine": machine()}
     file = options.results / f"vocabulary-{options.source.name}.json"
-    write_json(file, published(rounded(report | {"rows": rows})))
+    write(file, rounded(report | {"rows": rows}))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acn_compress.checkpoint.files import write_json
 from acn_compress.compression.calibration import FEW, calibration, spread
 from acn_compress.compression.prune import patterns, prune_
 from acn_compress.compression.stream import Moments, walk_
@@ -28,7 +27,7 @@ from acn_compress.network import widths, zeros
 from acn_compress.network.network import Network
 from acn_compress.options import Pattern
 from acn_compress.tasks.base import features
-from benchmarks.command import rounded
+from benchmarks.command import rounded, write
 from benchmarks.whole import Whole, arguments
 
 Prune = Callable[[Network, float, Pattern | None, Data, int], object]
@@ -149,7 +148,7 @@ def main() -> None:
     name = options.source.name
     more = {"rows_looked_at": FEW, "seconds_of_one_evaluation": seconds}
     report = whole.report("zeros", name, rows, **more)
-    write_json(options.results / f"zeros-{name}.json", rounded(report))
+    write(options.results / f"zeros-{name}.json", rounded(report))
 
 
 if __name__ == "__main__":
