@@ -14,10 +14,12 @@ from test_cli import fails
 from tiny import network, saved, tiny
 
 import acn_compress
+from acn_compress.checkpoint.push import sorted_out
 from acn_compress.errors import UnsupportedError
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.trace import Traced
 from acn_compress.options import Format
+from acn_compress.targets import TARGETS
 from acn_compress.targets.torch_export import FILE, save_program
 
 # a stranger: plain torch, which unpickles nothing but tensors
@@ -58,6 +60,7 @@ def test_a_stranger_loads_it_as_its_card_says(name: Format, tmp_path: Path) -> N
     report = acn_compress.export(source, out, format=name)
     assert report["max_difference"] <= 1e-5 and report["outputs"] == ["logits"]
     assert (out / "config.json").is_file() and report["file"] in {p.name for p in out.iterdir()}
+    assert not sorted_out(out, TARGETS[name].files)[1]  # all of it is known to `push`
     net, inputs = network(source), tmp_path / "inputs"
     given = inputs_for(net, 4, 23, 1)
     save_file(given, inputs)

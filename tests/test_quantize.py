@@ -18,6 +18,7 @@ from tiny import SHAPE, TEXT, network, plain, saved, tiny
 
 import acn_compress
 from acn_compress.checkpoint.find import find_source
+from acn_compress.checkpoint.push import sorted_out
 from acn_compress.data.load import load_data, open_table
 from acn_compress.errors import DataError, VerificationError
 from acn_compress.network.adopt import adopt
@@ -42,6 +43,7 @@ from acn_compress.onnx.session import Array, Input
 from acn_compress.onnx.write import write_onnx
 from acn_compress.options import Export, Quantize
 from acn_compress.steps.export import _rows
+from acn_compress.targets import TARGETS
 from acn_compress.targets.onnx import OnnxExported
 
 pytestmark = pytest.mark.xdist_group("quantize")  # what is made once is made in one process
@@ -175,6 +177,7 @@ def test_every_precision_stands_beside_the_float_file_and_is_smaller(
     out, report = every
     names = {p.name for p in (out / "onnx").iterdir()}
     assert names == set(FILES.values()) == {Path(row.file).name for row in report.files}
+    assert not sorted_out(out, TARGETS["onnx"].files)[1]  # all of it is known to `push`
     whole, *others = report.files
     assert whole.judged is None and whole.bytes == report.bytes
     for row in others:

@@ -4,7 +4,8 @@ that library finds in the environment."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from acn_compress.checkpoint.carried import is_carried
@@ -12,11 +13,10 @@ from acn_compress.checkpoint.directory import is_ours
 from acn_compress.errors import ModelDirError
 from acn_compress.found import Found
 
-# what this package writes into a directory, beside the files that go with a model
-OURS = re.compile(
-    r"(config|report|provenance|profile)\.json|README\.md|(profile|frontier)\.png"
-    r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
-    r"|onnx/model(_\w+)?\.onnx(_data)?"
+# what steps write into a directory beside the model, and beside the files that go with one
+TOLD = (
+    *("config.json", "report.json", "provenance.json", "README.md"),
+    *("profile.json", "profile.png", "frontier.png"),
 )
 
 
@@ -33,12 +33,13 @@ class Uploaded(Found):
     bytes: int
 
 
-def push(directory: Path, name: str, private: bool = True) -> Uploaded:
+def push(directory: Path, name: str, models: Sequence[str], private: bool = True) -> Uploaded:
     """Upload the files of a directory of ours, and no others, in one commit.
 
     Args:
         directory: as a step wrote it.
         name: of the repository, OWNER/NAME; without OWNER the token's.
+        models: patterns (`fnmatch`) of files that hold one.
         private: of a repository that is made for it.
     Raises:
         ModelDirError: if the directory is not ours, or the Hub does not take it.
@@ -50,7 +51,7 @@ def push(directory: Path, name: str, private: bool = True) -> Uploaded:
             f"{directory} was not written by acn-compress (it has no provenance.json of ours), so "
             "it is not uploaded. Name a directory that a step wrote."
         )
-    files, others = _files(directory)
+    files, others = sorted_out(directory, models)
     failed = (OSError, ValueError, errors.HfHubHTTPError, getattr(errors, "HTTPError", OSError))
     try:
         api = HfApi()
@@ -78,18 +79,18 @@ def push(directory: Path, name: str, private: bool = True) -> Uploaded:
     )
 
 
-def _files(directory: Path) -> tuple[list[str], list[str]]:
+def sorted_out(directory: Path, models: Sequence[str]) -> tuple[list[str], list[str]]:
     """What is uploaded, and what is not; links that lead out of the directory never are."""
-    found = dict(_inside(directory))
+    found = dict(_inside(directory, (*TOLD, *models)))
     return [f for f, goes in found.items() if goes], [f for f, goes in found.items() if not goes]
 
 
-def _inside(directory: Path) -> Iterator[tuple[str, bool]]:
+def _inside(directory: Path, ours: Sequence[str]) -> Iterator[tuple[str, bool]]:
     for path in sorted(directory.rglob("*")):
         if path.is_file():
             name = path.relative_to(directory).as_posix()
             inside = path.resolve().is_relative_to(directory.resolve())
-            yield name, inside and (is_carried(name) or OURS.fullmatch(name) is not None)
+            yield name, inside and (is_carried(name) or any(fnmatchcase(name, p) for p in ours))
 
 
 def _literally(name: str) -> str:

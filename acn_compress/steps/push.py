@@ -9,6 +9,7 @@ from acn_compress.errors import ModelDirError
 from acn_compress.events import Progress
 from acn_compress.options import PathSpec, Push
 from acn_compress.reports.pushed import Pushed
+from acn_compress.targets import TARGETS
 
 
 def run(src: PathSpec, name: str, how: Push, progress: Progress | None = None) -> Pushed:
@@ -16,5 +17,6 @@ def run(src: PathSpec, name: str, how: Push, progress: Progress | None = None) -
     directory = Path(src).expanduser()
     if not directory.is_dir():
         raise ModelDirError(f"{src}: no such directory. Name one that a step wrote.")
-    found = push(directory, name, private=not how.public)
+    models = [pattern for target in TARGETS.values() for pattern in target.files]
+    found = push(directory, name, models, private=not how.public)
     return Pushed(step=how.verb, source=str(src), **dict(found))

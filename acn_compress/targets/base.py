@@ -64,6 +64,8 @@ class Target(Protocol):
 
     writes: str
     """What lies in the directory afterwards, in a few words."""
+    files: tuple[str, ...]
+    """Patterns (`fnmatch`) of those that hold the model, by their paths within the directory."""
     measures: bool
     """It measures what it writes on data, where there is some."""
     takes: Mapping[str, str]

@@ -22,7 +22,7 @@ from acn_compress.network.network import Network
 from acn_compress.onnx.cache import in_short, is_past
 from acn_compress.onnx.exit import check_depth
 from acn_compress.onnx.inputs import picture_size
-from acn_compress.onnx.layout import file_bytes, onnx_file, opset_of, weights_of
+from acn_compress.onnx.layout import FILES, file_bytes, onnx_file, opset_of, weights_of
 from acn_compress.onnx.quantize import Judged, check, complain, quantize, random_rows, real_rows
 from acn_compress.onnx.quantize import Rows as Judging
 from acn_compress.onnx.session import Session
@@ -201,6 +201,9 @@ class Onnx:
     """See `targets.base.Target`."""
 
     writes = f"{onnx_file()}, beside its config and processor files"
+    files: tuple[str, ...] = tuple(
+        name for file in map(onnx_file, FILES) for name in (file, str(weights_of(Path(file))))
+    )
     measures = True
     takes: Mapping[str, str] = dict.fromkeys(
         ("opset", "tolerance", "quantize", "max_drop", "bound"), ""

@@ -44,6 +44,7 @@ class OpenVino(Program):
     """See `targets.base.Target`."""
 
     writes = f"{FILE} and its weights, beside its config and processor files"
+    files: tuple[str, ...] = (FILE, str(Path(FILE).with_suffix(".bin")))
     verified = "In OpenVINO it says what torch says, at several batch sizes and lengths."
     report: type[Exported] = OpenVinoExported
 

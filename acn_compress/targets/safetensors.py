@@ -62,6 +62,11 @@ class Safetensors:
     """See `targets.base.Target`."""
 
     writes = "model.safetensors, beside its config and processor files"
+    files: tuple[str, ...] = (
+        "model.safetensors",
+        "model-*-of-*.safetensors",
+        "model.safetensors.index.json",
+    )
     measures = False
     takes: Mapping[str, str] = {}
     verified = "The file holds the network's tensors bit for bit."

@@ -44,6 +44,7 @@ class TorchExport(Program):
     """See `targets.base.Target`."""
 
     writes = f"{FILE}, beside its config and processor files"
+    files: tuple[str, ...] = (FILE,)
     verified = "Loaded again it says what the network says, at several batch sizes and lengths."
     report: type[Exported] = TorchExported
 
