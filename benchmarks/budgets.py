@@ -5,14 +5,14 @@
 A demand is an option of `compress`; several joined by + are asked together: epochs=1 trains the
 result back, quantize=auto lets int8 take part. Rows that decide are those of the validation split
 where there is one, else half of the test split; figures are of the others. Writes
-compress-NAME.json.
+compress-NAME.json, and the picture of the first demand beside it.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import acn_compress
 from acn_compress.checkpoint.find import find_source
@@ -91,19 +91,23 @@ def main() -> None:
     command.add_argument("--results", type=Path, default=RESULTS)
     options = command.parse_args()
     blocks = find_blocks(options.source)
-    rows, place = list[Found](), Path(mkdtemp())
+    file = options.results / f"compress-{options.name or options.source.name}.json"
+    rows = list[Found]()
     for demand in options.demands.split(","):
         given = options_of(demand) | {"length": options.length, "limit": options.limit}
-        report = acn_compress.compress(
-            options.source,
-            place / demand,
-            data=options.data,
-            **given,  # type: ignore[arg-type]
-        )
+        with TemporaryDirectory() as place:
+            report = acn_compress.compress(
+                options.source,
+                Path(place) / "out",
+                data=options.data,
+                **given,  # type: ignore[arg-type]
+            )
+            if not rows:
+                shutil.copyfile(Path(place) / "out" / "frontier.png", file.with_suffix(".png"))
         rows.append(met(demand, report, blocks))
         print(f"{demand}: {report.verdict()}", flush=True)
         write(
-            options.results / f"compress-{options.name or options.source.name}.json",
+            file,
             rounded(
                 {
                     "benchmark": "budgets",
@@ -114,7 +118,6 @@ def main() -> None:
                 }
             ),
         )
-    shutil.rmtree(place)
 
 
 def find_blocks(source: Path) -> int:
