@@ -1,5 +1,6 @@
 """Writes what is made from the options (docs/options.md, recipe.schema.json and
-acn_compress/verbs.pyi) and from the models of the contract test (docs/families.md).
+acn_compress/verbs.pyi), from the models of the contract test (docs/families.md), and from what was
+measured (the table in README.md).
 
 python docs/generate.py            writes them
 python docs/generate.py --check    exits 1 and names those that are not current
@@ -23,6 +24,7 @@ from acn_compress.options import VERBS, Options, Verb
 from acn_compress.recipe.schema import Recipe, own_fields
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
 HEAD = "Made from acn_compress/options.py by `make docs`: do not edit."
 
 
@@ -169,11 +171,17 @@ def schema() -> str:
 
 def families() -> str:
     """The page of families."""
-    sys.path.insert(0, str(ROOT / "docs"))
     return str(import_module("families").page())
 
 
+def front() -> str:
+    """The README, with the figures that were measured."""
+    figures = import_module("figures")
+    return str(figures.readme((ROOT / "README.md").read_text(encoding="utf-8")))
+
+
 FILES = {
+    "README.md": front,
     "docs/families.md": families,
     "docs/options.md": reference,
     "recipe.schema.json": schema,

@@ -79,28 +79,28 @@ def digits_acn(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-README_RUN = ["run", "recipe.yaml", "--out", "run"]
+GUIDE = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
+GUIDE_RUN = ["run", "recipe.yaml", "--out", "run"]
 
 
-def readme_recipe() -> str:
-    """The recipe of the README, for 3 blocks where the README's has 6, and little data, so that it
+def guide_recipe() -> str:
+    """The recipe of the guide, for 3 blocks where the guide's has 6, and little data, so that it
     does not take minutes."""
-    blocks: list[str] = re.findall(r"```yaml\n(.*?)```", README, flags=re.S)
+    blocks: list[str] = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.S)
     (text,) = blocks
     return text.replace("depth: 4", "depth: 2") + "limit: 320\neval_limit: 120\n"
 
 
 @pytest.fixture(scope="session")
-def readme_run(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
-    """What the README's command makes of it: where the run lies, and its report. Who asks for it
+def guide_run(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    """What the guide's command makes of it: where the run lies, and its report. Who asks for it
     belongs to the group `runner`, so that it is made once."""
     place = tmp_path_factory.mktemp("runs")
     shutil.copytree(digits_vit, place / "my-vit")
-    (place / "recipe.yaml").write_text(readme_recipe())
+    (place / "recipe.yaml").write_text(guide_recipe())
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(place)
-        result = CliRunner().invoke(app, [*README_RUN, "--json"])
+        result = CliRunner().invoke(app, [*GUIDE_RUN, "--json"])
     assert result.exit_code == 0, f"{result.stderr}{result.exception!r}"
     return place / "run", Ran.model_validate_json(result.stdout)
 

@@ -1,5 +1,6 @@
-"""The README does what it says: its commands run, in order, as a stranger would type them; its
-words and versions are right."""
+"""README and guide do what they say: their commands run, in order, as a stranger would type them;
+their words and versions are right. (That the README's figures are those that were measured is a
+matter of `docs/generate.py --check`.)"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import README_RUN
+from conftest import GUIDE_RUN
 from typer.testing import CliRunner
 
 import acn_compress
@@ -17,11 +18,11 @@ from acn_compress.cli.app import app
 from acn_compress.reports.ran import Ran
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/guide.md")}
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+    return re.findall(rf"```{language}\n(.*?)```", "\n".join(PAGES.values()), flags=re.S)
 
 
 def commands() -> list[list[str]]:
@@ -32,18 +33,18 @@ def commands() -> list[list[str]]:
 @pytest.mark.xdist_group("runner")  # the run is looked at there as well
 def test_the_commands_run_as_they_stand(
     digits_vit: Path,
-    readme_run: tuple[Path, Ran],
+    guide_run: tuple[Path, Ran],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(digits_vit, "my-vit")
-    shutil.copyfile(readme_run[0].parent / "recipe.yaml", "recipe.yaml")
+    shutil.copyfile(guide_run[0].parent / "recipe.yaml", "recipe.yaml")
     verbs = set()
     for _, verb, *rest in commands():
         arguments = ["1,2" if a == "2,4" else a for a in rest]
         if verb == "run":  # which was done, and ended well
-            assert [verb, *arguments] == README_RUN
+            assert [verb, *arguments] == GUIDE_RUN
             verbs.add(verb)
             continue
         if verb in {"convert", "prune", "compare"}:
@@ -74,16 +75,17 @@ def test_the_commands_run_as_they_stand(
         "compare",
         "compress",
     }
-    (code,) = blocks("python")
-    exec(code, {})
+    for code in blocks("python"):
+        exec(code, {})
 
 
 def test_make_targets_and_links_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", "\n".join(blocks("sh")), flags=re.M):
         assert re.search(rf"^{target}:", makefile, flags=re.M), target
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
+    for name, page in PAGES.items():
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", page):
+            assert ((ROOT / name).parent / link).exists(), f"{link} in {name}"
 
 
 def test_the_changelog_is_about_this_version() -> None:

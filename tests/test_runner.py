@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import readme_recipe
+from conftest import guide_recipe
 from tiny import network
 
 from acn_compress import convert, finetune, prune, run, truncate
@@ -21,7 +21,7 @@ from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.ran import Ran
 
-COMMON: dict[str, Any] = yaml.safe_load(readme_recipe())
+COMMON: dict[str, Any] = yaml.safe_load(guide_recipe())
 STEPS: list[Any] = COMMON["steps"]  # convert, profile, truncate, prune, export
 CONVERT, PRUNE = STEPS[0]["convert"], STEPS[3]["prune"]
 JOB: dict[str, Any] = {"data": "digits", "batch_size": 32, "limit": 320, "eval_limit": 120}
@@ -35,9 +35,9 @@ pytestmark = pytest.mark.xdist_group("runner")  # one run serves many tests
 
 
 def test_a_recipe_is_its_commands(
-    readme_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
+    guide_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
-    out, _ = readme_run
+    out, _ = guide_run
 
     convert(digits_vit, tmp_path / "a", **JOB, **CONVERT)
     truncate(tmp_path / "a", tmp_path / "b", depth=2, data="digits")
@@ -47,9 +47,9 @@ def test_a_recipe_is_its_commands(
 
 
 def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
-    readme_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
+    guide_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
-    out, report = readme_run
+    out, report = guide_run
     whole = network(digits_vit)
     epochs = json.loads((out / "baseline-1-finetune" / "provenance.json").read_text())["steps"][-1][
         "options"
@@ -67,9 +67,9 @@ def test_the_baseline_drops_blocks_and_trains_for_the_same_operations(
 
 
 def test_the_table_has_every_model_the_onnx_file_and_the_baseline(
-    readme_run: tuple[Path, Ran],
+    guide_run: tuple[Path, Ran],
 ) -> None:
-    out, report = readme_run
+    out, report = guide_run
     names = [r["name"] for r in report["rows"]]
     assert names == [
         "original",
@@ -128,10 +128,10 @@ def test_a_lost_comparison_is_called_one() -> None:
 
 @pytest.mark.usefixtures("no_table")
 def test_finished_steps_are_reused_until_something_changes(
-    readme_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
+    guide_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "copy"
-    shutil.copytree(readme_run[0], out)
+    shutil.copytree(guide_run[0], out)
     source = tmp_path / "source"
     shutil.copytree(digits_vit, source)
     seen: dict[str, bool] = {}
