@@ -26,6 +26,7 @@ from acn_compress.targets.base import Exported, Rows, check_taken
 if TYPE_CHECKING:
     from acn_compress.data.places import Spec
 
+UNMEASURED = "not looked at: format {} is compared with the network, and not measured on rows"
 CALIBRATION = 128  # rows that static quantisation looks at
 
 
@@ -48,6 +49,7 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
             out=str(out),
             format=how.format,
             seconds=round(time.perf_counter() - began, 2),
+            unmeasured=None if rows or how.data is None else UNMEASURED.format(how.format),
             **found,
         )
         history = provenance(source, how.verb, how.plain(), how.seed)

@@ -27,6 +27,8 @@ class Exported(Report):
     """The target."""
     seconds: float
     """Of loading, writing and comparing."""
+    unmeasured: str | None = None
+    """What is said of data that was given, where the target measures nothing on it."""
 
     def card(
         self,

@@ -38,6 +38,7 @@ class ProgramExported(Exported, WrittenFile):
         yield "outputs", ", ".join(self.outputs)
         worst = f"largest difference {self.max_difference:.1e} of {self.tolerance:.0e} allowed"
         yield "verified", f"in {self.runner} at {', '.join(self.compared)}: {worst}"
+        yield "data", self.unmeasured
         yield "note", self.note
 
     def card(
