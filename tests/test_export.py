@@ -26,6 +26,7 @@ from acn_compress.network.sentence import POOLS
 from acn_compress.onnx.compare import compare, expected
 from acn_compress.onnx.layout import FILES, find_onnx, onnx_file
 from acn_compress.onnx.metadata import described
+from acn_compress.onnx.operators import kept_operators
 from acn_compress.onnx.session import Session
 from acn_compress.onnx.trace import Traced
 from acn_compress.onnx.write import check_size, write_onnx
@@ -299,3 +300,15 @@ def test_options_that_cannot_be_meant(digits_acn: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"names a file\. Name a directory"):
         acn_compress.export(digits_acn, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_exporters_table_is_made_once_inside_and_torchs_own_outside() -> None:
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    own = vars(ONNXRegistry)["from_torchlib"]
+    with kept_operators():
+        first = ONNXRegistry.from_torchlib(opset_version=20)
+    with pytest.raises(RuntimeError, match="stop"), kept_operators():
+        assert ONNXRegistry().from_torchlib(opset_version=20) is first
+        raise RuntimeError("stop")
+    assert vars(ONNXRegistry)["from_torchlib"] is own

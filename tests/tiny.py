@@ -7,7 +7,9 @@ To add your architecture: write its adapter (`acn_compress/architectures/`), add
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -232,16 +234,25 @@ def timm(architecture: str, features: bool = False, **model_args: Any) -> Any:
     )
 
 
-def plain(name: str) -> PreTrainedModel:
-    """The untouched model, every parameter random: libraries start biases, heads and scales at 0 or
-    1, which hides mistakes. Around 0, but for OLMo 2's norms behind its branches, which would leave
-    nothing of them."""
+@cache
+def _made(name: str) -> tuple[PreTrainedModel, torch.Tensor]:
+    """A model, and the state of the generator that it was drawn from."""
     torch.manual_seed(0)
     model = MODELS[name]()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             parameter.normal_(float(name == "olmo2" and ".post_" in key), 0.1)
-    return model.eval()
+    return model.eval(), torch.get_rng_state()
+
+
+def plain(name: str) -> PreTrainedModel:
+    """The untouched model, every parameter random: libraries start biases, heads and scales at 0 or
+    1, which hides mistakes. Around 0, but for OLMo 2's norms behind its branches, which would leave
+    nothing of them. Made once, as that takes longer than copying it; what is drawn afterwards is
+    what would be drawn if it had been made anew."""
+    model, drawn = _made(name)
+    torch.set_rng_state(drawn)
+    return copy.deepcopy(model)
 
 
 def tiny(name: str, alpha: float = 1.0, layer: LayerKind = "block") -> Network:

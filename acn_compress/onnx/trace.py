@@ -21,6 +21,7 @@ from acn_compress.onnx.cache import PRESENT, Cache, is_past, take_any_empty_past
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.layout import weights_of
 from acn_compress.onnx.metadata import producer
+from acn_compress.onnx.operators import kept_operators
 from acn_compress.onnx.session import reason
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def trace(
     from onnxscript import ir
 
     # with gradients the exporter may choose other kernels when it traces than when it decomposes
-    with silence(), torch.no_grad():
+    with silence(), kept_operators(), torch.no_grad():
         program = _export(traced, name, opset)
         if traced.exit_entropy is not None:
             onnx_exit.nest_(program.model.graph, traced.exit_entropy)
