@@ -13,7 +13,7 @@ from acn_compress.events import duration
 from acn_compress.measure.quality import Drop, Quality
 from acn_compress.reports.base import Report, few_lines, read_lines
 from acn_compress.reports.blocks import Block, Line, Pairs, kept
-from acn_compress.training.fit import Fit
+from acn_compress.training.fitted import Fit
 
 
 class Made(Report, Written):

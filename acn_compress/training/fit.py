@@ -14,11 +14,11 @@ from transformers import TrainerCallback, set_seed
 from acn_compress import processes
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, DataError, Interrupted
-from acn_compress.events import Logged, Progress
-from acn_compress.found import Found
+from acn_compress.events import Progress
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.options import Trained
+from acn_compress.training.fitted import Fit
 from acn_compress.training.hooks import (
     Alphas,
     Diverged,
@@ -35,21 +35,6 @@ from acn_compress.training.objective import Objective
 from acn_compress.training.state import Kept, step_of
 from acn_compress.training.trainer import Engine, arguments, learning_rate, quiet, use_bf16
 from acn_compress.training.walk import Walk
-
-
-class Fit(Found):
-    """What training did."""
-
-    steps: int
-    """Optimizer steps."""
-    seconds: float
-    """Of this run: what an interrupted one took before is not in it."""
-    precision: str
-    """fp32, or bf16 where it was autocast."""
-    lr: float
-    """Peak learning rate."""
-    history: tuple[Logged, ...] = ()
-    """About a hundred steps of the run."""
 
 
 def fit(

@@ -3,6 +3,8 @@ the same examples."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.data.part import evenly
@@ -13,11 +15,12 @@ from acn_compress.measure.quality import change, measure, paired, summary
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
 from acn_compress.tasks import task_of
-from acn_compress.training.fit import fit
-from acn_compress.training.hooks import Hook
 from acn_compress.training.state import Kept
 from acn_compress.training.teacher import check_lengths
 from acn_compress.training.walk import Walk
+
+if TYPE_CHECKING:
+    from acn_compress.training.hooks import Hook
 
 GLANCE = 1000  # examples measured once per epoch for the progress display
 
@@ -49,6 +52,8 @@ def run_job(
         data, examples, eval_data, what was read of both, training; and where there is data to
         measure on before, after and drop (see `measure.quality.Change`).
     """
+    from acn_compress.training.fit import fit  # takes seconds, and what does not train needs none
+
     if teacher is None and task_of(net).taught:
         raise ConfigError(
             "features has no labels: it needs a teacher, whose embeddings are learned. "

@@ -15,7 +15,7 @@ from acn_compress.network import widths
 from acn_compress.network.network import Network
 from acn_compress.steps.compress.choose import ROUNDS
 from acn_compress.steps.compress.job import Job
-from acn_compress.training.fit import Fit, fit
+from acn_compress.training.fitted import Fit
 from acn_compress.training.state import kept, resumable
 from acn_compress.training.walk import Walk
 
@@ -94,6 +94,8 @@ class Finishing:
 
     def _train_(self, net: Network, label: str, walk: Walk | None = None) -> Fit:
         """Distil from the whole network; what an interrupted training left is gone on from."""
+        from acn_compress.training.fit import fit  # takes seconds
+
         job = self.job
         job.tell(f"training {label}")
         place = job.out.with_name(f"{job.out.name}.{label}")
