@@ -235,11 +235,16 @@ class Seeded(Options):
     """Seed of everything random."""
 
 
-class Runs(Seeded):
-    """How a step runs, and where."""
+class Placed(Options):
+    """Where a step runs."""
 
+    panel = "Output"
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto."""
+    """cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU."""
+
+
+class Runs(Placed, Seeded):
+    """How a step runs, and where."""
 
 
 class Writes(Runs):
@@ -711,7 +716,7 @@ class Prune(Reads, Trained, Resumes, Verb):
         return self
 
 
-class Export(Reads, Columns, Seeded, Verb):
+class Export(Reads, Columns, Writes, Verb):
     """Export, and compare the result with the source; on a mismatch nothing is left behind."""
 
     verb = "export"
@@ -743,8 +748,6 @@ class Export(Reads, Columns, Seeded, Verb):
     exit_entropy: float | None = None
     """Early exit in the file: leave at the first depth whose readout has at most this entropy, in
     nats (0 is certainty), for example 0.7."""
-    overwrite: bool = False
-    """Replace OUT if it exists."""
 
     @model_validator(mode="after")
     def _data_to_look_at(self) -> Self:
@@ -755,7 +758,7 @@ class Export(Reads, Columns, Seeded, Verb):
         return self
 
 
-class Benchmark(Verb):
+class Benchmark(Placed, Verb):
     """Seconds and bytes side by side: interleaved, median and spread; a difference under the noise
     is called none."""
 
@@ -892,7 +895,7 @@ RECIPE = Argument(
 )
 
 
-class Run(Verb):
+class Run(Placed, Verb):
     """Run a recipe: one folder per step, finished steps are reused, a table with the plain baseline
     at the end."""
 
@@ -907,8 +910,6 @@ class Run(Verb):
     """Data to use instead of the recipe's."""
     seed: Seed | None = None
     """Seed to use instead of the recipe's."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto."""
     overwrite: bool = False
     """Run every step again, also those that are finished."""
 

@@ -171,7 +171,7 @@ def convert(
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
         resume: Go on from the training checkpoint an interrupted run left beside OUT.
 
@@ -270,7 +270,7 @@ def finetune(
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
         resume: Go on from the training checkpoint an interrupted run left beside OUT.
 
@@ -314,7 +314,7 @@ def evaluate(
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
 
     Example:
         acn-compress evaluate small --data digits --against my-vit --noise gaussian:0.2
@@ -358,7 +358,7 @@ def profile(
         limit: Use at most this many examples.
         batch_size: Examples per batch.
         seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
 
     Example:
         acn-compress profile acn --data digits --max-drop 0.02
@@ -409,7 +409,7 @@ def truncate(
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
 
     Example:
@@ -527,7 +527,7 @@ def prune(
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
         resume: Go on from the training checkpoint an interrupted run left beside OUT.
 
@@ -638,7 +638,7 @@ def compress(
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
         resume: Go on from the training checkpoint an interrupted run left beside OUT.
 
@@ -659,13 +659,14 @@ def export(
     max_drop: NotNegative | None = None,
     bound: Bound = "upper",
     exit_entropy: float | None = None,
-    overwrite: bool = False,
     label_column: str | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     config: File | None = None,
     seed: Seed = 0,
+    device: str = "auto",
+    overwrite: bool = False,
     progress: bool | Progress | None = True,
 ) -> Exported:
     """Export, and compare the result with the source; on a mismatch nothing is left behind.
@@ -689,7 +690,6 @@ def export(
             measured drop (point).
         exit_entropy: Early exit in the file: leave at the first depth whose readout has at most
             this entropy, in nats (0 is certainty), for example 0.7.
-        overwrite: Replace OUT if it exists.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
@@ -697,6 +697,8 @@ def export(
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
+        overwrite: Replace OUT if it exists.
 
     Example:
         acn-compress export small onnx
@@ -711,6 +713,7 @@ def benchmark(
     warmup_rounds: Count = 3,
     length: Tokens = 128,
     backends: Annotated[Backends, Field(min_length=1)] = ("torch", "onnx"),
+    device: str = "auto",
     progress: bool | Progress | None = True,
 ) -> Benchmarked:
     """Seconds and bytes side by side: interleaved, median and spread; a difference under the
@@ -724,6 +727,7 @@ def benchmark(
         warmup_rounds: Rounds before the first that counts.
         length: Tokens per text.
         backends: What to run in, comma separated: torch, onnx.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
 
     Example:
         acn-compress benchmark my-vit onnx
@@ -808,7 +812,7 @@ def compare(
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, mps, or auto.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
 
     Example:
         acn-compress compare my-vit --data digits --depths 2,4 --epochs 2 --out routes
@@ -821,8 +825,8 @@ def run(
     out: File | None = None,
     source: Model | None = None,
     seed: Seed | None = None,
-    device: str = "auto",
     overwrite: bool = False,
+    device: str = "auto",
     progress: bool | Progress | None = True,
 ) -> Ran:
     """Run a recipe: one folder per step, finished steps are reused, a table with the plain
@@ -834,8 +838,8 @@ def run(
         source: Checkpoint to use instead of the recipe's.
         data: Data to use instead of the recipe's.
         seed: Seed to use instead of the recipe's.
-        device: cpu, cuda, cuda:1, mps, or auto.
         overwrite: Run every step again, also those that are finished.
+        device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
 
     Example:
         acn-compress run quickstart

@@ -15,7 +15,8 @@ from acn_compress import compare, convert, finetune, run
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.files import read_json
 from acn_compress.checkpoint.find import find_source
-from acn_compress.compression.start import EXAMPLES, TEMPERATURE, cut_
+from acn_compress.compression.start import cut_
+from acn_compress.compression.statistics import weighed_on
 from acn_compress.data.splits import training_split
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import equal_epochs, training_flops
@@ -66,14 +67,14 @@ def test_evenly_spaced_blocks_have_the_first_and_the_last_among_them() -> None:
 def test_best_takes_out_what_changes_the_answers_least(digits_vit: Path) -> None:
     source = find_source(digits_vit)
     whole = checkpoint.load_source(source)
-    few = training_split(JOB.part(Trained, limit=EXAMPLES), whole, source)
-    (batch,) = few.batches(EXAMPLES)
-    answers = outputs(whole, **features(batch)) / TEMPERATURE
+    few = training_split(JOB.part(Trained, limit=weighed_on(whole)), whole, source)
+    (batch,) = few.batches(len(few))
+    answers = outputs(whole, **features(batch))
 
     def loss(kept: tuple[int, ...]) -> float:
         net = checkpoint.load_source(source)
         net.keep_(kept)
-        now = outputs(net, **features(batch)) / TEMPERATURE
+        now = outputs(net, **features(batch))
         return float(
             torch.nn.functional.kl_div(
                 now.log_softmax(-1), answers.softmax(-1), reduction="batchmean"

@@ -8,15 +8,17 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from tiny import KINDS, outputs, tiny
+from tiny import IMAGE, KINDS, SHAPE, outputs, tiny
+from transformers import ViTConfig, ViTForImageClassification
 
 from acn_compress.compression import refit
 from acn_compress.compression.calibration import RandomInputs
 from acn_compress.compression.candidates import Candidates, Parameters
 from acn_compress.compression.search import STEPS, Array, Plan, Search, Worth, options
-from acn_compress.compression.statistics import least_missed
+from acn_compress.compression.statistics import least_missed, weighed_on, weighing
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths
+from acn_compress.network.adopt import adopt
 
 UNITS = {"heads": 3, "mlp": 4}
 
@@ -118,7 +120,7 @@ def test_a_block_that_adds_nothing_is_missed_least() -> None:
 def test_blocks_are_missed_together_and_not_one_by_one() -> None:
     net = tiny("vit")
     inputs = net.example_inputs(batch=16, seed=0)
-    order = least_missed(net, RandomInputs(net, 16), range(net.depth), 16)
+    order = least_missed(net, RandomInputs(net, 16), range(net.depth))
     with torch.inference_mode():
         whole = net.answer(**inputs).log_softmax(-1)
         for number, (_, rise) in enumerate(order, 1):
@@ -126,3 +128,21 @@ def test_blocks_are_missed_together_and_not_one_by_one() -> None:
                 now = net.answer(**inputs).log_softmax(-1)
             apart = (whole.exp() * (whole - now)).sum() / 16
             assert rise == pytest.approx(float(apart), rel=1e-3, abs=1e-6)
+
+
+def test_blocks_that_are_run_to_choose_among_them_grow_as_the_depth() -> None:
+    per_block = []
+    for depth in (6, 12, 24):
+        config = ViTConfig(**SHAPE | {"num_hidden_layers": depth}, **IMAGE, num_labels=10)
+        net, run = adopt(ViTForImageClassification(config).eval()), [0]
+
+        def count(block: object, given: tuple[torch.Tensor, ...], run: list[int] = run) -> None:
+            run[0] += len(given[0])
+
+        for block in net.blocks:
+            block.register_forward_pre_hook(count)
+        gone = depth - depth // 4
+        assert len(least_missed(net, RandomInputs(net, 1), range(depth), gone)) == gone
+        assert run[0] == weighing(depth, depth, gone).blocks
+        per_block.append(weighed_on(net) * run[0] / depth)
+    assert max(per_block) < 1.5 * min(per_block)

@@ -62,7 +62,7 @@ class Stopwatch:
         load: what a call has to do.
         backend: a name in `BACKENDS`.
         int8: networks are timed in int8 too.
-        clock: seconds; None is `clock_for` the threads.
+        clock: seconds; None is `clock_for` the threads and the device.
     Raises:
         ConfigError: if there is no such backend.
     """
@@ -108,7 +108,8 @@ class Stopwatch:
         distinct = list(dict.fromkeys(subjects))
         with fixed_threads(self.load.threads), self.net.evaluating():
             calls = [self._variant(subject).call for subject in distinct]
-            clock = self.clock or clock_for(self.load.threads)
+            on = self.net.device.type if self.backend == "torch" else "cpu"
+            clock = self.clock or clock_for(self.load.threads, on)
             found = interleave(calls, rounds, clock=clock)
         return np.asarray([found[distinct.index(subject)] for subject in subjects])
 
@@ -174,10 +175,11 @@ def _hashable(sizes: Sequence[Mapping[str, int]]) -> tuple[tuple[tuple[str, int]
     return tuple(tuple(block.items()) for block in sizes)
 
 
-def clock_for(threads: int) -> Clock:
+def clock_for(threads: int, device: str = "cpu") -> Clock:
     """The clock that other work on the machine disturbs least: with one thread its processor time,
-    which is the time on the wall but for what it waited to be run."""
-    return time.thread_time if threads == 1 else time.perf_counter
+    which is the time on the wall but for what it waited to be run, by others or by an
+    accelerator."""
+    return time.thread_time if threads == 1 and device == "cpu" else time.perf_counter
 
 
 def milliseconds(seconds: Array) -> list[float]:

@@ -27,6 +27,7 @@ def race(
     *,
     repeats: int = 30,
     warmup: int = 3,
+    device: str = "cpu",
 ) -> Benchmarked:
     """Time models against the first one.
 
@@ -36,6 +37,7 @@ def race(
         load: what a call has to do.
         repeats: rounds; in each, every variant runs once, in a new order.
         warmup: calls before.
+        device: of the networks in torch.
     Raises:
         AcnError: in one line.
     """
@@ -46,13 +48,14 @@ def race(
     if not sources:
         raise ConfigError("benchmark needs at least one model.")
     with scratch() as place, fixed_threads(load.threads):
-        variants = list(_variants(sources, backends, load, place))
+        variants = list(_variants(sources, backends, load, place, device))
         seconds = interleave([v.call for v in variants], repeats, warmup)
     rows = tuple(_rows(variants, seconds))
     return Benchmarked(
         step="benchmark",
         batch_size=load.batch,
         threads=load.threads,
+        device=device,
         repeats=repeats,
         rows=rows,
         remarks=tuple(_remarks(sources)),
@@ -61,7 +64,7 @@ def race(
     )
 
 
-def _find(src: ModelSpec, load: Load) -> OnnxFile | Checkpoint:
+def _find(src: ModelSpec, load: Load, device: str) -> OnnxFile | Checkpoint:
     """Find what the user named, and load it.
 
     Raises:
@@ -72,7 +75,7 @@ def _find(src: ModelSpec, load: Load) -> OnnxFile | Checkpoint:
     if Path(src).suffix == ".onnx":
         raise ModelDirError(f"{src}: no such file.")
     source = find_source(src)
-    net = load_source(source)
+    net = load_source(source, device=device)
     inputs = inputs_for(net, load.batch, load.length, 0, picture_size(net, source))
     return Checkpoint(str(src), net, source, inputs, flops_per_example(net, inputs))
 
@@ -86,10 +89,10 @@ def _remarks(sources: Sequence[ModelSpec]) -> Iterator[str]:
 
 
 def _variants(
-    sources: Sequence[ModelSpec], backends: Sequence[str], load: Load, scratch: Path
+    sources: Sequence[ModelSpec], backends: Sequence[str], load: Load, scratch: Path, device: str
 ) -> Iterator[Variant]:
     for number, src in enumerate(sources):
-        subject = _find(src, load)
+        subject = _find(src, load, device)
         place = scratch / str(number)
         place.mkdir()
         found = [BACKENDS[name].variant(subject, load, place) for name in backends]

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from acn_compress.backends.base import Checkpoint, Load, OnnxFile, Variant
+from acn_compress.network.device import wait_for
 
 
 class PyTorch:
@@ -18,9 +19,10 @@ class PyTorch:
             return None
         net, inputs = subject.net, subject.inputs
 
-        def call() -> object:
+        def call() -> None:
             with torch.inference_mode():
-                return net(**inputs)
+                net(**inputs)
+            wait_for(net.device)
 
         size = subject.source.bytes()
         return Variant(subject.name, "torch", call, size, net.parameters, subject.flops)

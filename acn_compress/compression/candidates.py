@@ -23,7 +23,6 @@ from acn_compress.network.network import Network
 # of the rise of the loss without a block, what stays once the others make up for it; a first guess,
 # which decides only which candidates are measured
 MADE_UP_FOR = 0.2
-PASSES = 768  # rows that blocks are weighed on, times blocks: 64 rows of a network of 12
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,13 @@ class Candidates:
 
     @classmethod
     def of(cls, net: Network, data: Batches) -> Candidates:
-        """Look at a network: its statistics on `FEW` rows, and its blocks on `PASSES` over its
-        depth: weighing them together takes depth / 2 passes of the network for each, so that both
-        are linear in depth."""
+        """Look at a network: its statistics on `FEW` rows, and its blocks on `weighed_on`."""
         scores = SCORES["obs"].units(net, data)
         if not _blocks_may_go(net):
             return cls(net, data, scores)
         # a head behind a post-norm network knows its last norm
         may_go = net.removable if net.norm_behind(0) is None else net.removable[:-1]
-        order = least_missed(net, data, may_go, max(1, PASSES // net.depth))[: net.depth - 1]
+        order = least_missed(net, data, may_go, min(len(may_go), net.depth - 1))
         return cls(net, data, scores, tuple((k, MADE_UP_FOR * rise) for k, rise in order))
 
     def worth(self) -> list[Worth]:

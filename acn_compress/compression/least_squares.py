@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from acn_compress.network.device import exact
+
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # as shares of the mean square of the layer's inputs
 HELD_OUT = 4  # every 4th batch
 
@@ -80,7 +82,7 @@ class Normal:
         if rows.weight is not None:
             heavy, square = rows.weight[:, None] * x, rows.weight * square
         cross = heavy.T @ rows.missing
-        return cls((heavy.T @ x).double(), cross.double(), float(square.double().sum()))
+        return cls(exact(heavy.T @ x), exact(cross), float(exact(square).sum()))
 
     def __add__(self, other: Normal) -> Normal:
         return Normal(self.gram + other.gram, self.cross + other.cross, self.square + other.square)

@@ -47,6 +47,7 @@ from acn_compress.errors import ConfigError
 from acn_compress.form import LayerKind, total
 from acn_compress.measure.budget import forward_flops
 from acn_compress.network import widths
+from acn_compress.network.device import exact
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.stack import Call
 from acn_compress.network.structure import Structure
@@ -461,8 +462,8 @@ def write_(writer: nn.Module, change: Tensor | None) -> None:
 
 def _plus(parameter: nn.Parameter, change: Tensor) -> nn.Parameter:
     """Another parameter in its place; a twin of the network keeps its own."""
-    now = (parameter.detach().double() + change).to(parameter.dtype)
-    return nn.Parameter(now, parameter.requires_grad)
+    now = exact(parameter.detach()) + change
+    return nn.Parameter(now.to(parameter), parameter.requires_grad)
 
 
 def _adopt_norm_(norm: nn.Module, other: nn.Module) -> None:

@@ -18,17 +18,15 @@ import numpy as np
 
 from acn_compress.checkpoint.source import Source
 from acn_compress.compression import refit
+from acn_compress.compression.statistics import least_missed, weighed_on, weighing
 from acn_compress.data.load import Data
 from acn_compress.data.splits import training_split
 from acn_compress.measure.budget import forward_flops, training_flops
-from acn_compress.measure.quality import outputs
 from acn_compress.network.network import Network
 from acn_compress.options import Keep, Trained
-from acn_compress.tasks.base import Scored, distillation
 
-EXAMPLES = 64  # on which blocks are chosen
+EXAMPLES = 64  # that a refit needs
 DEEP = 0.25  # share of the blocks up to which choosing them was worth its cost (docs/method.md)
-TEMPERATURE = 2.0  # of the answers that choosing compares
 CHEAP = 0.1  # of the training that follows: what "auto" lets choosing cost
 SHARE = 0.25  # of the training that follows: about what a refit may cost
 
@@ -97,9 +95,9 @@ class Start:
         """Operations per example of taking blocks out one after the other until `depth` are
         left."""
         outside, block = forward_flops(self.net)
-        whole = self.net.depth
-        tried = range(self.depth + 1, whole + 1)
-        return outside + whole * block + sum(n * (outside + (n - 1) * block) for n in tried)
+        gone = self.net.depth - self.depth
+        spent = weighing(self.net.depth, len(self.net.removable), gone)
+        return spent.passes * outside + spent.blocks * block
 
     def few(self, number: int) -> Data:
         """So many of the examples that will be trained on."""
@@ -132,8 +130,9 @@ def best(start: Start) -> Kept:
     again."""
     if start.depth == start.net.depth:
         return first(start)
-    data = start.few(EXAMPLES)
-    return Kept(_least_missed(start.net, start.depth, data), len(data) * start.search)
+    net, data = start.net, start.few(weighed_on(start.net))
+    gone = dict(least_missed(net, data, net.removable, net.depth - start.depth))
+    return Kept(tuple(i for i in range(net.depth) if i not in gone), len(data) * start.search)
 
 
 def auto(start: Start) -> Kept:
@@ -143,7 +142,7 @@ def auto(start: Start) -> Kept:
     if start.net.norm_behind(0) is not None:
         return even(start) if start.refitted else first(start)
     deep = start.depth <= DEEP * start.net.depth
-    cheap = deep and EXAMPLES * start.search <= CHEAP * start.training
+    cheap = deep and weighed_on(start.net) * start.search <= CHEAP * start.training
     return best(start) if cheap else first(start)
 
 
@@ -153,30 +152,6 @@ KEEP: dict[str, Callable[[Start], Kept]] = {
     "best": best,
     "auto": auto,
 }
-
-
-def _least_missed(net: Network, depth: int, data: Data) -> tuple[int, ...]:
-    """Take blocks out one after the other, always the one that is missed least."""
-    left, gone = list(range(net.depth)), list[int]()
-    answers = [data.task.score(output, batch) for output, batch in outputs(net, data)]
-    while len(left) > depth:
-        may_go = [i for i in left if i in net.removable]
-        out = min(may_go, key=lambda i: _change_without(net, [*gone, i], data, answers))
-        left.remove(out)
-        gone.append(out)
-    return tuple(left)
-
-
-def _change_without(net: Network, gone: list[int], data: Data, answers: list[Scored]) -> float:
-    """How far the answers are from what they were while the blocks at `gone` add nothing, which is
-    a network without them. Labels would need four times the examples to choose as well."""
-    with net.bypassing(gone):
-        now = [data.task.score(output, batch) for output, batch in outputs(net, data)]
-    changed = [
-        float(distillation(mine, was, TEMPERATURE).sum())
-        for mine, was in zip(now, answers, strict=True)
-    ]
-    return sum(changed) / sum(len(was.logits) for was in answers)
 
 
 def _refit_(start: Start, whole: Network, affordable: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -17,10 +18,16 @@ from torch import Tensor
 from acn_compress.compression.calibration import FEW, Batches, spread
 from acn_compress.compression.writers import Writer, rows_that_count, watching
 from acn_compress.errors import UnsupportedError, VerificationError
+from acn_compress.network.device import exact
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks import task_of
 from acn_compress.tasks.base import Batch, features
+
+# rows that blocks are weighed on, times blocks: 64 rows of a network of 12
+PASSES = 768
+CHECKED = 4  # blocks, of which one is taken out
+MASK = "attention_mask"
 
 
 class Flow(NamedTuple):
@@ -68,7 +75,7 @@ def flows(
             with torch.enable_grad(), watching(found) as seen:
                 loss = drawn(read(net, given), numbers, generator)
             gradients = torch.autograd.grad(loss, [slot.out for slot in seen])
-            mask = given.get("attention_mask")
+            mask = given.get(MASK)
             yield [
                 Flow(slot.x.float(), gradient.float(), mask)
                 for slot, gradient in zip(seen, gradients, strict=True)
@@ -88,52 +95,110 @@ def moments(
             x, gradient = (rows_that_count(part, flow.mask) for part in flow[:2])
             x = torch.cat([x, x.new_ones(len(x), 1)], 1)
             weighted = x * gradient.square().sum(-1, keepdim=True)
-            inputs[i] += (weighted.T @ x).double()
-            outputs[i] += (gradient.T @ gradient).double()
+            inputs[i] += exact(weighted.T @ x)
+            outputs[i] += exact(gradient.T @ gradient)
     return [
         Moments(torch.as_tensor(a) / examples, _of_trace_one(torch.as_tensor(b)))
         for a, b in zip(inputs, outputs, strict=True)
     ]
 
 
+def weighed_on(net: Network) -> int:
+    """Rows that blocks are weighed on: fewer of a deeper network, so that the block forwards of it
+    all grow as its depth, and not as the square of it."""
+    return max(1, PASSES // net.depth)
+
+
+class Spent(NamedTuple):
+    """What weighing blocks takes, per row: passes of all that lies outside of the blocks, and
+    blocks that are run."""
+
+    passes: int
+    blocks: int
+
+
+def weighing(depth: int, may_go: int, gone: int) -> Spent:
+    """What `least_missed` takes of a network of so many blocks, of which so many may go and so many
+    are taken out."""
+    checked = [(depth - n - 1, min(CHECKED, may_go - n)) for n in range(gone)]
+    passes = 1 + gone + sum(sets for _, sets in checked)
+    return Spent(passes, depth + sum(left * sets for left, sets in checked))
+
+
 def least_missed(
-    net: Network, data: Batches, may_go: Sequence[int], rows: int = FEW
+    net: Network, data: Batches, may_go: Sequence[int], gone: int | None = None
 ) -> list[tuple[int, float]]:
     """Blocks in the order in which they are missed least, each found while those before it are gone
     (they interact: two that are worth little alone may be worth all together).
 
+    One pass says how far every block turns the stream. Of those that are left, the answers without
+    each of the `CHECKED` that turn it least are compared with the whole network's: a choice among
+    all takes as many passes as there are pairs of blocks, and is no better (docs/method.md).
+
     Args:
+        data: `weighed_on` of it are looked at, evenly spread; labels are not.
         may_go: blocks to order.
-        rows: about how many examples, evenly spread over the data.
+        gone: how many of them; None is all.
     Returns:
         Each with the divergence of the answers without it and those before it from the whole
         network's, in nats per example.
     """
     found: list[tuple[int, float]] = []
-    left, batches = list(may_go), list(spread(net, data, rows))
-    while left:
-        gone = [block for block, _ in found]
-        rises = _rises_without(net, batches, [[*gone, block] for block in left])
-        at = min(range(len(left)), key=rises.__getitem__)
-        found.append((left.pop(at), rises[at]))
+    seen, turns = _seen(net, data)
+    left = sorted(may_go, key=turns.__getitem__)
+    for _ in range(len(left) if gone is None else gone):
+        before = [block for block, _ in found]
+        checked = left[:CHECKED]
+        rises = _rises_without(net, seen, [[*before, block] for block in checked])
+        at = min(range(len(checked)), key=rises.__getitem__)
+        found.append((checked[at], rises[at]))
+        left.remove(checked[at])
     return found
 
 
+class _Seen(NamedTuple):
+    """A batch, and y of the whole network behind its last block, which is all that its answers are
+    read from: those of a language model are larger by far."""
+
+    given: Batch
+    y: Tensor
+
+    @property
+    def examples(self) -> int:
+        return len(self.y)
+
+
+def _seen(net: Network, data: Batches) -> tuple[list[_Seen], list[float]]:
+    """The batches, and of every block the sum over tokens of one less the cosine between y in front
+    of it and behind (ShortGPT: arXiv 2403.03853)."""
+    seen, turns = [], [0.0] * net.depth
+    with net.evaluating(), threads_for(net), torch.inference_mode():
+        for batch in spread(net, data, weighed_on(net)):
+            given = features(batch)
+            with net.recording() as prefixes:
+                net(**given)
+            for i, (before, behind) in enumerate(pairwise(prefixes)):
+                turned = 1 - F.cosine_similarity(before.float(), behind.float(), dim=-1)
+                turns[i] += float(rows_that_count(turned[..., None], given.get(MASK)).sum())
+            seen.append(_Seen(given, prefixes[-1]))
+    return seen, turns
+
+
 def _rises_without(
-    net: Network, batches: Sequence[Batch], sets: Sequence[Sequence[int]]
+    net: Network, seen: Sequence[_Seen], sets: Sequence[Sequence[int]]
 ) -> list[float]:
-    """Of every set of blocks that add nothing, the divergence of the answers. Those of the whole
-    network are made anew each time: a language model's for all batches would not fit in memory."""
-    rises, examples = [0.0] * len(sets), 0
+    """Of every set of blocks that add nothing, the divergence of the answers."""
+    rises = [0.0] * len(sets)
     read, numbers = _answers_of(net)
     with net.evaluating(), threads_for(net), torch.inference_mode():
-        for batch in batches:
-            given = features(batch)
-            examples += len(next(iter(given.values())))
-            whole = read(net, given).float()
+        for batch in seen:
+            with net.injecting(batch.y):
+                whole = read(net, batch.given).float()
             for number, gone in enumerate(sets):
                 with net.bypassing(gone):
-                    rises[number] += float(_apart(read(net, given).float(), whole, numbers))
+                    now = read(net, batch.given).float()
+                rises[number] += float(_apart(now, whole, numbers))
+    examples = sum(batch.examples for batch in seen)
     return [rise / examples for rise in rises]
 
 
@@ -172,7 +237,7 @@ def drawn(answers: Tensor, numbers: bool, generator: torch.Generator) -> Tensor:
     if numbers:
         return (answers * torch.randn(answers.shape, generator=generator).to(answers)).sum()
     # where a uniform number falls among the chances: classes without a chance change no draw
-    below = answers.detach().double().softmax(-1).cpu().cumsum(-1)
+    below = exact(answers.detach()).softmax(-1).cpu().cumsum(-1)
     at = torch.rand(len(below), 1, generator=generator, dtype=torch.float64) * below[:, -1:]
     target = torch.searchsorted(below, at, right=True)[:, 0].clamp(max=below.shape[-1] - 1)
     return F.cross_entropy(answers, target.to(answers.device), reduction="sum")

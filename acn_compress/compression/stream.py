@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from acn_compress.compression.writers import Stopped, rows_that_count
 from acn_compress.network import zeros
+from acn_compress.network.device import exact
 from acn_compress.network.network import Network
 from acn_compress.network.stack import Call
 from acn_compress.network.threads import threads_for
@@ -62,10 +63,10 @@ def walk_(
 def _moments(read: Iterator[tuple[Tensor, Tensor]]) -> Moments:
     """Of what is read now and what was, [rows, inputs + 1] each."""
     x, x_0 = next(read)
-    gram, lack = (x.T @ x).double(), (x.T @ (x_0 - x)).double()
+    gram, lack = exact(x.T @ x), exact(x.T @ (x_0 - x))
     for x, x_0 in read:
-        gram += x.T @ x
-        lack += x.T @ (x_0 - x)
+        gram += exact(x.T @ x)
+        lack += exact(x.T @ (x_0 - x))
     return Moments(gram, lack)
 
 

@@ -43,7 +43,7 @@ class Scores:
         target = batch.loss.new_zeros(0) if batch.target is None else batch.target
 
         def flat(values: torch.Tensor) -> Array:
-            return values.detach().reshape(-1).double().cpu().numpy()
+            return values.detach().reshape(-1).cpu().double().numpy()
 
         return cls(
             flat(batch.loss),

@@ -21,6 +21,7 @@ from torch import Tensor
 from acn_compress.found import Found
 from acn_compress.measure.intervals import RESAMPLES, difference, mean_intervals
 from acn_compress.measure.quality import Quality, Scores, measure, summary
+from acn_compress.network.device import exact
 from acn_compress.tasks.base import Scored, divergence, features
 
 if TYPE_CHECKING:
@@ -215,8 +216,9 @@ class _Sums:
 
 def _pooled(y: Tensor, mask: Tensor | None) -> Tensor:
     """The mean over the tokens: [batch, width]."""
-    tokens = y.flatten(1, -2).double() if y.dim() > 2 else y[:, None].double()
-    weight = torch.ones(tokens.shape[:2], device=y.device) if mask is None else mask
+    tokens = exact(y.flatten(1, -2) if y.dim() > 2 else y[:, None])
+    weight = torch.ones(tokens.shape[:2]) if mask is None else mask
+    weight = weight.to(tokens.device)
     return ((tokens * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)).cpu()
 
 

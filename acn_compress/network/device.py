@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from acn_compress import processes
 from acn_compress.errors import ConfigError
+
+WITHOUT_FLOAT64 = {"mps"}  # types of devices
 
 
 def find_device(name: str) -> str:
@@ -26,6 +29,18 @@ def find_device(name: str) -> str:
             f"device '{name}' cannot be used here ({reason}). Use cpu or auto."
         ) from None
     return name
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """The same in float64: where it is, or on the CPU if its device has no such numbers."""
+    place = "cpu" if tensor.device.type in WITHOUT_FLOAT64 else tensor.device
+    return tensor.to(place).double()
+
+
+def wait_for(device: torch.device) -> None:
+    """Until a device has computed what it was asked for: an accelerator answers before that."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def _check_one_each(name: str) -> None:

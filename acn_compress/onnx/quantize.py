@@ -174,7 +174,7 @@ def random_rows(net: Network, size: tuple[int, int] | None, seed: int) -> Rows:
         inputs = inputs_for(net, rows, LENGTHS[number % len(LENGTHS)], seed + number, size)
         if "pixel_values" in inputs:
             inputs["pixel_values"] = _coarse(inputs["pixel_values"], GRAINS[number % len(GRAINS)])
-        drawn.append({name: tensor.numpy() for name, tensor in inputs.items()})
+        drawn.append({name: tensor.cpu().numpy() for name, tensor in inputs.items()})
     return Rows("random inputs (no data was given)", drawn, real=False)
 
 

@@ -213,9 +213,10 @@ def check_size(written: int, parameter_bytes: int, made: str = "the ONNX file") 
 
 
 def _prepare_(net: Network) -> str | None:
-    """Bring a network into the precision it is written in. Returns what to say about it."""
+    """Bring a network to the CPU, where files are made and run, in the precision that is written.
+    Returns what to say about it."""
     dtype, name = net.dtype, str(net.dtype).removeprefix("torch.")
-    net.model.eval()
+    net.model.eval().cpu()
     if dtype in half.TYPES:
         half.compute_in_float32_(net)
         return f"The file holds the weights in {name} as the source does, and computes in float32."

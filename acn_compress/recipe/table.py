@@ -70,7 +70,7 @@ def table(
     rows.sort(key=lambda row: row.is_baseline)  # the chain with its exports, then the baseline
     how_fast = Benchmark()
     load = Load(how_fast.batch_size, how_fast.length, how_fast.threads)
-    timed = race([row.path for row in rows], how_fast.backends, load)
+    timed = race([row.path for row in rows], how_fast.backends, load, device=device)
     before = summary(scores[original], data.task)
     return Table(
         metric=before.metric,

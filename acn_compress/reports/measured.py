@@ -190,6 +190,8 @@ class Benchmarked(Report):
     batch_size: int
     threads: int
     repeats: int
+    device: str = "cpu"
+    """Of the networks in torch; ONNX Runtime runs on the CPU."""
     rows: tuple[Timed, ...]
     busy: float
     """The largest median over its fastest sample: how far other work disturbed the timing."""
@@ -203,7 +205,8 @@ class Benchmarked(Report):
         head = ["model", "runs in", "median ms", "middle half", "against the first", "95 %"]
         head += ["parameters", "MFLOP", "bytes"]
         title = f"{how}, interleaved, on {self.machine['processor']}"
-        yield Grid(title, head, [_timed(row) for row in self.rows])
+        torch = "" if self.device == "cpu" else f", torch on {self.device}"
+        yield Grid(title + torch, head, [_timed(row) for row in self.rows])
         for remark in self.remarks:
             yield from told(remark)
         if note := busy_note(self.busy).strip():

@@ -18,6 +18,7 @@ from acn_compress.data.part import shares
 from acn_compress.data.places import unmeasured
 from acn_compress.errors import ConfigError
 from acn_compress.events import Progress
+from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
 from acn_compress.options import Export, ModelSpec, PathSpec
 from acn_compress.targets import TARGETS
@@ -38,7 +39,7 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
         raise ConfigError(f"OUT {out} names a file. Name a directory: it gets {target.writes}.")
     source = find_source(src, config=how.config)
     check_out(out, source=source, overwrite=how.overwrite)
-    net = load_source(source)
+    net = load_source(source, device=find_device(how.device))
     target.check(net, source, how)
     rows = _rows(how, net, source) if target.measures else None
     with new_directory(out, source=source, overwrite=how.overwrite) as directory:

@@ -21,6 +21,7 @@ from torch import Tensor
 from acn_compress.compression.stream import Moments
 from acn_compress.errors import VerificationError
 from acn_compress.network import widths
+from acn_compress.network.device import exact
 
 BLOCK = 128  # input features whose weights are chosen together, as in the paper
 DAMPING = 1e-2  # added to the diagonal of H, as a share of its mean, as in the paper
@@ -78,8 +79,8 @@ class Surgeon:
 def rows_of(layer: Any) -> Tensor:
     """[inputs, outputs], float64: the weights of a layer; its bias, if it has one, is one row
     more."""
-    weight = widths.by_inputs(layer).detach().double()
-    return weight if layer.bias is None else torch.cat([weight, layer.bias.detach()[None].double()])
+    weight = exact(widths.by_inputs(layer).detach())
+    return weight if layer.bias is None else torch.cat([weight, exact(layer.bias.detach()[None])])
 
 
 def zero_(layer: Any, surgeon: Surgeon, choice: Choice) -> None:
@@ -91,7 +92,8 @@ def zero_(layer: Any, surgeon: Surgeon, choice: Choice) -> None:
         VerificationError: if its weights are not numbers.
     """
     weight, upper = widths.by_inputs(layer).detach(), surgeon.upper
-    rows, zero = surgeon.led_back(rows_of(layer)).contiguous(), weight == 0
+    rows = surgeon.led_back(rows_of(layer)).contiguous()
+    zero = (weight == 0).to(rows.device)
     for start in range(0, len(zero), BLOCK):
         stop = min(start + BLOCK, len(zero))
         block, rest = slice(start, stop), slice(stop, None)
@@ -101,7 +103,7 @@ def zero_(layer: Any, surgeon: Surgeon, choice: Choice) -> None:
         raise not_numbers()
     weight.copy_(rows[: len(zero)])
     # what stays must not pass for a zero where the dtype has no number so small
-    weight.masked_fill_((weight == 0) & ~zero, torch.finfo(weight.dtype).tiny)
+    weight.masked_fill_((weight == 0) & ~zero.to(weight.device), torch.finfo(weight.dtype).tiny)
     if layer.bias is not None:
         layer.bias.detach().copy_(rows[-1])
 

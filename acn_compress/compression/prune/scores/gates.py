@@ -22,7 +22,7 @@ def per_example(net: Network, data: Batches | None, of: Callable[[Tensor], Tenso
     for batch in flows(net, calibration(net, data), found):
         examples += len(batch[0].x)
         for total, writer, flow in zip(sums, found, batch, strict=True):
-            total += of(gates(writer, flow)).sum(0).double().cpu()
+            total += of(gates(writer, flow)).sum(0).cpu().double()
     return by_block(net, found, [total / examples for total in sums])
 
 

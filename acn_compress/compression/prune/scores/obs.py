@@ -21,6 +21,7 @@ from acn_compress.compression.calibration import Batches, calibration
 from acn_compress.compression.prune.scores.score import Score, Units, by_block
 from acn_compress.compression.statistics import Moments, moments
 from acn_compress.compression.writers import Writer, writers
+from acn_compress.network.device import exact
 from acn_compress.network.network import Network
 
 DAMPING = 1e-2  # of the mean second moment; 1e-4 to 1e-1 made no real difference
@@ -58,7 +59,7 @@ def _chunks(found: list[Writer]) -> list[list[Writer]]:
 def path(writer: Writer, found: Moments) -> Tensor:
     """The cost of every unit of a writer [units], from taking one after the other; float64."""
     size, units = writer.cut.size, writer.width.units
-    weight, inverse = _in_the_metric(writer.weight.double(), found)
+    weight, inverse = _in_the_metric(exact(writer.weight), found)
     alive = torch.ones(units, dtype=torch.bool, device=weight.device)
     costs, least = torch.zeros(units, dtype=torch.float64), 0.0
     while len(ids := alive.nonzero()[:, 0]) > 0:
