@@ -14,7 +14,7 @@ from acn_compress.found import Found
 
 # what this package writes into a directory, beside the files that go with a model
 OURS = re.compile(
-    r"(config|report|provenance|profile)\.json|README\.md|(profile|frontier)\.png"
+    r"(config|report|provenance|profile)\.json|report\.html|README\.md|(profile|frontier)\.png"
     r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
     r"|onnx/model(_\w+)?\.onnx(_data)?"
 )
