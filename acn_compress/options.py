@@ -109,6 +109,8 @@ Format = Literal["onnx", "openvino", "torch-export", "safetensors"]
 Quantize = Literal["fp16", "int8", "int8-static", "int4"]
 Automatic = Literal["auto"]
 Backend = Literal["torch", "onnx"]
+Want = Literal["faster", "smaller", "lossless", "any-depth"]
+Budget = Literal["none", "short", "long"]
 Measure = Literal["influence", "cka", "leave-one-out", "taylor", "worth"]
 Route = Literal[
     "drop-last",
@@ -795,7 +797,7 @@ class Compare(Reads, Training, TrainingData, Runs, Verb):
     depths: Annotated[Depths, Field(min_length=1)]
     """Depths to compare at, for example 3,4,6."""
     out: File = "comparison"
-    """Directory for compare.json, compare.png and README.md."""
+    """Directory for report.html, compare.json, compare.png and README.md."""
     epochs: Positive = 3.0
     """The budget: what this many epochs of the whole network cost."""
     seeds: Count = 2
@@ -912,6 +914,9 @@ class Run(Placed, Verb):
     """Seed to use instead of the recipe's."""
     overwrite: bool = False
     """Run every step again, also those that are finished."""
+    dry_run: bool = False
+    """Do nothing: say what every step would take and make, and what is missing, then exit with 1 if
+    something is."""
 
 
 class Validate(Verb):
@@ -937,6 +942,48 @@ class Push(Verb):
     """Make a new repository public; one that is there stays as it is."""
 
 
+class Begin(Verb):
+    """Write a recipe: asks four questions (or takes their answers as options)."""
+
+    verb = "init"
+    arguments = ()
+    example = "acn-compress init --model my-vit --data digits --want faster --budget none"
+    writes = False
+    model: str | None = None
+    """The trained checkpoint: model directory, Hub id or weight file."""
+    data: str | None = None
+    """To look at and to measure on: digits, a folder, files, or a Hub data set."""
+    want: Want | None = None
+    """faster: half the time per call; smaller: half the parameters; lossless: as fast as it gets
+    within one point of the quality; any-depth: one network of which any number of blocks can be
+    kept (ACN form)."""
+    budget: Budget | None = None
+    """Of training: none (minutes, nothing is trained), short (one epoch), long (ten epochs)."""
+    out: File = "recipe.yaml"
+    """The file to write."""
+    overwrite: bool = False
+    """Replace the file if it exists."""
+
+    @model_validator(mode="after")
+    def _answered(self) -> Self:
+        asked = ("model", "data", "want", "budget")
+        if missing := [name for name in asked if getattr(self, name) is None]:
+            raise ValueError(f"needs {', '.join(missing)}")
+        if self.want == "any-depth" and self.budget == "none":
+            raise ValueError("has want any-depth, which trains. Choose budget short or long")
+        return self
+
+
+class Doctor(Verb):
+    """Check this machine: versions, threads, extras, memory and disk, and that a small network
+    exported to ONNX says what torch says."""
+
+    verb = "doctor"
+    arguments = ()
+    example = "acn-compress doctor"
+    writes = False
+
+
 VERBS: dict[str, type[Verb]] = {
     cls.verb: cls
     for cls in (
@@ -954,6 +1001,8 @@ VERBS: dict[str, type[Verb]] = {
         Run,
         Validate,
         Push,
+        Begin,
+        Doctor,
     )
 }
 STEPS = {name: cls for name, cls in VERBS.items() if cls.step}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import itertools
+import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -145,9 +146,25 @@ def _progress(wanted: object) -> object:
     return display() if wanted else None
 
 
+def typed(cls: type[Verb], where: Iterable[object], how: Verb) -> str:
+    """The command line of a verb: its arguments, and the options that are not the default."""
+    words = ["acn-compress", cls.verb, *map(str, where)]
+    for name, value in how.plain().items():
+        if value == cls.model_fields[name].default or value in (None, []):
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            several = isinstance(value, list)
+            words += [f"--{flag}", ",".join(map(str, value)) if several else f"{value}"]
+    return shlex.join(words)
+
+
 def by_position(cls: type[Verb]) -> list[str]:
     """The names that a function takes by position: its arguments, then data."""
-    required = [n for n in ("data",) if n in cls.model_fields and not cls.arguments[0].many]
+    many = any(a.many for a in cls.arguments)
+    required = [n for n in ("data",) if n in cls.model_fields and cls.arguments and not many]
     return [a.name for a in cls.arguments] + required
 
 

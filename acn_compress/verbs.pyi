@@ -13,6 +13,7 @@ from acn_compress.options import (
     Backends,
     BelowOne,
     Bound,
+    Budget,
     Count,
     DataSet,
     Depths,
@@ -42,13 +43,16 @@ from acn_compress.options import (
     Size,
     Task,
     Tokens,
+    Want,
 )
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.compressed import Compressed
+from acn_compress.reports.helped import Begun, Doctored
 from acn_compress.reports.inspected import Inspected, InspectedOnnx
 from acn_compress.reports.made import Converted, Finetuned, PruneReport, Truncated
 from acn_compress.reports.measured import Benchmarked, Evaluated, Profiled
+from acn_compress.reports.planned import Planned
 from acn_compress.reports.pushed import Pushed
 from acn_compress.reports.ran import Ran, Validated
 from acn_compress.targets.base import Exported
@@ -778,7 +782,7 @@ def compare(
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
         depths: Depths to compare at, for example 3,4,6.
-        out: Directory for compare.json, compare.png and README.md.
+        out: Directory for report.html, compare.json, compare.png and README.md.
         epochs: The budget: what this many epochs of the whole network cost.
         seeds: Runs of every route.
         routes: Which routes, comma separated; default all.
@@ -826,9 +830,10 @@ def run(
     source: Model | None = None,
     seed: Seed | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
     device: str = "auto",
     progress: bool | Progress | None = True,
-) -> Ran:
+) -> Ran | Planned:
     """Run a recipe: one folder per step, finished steps are reused, a table with the plain
     baseline at the end.
 
@@ -839,6 +844,8 @@ def run(
         data: Data to use instead of the recipe's.
         seed: Seed to use instead of the recipe's.
         overwrite: Run every step again, also those that are finished.
+        dry_run: Do nothing: say what every step would take and make, and what is missing, then exit
+            with 1 if something is.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
 
     Example:
@@ -876,4 +883,44 @@ def push(
 
     Example:
         acn-compress push small my-name/small
+    """
+
+def init(
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    want: Want | None = None,
+    budget: Budget | None = None,
+    out: File = "recipe.yaml",
+    overwrite: bool = False,
+    progress: bool | Progress | None = True,
+) -> Begun:
+    """Write a recipe: asks four questions (or takes their answers as options).
+
+    Args:
+        model: The trained checkpoint: model directory, Hub id or weight file.
+        data: To look at and to measure on: digits, a folder, files, or a Hub data set.
+        want: faster: half the time per call; smaller: half the parameters; lossless: as fast as it
+            gets within one point of the quality; any-depth: one network of which any number of
+            blocks can be kept (ACN form).
+        budget: Of training: none (minutes, nothing is trained), short (one epoch), long (ten
+            epochs).
+        out: The file to write.
+        overwrite: Replace the file if it exists.
+
+    Example:
+        acn-compress init --model my-vit --data digits --want faster --budget none
+    """
+
+def doctor(
+    *,
+    progress: bool | Progress | None = True,
+) -> Doctored:
+    """Check this machine: versions, threads, extras, memory and disk, and that a small network
+    exported to ONNX says what torch says.
+
+    Args:
+
+    Example:
+        acn-compress doctor
     """

@@ -52,7 +52,7 @@ def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path:
             assert row["clean_gain"] == pytest.approx(row["clean"] - base[row["depth"]])
             assert row["clean_gain_low"] <= row["clean_gain"] <= row["clean_gain_high"]
     assert (tmp_path / "c" / "compare.png").stat().st_size > 10_000
-    assert "| drop-last |" in (tmp_path / "c" / "README.md").read_text()
+    assert "| 2 drop-last |" in (tmp_path / "c" / "README.md").read_text()
 
 
 def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path: Path) -> None:

@@ -89,10 +89,13 @@ def test_the_table_has_every_model_the_onnx_file_and_the_baseline(
     }
     assert rows["original"]["bytes"] > rows["3-truncate"]["bytes"] > rows["4-prune"]["bytes"]
     assert all(r["onnx"]["median"] > 0 and 0 <= r["noisy"] <= 1 for r in report["rows"])
-    assert all(len(row.cells(report.noise)) == len(report.head()) for row in report.rows)
+    assert all(dict(row.cells(report.metric))["noisy"] for row in report.rows)
     assert "same training budget" in report.verdict()
     text = (out / "README.md").read_text()
     assert all(name in text for name in names) and report.verdict() in text
+    page = (out / "report.html").read_text()
+    assert all(name in page for name in names) and "acn-compress run recipe.yaml --out run" in page
+    assert 'acn_compress.load("run/4-prune")' in page.replace("&quot;", '"')
     assert json.loads((out / "table.json").read_text())["rows"] == report.plain()["rows"]
 
 
@@ -123,7 +126,7 @@ def test_a_lost_comparison_is_called_one() -> None:
             ],
         }
     )
-    assert report.verdict().endswith("-0.0300 [-0.0500, -0.0100] (paired, 95 %), behind.")
+    assert report.verdict().endswith("-3.0 [-5.0, -1.0] points (paired, 95 %), behind.")
 
 
 @pytest.mark.usefixtures("no_table")

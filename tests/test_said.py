@@ -17,6 +17,7 @@ from acn_compress.errors import ConfigError
 from acn_compress.measure.intervals import smallest_share
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.base import Report
+from acn_compress.reports.ran import Ran
 from acn_compress.reports.show import as_text
 
 CLASSES = ["calm", "loud"]
@@ -160,7 +161,9 @@ def test_a_run_reuses_a_step_only_for_the_same_content(
     )
 
     def reused() -> list[bool]:
-        return [step.reused for step in run(recipe, out=tmp_path / "r").steps]
+        report = run(recipe, out=tmp_path / "r")
+        assert isinstance(report, Ran)
+        return [step.reused for step in report.steps]
 
     assert reused() == [False, False]
     assert reused() == [True, True]

@@ -72,10 +72,15 @@ def depth(data: object) -> int:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON in one rename, so that a reader never sees half a file."""
+    """Write JSON, as `write_text`."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one rename, so that a reader never sees half of it."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     finally:
         with suppress(OSError):  # of a disk that is full

@@ -16,7 +16,7 @@ from acn_compress.found import Found
 # what steps write into a directory beside the model, and beside the files that go with one
 TOLD = (
     *("config.json", "report.json", "provenance.json", "README.md"),
-    *("profile.json", "profile.png", "frontier.png"),
+    *("profile.json", "profile.png", "frontier.json", "frontier.png", "report.html"),
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from acn_compress.checkpoint import card
 from acn_compress.checkpoint import save as checkpoint
 from acn_compress.checkpoint.directory import new_directory
-from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.files import write_json, write_text
 from acn_compress.checkpoint.licence import inherited
 from acn_compress.checkpoint.processors import copy_processors
 from acn_compress.checkpoint.provenance import options_of, provenance
@@ -20,6 +20,8 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.structure import Structure
+
+PAGE = "report.html"
 
 
 class Written(Found):
@@ -53,6 +55,7 @@ def write(
     files: Source | None = None,
     kind: type[W] = Written,  # type: ignore[assignment]
     more: Callable[[Path], Mapping[str, object]] = lambda directory: {},
+    page: Callable[[W, Path], str] | None = None,
 ) -> W:
     """Write the model directory of a step.
 
@@ -69,6 +72,8 @@ def write(
         processor: an image processor or tokenizer to save instead of the source's files.
         kind: of the report.
         more: writes further files into the directory, and returns what the report has of them.
+        page: report.html of a report as it is published, where the step has one; the directory
+            holds all but that.
     Returns:
         The report as written.
     Raises:
@@ -96,6 +101,8 @@ def write(
             history,
             lambda found: card.render(net, found, history, handed, directory),
         )
+        if page is not None:
+            write_text(directory / PAGE, page(shown(full), directory))
     return full
 
 

@@ -22,6 +22,8 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
 from acn_compress import __version__, compat, processes, surface
+from acn_compress.cli import recipes
+from acn_compress.cli.ask import asked
 from acn_compress.deprecated import renamed
 from acn_compress.errors import AcnError
 from acn_compress.options import VERBS, Options, Verb
@@ -99,7 +101,7 @@ def _run(cls: type[Verb], where: list[object], own: dict[str, object], as_json: 
     from acn_compress.reports.progress import display
 
     try:
-        report = surface.call(cls, where, surface.checked(cls, own), progress=display())
+        report = surface.call(cls, where, surface.checked(cls, asked(cls, own)), progress=display())
     except AcnError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:  # transformers' for whatever it could not import
@@ -261,6 +263,7 @@ def _main(
 
 for _verb in VERBS.values():
     add(_verb)
+app.add_typer(recipes.commands, name="recipes")
 
 
 def _be_quiet() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from acn_compress.found import Found
 from acn_compress.measure.intervals import RESAMPLES, difference, mean_intervals
-from acn_compress.measure.quality import Quality, Scores, measure, summary
+from acn_compress.measure.quality import Drop, Quality, Scores, measure, summary
 from acn_compress.network.device import exact
 from acn_compress.tasks.base import Scored, divergence, features
 
@@ -79,6 +79,11 @@ class Depth(Found):
     """Of the answers at this depth from those of the full one, in nats."""
     mse: float | None = None
     """Where the answers are numbers: squared error to those of the full depth."""
+
+    @property
+    def lost(self) -> Drop:
+        """To the full depth."""
+        return Drop(drop=self.drop, low=self.drop_low, high=self.drop_high)
 
 
 class Contribution(Found):

@@ -19,22 +19,26 @@ from pydantic import Field, ValidationError
 from acn_compress import surface
 from acn_compress.checkpoint.config import config_source
 from acn_compress.checkpoint.directory import check_out, writing
-from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.files import read_json, write_json, write_text
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.checkpoint.provenance import packages
+from acn_compress.checkpoint.write import PAGE
 from acn_compress.compression.notes import notes_file
 from acn_compress.data.load import has_eval_split
 from acn_compress.data.places import fingerprint, name_of
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
 from acn_compress.events import ChainStep, Progress
 from acn_compress.found import Found
+from acn_compress.network.structure import Structure
 from acn_compress.onnx.layout import find_onnx
 from acn_compress.options import Compress, Run, Trained, Verb
 from acn_compress.recipe import baseline, table
 from acn_compress.recipe.schema import Recipe, Step
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.compressed import Compressed
+from acn_compress.reports.html import uses
+from acn_compress.reports.measured import Profiled
 from acn_compress.reports.ran import BASELINE, Done, Ran
 from acn_compress.training.state import resumable
 
@@ -141,6 +145,7 @@ def run(
     *,
     device: str,
     progress: Progress | None = None,
+    named: str | None = None,
 ) -> Ran:
     """Run a recipe; running it again goes on where it stopped.
 
@@ -148,16 +153,13 @@ def run(
         recipe: from `recipe.read`.
         how: where to, and what to use instead of the recipe's own source, data and seed; with a
             source, a first step that trains one from scratch is left out.
+        named: how the recipe was asked for; default: its own name.
     Raises:
         AcnError: in one line; finished steps stay.
     """
     recipe = recipe.starting_at(how.source, how.data, how.seed)
-    if recipe.eval_data is None and not has_eval_split(recipe.data):
-        raise DataError(
-            f"data {recipe.data} has one split only, and the final table must be measured on "
-            "another: set eval_data."
-        )
-    directory = Path(how.out if how.out is not None else Path("runs") / recipe.name).expanduser()
+    check_eval_data(recipe)
+    directory = directory_of(recipe, how)
     scratch = recipe.options(recipe.steps[0]).scratch
     if not scratch:
         check_out(directory / "1", source=find_source(recipe.source or ""))
@@ -215,8 +217,38 @@ def run(
     )
     with writing(f"OUT {directory}", KEPT):
         write_json(directory / "table.json", report.plain())
-        (directory / "README.md").write_text(report.markdown(), encoding="utf-8")
+        write_text(directory / "README.md", report.markdown())
+        write_text(directory / PAGE, _page(report, surface.typed(Run, [named or recipe.name], how)))
     return report
+
+
+def check_eval_data(recipe: Recipe) -> None:
+    """Refuse data that there is nothing of to measure on."""
+    if recipe.eval_data is None and not has_eval_split(recipe.data):
+        raise DataError(
+            f"data {recipe.data} has one split only, and the final table must be measured on "
+            "another: set eval_data."
+        )
+
+
+def directory_of(recipe: Recipe, how: Run) -> Path:
+    """Where a run lies."""
+    return Path(how.out if how.out is not None else Path("runs") / recipe.name).expanduser()
+
+
+def _page(report: Ran, command: str) -> str:
+    """report.html: with the last model's structure, the last profile, and what loads the result."""
+    made = read_json(Path(report.final) / "report.json") or {}
+    structure = made.get("structure")
+    profiles = (read_json(Path(step.folder) / "profile.json") for step in reversed(report.steps))
+    profile = next((found for found in profiles if found is not None), None)
+    results = (report.final, *report.exports[-1:])
+    return report.page(
+        None if structure is None else Structure.model_validate(structure),
+        None if profile is None else Profiled.model_validate(profile),
+        [code for result in results for code in uses(Path(result) / "README.md")],
+        command,
+    )
 
 
 def _compressed(made: Made) -> list[Compressed]:
@@ -231,14 +263,23 @@ def _is_model(path: str) -> bool:
     return (Path(path) / "config.json").is_file() and any(Path(path).glob("*.safetensors"))
 
 
-def _open(directory: Path, overwrite: bool) -> dict[str, Any]:
-    """What this directory's earlier runs finished (to be forgotten with `overwrite`); refuses a
-    directory that holds something else."""
+def recorded(directory: Path) -> Record | None:
+    """What an earlier run left in a directory.
+
+    Raises:
+        ModelDirError: if the directory holds something else.
+    """
     record = Record.read(directory / "run.json")
     if record is None and directory.is_dir() and any(directory.iterdir()):
         raise ModelDirError(
             f"OUT {directory} is not empty and holds no run. Choose another with --out."
         )
+    return record
+
+
+def _open(directory: Path, overwrite: bool) -> dict[str, Any]:
+    """What this directory's earlier runs finished (to be forgotten with `overwrite`)."""
+    record = recorded(directory)
     known = (Record() if record is None or overwrite else record).model_dump()
     with writing(f"OUT {directory}", "Choose another with --out."):
         directory.mkdir(parents=True, exist_ok=True)

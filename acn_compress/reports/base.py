@@ -4,15 +4,12 @@ notebook are made of its blocks."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from textwrap import wrap
 
 from acn_compress.data.read import Read
 from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
 from acn_compress.reports.blocks import Block, Line, Pairs
 from acn_compress.reports.show import as_html, as_text
-
-WIDE = 80  # columns of a screen
 
 
 class Report(Found):
@@ -39,19 +36,15 @@ class Report(Found):
         return as_html(self.display())
 
 
-def told(text: str, indent: str = "") -> Iterator[Line]:
-    """A sentence in lines that fit a screen."""
-    yield from map(Line, wrap(text, WIDE, subsequent_indent=indent, break_on_hyphens=False))
-
-
 def read_lines(
     read: Read | None, what: str = "read", *, remarks: Sequence[str] = ()
 ) -> Iterator[Line]:
-    """What was read of data, and of the checkpoint, in lines that fit a screen."""
+    """What was read of data, and of the checkpoint."""
     first, *more = [""] if read is None else read.brief()
     texts = [f"{what} {first}" if first else "", *(f"  {text}" for text in more)]
     for text in (*texts, *(f"checkpoint: {remark}" for remark in remarks)):
-        yield from map(Line, wrap(text, WIDE, subsequent_indent="    "))
+        if text:
+            yield Line(text, indent="    ")
 
 
 def few_lines(examples: int) -> Iterator[Line]:

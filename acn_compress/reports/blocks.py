@@ -1,16 +1,29 @@
-"""What a report is shown as: sentences, lists of names and values, tables."""
+"""What a report is shown as: sentences, commands, lists of names and values, tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence."""
+    """A sentence.
+
+    Args:
+        indent: of the lines it goes on in.
+    """
 
     text: str
+    indent: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to type next; it can be copied however narrow the screen is."""
+
+    text: str
+    before: str = "next: "
 
 
 @dataclass(frozen=True)
@@ -26,16 +39,32 @@ class Grid:
     """A table: the first column is text, the others are numbers.
 
     Args:
-        section: the row after which a line is drawn; None draws none.
+        sections: the rows after which a line is drawn.
+        spare: columns that a narrow screen is not shown, the first to go first; the JSON has them.
     """
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-    section: int | None = None
+    sections: Collection[int] = ()
+    spare: Sequence[str] = ()
 
 
-Block = Line | Pairs | Grid
+Block = Line | Command | Pairs | Grid
+
+
+def grid(
+    title: str,
+    rows: Sequence[Sequence[tuple[str, str]]],
+    *,
+    sections: Collection[int] = (),
+    spare: Sequence[str] = (),
+) -> Grid:
+    """A table of rows whose cells stand beside the names of their columns; a row that lacks a cell
+    is empty there."""
+    head = list(dict.fromkeys(name for row in rows for name, _ in row))
+    cells = [[dict(row).get(name, "") for name in head] for row in rows]
+    return Grid(title, head, cells, sections, spare)
 
 
 def kept(blocks: Sequence[int], of: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from acn_compress.checkpoint.files import size
@@ -13,13 +15,15 @@ from acn_compress.measure.latency import LatencyTable
 from acn_compress.measure.quality import Drop, Quality
 from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.write import OnnxFile
-from acn_compress.reports.base import few_lines, read_lines, told
-from acn_compress.reports.blocks import Block, Grid, kept
+from acn_compress.reports import charts, figures, html
+from acn_compress.reports.base import few_lines, read_lines
+from acn_compress.reports.blocks import Block, Grid, Line, grid, kept
+from acn_compress.reports.charts import Kind
+from acn_compress.reports.figures import millions
 from acn_compress.reports.made import Made
 from acn_compress.reports.measured import busy_note, threads
 
 MINE, INT8, FLOAT = "compressed", "its int8 file", "its float file"
-POINTS = {"accuracy", "token_accuracy", "f1_samples", "exact_match"}  # told in points
 
 
 class Limit(Found):
@@ -108,9 +112,10 @@ class Compressed(Made):
     def verdict(self) -> str:
         """What was gained and lost, beside the plain baseline, in a line."""
         whole, mine, *others = self.rows
+        unit = figures.unit(whole.quality.metric)
         faster = whole.milliseconds / mine.milliseconds
         text = f"{faster:.2g}x faster, {mine.parameters / whole.parameters:.0%} of the parameters"
-        text += f"{' in int8' if self.chosen.int8 else ''}, {self.change(mine.drop)}{self.unit}"
+        text += f"{' in int8' if self.chosen.int8 else ''}, {self.change(mine.drop)} {unit}"
         for row in others:
             if row.name == FLOAT:
                 continue
@@ -122,20 +127,9 @@ class Compressed(Made):
             text += "; nothing had to be taken out"
         return text + "."
 
-    @property
-    def unit(self) -> str:
-        """Of a change, for people."""
-        metric = self.rows[0].quality.metric
-        return " points" if metric in POINTS else f" {metric}"
-
     def change(self, drop: Drop | None) -> str:
         """A drop as a change: above 0 is better."""
-        if drop is None:
-            return ""
-        scale, digits = (100, 1) if self.unit == " points" else (1, 3)
-        # adding 0 makes a negative zero a plain one
-        value, low, high = (round(-scale * d, digits) + 0 for d in (drop.drop, drop.high, drop.low))
-        return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        return figures.change(drop, self.rows[0].quality.metric)
 
     def display(self) -> Iterator[Block]:
         """The frontier, the table, the verdict and where everything lies."""
@@ -144,54 +138,87 @@ class Compressed(Made):
         yield from few_lines(self.rows[0].quality.examples)
         yield from read_lines(self.read, "looked at")
         yield from read_lines(self.eval_read, "reported on")
-        yield from told(f"decided on {self.decided_on}" + (f"; {self.note}" if self.note else ""))
+        yield from self._notes()
+        checked = f"{size(self.onnx.bytes)}, differs from torch by {self.onnx.max_difference:.0e}"
+        yield Line(f"written: {self.out}, with {onnx_file()} ({checked})")
+        if self.delivered != onnx_file():
+            yield Line(f"the limits are about its {self.delivered}")
+        if self.int8 is not None:
+            yield Line(self.int8)
+        blocks = kept(self.structure.blocks, self.structure.source_blocks)
+        more = "all of it to mail: report.html; candidates: report.json, frontier.png"
+        yield Line(f"blocks kept: {blocks}; {more}")
+        yield Line(self.verdict())
+
+    def page(self, use: Sequence[str], command: str) -> str:
+        """The report as one file; see `reports.html`."""
+        metric = self.rows[0].quality.metric
+        kinds: dict[int, Kind] = {0: "original", len(self.rows) - 1: "baseline"}
+        points = [
+            charts.lost(p.blocks_kept, p.milliseconds, p.drop, metric, "candidate")
+            for p in self.frontier
+        ]
+        rows = [
+            charts.lost(r.name, r.milliseconds, r.drop, metric, kinds.get(n, "mine"))
+            for n, r in enumerate(self.rows)
+        ]
+        small = [replace(dot, x=r.parameters / 1e6) for dot, r in zip(rows, self.rows, strict=True)]
+        note = (
+            "Candidates are foreseen times, on the rows that decide; their intervals in the table."
+        )
+        parts: list[html.Part] = [
+            self._table(),
+            *few_lines(self.rows[0].quality.examples),
+            *read_lines(self.eval_read, "reported on"),
+            *self._notes(),
+            charts.losses("Quality over time", "ms per call", metric, [*rows, *points], note),
+            charts.losses(
+                "Quality over parameters", "parameters, millions", metric, small, legend=False
+            ),
+            html.Heading("What was tried"),
+            self._frontier(),
+            *read_lines(self.read, "looked at"),
+            *html.blocks(self.structure),
+        ]
+        title = f"{Path(self.out).name}: {self.source or 'a model'}, compressed"
+        verdict = [self.verdict(), self.complaint() or ""]
+        return html.page(title, verdict, parts, use=use, command=command)
+
+    def _notes(self) -> Iterator[Line]:
+        """How it was decided and timed, and which limits hold."""
+        yield Line(f"decided on {self.decided_on}" + (f"; {self.note}" if self.note else ""))
         t = self.table
         where = f"{t.backend}, {t.batch} per call, {threads(t.threads)}"
-        yield from told(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
-        checked = f"{size(self.onnx.bytes)}, differs from torch by {self.onnx.max_difference:.0e}"
-        yield from told(f"written: {self.out}, with {onnx_file()} ({checked})")
-        if self.delivered != onnx_file():
-            yield from told(f"the limits are about its {self.delivered}")
-        if self.int8 is not None:
-            yield from told(self.int8)
-        blocks = kept(self.structure.blocks, self.structure.source_blocks)
-        more = "all candidates and widths: report.json, frontier.png"
-        yield from told(f"blocks kept: {blocks}; {more}")
+        yield Line(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
         for limit in self.limits:
-            yield from told(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
-        yield from told(self.verdict())
+            yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
 
     def _frontier(self) -> Grid:
-        head = ["candidates", "params", "ms", self.rows[0].quality.metric, "change [95 %]"]
+        metric = self.rows[0].quality.metric
         rows = [
             [
-                p.blocks_kept + (" <-" if p == self.chosen else ""),
-                millions(p.parameters),
-                f"{p.milliseconds:.2f}",
-                f"{p.quality.value:.4f}",
-                self.change(p.drop),
+                ("candidates", p.blocks_kept + (" <-" if p == self.chosen else "")),
+                ("params", millions(p.parameters)),
+                ("ms", f"{p.milliseconds:.2f}"),
+                (figures.title(metric), f"{p.quality.value:.4f}"),
+                ("change [95 %]", self.change(p.drop)),
             ]
             for p in self.front
         ]
-        return Grid("without training, on the rows that decide", head, rows)
+        return grid("without training, on the rows that decide", rows, spare=["params"])
 
     def _table(self) -> Grid:
-        head = ["model", "params", "ms", "faster", self.rows[0].quality.metric, "change [95 %]"]
         whole = self.rows[0]
         rows = [
             [
-                row.name,
-                millions(row.parameters),
-                f"{row.milliseconds:.2f}",
-                f"{whole.milliseconds / row.milliseconds:.2f}x",
-                f"{row.quality.value:.4f}",
-                self.change(row.drop),
+                ("model", row.name),
+                ("params", millions(row.parameters)),
+                ("ms", f"{row.milliseconds:.2f}"),
+                ("faster", f"{whole.milliseconds / row.milliseconds:.2f}x"),
+                (figures.title(whole.quality.metric), f"{row.quality.value:.4f}"),
+                ("change [95 %]", self.change(row.drop)),
             ]
             for row in self.rows
         ]
-        return Grid(f"reported on {self.eval_data}, n = {whole.quality.examples:,}", head, rows)
-
-
-def millions(count: int) -> str:
-    """Parameters for people."""
-    return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
+        title = f"reported on {self.eval_data}, n = {whole.quality.examples:,}"
+        return grid(title, rows, spare=["ms", "params"])

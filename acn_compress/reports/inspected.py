@@ -141,7 +141,8 @@ def _brief(name: str, text: str) -> str:
     if name == "provenance":
         with suppress(ValueError, TypeError, KeyError):
             return " -> ".join(str(step["step"]) for step in json.loads(text))
-    return text if len(text) <= LONG else f"{text[:LONG]} ..."
+    whole = f"{text[:LONG]} ... ({len(text):,} characters, all in --json)"
+    return text if len(text) <= LONG else whole
 
 
 def _counts(widths: dict[str, int]) -> str:
@@ -156,4 +157,5 @@ def _range(alpha: Sequence[float]) -> str:
 def _first_few(names: Sequence[str]) -> str:
     if not names:
         return ""
-    return f"{len(names)}: {', '.join(names[:5])}" + (", ..." if len(names) > 5 else "")
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)}: {', '.join(names[:5])}{more}"

@@ -11,9 +11,12 @@ from acn_compress.checkpoint.write import Written
 from acn_compress.data.read import Read
 from acn_compress.events import duration
 from acn_compress.measure.quality import Drop, Quality
+from acn_compress.reports import figures
 from acn_compress.reports.base import Report, few_lines, read_lines
-from acn_compress.reports.blocks import Block, Line, Pairs, kept
+from acn_compress.reports.blocks import Block, Command, Line, Pairs, kept
 from acn_compress.training.fitted import Fit
+
+LOOK = "acn-compress evaluate {out} --data DATA --against {source}"
 
 
 class Made(Report, Written):
@@ -34,8 +37,13 @@ class Made(Report, Written):
     drop: Drop | None = None
     training: Fit | None = None
 
+    against: str | None = None
+    """What `before` and `drop` are of, where it is not the source."""
+
     follow: ClassVar[str] = ""
     """What to do next; {out} and {data} are filled in."""
+    unmeasured: ClassVar[str] = ""
+    """What to do next where the quality was not measured; {out} and {source} are filled in."""
 
     def facts(self) -> Iterator[tuple[str, object]]:
         """What only this step has to say."""
@@ -52,9 +60,10 @@ class Made(Report, Written):
             yield from few_lines(self.after.examples)
         yield from read_lines(self.read)
         yield from read_lines(self.eval_read, "measured on")
-        if self.follow:
+        follow = self.unmeasured if self.drop is None and self.unmeasured else self.follow
+        if follow:
             data = (self.data or "DATA").rsplit(":", 1)[0]
-            yield Line("next: " + self.follow.format(out=self.out, data=data))
+            yield Command(follow.format(out=self.out, source=self.source, data=data))
 
     def _rows(self) -> Iterator[tuple[str, object]]:
         s = self.structure
@@ -69,7 +78,7 @@ class Made(Report, Written):
             if quality is not None:
                 text = f"{quality.metric} {quality}, loss {quality.loss:.4f}"
                 yield name, f"{text}, n = {quality.examples:,}"
-        yield "drop", f"{self.drop} (paired, 95 %)" if self.drop else self._unmeasured()
+        yield "quality", self.quality()
         if (t := self.training) is not None:
             yield (
                 "training",
@@ -85,10 +94,15 @@ class Made(Report, Written):
         packed = self.get("gzip_bytes")
         return f"{size(self.bytes)} on disk" + (f", {size(packed)} with gzip" if packed else "")
 
-    def _unmeasured(self) -> str | None:
-        if self.training is None or self.eval_data is not None:
-            return None
-        return "not measured: the data has one split only; pass --eval-data"
+    def quality(self) -> str:
+        """What became of it, in a line: against what, with interval; or how to measure it."""
+        if self.drop is None or self.after is None:
+            one = "the data has one split only; pass --eval-data"
+            return "not measured: " + ("add --data" if self.training is None else one)
+        metric = self.after.metric
+        told = f"{figures.change(self.drop, metric)} {figures.unit(metric)}"
+        than = self.against or self.source or "the random weights it began with"
+        return f"{told} (95 %, paired) against {than}"
 
 
 class Converted(Made):
@@ -111,6 +125,7 @@ class Truncated(Made):
     """What truncate reports."""
 
     follow = "acn-compress prune {out} OUT --target-sparsity 0.3 --data {data} --epochs 2"
+    unmeasured = LOOK
     depth: int
     of: int
     """Blocks there were."""
@@ -128,6 +143,7 @@ class PruneReport(Made, extra="allow"):
     """What prune reports; beyond it stands what the method itself found, under its own names."""
 
     follow = "acn-compress export {out} OUT --format onnx"
+    unmeasured = LOOK
     method: str
     scope: str
     target: float

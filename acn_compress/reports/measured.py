@@ -10,11 +10,13 @@ from acn_compress.found import Found
 from acn_compress.measure.early_exit import Exits
 from acn_compress.measure.quality import Drop, Quality
 from acn_compress.measure.readouts import Contribution, Depth
-from acn_compress.measure.timing import BUSY
+from acn_compress.measure.timing import BUSY, FIRST, NO_DIFFERENCE, UNCLEAR
 from acn_compress.network.structure import Structure
 from acn_compress.options import Bound
-from acn_compress.reports.base import Report, few_lines, read_lines, told
-from acn_compress.reports.blocks import Block, Grid, Line, Pairs
+from acn_compress.reports import figures
+from acn_compress.reports.base import Report, few_lines, read_lines
+from acn_compress.reports.blocks import Block, Command, Line, Pairs, grid
+from acn_compress.reports.charts import Chart, Dot
 
 
 class Evaluated(Report):
@@ -95,6 +97,9 @@ FURTHER = (
     "mlp",
     "tokens",
 )
+ANSWERS = ("cosine", "MSE", "KL", "agreement")
+# columns, as in `Grid`
+SPARE = ("95 %", *ANSWERS, *(name.replace("_", "-") for name in reversed(FURTHER)), "share")
 
 
 class Profiled(Report):
@@ -127,34 +132,65 @@ class Profiled(Report):
         n = self.full.examples
         title = f"profile {self.source} ({self.structure.form} form) on {self.data}, n = {n:,}"
         rows = [self._row(d, b) for d, b in zip(self.depths, self.blocks, strict=True)]
-        yield Grid(title, [name for name, _ in rows[0]], [[cell for _, cell in r] for r in rows])
-        within = f"within {self.max_drop:g} ({self.bound} bound)."
-        last = len(self.blocks) - 1
-        if self.cutoff is None:
-            yield Line(f"no depth below {last} keeps the drop {within}")
-            if self.unshown:
-                yield Line(self.unshown)
-        else:
-            yield Line(f"cutoff: {self.cutoff} of {last} blocks keep the drop {within}")
+        yield grid(title, rows, spare=SPARE)
+        yield Line(self.decision())
         yield Line("share, cosine: of what the block at this depth adds to the output.")
         if any("heads" in block or "tokens" in block for block in self.blocks):
-            yield from told(WORTH)
+            yield Line(WORTH)
         yield from few_lines(n)
         yield from read_lines(self.read, remarks=self.remarks)
         yield Line("written: " + ", ".join(self.files))
         if self.cutoff is not None:
-            yield Line(
-                f"next: acn-compress truncate {self.source} OUT --max-drop {self.max_drop:g}"
+            yield Command(f"acn-compress truncate {self.source} OUT --max-drop {self.max_drop:g}")
+
+    def parts(self) -> Iterator[Block | Chart]:
+        """What a page has of it: the picture with the cutoff, and the figures."""
+        metric = self.full.metric
+        dots = [
+            Dot(
+                str(d.depth),
+                d.depth,
+                figures.scaled(d.value, metric),
+                figures.scaled(d.low, metric),
+                figures.scaled(d.high, metric),
             )
+            for d in self.depths
+        ]
+        yield Chart(
+            f"Quality at every depth ({self.structure.form} form)",
+            "blocks kept",
+            figures.title(metric) + (", %" if metric in figures.POINTS else ""),
+            dots,
+            level=figures.scaled(self.full.value - self.max_drop, metric),
+            mark=self.cutoff,
+            joined=True,
+            note=f"Bars: 95 %. Broken line: the whole less {self._most()}. {self.decision()}",
+        )
+        rows = [self._row(d, b) for d, b in zip(self.depths, self.blocks, strict=True)]
+        yield grid(f"profile on {self.data}, n = {self.full.examples:,}", rows, spare=SPARE)
+
+    def decision(self) -> str:
+        """Which depth passes, and by what."""
+        within = f"within {self._most()} ({self.bound} bound)."
+        last = len(self.blocks) - 1
+        if self.cutoff is None:
+            return f"no depth below {last} keeps the drop {within} {self.unshown or ''}".rstrip()
+        return f"cutoff: {self.cutoff} of {last} blocks keep the drop {within}"
+
+    def _most(self) -> str:
+        """The largest drop, as it is asked for and in points."""
+        metric = self.full.metric
+        points = figures.scaled(self.max_drop, metric)
+        told = f" = {points:g} point{'' if points == 1 else 's'}"
+        return f"{self.max_drop:g}" + (told if metric in figures.POINTS else "")
 
     def _row(self, d: Depth, b: Contribution) -> list[tuple[str, str]]:
         """Names and cells of a depth; what was not measured has none."""
         row = [
             ("depth", f"{d.depth}" + (" <- cutoff" if d.depth == self.cutoff else "")),
-            (self.full.metric, f"{d.value:.4f}"),
+            (figures.title(self.full.metric), f"{d.value:.4f}"),
             ("95 %", f"{d.low:.4f} .. {d.high:.4f}"),
-            ("drop", f"{d.drop:+.4f}"),
-            ("95 % paired", f"{d.drop_low:+.4f} .. {d.drop_high:+.4f}"),
+            ("change [95 %]", figures.change(d.lost, self.full.metric)),
         ]
         answers = (("agreement", d.agreement), ("KL", d.kl), ("MSE", d.mse))
         row += [(name, f"{value:.4f}") for name, value in answers if value is not None]
@@ -202,30 +238,38 @@ class Benchmarked(Report):
     def display(self) -> Iterator[Block]:
         """A row per model and backend."""
         how = f"batch {self.batch_size}, {threads(self.threads)}, {self.repeats} rounds"
-        head = ["model", "runs in", "median ms", "middle half", "against the first", "95 %"]
-        head += ["parameters", "MFLOP", "bytes"]
         title = f"{how}, interleaved, on {self.machine['processor']}"
         torch = "" if self.device == "cpu" else f", torch on {self.device}"
-        yield Grid(title + torch, head, [_timed(row) for row in self.rows])
+        spare = ["middle half", "MFLOP", "params", "size"]
+        yield grid(title + torch, [_timed(row) for row in self.rows], spare=spare)
+        yield Line(
+            "faster: against the first in the same backend; none = no difference beyond noise."
+        )
         for remark in self.remarks:
-            yield from told(remark)
+            yield Line(remark)
         if note := busy_note(self.busy).strip():
             yield Line(note)
 
 
-def _timed(row: Timed) -> list[str]:
-    same = row.ratio_low == row.ratio_high
+def _timed(row: Timed) -> list[tuple[str, str]]:
+    """Names and cells of a model in a backend."""
     return [
-        row.source,
-        {"torch": "torch", "onnx": "ONNX Runtime"}.get(row.backend, row.backend),
-        f"{1000 * row.median:.3f}",
-        f"{1000 * row.q1:.3f} .. {1000 * row.q3:.3f}",
-        row.verdict,
-        "" if same else f"{row.ratio_low:.2f} .. {row.ratio_high:.2f}",
-        "" if row.parameters is None else f"{row.parameters:,}",
-        "" if row.flops is None else f"{row.flops / 1e6:,.1f}",
-        size(row.bytes),
+        ("model", row.source),
+        ("in", {"onnx": "ONNX"}.get(row.backend, row.backend)),
+        ("ms", f"{1000 * row.median:.3f}"),
+        ("middle half", f"{1000 * row.q1:.3f} .. {1000 * row.q3:.3f}"),
+        ("faster", faster(row.verdict, row.ratio)),
+        ("[95 %]", "" if row.verdict == FIRST else f"{row.ratio_low:.2f} .. {row.ratio_high:.2f}"),
+        ("params", figures.millions(row.parameters)),
+        ("MFLOP", "" if row.flops is None else f"{row.flops / 1e6:,.1f}"),
+        ("size", size(row.bytes)),
     ]
+
+
+def faster(verdict: str, ratio: float) -> str:
+    """How much, or none where it lies within the noise; nothing for the first."""
+    short = {FIRST: "", NO_DIFFERENCE: "none", UNCLEAR: "unclear"}
+    return short.get(verdict, f"{ratio:.2f}x")
 
 
 def busy_note(busy: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from acn_compress.checkpoint.files import size
 from acn_compress.data.read import Read
@@ -10,14 +10,18 @@ from acn_compress.events import duration
 from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
 from acn_compress.measure.quality import Drop
-from acn_compress.measure.timing import FIRST, NO_DIFFERENCE, UNCLEAR
+from acn_compress.network.structure import Structure
 from acn_compress.onnx.layout import find_onnx
-from acn_compress.reports.base import Report, few_lines, read_lines, told
-from acn_compress.reports.blocks import Block, Grid, Line, Pairs
+from acn_compress.reports import charts, figures, html
+from acn_compress.reports.base import Report, few_lines, read_lines
+from acn_compress.reports.blocks import Block, Command, Line, Pairs, grid
+from acn_compress.reports.charts import Chart, Dot, Kind
 from acn_compress.reports.compared import Compared
-from acn_compress.reports.measured import busy_note
+from acn_compress.reports.measured import Profiled, busy_note, faster
 
 BASELINE = "baseline: "  # how the names of the baseline's models begin
+
+SPARE = ("torch ms", "size", "noisy", "params", "ONNX ms")  # columns, as in `Grid`
 
 
 class Validated(Report):
@@ -64,27 +68,23 @@ class Row(Found):
         """It is a model of the plain baseline."""
         return self.name.startswith(BASELINE)
 
-    def cells(self, noise: str | None) -> list[str]:
-        """The row as text."""
-        noisy = [] if self.noisy is None else [f"{self.noisy:.4f}"]
-        return [
-            self.name,
-            f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]",
-            "" if self.drop is None else str(self.drop),
-            *(noisy if noise else []),
-            "" if self.parameters is None else f"{self.parameters:,}",
-            size(self.bytes),
-            *("" if t is None else f"{1000 * t.median:.2f}" for t in (self.torch, self.onnx)),
-            self.speed_up(),
-        ]
+    def cells(self, metric: str) -> Iterator[tuple[str, str]]:
+        """Names of columns, and what the row says in them."""
+        yield "model", self.name
+        yield figures.title(metric), f"{self.value:.4f}"
+        yield "change [95 %]", figures.change(self.drop, metric)
+        if self.noisy is not None:
+            yield "noisy", f"{self.noisy:.4f}"
+        yield "params", figures.millions(self.parameters)
+        yield "size", size(self.bytes)
+        for name, timed in (("torch ms", self.torch), ("ONNX ms", self.onnx)):
+            yield name, "" if timed is None else figures.milliseconds(timed.median)
+        yield "faster", self.faster()
 
-    def speed_up(self) -> str:
-        """In ONNX Runtime (or torch), or none where it lies within the noise."""
+    def faster(self) -> str:
+        """Than the original, in ONNX Runtime (or torch); none where it lies within the noise."""
         timed = self.onnx or self.torch
-        if timed is None or timed.verdict == FIRST:
-            return ""
-        short = {NO_DIFFERENCE: "none", UNCLEAR: "unclear"}
-        return short.get(timed.verdict) or f"{timed.ratio:.2f}x"
+        return "" if timed is None else faster(timed.verdict, timed.ratio)
 
 
 class Gain(Found):
@@ -93,9 +93,6 @@ class Gain(Found):
     gain: float
     low: float
     high: float
-
-    def __str__(self) -> str:
-        return f"{self.gain:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 
 class Table(Found):
@@ -142,43 +139,51 @@ class Ran(Report, Table):
     compare: Compared | None
     seconds: float
 
-    def head(self) -> list[str]:
-        """Of the table."""
-        noisy = [f"under {self.noise}"] if self.noise else []
-        start = ["model", f"{self.metric} [95 %]", "drop [95 %, paired]", *noisy]
-        return [*start, "parameters", "bytes", "torch ms", "ONNX ms", "speed-up"]
-
     def complaint(self) -> str | None:
         """What steps did not reach."""
         return " ".join(self.complaints) or None
 
     def verdict(self) -> str:
-        """The chain's last model beside the last baseline, in one sentence; also when we lose."""
+        """The chain's last model beside the original, and beside the last baseline; also when we
+        lose."""
+        ours = next((r for r in self.rows if r.path == self.final), None)
+        if ours is None or ours.drop is None:
+            return self._lead()
+        share = (ours.parameters or 0) / (self.rows[0].parameters or 1)
+        speed = ours.faster()
+        told = {"none": "no faster beyond noise", "unclear": "speed unclear"}.get(speed)
+        text = f"{told or f'{speed} as fast'}, {share:.0%} of the parameters, "
+        text += f"{figures.change(ours.drop, self.metric)} {figures.unit(self.metric)}"
+        return f"{ours.name}: {text} against the original. {self._lead()}".strip()
+
+    def _lead(self) -> str:
+        """How far the chain is ahead of the baseline."""
         if (gain := self.gain) is None:
             return ""
         ours = next(r for r in self.rows if r.path == self.final)
         theirs = next(r for r in self.rows if r.path == self.baseline)
         said = "ahead" if gain.low > 0 else "behind" if gain.high < 0 else "a draw"
-        text = f"{ours.name} against {theirs.name}, same training budget: {self.metric} {gain}"
-        text += f" (paired, 95 %), {said}"
+        apart = figures.span(gain.gain, gain.low, gain.high, self.metric)
+        text = f"{ours.name} against {theirs.name}, same training budget: {apart} "
+        text += f"{figures.unit(self.metric)} (paired, 95 %), {said}"
         if ours.noisy is not None and theirs.noisy is not None:
             text += f"; under noise {ours.noisy:.4f} against {theirs.noisy:.4f}"
         return text + "."
 
     def speed_note(self) -> str:
-        """How the last column is to be read."""
-        note = "speed-up: in ONNX Runtime against the original; none = within the noise."
-        return note + busy_note(self.busy)
+        """How the columns are to be read."""
+        note = "change: against the original, paired; faster: likewise, in ONNX Runtime"
+        noisy = f"; noisy: under {self.noise}" if self.noise else ""
+        return f"{note}; none = within the noise{noisy}.{busy_note(self.busy)}"
 
     def display(self) -> Iterator[Block]:
         """The table, the verdict, where everything lies, what to do next."""
         how = f"n = {self.examples:,}; speed with batch 1, one thread"
         last = sum(not row.is_baseline for row in self.rows) - 1
-        rows = [row.cells(self.noise) for row in self.rows]
-        section = last if last < len(rows) - 1 else None
-        yield Grid(f"{self.recipe}: {self.eval_data}, {how}", self.head(), rows, section)
-        for text in self.verdicts:
-            yield from told(text)
+        rows = [list(row.cells(self.metric)) for row in self.rows]
+        title = f"{self.recipe}: {self.eval_data}, {how}"
+        yield grid(title, rows, sections=[last], spare=SPARE)
+        yield from map(Line, self.verdicts)
         if said := self.verdict():
             yield Line(said)
         yield from few_lines(self.examples)
@@ -187,20 +192,71 @@ class Ran(Report, Table):
         if self.compare is not None:
             yield from self.compare.display()
         onnx = [("ONNX", find_onnx(export) or export) for export in self.exports]
-        table = ("this table", f"{self.out}/README.md, table.json")
+        table = ("this table", f"{self.out}/report.html, README.md, table.json")
         yield Pairs("", [("model", self.final), *onnx, table])
         mine = f"acn-compress run {self.recipe} --source CHECKPOINT --data DATA"
-        yield Line(f"next: acn-compress inspect {self.final}, or your own: {mine}")
         target = self.exports[-1] if self.exports else self.final
-        yield Line(f"      acn-compress benchmark {self.rows[0].path} {target}")
+        yield Command(f"acn-compress benchmark {self.rows[0].path} {target}")
+        yield Command(mine, "or your own: ")
+
+    def page(
+        self,
+        structure: Structure | None,
+        profile: Profiled | None,
+        use: Sequence[str],
+        command: str,
+    ) -> str:
+        """The report as one file; see `reports.html`.
+
+        Args:
+            structure: of the last model, where this package made it.
+            profile: what a step of profile found, where there was one.
+        """
+        title = f"{self.recipe}: {self.eval_data}, n = {self.examples:,}"
+        rows = [list(row.cells(self.metric)) for row in self.rows]
+        parts: list[html.Part] = [
+            grid("speed with batch 1, one thread", rows, spare=SPARE),
+            *few_lines(self.examples),
+            *read_lines(self.eval_read, "measured on", remarks=self.remarks),
+            Line(self.speed_note()),
+            *self._charts(),
+            *([] if profile is None else [html.Heading("Why this depth"), *profile.parts()]),
+            *([] if self.compare is None else self.compare.parts()),
+            *([] if structure is None else html.blocks(structure)),
+            html.Heading("Where it was measured"),
+            Pairs("", list(self.machine.items())),
+        ]
+        verdict = [self.verdict(), *self.verdicts, *self.complaints]
+        return html.page(title, verdict, parts, use=use, command=command)
+
+    def _charts(self) -> Iterator[Chart]:
+        """Quality over time and over size; a model that was not timed is named."""
+        onnx = sum(row.onnx is not None for row in self.rows)
+        backend = "onnx" if onnx >= sum(row.torch is not None for row in self.rows) else "torch"
+        timed = [(row, row.onnx if backend == "onnx" else row.torch) for row in self.rows]
+        dots = [self._dot(row, 1000 * t.median) for row, t in timed if t is not None]
+        untimed = ", ".join(row.name for row, t in timed if t is None)
+        note = f"Not timed there: {untimed}." if untimed else ""
+        where = "ONNX Runtime" if backend == "onnx" else "torch"
+        yield charts.losses(
+            "Quality over time", f"ms per example, {where}", self.metric, dots, note
+        )
+        sizes = [self._dot(row, row.bytes / 1e6) for row in self.rows]
+        yield charts.losses("Quality over size", "MB on disk", self.metric, sizes, legend=False)
+
+    def _dot(self, row: Row, x: float) -> Dot:
+        kind: Kind = "baseline" if row.is_baseline else "mine"
+        return charts.lost(row.name, x, row.drop, self.metric, kind)
 
     def markdown(self) -> str:
         """The table as Markdown, with where everything lies."""
-        head = self.head()
+        rows = [list(row.cells(self.metric)) for row in self.rows]
+        table = grid("", rows)
+        head = table.head
         on = f"Measured on {self.eval_data}, n = {self.examples:,}"
         lines = [f"# {self.recipe}", "", f"{on}; speed with batch 1, one thread."]
         lines += ["", "| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-        lines += ["| " + " | ".join(row.cells(self.noise)) + " |" for row in self.rows]
+        lines += ["| " + " | ".join(row) + " |" for row in table.rows]
         lines += [
             "",
             *self.verdicts,

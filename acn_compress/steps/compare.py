@@ -19,12 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acn_compress import surface
 from acn_compress.checkpoint.directory import writing
-from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.files import read_json, write_json, write_text
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.checkpoint.provenance import machine
+from acn_compress.checkpoint.published import published
+from acn_compress.checkpoint.write import PAGE
 from acn_compress.compression.routes import BASELINE, ROUTES, Setting, go
 from acn_compress.data.load import Noise
 from acn_compress.data.places import fingerprint
@@ -108,7 +111,9 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
     with writing(f"OUT {how.out}", KEPT):
         write_json(directory / "compare.json", report.plain())
         plots.comparison(report, directory / "compare.png")
-        (directory / "README.md").write_text(report.markdown(), encoding="utf-8")
+        write_text(directory / "README.md", report.markdown())
+        command = published(surface.typed(type(how), [source.name], how))
+        write_text(directory / PAGE, report.page(command))
     return report
 
 

@@ -49,6 +49,7 @@ def run(src: ModelSpec, out: PathSpec, how: Convert, progress: Progress | None =
             how,
             teacher=teacher,
             reference=teacher,
+            against=taught_by.name,
             walk=_walk(net, how),
             state=training,
             progress=progress,

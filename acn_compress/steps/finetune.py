@@ -35,9 +35,9 @@ def run(
         if how.task is not None:
             names = label_names(how.data, Columns.of(how), task_called(how.task))
         net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
-        teacher = None
-        if how.teacher is not None:
-            teacher = load_teacher(find_source(how.teacher), net, source)
+        teacher, taught_by = None, None if how.teacher is None else find_source(how.teacher)
+        if taught_by is not None:
+            teacher = load_teacher(taught_by, net, source)
         if how.depth is not None:
             net.check_depth(how.depth, source.name)
             cut_(net, how.depth, how.keep, how, source, teacher, refitted=how.refit)
@@ -47,6 +47,7 @@ def run(
             how,
             teacher=teacher,
             reference=teacher,
+            against=None if taught_by is None else taught_by.name,
             state=training,
             progress=progress,
         )

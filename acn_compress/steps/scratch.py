@@ -56,9 +56,9 @@ def from_scratch(
         net = checkpoint.from_config(src, labels=names, task=how.task)
         net.model.to(device)
         near = beside if family.modality == "text" else None  # where the tokenizer lies
-        teacher = None
-        if how.teacher is not None:
-            teacher = load_teacher(find_source(how.teacher), net, near)
+        teacher, taught_by = None, None if how.teacher is None else find_source(how.teacher)
+        if taught_by is not None:
+            teacher = load_teacher(taught_by, net, near)
         if how.depth is not None:
             net.check_depth(how.depth, str(src))
             cut_(net, how.depth, how.keep, how, near, teacher, refitted=how.refit)
@@ -72,6 +72,7 @@ def from_scratch(
             how,
             teacher=teacher,
             reference=teacher,
+            against=None if taught_by is None else taught_by.name,
             walk=walk,
             state=training,
             progress=progress,

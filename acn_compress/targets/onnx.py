@@ -28,8 +28,9 @@ from acn_compress.onnx.quantize import Rows as Judging
 from acn_compress.onnx.session import Session
 from acn_compress.onnx.write import OnnxFile, write_onnx
 from acn_compress.options import Export, Quantize
+from acn_compress.reports import figures
 from acn_compress.reports.base import few_lines, read_lines
-from acn_compress.reports.blocks import Block, Grid, Line, Pairs
+from acn_compress.reports.blocks import Block, Command, Grid, Line, Pairs, grid
 from acn_compress.reports.measured import busy_note
 from acn_compress.targets.base import Exported, Rows
 
@@ -58,8 +59,8 @@ class FileRow(Found):
         yield "MB", f"{self.bytes / 1e6:.1f}"
         if (m := self.measured) is not None:
             yield "ms", f"{m.milliseconds:.2f}"
-            yield m.quality.metric, f"{m.quality.value:.4f}"
-            yield "drop [95 %]", str(m.drop)
+            yield figures.title(m.quality.metric), f"{m.quality.value:.4f}"
+            yield "change [95 %]", figures.change(m.drop, m.quality.metric)
         cosine = None if self.judged is None else self.judged.cosine
         yield "cosine", "" if cosine is None else f"{cosine:.4f}"
 
@@ -96,7 +97,7 @@ class OnnxExported(Exported, Files):
         follow = f"benchmark ORIGINAL {self.out}"
         if self.exit_entropy is not None:
             follow = f"evaluate {self.source} --data D --exit-entropy {self.exit_entropy:g}"
-        yield Line(f"next: acn-compress {follow}")
+        yield Command(f"acn-compress {follow}")
 
     def _rows(self) -> Iterator[tuple[str, object]]:
         alone = f"parameters alone: {size(self.parameter_bytes)}"
@@ -113,13 +114,13 @@ class OnnxExported(Exported, Files):
 
     def _table(self) -> Grid:
         """A row per file; before them the source."""
-        rows = [dict(row.cells()) for row in self.files]
-        head = list(rows[0])
+        rows = [list(row.cells()) for row in self.files]
+        title = ""
         if (q := self.quality) is not None:
-            source = {"file": "source (torch)", "MB": "", q.metric: f"{q.value:.4f}"}
-            rows.insert(0, source)
-        title = "" if q is None else f"measured on {self.data}, n = {q.examples:,}"
-        return Grid(title, head, [[row.get(name, "") for name in head] for row in rows])
+            title = f"measured on {self.data}, n = {q.examples:,}"
+            quality = (figures.title(q.metric), f"{q.value:.4f}")
+            rows.insert(0, [("file", "source (torch)"), ("MB", ""), ("ms", ""), quality])
+        return grid(title, rows, spare=["cosine", "MB"])
 
     def remarks(self) -> Iterator[str]:
         """What the columns of the table are, and how far they can be trusted."""

@@ -71,7 +71,7 @@ def fit(
     """
     _check(net, data, how, teacher)
     lr, bf16 = learning_rate(net, how.lr), use_bf16(net, how.precision)
-    total = max(1, round(how.epochs * (len(data) // how.batch_size) / how.accumulate))
+    total = steps_of(how, len(data))
     if walk is not None:
         walk.begin_(net)
     done = None
@@ -97,6 +97,11 @@ def fit(
         lr=lr,
         history=tuple(log.history),
     )
+
+
+def steps_of(how: Trained, examples: int) -> int:
+    """Optimizer steps of a training on so many examples."""
+    return max(1, round(how.epochs * (examples // how.batch_size) / how.accumulate))
 
 
 class Plan(NamedTuple):

@@ -38,6 +38,7 @@ def run_job(
     progress: Progress | None = None,
     untrained: str | None = None,
     of_reference: Source | None = None,
+    against: str | None = None,
 ) -> dict[str, object]:
     """Train `net` in place and measure it.
 
@@ -47,6 +48,7 @@ def run_job(
         untrained: what to call the network that training begins from, where that is not the
             reference: its quality is reported under this name, its drop as NAME_drop.
         of_reference: where the reference's tokenizer lies, if it is not that of `source`.
+        against: the name of the reference, if it is not `source`.
         (the others as in `training.fit`)
     Returns:
         data, examples, eval_data, what was read of both, training; and where there is data to
@@ -90,6 +92,7 @@ def run_job(
         "eval_data": eval_data.name if eval_data else None,
         "eval_read": eval_data.read if eval_data else None,
         "training": result,
+        "against": against,
     }
     if eval_data is None or before is None:
         return report

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acn_compress import surface
 from acn_compress.backends.latency import Shape, busy, milliseconds
 from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.frontier import Limits
 from acn_compress.errors import AcnError
@@ -23,6 +25,7 @@ from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.write import write_onnx
 from acn_compress.reports import plots
 from acn_compress.reports.compressed import FLOAT, INT8, MINE, Compressed, Limit, Row
+from acn_compress.reports.html import uses
 from acn_compress.steps.compress.finish import Done
 from acn_compress.steps.compress.job import Job
 
@@ -92,6 +95,10 @@ def deliver(
         overwrite=how.overwrite or how.resume,
         kind=Compressed,
         more=more,
+        page=lambda found, directory: found.page(
+            uses(directory / "README.md"),
+            published(surface.typed(type(how), [job.source.name, str(job.out)], how)),
+        ),
     )
 
 

@@ -1,0 +1,41 @@
+"""Questions of a command at a terminal; without one, options say it all."""
+
+from __future__ import annotations
+
+import sys
+from typing import get_args
+
+import typer
+
+from acn_compress import surface
+from acn_compress.options import Begin, Verb
+from acn_compress.surface import unknown
+
+QUESTIONS = {
+    "model": "Which trained checkpoint (directory, Hub id or weight file)?",
+    "data": "Which data (digits, a folder, files or a Hub data set)?",
+    "want": "What do you want?",
+    "budget": "How much training?",
+}
+
+
+def asked(cls: type[Verb], own: dict[str, object]) -> dict[str, object]:
+    """The options with what a person answers for those that are missing."""
+    if cls is not Begin or not sys.stdin.isatty():
+        return own
+    for name, question in QUESTIONS.items():
+        if name not in own:
+            own = {**own, name: _answer(name, question)}
+    return own
+
+
+def _answer(name: str, question: str) -> str:
+    choices = [c for kind in get_args(Begin.model_fields[name].annotation) for c in get_args(kind)]
+    if choices:
+        typer.echo(surface.sentence(Begin, name), err=True)
+        question += f" ({', '.join(choices)})"
+    while True:
+        answer = str(typer.prompt(question, err=True, prompt_suffix=" ")).strip()
+        if not choices or answer in choices:
+            return answer
+        typer.echo(f"{answer} {unknown(answer, choices)}", err=True)

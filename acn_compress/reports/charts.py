@@ -1,0 +1,236 @@
+"""Quality over something else as SVG: every point with its 95 % interval and none hidden; axes that
+hold all intervals, so that noise does not look like a ranking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal, NamedTuple
+
+from acn_compress.measure.quality import Drop
+from acn_compress.reports import figures
+
+Kind = Literal["original", "mine", "baseline", "candidate"]
+WIDTH, HEIGHT = 440, 300  # of the picture, in units of its text's 12
+LEFT, RIGHT, TOP, BOTTOM = 52, 16, 16, 44  # room beside what is drawn
+APART = 9  # points that lie closer are drawn side by side,
+ASIDE = 60  # all of them within so much
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One model: what it costs (x), its quality (y) and the interval of that."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
+    kind: Kind = "mine"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture.
+
+    Args:
+        across, up: what the axes are.
+        level: where a line lies across; None draws none.
+        mark: where one stands upright.
+        joined: the dots are joined by a line.
+        note: a sentence below it.
+        legend: False leaves it to a picture of the same models before it.
+    """
+
+    title: str
+    across: str
+    up: str
+    dots: Sequence[Dot]
+    level: float | None = None
+    mark: float | None = None
+    joined: bool = False
+    note: str = ""
+    legend: bool = True
+
+
+def lost(name: str, x: float, drop: Drop | None, metric: str, kind: Kind = "mine") -> Dot:
+    """A model by what became of the original's quality, in the unit of a change; the original
+    itself has no drop."""
+    if drop is None:
+        return Dot(name, x, 0.0, 0.0, 0.0, "original")
+    value, low, high = (-figures.scaled(v, metric) for v in (drop.drop, drop.high, drop.low))
+    return Dot(name, x, value, low, high, kind)
+
+
+def losses(
+    title: str,
+    across: str,
+    metric: str,
+    dots: Sequence[Dot],
+    note: str = "",
+    *,
+    legend: bool = True,
+) -> Chart:
+    """A picture of such dots."""
+    up = f"{figures.title(metric)} against the original"
+    up += ", points" if metric in figures.POINTS else ""
+    told = f"Bars: 95 %, paired. {note}".strip()
+    return Chart(title, across, up, dots, level=0.0, note=told, legend=legend)
+
+
+class _Scale(NamedTuple):
+    """From figures to units of the picture."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """About five round figures."""
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        count = math.floor((self.high - first * step) / step + 1e-9) + 1
+        return [round(step * (first + i), 10) + 0.0 for i in range(count)]
+
+
+def svg(chart: Chart) -> str:
+    """The picture, with a legend of its numbers below."""
+    across, up = _scales(chart)
+    drawn = _placed(chart.dots, across)
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(chart.title)}">',
+        *_axes(chart, across, up),
+        *_joined(chart, drawn),
+        *(_dot(dot, x, up) for dot, x in drawn if dot.kind == "candidate"),
+        *(_dot(dot, x, up) for dot, x in drawn if dot.kind != "candidate"),
+        *_numbers(chart, drawn, up),
+        "</svg>",
+    ]
+    note = f"<p>{escape(chart.note)}</p>" if chart.note else ""
+    legend = _legend(chart) if chart.legend else ""
+    caption = f"<figcaption>{escape(chart.title)}</figcaption>"
+    return f"<figure>{caption}{''.join(parts)}{legend}{note}</figure>"
+
+
+def _scales(chart: Chart) -> tuple[_Scale, _Scale]:
+    most = max((dot.x for dot in chart.dots), default=1.0) or 1.0
+    levels = [] if chart.level is None else [chart.level]
+    low = min([*(dot.low for dot in chart.dots), *levels], default=0.0)
+    high = max([*(dot.high for dot in chart.dots), *levels], default=1.0)
+    room = 0.08 * (high - low) or 1.0
+    return (
+        _Scale(0.0, 1.08 * most, LEFT, WIDTH - RIGHT),
+        _Scale(low - room, high + room, HEIGHT - BOTTOM, TOP),
+    )
+
+
+def _axes(chart: Chart, across: _Scale, up: _Scale) -> Iterator[str]:
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    for value in up.ticks():
+        y = f"{up.at(value):.1f}"
+        yield f'<path class="grid" d="M{LEFT} {y}H{right}"/>'
+        yield f'<text class="end" x="{LEFT - 6}" y="{up.at(value) + 4:.1f}">{value:g}</text>'
+    for value in across.ticks():
+        x = f"{across.at(value):.1f}"
+        yield f'<path class="grid" d="M{x} {bottom}v4"/>'
+        yield f'<text class="middle" x="{x}" y="{bottom + 17}">{value:g}</text>'
+    if chart.level is not None:
+        yield f'<path class="level" d="M{LEFT} {up.at(chart.level):.1f}H{right}"/>'
+    if chart.mark is not None:
+        yield f'<path class="mark" d="M{across.at(chart.mark):.1f} {TOP}V{bottom}"/>'
+    middle = (LEFT + right) / 2
+    yield f'<text class="middle" x="{middle}" y="{HEIGHT - 8}">{escape(chart.across)}</text>'
+    turned = f"rotate(-90 12 {(TOP + bottom) / 2})"
+    yield (
+        f'<text class="middle" x="12" y="{(TOP + bottom) / 2}" transform="{turned}">'
+        f"{escape(chart.up)}</text>"
+    )
+
+
+def _placed(dots: Sequence[Dot], across: _Scale) -> list[tuple[Dot, float]]:
+    """Every dot, and where it stands across: those that would hide each other side by side."""
+    places = [across.at(dot.x) for dot in dots]
+    named = [n for n, dot in enumerate(dots) if dot.kind != "candidate"]
+    order = sorted(named, key=places.__getitem__)
+    groups: list[list[int]] = []
+    for n in order:
+        near = groups and places[n] - places[groups[-1][-1]] < APART
+        groups[-1].append(n) if near else groups.append([n])
+    found = list(places)
+    for group in groups:
+        step = min(APART, ASIDE / max(1, len(group) - 1))
+        middle = sum(places[n] for n in group) / len(group) - step * (len(group) - 1) / 2
+        for k, n in enumerate(group):
+            found[n] = max(LEFT + 4, middle + k * step)
+    return list(zip(dots, found, strict=True))
+
+
+def _joined(chart: Chart, drawn: Sequence[tuple[Dot, float]]) -> Iterator[str]:
+    if chart.joined:
+        _, up = _scales(chart)
+        places = " ".join(f"{x:.1f},{up.at(dot.y):.1f}" for dot, x in drawn)
+        yield f'<polyline class="joined" points="{places}"/>'
+
+
+def _dot(dot: Dot, x: float, up: _Scale) -> str:
+    y, low, high = up.at(dot.y), up.at(dot.low), up.at(dot.high)
+    told = f"{dot.name}: {dot.x:.4g}, {dot.y:.4g} [{dot.low:.4g}, {dot.high:.4g}]"
+    bar = f'<path d="M{x:.1f} {low:.1f}V{high:.1f}m-3 0h6M{x - 3:.1f} {low:.1f}h6"/>'
+    return (
+        f'<g class="{dot.kind}"><title>{escape(told)}</title>{bar if dot.high > dot.low else ""}'
+        f"{_shape(dot.kind, x, y)}</g>"
+    )
+
+
+def _shape(kind: Kind, x: float, y: float) -> str:
+    """Kinds differ in shape, not in colour alone."""
+    if kind == "original":
+        return f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
+    if kind == "baseline":
+        corners = ((x, y - 5), (x + 5, y + 4), (x - 5, y + 4))
+        return f'<polygon points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in corners)}"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4.5 if kind == "mine" else 2.5}"/>'
+
+
+def _named(chart: Chart) -> list[Dot]:
+    """The dots that have a number: all but candidates, and not those of a line."""
+    return [] if chart.joined else [dot for dot in chart.dots if dot.kind != "candidate"]
+
+
+def _numbers(chart: Chart, drawn: Sequence[tuple[Dot, float]], up: _Scale) -> Iterator[str]:
+    """Beside each dot its number, where no other and no interval stands."""
+    bars = [(x, up.at(d.high) - 6, up.at(d.low) + 6) for d, x in drawn if d.kind != "candidate"]
+    taken: list[tuple[float, float]] = []
+    named = _named(chart)
+    for dot, x in drawn:
+        if dot not in named:
+            continue
+        y = up.at(dot.y)
+        places = [(x + dx, y + dy) for dy in (0, -12, 12, -24, 24) for dx in (10, -10)]
+        places += [(x, up.at(dot.high) - 9), (x, up.at(dot.low) + 9)]
+        free = (
+            (a, b)
+            for a, b in places
+            if all(abs(a - c) > 12 or abs(b - d) > 11 for c, d in taken)
+            and all(abs(a - c) > 6 or not top <= b <= low for c, top, low in bars)
+        )
+        a, b = next(free, places[0])
+        taken.append((a, b))
+        yield f'<text class="number" x="{a:.1f}" y="{b + 4:.1f}">{named.index(dot) + 1}</text>'
+
+
+def _legend(chart: Chart) -> str:
+    named = _named(chart)
+    items = "".join(f'<li class="{dot.kind}">{escape(dot.name)}</li>' for dot in named)
+    more = len(chart.dots) - len(named)
+    if more and not chart.joined:
+        items += f'<li class="candidate">{more} candidates, without training</li>'
+    return f"<ol>{items}</ol>" if items else ""

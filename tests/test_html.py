@@ -1,0 +1,149 @@
+"""report.html: one file that asks for nothing, says the verdict first, hides no point and takes no
+name for markup."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from test_screen import stored
+
+from acn_compress import surface
+from acn_compress.network.structure import Structure
+from acn_compress.options import Compress, Run
+from acn_compress.reports.charts import Chart, Dot, svg
+from acn_compress.reports.compared import Compared
+from acn_compress.reports.compressed import Compressed
+from acn_compress.reports.html import uses
+from acn_compress.reports.measured import Profiled
+from acn_compress.reports.ran import Ran
+
+NASTY = "<b>x\"&'</b>"
+VOID = {"meta", "br", "img", "path", "rect", "circle", "polygon", "polyline"}
+LOADS = {"src", "href", "srcset", "data", "action", "poster", "xlink:href"}
+
+
+class Reader(HTMLParser):
+    """What a page holds; that its elements are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [str(value) for name, value in attrs if name in LOADS]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def pages() -> dict[str, tuple[str, str]]:
+    """Of every report that has one: its verdict, and the page."""
+    ran, compared, compressed = (stored(name) for name in ("run", "compare", "compress"))
+    profile = stored("profile")
+    assert isinstance(ran, Ran) and isinstance(compared, Compared)
+    assert isinstance(compressed, Compressed) and isinstance(profile, Profiled)
+    structure, command = Structure.residual(6), f"acn-compress run {NASTY}"
+    rows = (ran.rows[0], ran.rows[1].model_copy(update={"name": NASTY}), *ran.rows[2:])
+    ran = ran.model_copy(update={"recipe": NASTY, "rows": rows})
+    compared = compared.model_copy(update={"source": NASTY})
+    compressed = compressed.model_copy(update={"source": NASTY, "out": NASTY})
+    return {
+        "run": (ran.verdict(), ran.page(structure, profile, [NASTY], command)),
+        "compare": (compared.verdict(), compared.page(command)),
+        "compress": (compressed.verdict(), compressed.page([NASTY], command)),
+    }
+
+
+@pytest.mark.parametrize("name", ["run", "compare", "compress"])
+def test_a_page_is_whole_says_the_verdict_first_and_asks_for_nothing(name: str) -> None:
+    verdict, text = pages()[name]
+    read = Reader(text)
+    assert verdict and read.text.index(verdict) < read.text.index("[95 %]")
+    assert read.loads == [] and "script" not in read.tags and "link" not in read.tags
+    assert not re.search(r"url\(|@import|https?:", text)
+    assert "b" not in read.tags and NASTY in read.text  # a name is text
+    assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
+    assert "svg" in read.tags and " n = " in read.text
+
+
+def test_every_dot_is_drawn_with_its_interval_and_none_on_another() -> None:
+    dots = [Dot(f"m{i}", 1.0, 0.0, -1.0, 1.0) for i in range(5)]
+    text = svg(Chart("t", "x", "y", dots, level=0.0))
+    places = re.findall(r'<circle cx="([\d.]+)"', text)
+    assert len(set(places)) == len(dots)
+    assert len(re.findall(r"<path d=", text)) == len(dots)
+    assert len(re.findall(r'class="number"', text)) == len(dots)
+
+
+def test_an_axis_holds_every_interval() -> None:
+    wide = Dot("m", 2.0, 0.0, -30.0, 20.0)
+    found = svg(Chart("t", "x", "y", [wide, Dot("n", 1.0, 0.1, 0.0, 0.2)]))
+    heights = [float(y) for y in re.findall(r"M[\d.]+ ([\d.]+)V", found)]
+    assert all(0 < y < 300 for y in heights)
+    assert svg(Chart("t", "x", "y", [Dot("m", 0.0, 1.0, 1.0, 1.0)]))  # nothing to spread
+
+
+def test_the_command_is_what_was_asked_and_reads_back() -> None:
+    how = Compress(data="my data", speedup=2.0, quantize="auto", seed=3)
+    typed = surface.typed(Compress, ["my vit", "out"], how)
+    assert typed.startswith("acn-compress compress 'my vit' out ")
+    for option in ("--data 'my data'", "--speedup 2.0", "--quantize auto", "--seed 3"):
+        assert option in typed
+    assert typed.count("--") == 4
+    assert surface.typed(Run, ["r.yaml"], Run(overwrite=True)).endswith("r.yaml --overwrite")
+
+
+def test_the_python_is_that_of_the_card(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    assert uses(card) == []
+    card.write_text("```python\nno\n```\n## Use\n\n```python\na = 1\n```\n\n```python\nb\n```\n")
+    assert uses(card) == ["a = 1", "b"]
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def opened(path: Path, user: Path) -> tuple[str, str]:
+    """What Chromium makes of a page, and what its console says."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr"]
+    command = [str(CHROMIUM), *flags, f"--user-data-dir={user}", "--dump-dom", path.as_uri()]
+    environment = {**os.environ, "HOME": str(user)}
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert found.returncode == 0
+    said = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
+    return found.stdout, "\n".join(said)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_chromium_opens_every_page_without_a_fault_or_a_request(tmp_path: Path) -> None:
+    for name, (verdict, text) in pages().items():
+        (page := tmp_path / f"{name}.html").write_text(text)
+        shown, console = opened(page, tmp_path / "user")
+        assert verdict in unescape(shown) and console == ""
+        # the page forbids every request, so that one would be seen
+        page.write_text(text.replace("</main>", '<img src="http://localhost:9/x.png"></main>'))
+        assert "Content Security Policy" in opened(page, tmp_path / "user")[1]

@@ -1,0 +1,115 @@
+"""Every report fits the screen it is shown on, whole: no line is wider, no figure is cut off."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from acn_compress.reports.base import Report
+from acn_compress.reports.blocks import Command, Grid, Line, grid
+from acn_compress.reports.compared import Compared
+from acn_compress.reports.compressed import Compressed
+from acn_compress.reports.inspected import Inspected, InspectedOnnx
+from acn_compress.reports.made import Converted, PruneReport, Truncated
+from acn_compress.reports.measured import Benchmarked, Evaluated, Profiled
+from acn_compress.reports.ran import Ran
+from acn_compress.reports.show import as_text
+from acn_compress.targets.onnx import OnnxExported
+
+STORED = Path(__file__).parent / "reports"  # as --json printed them
+KINDS: dict[str, type[Report]] = {
+    "benchmark": Benchmarked,
+    "compare": Compared,
+    "compress": Compressed,
+    "convert": Converted,
+    "evaluate": Evaluated,
+    "export": OnnxExported,
+    "inspect": Inspected,
+    "inspect-onnx": InspectedOnnx,
+    "profile": Profiled,
+    "prune": PruneReport,
+    "run": Ran,
+    "truncate": Truncated,
+}
+
+
+def stored(name: str) -> Report:
+    return KINDS[name].model_validate(json.loads((STORED / f"{name}.json").read_text()))
+
+
+def too_wide(text: str, width: int) -> list[str]:
+    """Lines that a screen would break; a single word, such as a path, is left to it."""
+    lines = [line for line in text.splitlines() if " " in line.strip()]
+    return [line for line in lines if cell_len(line) > width]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("name", KINDS)
+def test_every_report_fits_and_its_figures_are_whole(name: str, width: int) -> None:
+    report = stored(name)
+    text = as_text(report.display(), width)
+    assert too_wide(text, width) == []
+    assert "…" not in text and not re.search(r"\.\.\.$", text, flags=re.M)
+    for block in report.display():
+        if isinstance(block, Grid):
+            spare = [i for i, head in enumerate(block.head) if i and head in block.spare]
+            for row in block.rows:
+                assert all(cell in text for i, cell in enumerate(row) if i and i not in spare)
+
+
+def test_what_is_left_out_is_named_and_a_wide_screen_has_all() -> None:
+    rows = [[("model", "a model of three words"), ("quality", "0.95"), ("more", "1" * 40)]]
+    table = grid("", rows, spare=["more"])
+    narrow, wide = as_text([table], 50), as_text([table], 120)
+    assert "1" * 40 not in narrow and "no room for more: a wider screen or --json" in narrow
+    assert "1" * 40 in wide and "no room" not in wide
+
+
+def test_a_table_that_cannot_fit_is_told_row_by_row() -> None:
+    rows = [[("model", "mine"), ("a", "1" * 20), ("b", "2" * 20), ("c", "")]]
+    text = as_text([grid("", rows)], 40)
+    assert text.splitlines() == ["mine", f"  a {'1' * 20},", f"  b {'2' * 20}"]
+
+
+def test_a_command_can_be_copied_from_a_narrow_screen() -> None:
+    command = "acn-compress prune a/long/folder another/long/folder --target-sparsity 0.3"
+    text = as_text([Command(command)], 40)
+    assert too_wide(text, 40) == [] and len(text.splitlines()) > 1
+    assert text.replace("\\\n", "").split() == ["next:", *command.split()]
+
+
+def test_markup_and_names_with_brackets_are_shown_as_they_are() -> None:
+    text = as_text([Line("[b]x[/b]"), grid("[t]", [[("[h]", "[/r]")]])], 80)
+    assert all(part in text for part in ("[b]x[/b]", "[t]", "[h]", "[/r]"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_terminal_is_asked_for_its_width(width: int) -> None:
+    code = (
+        "from acn_compress.reports.blocks import grid\n"
+        "from acn_compress.reports.show import show\n"
+        "rows = [[('model', 'x'), *((f'c{i}', '1' * 10) for i in range(8))]]\n"
+        "show([grid('title', rows, spare=[f'c{i}' for i in range(8)])])"
+    )
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES"}}
+    command = [sys.executable, "-c", code]
+    asked = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": environment}
+    assert subprocess.run(command, check=False, **asked).returncode == 0  # type: ignore[call-overload]
+    os.close(theirs)
+    text = re.sub(r"\x1b\[[\d;]*m", "", os.read(ours, 65536).decode())
+    os.close(ours)
+    assert too_wide(text, width) == []
+    assert text.count("1" * 10) == {60: 3, 80: 5, 120: 8}[width]
