@@ -28,6 +28,7 @@ COMMANDS = (
     "recovery",
     "refit",
     "routes",
+    "scale",
     "structure",
     "structured",
     "trials",

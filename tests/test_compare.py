@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import network
+from tiny import network, tiny
 
 from acn_compress import compare
 from acn_compress.compression.routes import ROUTES
 from acn_compress.errors import ConfigError
-from acn_compress.measure.budget import equal_epochs, forward_flops, training_flops
+from acn_compress.measure.budget import (
+    equal_epochs,
+    forward_flops,
+    plan,
+    saved_bytes,
+    training_flops,
+)
 
 JOB: dict[str, Any] = {"data": "digits", "epochs": 0.3, "batch_size": 64, "eval_limit": 100}
 
@@ -82,3 +88,21 @@ def test_what_cannot_be_compared(digits_vit: Path, digits_acn: Path, tmp_path: P
         compare(digits_acn, **JOB, depths=(1,), out=tmp_path / "c")
     with pytest.raises(ConfigError, match="depth is 5, but"):
         compare(digits_vit, **JOB, depths=(5,), out=tmp_path / "c")
+
+
+def test_a_training_on_paper_is_what_its_parts_are() -> None:
+    net = tiny("vit")
+    inputs = net.example_inputs(batch=1)
+    job: dict[str, Any] = {"examples": 1000, "epochs": 2.0, "batch": 64, "throughput": 1e9}
+    one, two = (plan(net, inputs, devices=n, **job) for n in (1, 2))
+    price = training_flops(net, teacher_depth=net.depth)
+    assert one.steps == two.steps == 30
+    assert one.flops == two.flops == 30 * 64 * price
+    assert one.seconds == 2 * two.seconds == one.flops / 1e9
+    assert one.rate == 30 * 64 / one.seconds
+    kept = saved_bytes(net, inputs)
+    assert one.bytes - two.bytes == pytest.approx(32 * kept)
+    whole = saved_bytes(net, net.example_inputs(batch=4))
+    assert kept == pytest.approx(whole, rel=0.1)
+    net.truncate_(1)
+    assert 0.2 * kept < saved_bytes(net, inputs) < 0.6 * kept
