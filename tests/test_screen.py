@@ -68,6 +68,27 @@ def test_every_report_fits_and_its_figures_are_whole(name: str, width: int) -> N
                 assert all(cell in text for i, cell in enumerate(row) if i and i not in spare)
 
 
+def made(name: str, **changes: object) -> str:
+    """What a step of that kind says."""
+    return " ".join(str(stored(name).model_copy(update=changes)).split())
+
+
+@pytest.mark.parametrize("name", ["truncate", "prune"])
+def test_a_step_without_data_says_so_and_goes_on_with_a_measurement(name: str) -> None:
+    nothing = {"drop": None, "before": None, "after": None, "training": None, "eval_data": None}
+    text = made(name, **nothing, source="src", out="out")
+    assert "quality not measured: add --data" in text
+    assert "next: acn-compress evaluate out --data DATA --against src" in text
+
+
+def test_a_step_that_measured_says_against_what() -> None:
+    text = made("prune", source="src", against=None)
+    assert re.search(r"quality [+-][\d.]+ \[\S+ \S+\] points \(95 %, paired\) against src", text)
+    assert "next: acn-compress export" in text
+    assert "against my-teacher" in made("convert", source="src", against="my-teacher")
+    assert "pass --eval-data" in made("convert", drop=None, after=None, eval_data=None)
+
+
 def test_what_is_left_out_is_named_and_a_wide_screen_has_all() -> None:
     rows = [[("model", "a model of three words"), ("quality", "0.95"), ("more", "1" * 40)]]
     table = grid("", rows, spare=["more"])

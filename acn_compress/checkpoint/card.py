@@ -122,6 +122,8 @@ def render(
         f"{q['high']:.4f}, n = {q['examples']}) |"
         for k, q in quality
     ]
+    if callable(told := getattr(report, "quality", None)):  # of a step that made a model
+        lines += [f"| quality | {told()} |"]
     lines += ["", "## Use", ""]
     colours = net.channels if net.modality == "image" else None
     lines += snippets.of_checkpoint(directory, report["out"], name, pipeline_tag, plain, colours)

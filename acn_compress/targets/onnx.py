@@ -111,6 +111,10 @@ class OnnxExported(Exported, Files):
             how = f"at an entropy of at most {self.exit_entropy:g} nats (input exit_entropy)"
             yield "early exit", f"{how}; verified leaving at depth {left}"
         yield "note", self.note
+        if self.quality is None:
+            fewer = "; of files in fewer bits not measured: add --data"
+            same = f"that of {self.source} in float, as its answers are the same"
+            yield "quality", same + (fewer if len(self.files) > 1 else "")
 
     def _table(self) -> Grid:
         """A row per file; before them the source."""
