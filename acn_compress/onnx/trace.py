@@ -18,7 +18,6 @@ from acn_compress.errors import UnsupportedError
 from acn_compress.network.network import Network
 from acn_compress.onnx import exit as onnx_exit
 from acn_compress.onnx.cache import PRESENT, Cache, is_past, take_any_empty_past_
-from acn_compress.onnx.inline import inline
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.layout import weights_of
 from acn_compress.onnx.metadata import producer
@@ -139,11 +138,10 @@ def trace(
         nodes = _lighten_(program)
         program.model.metadata_props.update(metadata)
         program.model.producer_name, program.model.producer_version = producer()
-        ir.save(program.model, path, external_data=weights_of(path).name)
+        beside = weights_of(path).name if external else None
+        ir.save(program.model, path, external_data=beside)
         _forget_weights_(program)
     onnx.checker.check_model(str(path))
-    if not external:
-        inline(path, weights_of(path))
     return nodes
 
 

@@ -19,7 +19,6 @@ from acn_compress.onnx.metadata import described
 from acn_compress.onnx.session import Session
 from acn_compress.onnx.trace import Traced, trace
 
-LEAN = 1 << 28  # bytes of a file that ONNX Runtime may hold several times while it is compared
 OPSETS = range(18, 25)  # that torch's exporter writes: asked for less, it writes 18 all the same
 
 
@@ -96,7 +95,7 @@ def write_onnx(
     size = file_bytes(path)
     check_size(size, ready.parameter_bytes)
     cases = ready.expected_(seed)
-    running = Session(path, lean=size > LEAN)
+    running = Session(path, lean=size > LIMIT)
     return OnnxFile(
         **ready.proven(path, size, cases, running.run, tolerance=tolerance),
         opset=_checked_opset(path, opset),
