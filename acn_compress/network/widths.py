@@ -21,7 +21,8 @@ def counts(net: Network) -> tuple[dict[str, int], ...]:
 
 def _features(cut: Cut, units: int, keep: Sequence[int], device: torch.device) -> Tensor:
     """Feature indices of the kept units in one layer: [parts * len(keep) * size]."""
-    all_features = torch.arange(cut.parts * units * cut.size).view(cut.parts, units, cut.size)
+    numbers = torch.arange(cut.parts * units * cut.size, device="cpu")  # whatever the default is
+    all_features = numbers.view(cut.parts, units, cut.size)
     return all_features[:, list(keep)].reshape(-1).to(device)
 
 
