@@ -68,7 +68,7 @@ def deliver(
         rows, disturbed = _rows(job, subjects)
         write_json(directory / "frontier.json", frontier.plain())
         picture = directory / "frontier.png"
-        plots.frontier(frontier.points, frontier.front(), rows, job.source.name, picture)
+        plots.frontier(frontier.points, frontier.front(), rows, Path(job.source.name).name, picture)
         delivered = small if done.point.int8 and small is not None else file
         of_checkpoint = next(row for row in rows[1:] if row.name in (MINE, FLOAT))
         return {
