@@ -134,9 +134,8 @@ def test_the_chain_prints_what_to_do_next(digits_vit: Path, tmp_path: Path) -> N
         "--batch-size",
         32,
     )
-    assert (
-        result.exit_code == 0 and f"next: acn-compress profile {tmp_path / 'acn'}" in result.stdout
-    )
+    said = " ".join(result.stdout.replace("\\\n", "").split())  # a long command is broken so
+    assert result.exit_code == 0 and f"next: acn-compress profile {tmp_path / 'acn'}" in said
     result = invoke("profile", tmp_path / "acn", "--data", "digits", "--max-drop", 0.9)
     assert (
         result.exit_code == 0

@@ -63,6 +63,9 @@ def test_what_is_written_is_what_is_reported(halved: Compressed) -> None:
     assert net.parameters == mine.parameters == halved.parameters <= 0.6 * whole.parameters
     assert halved.held and halved.complaint() is None
     assert baseline.depth < whole.depth
+    small = [p for p in halved.frontier if p.parameters <= 0.6 * whole.parameters]
+    assert halved.chosen in small and len(small) > 1
+    assert halved.chosen.quality.loss == min(p.quality.loss for p in small)
     assert net.structure.blocks == halved.structure.blocks
     stored = json.loads((Path(halved.out) / "report.json").read_text())
     assert stored["rows"] == halved.plain()["rows"]
@@ -145,7 +148,7 @@ def test_a_time_holds_where_parts_do_not_add_up(
 ) -> None:
     machine = Crowded()
     monkeypatch.setitem(BACKENDS, "torch", machine)
-    monkeypatch.setattr(latency, "clock_for", lambda threads: lambda: machine.now)
+    monkeypatch.setattr(latency, "clock_for", lambda threads, device: lambda: machine.now)
     report = acn.compress(digits_vit, tmp_path / "out", **HOW, **asked)
     (limit,) = report.limits
     assert report.held and limit.asked == next(iter(asked.values()))

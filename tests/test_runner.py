@@ -252,7 +252,7 @@ def test_a_recipe_can_close_with_every_route_at_its_own_depth_and_budget(
     )  # the baseline's budget
     assert (
         compared["alpha_end"] == 0.5
-        and "| acn-cut-first |" in (tmp_path / "r" / "compare" / "README.md").read_text()
+        and "| 2 acn-cut-first |" in (tmp_path / "r" / "compare" / "README.md").read_text()
     )
     with pytest.raises(ConfigError, match="compare needs a convert step and a depth"):
         read_text(tmp_path, "source: x\ndata: digits\ncompare: {}\nsteps: [finetune]\n")

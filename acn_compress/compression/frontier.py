@@ -113,6 +113,13 @@ class Frontier:
             points.append(self._measured(better))
         return min(points, key=lambda point: point.quality.loss)
 
+    def within(self, limits: Limits) -> Point:
+        """The best candidate within the limits of time and size: of the plans that use them up, and
+        of all that was measured, as a cheaper one may be better."""
+        best = self.best(self.fitting(limits))
+        others = [point for point in self.points if self._fits(point, limits)]
+        return min([best, *others], key=lambda point: point.quality.loss)
+
     def fitting(self, limits: Limits) -> list[Plan]:
         """The plans within the limits of time and size whose loss is foreseen to rise least: one
         that may lose blocks and one that keeps all, as far as there are such."""
@@ -138,7 +145,7 @@ class Frontier:
             )
         return search.within(low)
 
-    def _fits(self, plan: Plan, limits: Limits) -> bool:
+    def _fits(self, plan: Plan | Point, limits: Limits) -> bool:
         parameters = self.candidates.parameters(plan.blocks)
         found = (
             (limits.milliseconds, self.milliseconds(plan)),

@@ -93,7 +93,7 @@ def tries(job: Job, limits: Limits) -> list[Point]:
     """Candidates to finish, in this order, until one keeps the drop."""
     frontier = job.frontier
     if not limits.only_drop:
-        point = frontier.best(frontier.fitting(limits))
+        point = frontier.within(limits)
         job.tell(f"chosen: {point}")
         return [point]
     best, front = frontier.cheapest(limits), frontier.front()
