@@ -161,6 +161,7 @@ def test_a_time_holds_where_parts_do_not_add_up(
     assert abs(limit.found / limit.asked - 1) < 0.1  # and no more was taken out than that
 
 
+@pytest.mark.slow  # a dozen exports; that it is chosen is tested below
 def test_int8_is_kept_beside_the_float_file_where_it_holds(
     digits_vit: Path, tmp_path: Path
 ) -> None:

@@ -282,6 +282,7 @@ ONNX_FORMS: list[tuple[float, LayerKind]] = [
 # whose loops, masks or heads are like no other's; the rest is slow
 ALWAYS = {*KINDS, "bert-answers", "deit-teacher", "llama-tied", "beit", "clipvision", "deberta"}
 ALWAYS |= {"modernbert", "mpnet", "timmvit"}
+ALONE = {*KINDS} - {"gemma3", "qwen3"}
 ONNX_CASES = [
     pytest.param(name, form, marks=[] if name in ALWAYS else [pytest.mark.slow])
     for name, form in zip(NAMES, itertools.cycle(ONNX_FORMS), strict=False)
@@ -304,8 +305,9 @@ def test_onnx_equals_torch(name: str, form: tuple[float, LayerKind], tmp_path: P
     )
 
 
+# decoders are traced with their cache for ONNX, which is the harder case
 PROGRAMS = [
-    pytest.param(name, form, marks=[] if name in KINDS else [pytest.mark.slow])
+    pytest.param(name, form, marks=[] if name in ALONE else [pytest.mark.slow])
     for name, form in zip(NAMES, itertools.cycle(ONNX_FORMS), strict=False)
 ]
 
