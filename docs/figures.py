@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from acn_compress.measure.quality import Drop
+from acn_compress.reports import figures
+
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 BEGIN, END = "<!-- made from benchmarks/results by `make docs` -->", "<!-- end -->"
 NETWORKS = {
@@ -61,6 +64,4 @@ def _speed(whole: dict[str, Any], row: dict[str, Any]) -> str:
 
 
 def _change(row: dict[str, Any]) -> str:
-    drop = row["drop"]
-    low, high = -100 * drop["high"], -100 * drop["low"]
-    return f"{-100 * drop['drop']:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return figures.change(Drop.model_validate(row["drop"]), row["quality"]["metric"])
