@@ -29,7 +29,7 @@ from acn_compress.recipe.run import check_eval_data, directory_of, recorded
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.planned import Planned, PlannedStep
 from acn_compress.tasks import task_called, task_named
-from acn_compress.training.fit import steps_of
+from acn_compress.training.fitted import steps_of
 
 MORE_DATA = ("refit_data", "vocabulary")  # options that name data beside what is trained on
 NEEDS = {"openvino": "openvino"}  # packages of formats that are an extra

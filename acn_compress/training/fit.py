@@ -18,7 +18,7 @@ from acn_compress.events import Progress
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.options import Trained
-from acn_compress.training.fitted import Fit
+from acn_compress.training.fitted import Fit, steps_of
 from acn_compress.training.hooks import (
     Alphas,
     Diverged,
@@ -97,11 +97,6 @@ def fit(
         lr=lr,
         history=tuple(log.history),
     )
-
-
-def steps_of(how: Trained, examples: int) -> int:
-    """Optimizer steps of a training on so many examples."""
-    return max(1, round(how.epochs * (examples // how.batch_size) / how.accumulate))
 
 
 class Plan(NamedTuple):

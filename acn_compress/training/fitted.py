@@ -1,9 +1,11 @@
-"""What a training says of itself; apart from the training, as that takes seconds to import."""
+"""What a training will take, and what it says of itself; apart from the training, as that takes
+seconds to import."""
 
 from __future__ import annotations
 
 from acn_compress.events import Logged
 from acn_compress.found import Found
+from acn_compress.options import Trained
 
 
 class Fit(Found):
@@ -19,3 +21,8 @@ class Fit(Found):
     """Peak learning rate."""
     history: tuple[Logged, ...] = ()
     """About a hundred steps of the run."""
+
+
+def steps_of(how: Trained, examples: int) -> int:
+    """Optimizer steps of a training on so many examples."""
+    return max(1, round(how.epochs * (examples // how.batch_size) / how.accumulate))
