@@ -277,15 +277,6 @@ def test_quantised_weights_are_refused(method: str | None, bert: Path) -> None:
         network(bert)
 
 
-def test_an_adapter_is_refused_alone_and_beside_a_model(bert: Path, tmp_path: Path) -> None:
-    (bert / "adapter_config.json").write_text('{"base_model_name_or_path": "x/y"}')
-    (tmp_path / "alone").mkdir()
-    shutil.copy(bert / "adapter_config.json", tmp_path / "alone")
-    for directory in (bert, tmp_path / "alone"):
-        with pytest.raises(ModelDirError, match="has an adapter"):
-            find_source(directory)
-
-
 def test_a_timm_config_loads_no_file(tmp_path: Path) -> None:
     plain("timmvit").save_pretrained(tmp_path / "m")
     torch.save({}, tmp_path / "evil.pth")

@@ -110,15 +110,23 @@ def describe(
     fields = {k: v for k, v in data.items() if k not in DROPPED}
     with fitting(source.name):
         hf_config = (config_class(base) if compressed else base).from_dict(fields)
-    cls = _named_class(data, base, source.name) if task is None else _head(base, task, source.name)
+    cls = (
+        _named_class(data, base, source.name)
+        if task is None
+        else head_class(base.model_type, task, source.name)
+    )
     return architecture, (model_class(cast(Any, cls)) if compressed else cls), hf_config
 
 
-def _head(base: type[PreTrainedConfig], task: str, where: str) -> type[PreTrainedModel]:
-    """The class that reads a network under the head of a task."""
+def head_class(name: str, task: str, where: str) -> type[PreTrainedModel]:
+    """The class that reads a network of a type under the head of a task.
+
+    Raises:
+        UnsupportedError: if there is none.
+    """
     import transformers
 
-    name = base.model_type
+    base = transformers.AutoConfig.for_model(name).__class__
     wanted = task_called(task)
     if wanted.one_way and base in transformers.AutoModelForMaskedLM._model_mapping:
         raise UnsupportedError(

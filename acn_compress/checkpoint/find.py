@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acn_compress.architectures import timm
-from acn_compress.checkpoint import hub, swap
+from acn_compress.checkpoint import adapter, hub, swap
 from acn_compress.checkpoint.files import read_json
 from acn_compress.checkpoint.memory import Loaded
 from acn_compress.checkpoint.source import Source
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOOSE = frozenset((".safetensors", ".bin", ".pth", ".pt"))  # ends of files that may hold weights
-ADAPTER = "adapter_config.json"  # of peft
 # what a directory may hold its weights in: one file, or the index of its shards; the first counts
 LAYOUTS = (hub.SAFE, hub.LEGACY)
 
@@ -31,7 +30,8 @@ def find_source(
     revision: str | None = None,
 ) -> Source:
     """Find a checkpoint: a directory, a weight file (with `config`, unless config.json lies beside
-    it), a Hub id, or a transformers model in memory.
+    it), a Hub id, the directory of a LoRA adapter (with the model that it names), or a transformers
+    model in memory.
 
     A Hub id may end in "@" and a branch, tag or commit, which is the same as `revision`.
 
@@ -40,22 +40,35 @@ def find_source(
     """
     if not isinstance(src, (str, PathLike)):
         return Loaded.of(src)
+    return _found(src, config, revision, adapters=True)
+
+
+def _found(
+    src: str | PathLike[str],
+    config: str | PathLike[str] | None = None,
+    revision: str | None = None,
+    adapters: bool = False,
+) -> Source:
     path = Path(src).expanduser()
     if not path.exists():
         swap.recover(path)  # a step may have been killed while it replaced it
     if path.is_file():
         return _loose_source(path, config)
     if path.is_dir():
-        return _directory_source(path, str(src))
-    return _hub_source(str(src), path, revision)
+        return _directory_source(path, str(src), adapters)
+    return _hub_source(str(src), path, revision, adapters)
 
 
-def _directory_source(path: Path, name: str) -> Source:
-    if (path / ADAPTER).is_file():
-        raise ModelDirError(
-            f"{name}: has an adapter ({ADAPTER}), which changes the model it belongs to. Merge it "
-            "(merge_and_unload of peft, then save_pretrained), or move it away."
-        )
+def _directory_source(path: Path, name: str, adapters: bool) -> Source:
+    if (path / adapter.CONFIG).is_file():
+        if not adapters:
+            raise ModelDirError(f"{name} is an adapter too. Merge it into its model first.")
+        if (path / "config.json").is_file():
+            raise ModelDirError(
+                f"{name}: has an adapter ({adapter.CONFIG}) beside a model, which may be the one "
+                "that it belongs to or the one it was merged into. Move one of them away."
+            )
+        return adapter.Adapted.of(path, name, _found)
     if not (path / "config.json").is_file():
         found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
         raise ModelDirError(
@@ -65,7 +78,7 @@ def _directory_source(path: Path, name: str) -> Source:
     return Source(name, path, _weight_files(path, name))
 
 
-def _hub_source(text: str, path: Path, revision: str | None) -> Source:
+def _hub_source(text: str, path: Path, revision: str | None, adapters: bool) -> Source:
     """Of a name that is no path of this machine: it may be a Hub id, unless it can only be a
     path."""
     name, _, at = text.partition("@")
@@ -73,7 +86,7 @@ def _hub_source(text: str, path: Path, revision: str | None) -> Source:
     if is_path or text.count("/") > 1:
         raise ModelDirError(f"{text}: no such file or directory.{_near(path)}")
     directory = hub.download(name, revision or at or None, hint=_near(path, hub.cached_names()))
-    return Source(text, directory, _weight_files(directory, text))
+    return _directory_source(directory, text, adapters)
 
 
 def _near(path: Path, others: Iterable[str] = ()) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from acn_compress.checkpoint import adapter
 from acn_compress.checkpoint.carried import is_carried
 from acn_compress.checkpoint.licence import CARD
 from acn_compress.errors import ModelDirError
@@ -49,11 +50,14 @@ def cached(name: str, revision: str | None = None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    try:
-        config = try_to_load_from_cache(name, "config.json", revision=revision)
-    except HFValidationError:
-        return None
-    return Path(config).parent if isinstance(config, str) else None
+    for config in ("config.json", adapter.CONFIG):
+        try:
+            found = try_to_load_from_cache(name, config, revision=revision)
+        except HFValidationError:
+            return None
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
 
 
 def cached_names() -> list[str]:
@@ -70,6 +74,8 @@ def _wanted(name: str, revision: str | None) -> list[str]:
 
     siblings = HfApi().model_info(name, revision=revision, timeout=PATIENCE).siblings or []
     files = [file.rfilename for file in siblings]
+    if "config.json" not in files:
+        return [adapter.CONFIG, adapter.WEIGHTS, CARD]
     single, index = SAFE if set(SAFE) & set(files) else LEGACY
     stem, end = single.split(".")
     weights = [f for f in files if "/" not in f and f.startswith(stem) and f.endswith(f".{end}")]

@@ -36,6 +36,11 @@ class Source:
     loose: bool = False
     architecture: str | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What its weights are made of."""
+        return self.weights
+
     def sha256(self) -> str:
         """SHA-256 over the bytes of the weight files as they were when this was first asked, which
         is before `load_source` reads them."""
@@ -60,12 +65,12 @@ class Source:
 
     def _stamps(self) -> Stamps:
         """What changes when somebody writes the weight files."""
-        stats = [path.stat() for path in self.weights]
+        stats = [path.stat() for path in self.files]
         return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
 
     def _digest(self) -> str:
         digest = hashlib.sha256()
-        for path in self.weights:
+        for path in self.files:
             with path.open("rb") as file:
                 while chunk := file.read(1 << 22):
                     digest.update(chunk)
@@ -95,7 +100,7 @@ class Source:
 
     def bytes(self) -> int:
         """Bytes of the weight files on disk."""
-        return sum(p.stat().st_size for p in self.weights)
+        return sum(p.stat().st_size for p in self.files)
 
     def read(self, file: str) -> dict[str, Any] | None:
         """A JSON object beside the weights, or None if there is no such file."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from acn_compress.architectures import architecture_of
+from acn_compress.checkpoint.adapter import Adapted
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.tensors import Stored, elements, quantised, stored_dtype
 from acn_compress.errors import CheckpointError
@@ -60,10 +61,19 @@ def read(
     parts = _parts(cls, state)
     _check_size(source, cls, hf_config, state)
     model, info = _from_tensors(source, state, cls, hf_config, parts)
+    remarks = tuple(_remarks(state, info, stated, model, parts))
+    if isinstance(source, Adapted):
+        model, own = source.merged(model)
+        remarks += (f"The adapter is merged into {source.directory}.",)
+        info |= {
+            "missing_keys": set(info["missing_keys"]) - own,
+            "mismatched_keys": {key for key in info["mismatched_keys"] if key[0] not in own},
+            "unexpected_keys": [],  # the head that the adapter's stands for
+        }
     source.check_unchanged()
     fresh = _check_keys(source, model, info, new_head)
     _check_numbers(source, model)
-    return model, Read(fresh, tuple(_remarks(state, info, stated, model, parts)))
+    return model, Read(fresh, remarks)
 
 
 def _from_tensors(
