@@ -1,19 +1,24 @@
 # Two commands: `make quickstart` shows what the tool does, `make test` proves that it works. Both make their own virtual environment.
+# `make test-long` runs what takes five seconds and more a test: whole programs, exports, interrupted trainings.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 CONSUMERS = benchmarks/consumers
+TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: quickstart test test-lowest test-newest wheel consumers lint docs clean
+.PHONY: quickstart test test-long test-lowest test-newest wheel consumers lint docs clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/acn-compress run quickstart
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(TESTS)
+
+test-long: $(VENV)/.installed-dev
+	$(TESTS) -m long
 
 # the contract with the oldest and with the newest versions that pyproject.toml allows
-CONTRACT = -n 2 --dist loadgroup tests/test_contract.py tests/test_generate.py tests/test_export.py tests/test_package.py
+CONTRACT = -n 2 --dist loadgroup -m 'not slow' tests/test_contract.py tests/test_generate.py tests/test_export.py tests/test_package.py
 test-lowest: build/lowest/.installed
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest $(CONTRACT)
 

@@ -42,6 +42,7 @@ def test_a_budget_buys_the_same_operations_at_every_depth(digits_vit: Path) -> N
     )
 
 
+@pytest.mark.long
 def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path: Path) -> None:
     report = compare(
         digits_vit, **JOB, depths=(1, 2), out=tmp_path / "c", seeds=1, noise="gaussian:0.3"
@@ -61,6 +62,7 @@ def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path:
     assert "| 2 drop-last |" in (tmp_path / "c" / "README.md").read_text()
 
 
+@pytest.mark.long
 def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path: Path) -> None:
     def runs(seeds: int, job: dict[str, Any] = JOB) -> int:
         trained: list[int] = []

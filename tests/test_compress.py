@@ -57,6 +57,7 @@ def halved(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Compre
     return acn.compress(digits_vit, out, target_params=0.6, **HOW)
 
 
+@pytest.mark.long
 def test_what_is_written_is_what_is_reported(halved: Compressed) -> None:
     net = network(halved.out)
     whole, mine, baseline = halved.rows
@@ -95,6 +96,7 @@ def test_the_drop_is_measured_on_rows_that_did_not_decide(
     assert halved.eval_data == rows.reported.name
 
 
+@pytest.mark.long
 def test_a_drop_that_no_candidate_keeps_ends_with_1_and_keeps_the_best(
     digits_vit: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_few_rows_that_cannot_show_a_drop_are_told(digits_vit: Path, tmp_path: P
         acn.compress(digits_vit, tmp_path / "out", max_drop=0.001, **HOW)
 
 
+@pytest.mark.long
 def test_training_is_distilled_and_the_untrained_state_reported(
     digits_vit: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +146,7 @@ class Crowded(Machine):
 
 
 @pytest.mark.parametrize("asked", [{"speedup": 1.5}, {"max_latency_ms": 170.0}])
+@pytest.mark.long
 def test_a_time_holds_where_parts_do_not_add_up(
     asked: dict[str, Any], digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +180,7 @@ def test_int8_is_kept_beside_the_float_file_where_it_holds(
     assert baseline.name.startswith("drop to")
 
 
+@pytest.mark.long
 def test_int8_is_chosen_where_a_size_asks_for_it(digits_vit: Path, tmp_path: Path) -> None:
     whole = load_source(find_source(digits_vit))
     size = round(0.25 * 4 * whole.parameters) + 40_000 * whole.depth
@@ -199,6 +204,7 @@ def test_int8_is_chosen_where_a_size_asks_for_it(digits_vit: Path, tmp_path: Pat
     assert all(p.blocks in floats for p in report.frontier if p.int8)  # the better of them
 
 
+@pytest.mark.long
 def test_an_interrupted_search_goes_on(digits_vit: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "out", list[str]()
 

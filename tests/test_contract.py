@@ -278,13 +278,24 @@ ONNX_FORMS: list[tuple[float, LayerKind]] = [
 ]
 
 
-# an export takes seconds, and most of it is the same for all: here are one of each kind, and those
-# whose loops, masks or heads are like no other's; the rest is slow
+# an export takes seconds, and most of it is the same for all: one of texts and one of images are
+# here at once, one of each kind and those whose loops, masks or heads are like no other's are long,
+# the rest is slow
+AT_ONCE = {"bert", "timmvit"}
 ALWAYS = {*KINDS, "bert-answers", "deit-teacher", "llama-tied", "beit", "clipvision", "deberta"}
 ALWAYS |= {"modernbert", "mpnet", "timmvit"}
 ALONE = {*KINDS} - {"gemma3", "qwen3"}
+
+
+def onnx_marks(name: str) -> list[pytest.MarkDecorator]:
+    """When a model is exported."""
+    if name in AT_ONCE:
+        return []
+    return [pytest.mark.long if name in ALWAYS else pytest.mark.slow]
+
+
 ONNX_CASES = [
-    pytest.param(name, form, marks=[] if name in ALWAYS else [pytest.mark.slow])
+    pytest.param(name, form, marks=onnx_marks(name))
     for name, form in zip(NAMES, itertools.cycle(ONNX_FORMS), strict=False)
 ]
 
@@ -327,6 +338,7 @@ def test_a_program_of_torch_export_equals_torch(
 @pytest.mark.parametrize(
     ("name", "dtype"), [("bert", torch.bfloat16), ("gpt2", torch.float16), ("mixer", torch.float16)]
 )
+@pytest.mark.long
 def test_onnx_keeps_half_precision_weights_and_computes_in_float32(
     name: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:

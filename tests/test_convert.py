@@ -80,6 +80,7 @@ def test_learned_alphas_move_and_end_as_plain_numbers(digits_vit: Path, tmp_path
     assert not [k for k in net.model.state_dict() if "learned" in k]
 
 
+@pytest.mark.long
 def test_a_pull_takes_alpha_down_and_a_stronger_one_further(
     digits_vit: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_pull_takes_alpha_down_and_a_stronger_one_further(
         convert(digits_vit, tmp_path / "x", "digits", pull=0.1, learned=True, epochs=1)
 
 
+@pytest.mark.long
 def test_matching_hidden_states_brings_them_closer_whatever_their_scale(
     digits_vit: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_matching_hidden_states_brings_them_closer_whatever_their_scale(
         finetune(digits_vit, tmp_path / "x", "digits", epochs=0.1, hidden_weight=1.0)
 
 
+@pytest.mark.long
 def test_chosen_prefix_depths_are_what_is_trained(digits_vit: Path, tmp_path: Path) -> None:
     def loss_at_depth_1(name: str, **options: Any) -> float:
         convert(digits_vit, tmp_path / name, "digits", epochs=2, batch_size=32, lr=1e-3, **options)
@@ -159,6 +162,7 @@ def test_chosen_prefix_depths_are_what_is_trained(digits_vit: Path, tmp_path: Pa
         convert(digits_vit, tmp_path / "x", "digits", epochs=0.1, prefix_depths=(1,))
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(
     digits_vit: Path, tmp_path: Path
 ) -> None:
@@ -194,6 +198,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(digits_vit: Path, tmp_
 
 
 @pytest.mark.parametrize("how", [{"learned": True}, {"pull": 0.5}])
+@pytest.mark.long
 def test_interrupted_trained_alphas_go_on_too(
     how: dict[str, Any], digits_vit: Path, tmp_path: Path
 ) -> None:
@@ -226,6 +231,7 @@ def test_an_acn_can_be_trained_from_scratch(vit_config: Path, tmp_path: Path) ->
     assert network(tmp_path / "out").config.id2label[3] == "3"
 
 
+@pytest.mark.long
 def test_finetuning_a_cut_network_keeps_its_form(digits_acn: Path, tmp_path: Path) -> None:
     report = finetune(
         digits_acn,

@@ -60,6 +60,7 @@ def in_torch(source: Path, use_cache: bool) -> Array:
 @pytest.mark.parametrize(
     ("name", "alpha", "depth", "heads"), [("gpt2", 0.3, 3, [4, 4, 2]), ("qwen3", 0.0, 2, [2, 2])]
 )
+@pytest.mark.long
 def test_it_generates_and_is_measured_as_torch(
     name: str, alpha: float, depth: int, heads: list[int], tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def exported(digits_acn: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return out, acn_compress.export(digits_acn, out)
 
 
+@pytest.mark.long
 def test_the_file_computes_what_torch_does_at_sizes_it_was_not_traced_with(
     exported: tuple[Path, Found], digits_acn: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_the_licence_of_the_source_goes_with_what_is_made_of_it(
     assert found.get("license") == named
 
 
+@pytest.mark.long
 def test_weights_too_large_for_the_graph_lie_beside_it_by_the_name_that_others_look_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def test_weights_too_large_for_the_graph_lie_beside_it_by_the_name_that_others_l
     assert {p.name for p in (tmp_path / "int8" / "onnx").iterdir()} >= {*files}
 
 
+@pytest.mark.long
 def test_a_sentence_encoders_graph_also_gives_its_embedding(tmp_path: Path) -> None:
     """Every pooling at once, and what follows it; the reference is written out here."""
     source, out = tmp_path / "m", tmp_path / "onnx"
@@ -173,6 +176,7 @@ def test_a_sentence_encoders_graph_also_gives_its_embedding(tmp_path: Path) -> N
         np.testing.assert_allclose(row, expected / expected.norm(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_an_embedding_that_cannot_be_computed_is_not_given(tmp_path: Path) -> None:
     source = encoder(tmp_path / "m", {"pooling_mode_mean_tokens": True}, "LSTM")
     report = acn_compress.export(source, tmp_path / "onnx")
@@ -211,6 +215,7 @@ def test_a_file_that_computes_something_else_is_refused(
         compare(cases, Session(file).run, traced.outputs, tolerance=1e-4)
 
 
+@pytest.mark.long
 def test_of_a_file_that_computes_something_else_nothing_is_left_behind(tmp_path: Path) -> None:
     """No two libraries compute the same to the last bit of 1e-30."""
     source = saved(tiny("vit", 0.3), tmp_path / "m")
@@ -229,6 +234,7 @@ def test_a_file_that_holds_its_weights_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize("opset", [18, 23])
+@pytest.mark.long
 def test_the_file_has_the_opset_that_was_asked_for(opset: int, tmp_path: Path) -> None:
     source = find_source(saved(tiny("mixer"), tmp_path / "m"))
     report = write_onnx(network(tmp_path / "m"), tmp_path / FILES[None], source, opset=opset)

@@ -260,6 +260,7 @@ def test_a_hub_id_is_read_from_the_offline_cache_at_the_revision_asked_for(
             find_source(wrong)
 
 
+@pytest.mark.long
 def test_the_environment_says_where_the_cache_is(tmp_path: Path) -> None:
     hub(tmp_path, "someone/tiny", {"1" * 40: plain("gpt2")}, {"main": "1" * 40})
     code = "import acn_compress; print(type(acn_compress.load('someone/tiny')).__name__)"
@@ -321,6 +322,7 @@ def test_tied_weights_are_counted_and_stored_once(name: str, alpha: float, tmp_p
 
 
 @pytest.mark.parametrize("name", TIED)
+@pytest.mark.long
 def test_tied_weights_are_stored_once_in_onnx(name: str, tmp_path: Path) -> None:
     net = tiny(name, 0.3)
     net.keep_((0,))

@@ -52,6 +52,7 @@ def stranger(directory: Path, inputs: Path, output: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["torch-export", "openvino"])
+@pytest.mark.long
 def test_a_stranger_loads_it_as_its_card_says(name: Format, tmp_path: Path) -> None:
     """At a size it was not traced with, half of a text padded."""
     if name == "openvino":

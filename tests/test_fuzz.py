@@ -289,6 +289,7 @@ READERS = {"csv": pandas.read_csv, "jsonl": partial(pandas.read_json, lines=True
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.long
 def test_a_damaged_config_is_refused_or_means_what_transformers_says() -> None:
     for name, command in (("text", TEXT), ("plain", PLAIN)):
         agrees: Allowed = lambda *_, name=name: network_agrees(name)  # noqa: E731
@@ -325,6 +326,7 @@ STRUCTURES: dict[str, Sequence[object]] = {
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.long
 def test_a_structure_that_is_not_that_of_the_weights_is_refused() -> None:
     file = Path("images/config.json")
     config = json.loads(file.read_text())
@@ -334,6 +336,7 @@ def test_a_structure_that_is_not_that_of_the_weights_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.long
 def test_a_damaged_tokenizer_or_processor_is_refused_or_read_as_transformers_reads_it() -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         survived(f"text/{name}", 18, mutate_json, TEXT, tokens_agree)
@@ -341,6 +344,7 @@ def test_a_damaged_tokenizer_or_processor_is_refused_or_read_as_transformers_rea
 
 
 @pytest.mark.usefixtures("place")
+@pytest.mark.long
 def test_damaged_records_of_a_model_are_refused_or_change_nothing() -> None:
     cut = ("truncate", "images", "out", "--max-drop", "2")
     assert survived("images/profile.json", 20, mutate_json, cut, as_the_profile_says) > 1

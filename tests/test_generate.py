@@ -226,6 +226,7 @@ def test_the_pipeline_continues_a_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt2", "qwen2"])
+@pytest.mark.long
 def test_a_language_model_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     """It learns to count, is converted, profiled, cut, pruned with recovery and exported; what is
     left generates, cached or not."""

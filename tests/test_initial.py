@@ -115,6 +115,7 @@ def test_auto_chooses_only_where_that_is_cheap_beside_the_training(digits_vit: P
         assert kept_of(net) == kept and (chosen > 0) == (kept != (0,))
 
 
+@pytest.mark.long
 def test_what_a_start_takes_is_paid_for(digits_vit: Path, tmp_path: Path) -> None:
     source = find_source(digits_vit)
     whole = checkpoint.load_source(source)
@@ -140,6 +141,7 @@ def test_what_a_start_takes_is_paid_for(digits_vit: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("no_table")
+@pytest.mark.long
 def test_the_baseline_of_a_run_is_given_what_choosing_took(
     digits_vit: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +163,7 @@ def test_the_baseline_of_a_run_is_given_what_choosing_took(
     assert epochs("best") - epochs("first") == pytest.approx(spent / price, abs=1e-3)
 
 
+@pytest.mark.long
 def test_what_was_kept_is_written_and_loads_again(digits_vit: Path, tmp_path: Path) -> None:
     for step, options in ((convert, {"alpha_end": 0.5}), (finetune, {"teacher": digits_vit})):
         out = tmp_path / step.__name__

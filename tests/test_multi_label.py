@@ -69,6 +69,7 @@ def trained(written: Path) -> Path:
     return written / "out"
 
 
+@pytest.mark.long
 def test_the_metric_is_that_of_scikit_learn_on_plain_transformers(
     written: Path, trained: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_metric_is_that_of_scikit_learn_on_plain_transformers(
     assert found.loss == pytest.approx(float(loss), rel=1e-4)
 
 
+@pytest.mark.long
 def test_it_is_pruned_distilled_and_exported(written: Path, trained: Path, tmp_path: Path) -> None:
     data = str(written / "data")
     report = prune(trained, tmp_path / "small", data, target_sparsity=0.3, epochs=1, batch_size=16)
@@ -110,6 +112,7 @@ def test_it_is_pruned_distilled_and_exported(written: Path, trained: Path, tmp_p
         evaluate(trained, data=data, exit_entropy=0.5)
 
 
+@pytest.mark.long
 def test_images_with_several_classes_are_trained_and_measured(
     vit_config: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def exported(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
+@pytest.mark.long
 def test_an_onnx_directory_is_evaluated_as_what_it_was_made_from(
     exported: Path, digits_vit: Path
 ) -> None:
@@ -39,6 +40,7 @@ def test_an_onnx_directory_is_evaluated_as_what_it_was_made_from(
     fails("is an ONNX file", "evaluate", exported, "--data", "digits", "--exit-entropy", 0.5)
 
 
+@pytest.mark.long
 def test_a_strangers_file_is_evaluated_with_the_config_that_lies_with_it(
     digits_vit: Path, tmp_path: Path
 ) -> None:

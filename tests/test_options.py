@@ -134,6 +134,7 @@ def test_old_names_mean_what_they_meant_and_are_noted(
     assert note.startswith(f"note: {old} ") and "goes with the next release" in note
 
 
+@pytest.mark.long
 def test_the_shell_notes_old_names_on_stderr(digits_vit: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "acn_compress", "truncate", digits_vit, tmp_path / "out"]
     options = ["--depth", "2", "--tail-only", "--json"]
@@ -308,6 +309,7 @@ WRONG = {
 
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
+@pytest.mark.long
 def test_a_type_checker_refuses_what_the_functions_would(tmp_path: Path) -> None:
     snippet = tmp_path / "snippet.py"
     snippet.write_text(RIGHT + "".join(f"{line}\n" for line in WRONG))

@@ -73,6 +73,7 @@ def test_plain_transformers_refuses_a_converted_model(digits_acn: Path) -> None:
     assert done.returncode != 0 and "acn_vit" in done.stderr
 
 
+@pytest.mark.long
 def test_plain_transformers_reads_a_residual_model_and_gets_it_right(digits_vit: Path) -> None:
     code = f"""
 auto = transformers.AutoModelForImageClassification
@@ -86,6 +87,7 @@ print(m(torch.randn(1, 3, 8, 8)).logits.double().sum().item(), type(m).__name__)
     assert name == "ViTForImageClassification" and float(total) == pytest.approx(ours, abs=1e-6)
 
 
+@pytest.mark.long
 def test_auto_classes_and_pipelines_work_after_the_import(digits_acn: Path) -> None:
     from sklearn.datasets import load_digits
 

@@ -56,6 +56,7 @@ def outputs(directory: Path) -> torch.Tensor:
     return logits
 
 
+@pytest.mark.long
 def test_training_in_two_processes_ends_where_one_does(
     digits_vit: Path, launch: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "python.md"
 
 
 @pytest.mark.usefixtures("no_table")
+@pytest.mark.long
 def test_the_code_runs_as_it_stands(
     digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

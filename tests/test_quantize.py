@@ -153,6 +153,7 @@ def regression(outliers: float) -> Network:
     return adopt(model)
 
 
+@pytest.mark.long
 def test_a_regression_that_int8_spoils_is_refused(tmp_path: Path) -> None:
     source = find_source(saved(regression(40.0), tmp_path / "m"))
     whole = write_onnx(network(tmp_path / "m"), tmp_path / FILES[None], source)
@@ -171,6 +172,7 @@ def every(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return out, report
 
 
+@pytest.mark.long
 def test_every_precision_stands_beside_the_float_file_and_is_smaller(
     every: tuple[Path, OnnxExported],
 ) -> None:
@@ -264,6 +266,7 @@ def test_static_ranges_are_never_taken_from_rows_that_are_measured(
     assert not set(both[0]) & set(both[1])
 
 
+@pytest.mark.long
 def test_without_data_nothing_is_said_of_answers(digits_acn: Path, tmp_path: Path) -> None:
     report = acn_compress.export(digits_acn, tmp_path / "int8", quantize=("int8",))
     assert report["files"][1]["judged"]["cosine"] >= COSINE
@@ -274,6 +277,7 @@ def test_without_data_nothing_is_said_of_answers(digits_acn: Path, tmp_path: Pat
     fails("no data to calibrate it on", "export", digits_acn, "out", "--quantize", "int8-static")
 
 
+@pytest.mark.long
 def test_half_precision_weights_are_quantised_too(tmp_path: Path) -> None:
     """Weights behind a cast, and a transpose, are where the tools look for them."""
     net = tiny("gpt2")
@@ -296,6 +300,7 @@ def test_a_few_rows_cannot_tell(digits_acn: Path) -> None:
         real_rows(data, [Input("pixel_values", (None,), "float32")])
 
 
+@pytest.mark.long
 def test_plain_networks_of_every_head_can_be_judged(tmp_path: Path) -> None:
     """What int8 does to random weights is no matter here: that each head's rows are read is."""
     for name in ("bert-answers", "bert-features"):

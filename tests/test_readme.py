@@ -31,6 +31,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.xdist_group("runner")  # the run is looked at there as well
+@pytest.mark.long
 def test_the_commands_run_as_they_stand(
     digits_vit: Path,
     guide_run: tuple[Path, Ran],

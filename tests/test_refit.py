@@ -162,6 +162,7 @@ def test_a_trained_network_is_better_for_it_and_loads_again(
     assert test is not None and measure(net, test).value == fitted["after"]["value"]
 
 
+@pytest.mark.long
 def test_a_refit_before_training_is_paid_for_and_takes_no_more_than_its_share(
     digits_vit: Path, tmp_path: Path
 ) -> None:

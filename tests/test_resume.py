@@ -140,6 +140,7 @@ def test_another_training_cannot_go_on(
     assert sorted(state_directory(interrupted).rglob("*")) == before and not interrupted.exists()
 
 
+@pytest.mark.long
 def test_another_method_or_source_or_teacher_cannot_go_on(vit_config: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         acn.finetune(
@@ -409,6 +410,7 @@ def test_a_signal_at_any_moment_of_a_command_is_its_own_exit_code_and_one_line(
 
 
 @pytest.mark.parametrize(("when", "left"), [("step", ["out.training"]), ("start", [])])
+@pytest.mark.long
 def test_sigterm_ends_the_command_with_143_and_nothing_half(
     when: str, left: list[str], vit_config: Path, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def opened(content: bytes, path: Path) -> Session:
     return Session(path)
 
 
+@pytest.mark.long
 def test_a_whole_file_says_what_it_takes_and_gives(written: bytes, tmp_path: Path) -> None:
     running = opened(written, tmp_path / FILES[None])
     assert [i.name for i in running.inputs] == ["input_ids", "attention_mask"]
@@ -201,6 +202,7 @@ def cropped(directory: Path, net: Network, crop: int) -> Path:
     return directory
 
 
+@pytest.mark.long
 def test_images_have_the_size_that_the_processor_gives(tmp_path: Path) -> None:
     """As DINOv2 on the Hub: its config says 518, its processor crops to 224."""
     config = hf.Dinov2Config(**DINO, image_size=56, patch_size=14, num_labels=2)
@@ -232,6 +234,7 @@ def test_a_processor_that_does_not_fit_the_network_is_told_in_one_line(tmp_path:
     fails(told, "benchmark", source)
 
 
+@pytest.mark.long
 def test_images_that_nothing_here_prepares_are_exported_all_the_same(tmp_path: Path) -> None:
     """Of four channels, say."""
     config = hf.ViTConfig(**SHAPE, image_size=8, patch_size=4, num_channels=4, num_labels=2)

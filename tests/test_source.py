@@ -56,6 +56,7 @@ def cache(folder: Path, name: str, model: Any, commit: str = "1" * 40) -> Path:
 # the Hub
 
 
+@pytest.mark.long
 def test_a_mistyped_source_is_answered_at_once_without_a_network(tmp_path: Path) -> None:
     (tmp_path / "no-such-dir").mkdir()
     code = (
@@ -88,6 +89,7 @@ def test_the_hub_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert asked == [("someone/tiny-lama", "v1")]
 
 
+@pytest.mark.long
 def test_a_cached_model_works_without_a_network(tmp_path: Path) -> None:
     cache(tmp_path, "someone/tiny", plain("gpt2"))
     code = "import acn_compress; print(type(acn_compress.load('someone/tiny')).__name__)"
@@ -212,6 +214,7 @@ def test_a_loaded_model_goes_through_pickle_and_copy(
         assert len(other.learned_alphas()) == (3 if learned else 0)
 
 
+@pytest.mark.long
 def test_a_pickled_model_is_read_by_another_process(tmp_path: Path) -> None:
     net = net_of(acn_compress.load(saved(tiny("vit", 0.3), tmp_path / "m")))
     inputs = net.example_inputs()

@@ -248,6 +248,7 @@ def test_a_teacher_must_take_the_longest_text_of_the_data(tmp_path: Path) -> Non
     acn.finetune(student, tmp_path / "out", max_length=10, **how)
 
 
+@pytest.mark.long
 def test_what_was_before_is_measured_on_the_teacher_as_it_is(
     vit_config: Path, tmp_path: Path
 ) -> None:

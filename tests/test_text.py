@@ -162,6 +162,7 @@ def read(spec: str, net: Any, bert: Path, **options: Any) -> Data:
 # --- the chain
 
 
+@pytest.mark.long
 def test_every_command_works_on_a_sentence_classifier(
     classifier: Path, reviews: Path, tmp_path: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_every_command_works_on_a_sentence_classifier(
     ]
 
 
+@pytest.mark.long
 def test_an_encoder_is_distilled_on_text_without_labels(
     bert: Path, reviews: Path, tmp_path: Path
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_network_is_trained_from_a_config_with_a_tokenizer_beside(
     assert evaluate(tmp_path / "out", data=str(reviews))["result"]["examples"] == 100
 
 
+@pytest.mark.long
 def test_interrupted_training_on_text_goes_on_to_the_same_weights(
     bert: Path, reviews: Path, tmp_path: Path
 ) -> None:
@@ -295,6 +298,7 @@ def test_padding_changes_nothing(name: str) -> None:
             )
 
 
+@pytest.mark.long
 def test_scores_do_not_depend_on_batches_and_stand_in_the_same_order(
     classifier: Path, reviews: Path
 ) -> None:
@@ -532,6 +536,7 @@ def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
     assert told["perplexity"] == pytest.approx(np.exp(theirs), rel=1e-4)
 
 
+@pytest.mark.long
 def test_a_decoder_learns_to_classify_though_it_has_no_padding_token(
     bert: Path, reviews: Path, tmp_path: Path
 ) -> None:
@@ -599,6 +604,7 @@ def test_our_loss_is_the_familys_own(name: str, task: str) -> None:
     assert len(found.logits) == len(found.target) == len(found.prediction)
 
 
+@pytest.mark.long
 def test_a_regression_is_measured_in_its_own_units(bert: Path, tmp_path: Path) -> None:
     texts = [t for t, _ in sentences(120, 4)]
     numbers = [2.0 * any(w in t for w in GOOD) + len(t.split()) / 20 for t in texts]

@@ -342,6 +342,7 @@ def test_weights_of_another_model_are_refused(own: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["timm", "torchvision"])
+@pytest.mark.long
 def test_without_timm_it_says_what_to_install_and_everything_else_works(
     missing: str, vit_config: Path, tmp_path: Path
 ) -> None:
@@ -367,6 +368,7 @@ except errors.MissingDependencyError as error:
     assert result.stdout == f"3\n{told}: pip install 'acn-compress[timm]'\n"
 
 
+@pytest.mark.long
 def test_a_torchvision_that_breaks_is_named_with_what_to_install(
     vit_config: Path, tmp_path: Path
 ) -> None:

@@ -422,6 +422,7 @@ def mutate(file: Path, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("form", ["plain", "compressed"])
+@pytest.mark.long
 def test_no_damaged_file_gives_a_traceback_or_another_answer(form: str, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     directory = with_tokenizer(plain("bert-features"), tmp_path / "plain")

@@ -57,6 +57,7 @@ def test_every_block_keeps_as_much_and_the_checkpoint_is_plain(family: str, tmp_
     assert torch.equal(outputs(network(directory)), outputs(net))
 
 
+@pytest.mark.long
 def test_a_process_without_this_package_gives_the_same_answers(tmp_path: Path) -> None:
     nets = {family: tiny(family) for family in ("vit", "llama", "bert", "dinov2")}
     for family, net in nets.items():

@@ -232,6 +232,7 @@ def test_numbers_of_tokens_follow(kind: str, tmp_path: Path) -> None:
         assert after.config.pad_token_id == before.config.pad_token_id == 1
 
 
+@pytest.mark.long
 def test_heads_features_and_tokens_go_in_one_command_and_to_onnx(tmp_path: Path) -> None:
     whole = source("wordpiece", tmp_path / "whole")
     file = tmp_path / "data.csv"
