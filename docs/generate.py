@@ -1,6 +1,6 @@
 """Writes what is made from the options (docs/options.md, recipe.schema.json and
 acn_compress/verbs.pyi), from the models of the contract test (docs/families.md), and from what was
-measured (the table in README.md).
+measured (the table in README.md, those in docs/results.md).
 
 python docs/generate.py            writes them
 python docs/generate.py --check    exits 1 and names those that are not current
@@ -180,8 +180,15 @@ def front() -> str:
     return str(figures.readme((ROOT / "README.md").read_text(encoding="utf-8")))
 
 
+def results() -> str:
+    """The page of results, with the figures that were measured."""
+    tables = import_module("tables")
+    return str(tables.results((ROOT / "docs" / "results.md").read_text(encoding="utf-8")))
+
+
 FILES = {
     "README.md": front,
+    "docs/results.md": results,
     "docs/families.md": families,
     "docs/options.md": reference,
     "recipe.schema.json": schema,

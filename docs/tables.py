@@ -1,0 +1,147 @@
+"""The tables of docs/results.md, from what the benchmarks wrote: our methods beside what other
+people would use, on the same network, rows and budget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from acn_compress.measure.quality import Drop
+from acn_compress.reports import figures
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+BEGIN, END = "<!-- made from benchmarks/results by `make docs` -->", "<!-- end -->"
+NETWORKS = {
+    "minilm-sst2": "MiniLM (6 layers) on SST-2",
+    "vit-cifar": "ViT (12 x 128) on CIFAR-10",
+    "mixer": "MLP-Mixer (12 x 128) on CIFAR-10",
+    "llama-docstrings": "Llama shape on docstrings",
+}
+NARROWER = {
+    "obs + refit": "**`prune`**",
+    "obs + refit, random inputs": "`prune` without data (random inputs)",
+    "kwon": "mask search and tuning (Kwon et al.)",
+    "flap": "FLAP",
+    "torch-pruning, taylor": "Torch-Pruning, Taylor (sees labels)",
+    "torch-pruning, magnitude": "Torch-Pruning, magnitude",
+    "magnitude": "magnitude of whole heads and features",
+}
+ZEROS = {
+    "obs": "**`prune --method obs`** (SparseGPT's way)",
+    "wanda": "Wanda",
+    "magnitude": "magnitude, over the network",
+    "magnitude, layer": "magnitude, layer by layer",
+}
+TRAINED = {"obs + refit": "**`prune --epochs 1`**", "magnitude": "magnitude, then the same epoch"}
+FEWER = {
+    "width": "**`prune`** (narrower blocks)",
+    "depth, best, refit": "**`truncate --keep best --refit`**",
+    "ReplaceMe": "ReplaceMe (a linear map for a span)",
+    "depth, best": "blocks that are missed least, no refit",
+    "depth, block influence": "block influence (ShortGPT)",
+    "depth, drop-last": "last blocks dropped",
+}
+Row = dict[str, Any]
+
+
+def results(text: str) -> str:
+    """The page with its tables in their place."""
+    before, rest = text.split(BEGIN)
+    parts = "\n".join([*_narrower(), *_trained(), *_zeros(), *_decoders()])
+    return f"{before}{BEGIN}\n{parts}\n{END}{rest.split(END)[1]}"
+
+
+def _found(kind: str) -> Iterator[tuple[str, Row]]:
+    """What a benchmark wrote, by the networks' names for people."""
+    for name, title in NETWORKS.items():
+        if (file := RESULTS / f"{kind}-{name}.json").is_file():
+            yield title, json.loads(file.read_text())
+
+
+def _narrower() -> Iterator[str]:
+    yield "## Heads and MLP features removed, nothing trained\n"
+    yield (
+        "By the share of their parameters. Methods see the same rows (at most 2,048, without labels"
+        " but where it says so); values of several draws of these rows stand side by side, the"
+        " change is that of the worst of them, paired, with its 95 % interval.\n"
+    )
+    for title, report in _found("structured"):
+        yield from _by_share(title, report, NARROWER, "value", "drop")
+
+
+def _trained() -> Iterator[str]:
+    yield "## The same, then one distilled epoch of 1,600 rows\n"
+    for title, report in _found("recovery"):
+        rows = [row for row in report["rows"] if row["of_default_lr"] == 1]
+        yield from _by_share(title, {**report, "rows": rows}, TRAINED, "trained", "trained_drop")
+
+
+def _zeros() -> Iterator[str]:
+    yield "## Zeros in place, nothing trained\n"
+    for title, report in _found("zeros"):
+        yield from _by_share(title, report, ZEROS, "value", "drop")
+
+
+def _by_share(title: str, report: Row, names: dict[str, str], value: str, drop: str) -> list[str]:
+    """A table with a column for every share that was removed."""
+    rows, whole = report["rows"], report["whole"]
+    columns = list(dict.fromkeys(map(_column, rows)))
+    lines = [
+        f"{title}: {100 * whole['value']:.1f} % uncut, {whole['examples']:,} test rows.\n",
+        f"| method | {' | '.join(columns)} |",
+        f"|---|{'---|' * len(columns)}",
+    ]
+    for route, name in names.items():
+        cells = [
+            _cell(
+                [row for row in rows if row["route"] == route and _column(row) == at], value, drop
+            )
+            for at in columns
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _column(row: Row) -> str:
+    return row.get("pattern") or f"{100 * row['share']:.0f} %"
+
+
+def _cell(rows: Sequence[Row], value: str, drop: str) -> str:
+    if not rows:
+        return ""
+    worst = max(rows, key=lambda row: row[drop]["drop"])
+    values = ", ".join(f"{100 * row[value]:.1f}" for row in rows)
+    return f"{values}; {figures.change(Drop.model_validate(worst[drop]), 'accuracy')}"
+
+
+def _decoders() -> Iterator[str]:
+    yield "## A decoder's blocks: narrower, fewer, or a linear map, nothing trained\n"
+    for title, report in _found("decoder"):
+        whole = report["whole"]
+        yield (
+            f"{title}: perplexity {whole['perplexity']:.1f} uncut "
+            f"({whole['examples']:,} rows of tokens; {report['unigram_perplexity']:.0f} by the"
+            " frequency of tokens alone); speed in torch, one thread. Shares of all parameters of"
+            " blocks.\n"
+        )
+        rows = report["rows"]
+        shares = list(dict.fromkeys(row["share"] for row in rows))
+        heads = [f"{100 * share:.0f} %: perplexity | speed" for share in shares]
+        yield f"| method | {' | '.join(heads)} |"
+        yield f"|---|{'---:|---:|' * len(shares)}"
+        for route, name in FEWER.items():
+            cells = [
+                _perplexity([r for r in rows if r["route"] == route and r["share"] == share])
+                for share in shares
+            ]
+            yield f"| {name} | {' | '.join(cells)} |"
+        yield ""
+
+
+def _perplexity(rows: Sequence[Row]) -> str:
+    if not rows:
+        return " | "
+    values = ", ".join(f"{row['perplexity']:.1f}" for row in rows)
+    return f"{values} | {rows[0]['faster']:.2f}x"
