@@ -27,8 +27,11 @@ from acn_compress.architectures.timm import fit
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint import write as output
 from acn_compress.cli.app import app
+from acn_compress.compression.calibration import RandomInputs
+from acn_compress.compression.candidates import Candidates
 from acn_compress.compression.depth import truncate_checked_
 from acn_compress.compression.prune import prune_
+from acn_compress.compression.refit import refit_
 from acn_compress.data.pictures import Preparation
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, UnsupportedError
 from acn_compress.network.adopt import adopt
@@ -299,6 +302,19 @@ def test_what_bypasses_the_long_sum_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
+def test_where_norms_stand_across_all_features_blocks_can_go_and_nothing_else() -> None:
+    net = tiny.net_of(adopt(tiny.timm("eva02_base_patch14_224", depth=3, num_heads=4)).model)
+    rows = RandomInputs(net, 8)
+    with pytest.raises(UnsupportedError, match="cut blocks with truncate"):
+        prune_(net, 0.5)
+    with pytest.raises(ConfigError, match="can be solved for"):
+        refit_(net, net.twin(), rows)
+    candidates = Candidates.of(net, rows)
+    (first, _), *_ = candidates.gone
+    made = candidates.make([None if k == first else {} for k in range(3)])
+    assert made.depth == 2 and made.structure.blocks == tuple({0, 1, 2} - {first})
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
@@ -308,11 +324,15 @@ def test_what_bypasses_the_long_sum_is_refused(tmp_path: Path) -> None:
         ),
         (
             {"architecture": "gmlp_s16_224", "model_args": {}},
-            "block 0 is a SpatialGatingBlock, expected MixerBlock or Block",
+            "block 0 is a SpatialGatingBlock, expected MixerBlock or Block or EvaBlock",
         ),
         (
             {"architecture": "vit_relpos_small_patch16_224", "model_args": {}},
             "none of the families",
+        ),
+        (
+            {"architecture": "vit_small_patch16_rope_mixed_224"},
+            "rotates every block by angles of its own",
         ),
         (
             {"architecture": "mixr_b16_224"},

@@ -209,6 +209,16 @@ MODELS: dict[str, Callable[[], Any]] = {
     "timmvit-glu": lambda: timm("vit_giant_patch14_dinov2", depth=3, num_heads=4),
     "timmvit-swiglu": lambda: timm("aimv2_large_patch14_224", depth=3, num_heads=4),
     "deit3": lambda: timm("deit3_small_patch16_224", depth=3, num_heads=4),
+    "timmbeit": lambda: timm("beit_base_patch16_224", depth=3, num_heads=4),
+    "timmbeit-shared": lambda: timm(
+        "beitv2_base_patch16_224",
+        depth=3,
+        num_heads=4,
+        use_rel_pos_bias=False,
+        use_shared_rel_pos_bias=True,
+    ),
+    "eva": lambda: timm("eva02_tiny_patch14_224", depth=3, num_heads=4),
+    "eva-dinov3": lambda: timm("vit_small_patch16_dinov3", features=True, depth=3, num_heads=4),
     "timmvit-distilled": lambda: timm(
         "deit_tiny_distilled_patch16_224", depth=3, num_heads=4, global_pool="token"
     ),

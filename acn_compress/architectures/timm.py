@@ -1,7 +1,8 @@
 """timm's models, through transformers' own `TimmWrapper` (model type "timm_wrapper"): MLP-Mixer
-(arXiv 2105.01601), ViT and DeiT3 (arXiv 2204.07118). Both are pre-norm; a Mixer block mixes tokens
-where a ViT block attends, and LayerScale belongs to the branch. The wrapper's config names the timm
-model (`architecture`) and how it departs from its defaults (`model_args`).
+(arXiv 2105.01601), ViT, DeiT3 (arXiv 2204.07118), BEiT (arXiv 2106.08254) and those that timm
+builds as EVA (arXiv 2211.07636): EVA-02, its own DINOv3. All are pre-norm; a Mixer block mixes
+tokens where a ViT block attends, and LayerScale belongs to the branch. The wrapper's config names
+the timm model (`architecture`) and how it departs from its defaults (`model_args`).
 
 timm's own Mixers fix their size (`mixer_b16_224` takes no number of blocks), so a cut one, or one
 of your own size, is registered
@@ -31,6 +32,8 @@ MODULES = (
     "mlp_mixer",
     "vision_transformer",
     "deit",
+    "beit",
+    "eva",
 )  # of timm.models: where the blocks below are used
 
 
@@ -187,11 +190,13 @@ def fit(cfg: Mapping[str, Any]) -> list[Any]:
 def refuse(config: PreTrainedConfig) -> str | None:
     name = config.architecture
     check_name(name, "config.json: architecture")
+    if "_rope_mixed_" in name:
+        return f"timm's '{name}' rotates every block by angles of its own, one set for each depth."
     if name == OWN_MIXER or library().models.is_model_in_modules(name, MODULES):
         return None
     return (
         f"timm's '{name}' is none of the families with an adapter. "
-        "Known: MLP-Mixer (mixer_*), ViT (vit_*), DeiT3 (deit3_*)."
+        "Known: MLP-Mixer (mixer_*), ViT (vit_*), DeiT3 (deit3_*), BEiT (beit*), EVA (eva*)."
     )
 
 
@@ -228,28 +233,44 @@ def branches(block: Any, *args: Any, **kwargs: Any) -> tuple[Branch, ...]:
             Branch(lambda h: block.drop_path(block.mlp_channels(block.norm2(h)))),
         )
     return (
-        Branch(lambda h: block.drop_path1(block.ls1(block.attn(block.norm1(h), *args, **kwargs)))),
-        Branch(lambda h: block.drop_path2(block.ls2(block.mlp(block.norm2(h))))),
+        Branch(
+            lambda h: block.drop_path1(
+                _scaled(block, 1, block.attn(block.norm1(h), *args, **kwargs))
+            )
+        ),
+        Branch(lambda h: block.drop_path2(_scaled(block, 2, block.mlp(block.norm2(h))))),
     )
+
+
+def _scaled(block: Any, number: int, x: Any) -> Any:
+    """LayerScale behind the first or second branch: a module (ViT), or a parameter or None."""
+    if hasattr(block, f"ls{number}"):
+        return getattr(block, f"ls{number}")(x)
+    gamma = getattr(block, f"gamma_{number}")
+    return x if gamma is None else gamma * x
 
 
 def widths(block: Any) -> dict[str, Width]:
     if hasattr(block, "mlp_tokens"):
         return {**_mlp(block, "mlp_tokens", "tokens"), **_mlp(block, "mlp_channels", "mlp")}
     return {
-        **_heads(block.attn, _scale(block, "ls1")),
-        **_mlp(block, "mlp", "mlp", _scale(block, "ls2")),
+        **_heads(block.attn, _scale(block, 1)),
+        **_mlp(block, "mlp", "mlp", _scale(block, 2)),
     }
 
 
-def _scale(block: Any, name: str) -> str | None:
-    """LayerScale, where the model has it."""
-    return f"{name}.gamma" if hasattr(block.get_submodule(name), "gamma") else None
+def _scale(block: Any, number: int) -> str | None:
+    """The parameter of LayerScale, where the model has it."""
+    if hasattr(block, f"ls{number}"):
+        return f"ls{number}.gamma" if hasattr(getattr(block, f"ls{number}"), "gamma") else None
+    return None if getattr(block, f"gamma_{number}") is None else f"gamma_{number}"
 
 
 def _heads(attn: Any, scale: str | None) -> dict[str, Width]:
-    """Attention heads; none where something normalises across them."""
-    if type(attn).__name__ != "Attention" or not _is_identity(attn.norm):
+    """Attention heads; none where something normalises across them, or where they have to be as
+    wide as the stream together (BEiT's and EVA's own attention)."""
+    fused = getattr(attn, "qkv", None) is not None and hasattr(attn, "attn_dim")
+    if not fused or not _is_identity(attn.norm):
         return {}
     gate = () if attn.gate is None else (Cut("attn.gate", attn.head_dim),)
     qkv = Cut("attn.qkv", attn.head_dim, parts=3)
@@ -288,14 +309,14 @@ def _is_identity(module: object) -> bool:
 
 def fix_widths_(block: Any) -> None:
     """timm's attention does not read its widths from the weights."""
-    if hasattr(block, "attn"):
+    if hasattr(getattr(block, "attn", None), "attn_dim"):
         block.attn.attn_dim = block.attn.proj.in_features
         block.attn.num_heads = block.attn.attn_dim // block.attn.head_dim
 
 
 ARCHITECTURE = Architecture(
     model_type=MODEL_TYPE,
-    block=("MixerBlock", "Block"),
+    block=("MixerBlock", "Block", "EvaBlock"),
     blocks="blocks",
     branches=branches,
     widths=widths,

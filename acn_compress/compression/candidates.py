@@ -17,6 +17,7 @@ from acn_compress.compression.prune.ranking import Choice
 from acn_compress.compression.prune.scores import SCORES, Units
 from acn_compress.compression.search import Array, Kept, Worth
 from acn_compress.compression.statistics import least_missed
+from acn_compress.compression.writers import writers
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 
@@ -119,8 +120,8 @@ class Parameters:
 
 
 def _blocks_may_go(net: Network) -> bool:
-    """Whether a network can be refitted where blocks were left out."""
-    return net.depth > 1 and refit.refused(net) is None
+    """Whether a network can be refitted where blocks were left out, or has nothing to refit."""
+    return net.depth > 1 and (not writers(net) or refit.refused(net) is None)
 
 
 def _rises(score: Tensor) -> Array:

@@ -104,6 +104,8 @@ def refit_(
 def refused(net: Network, whole: Network | None = None) -> str | None:
     """Why a network cannot be refitted, or None. `whole`: what it was cut from; None is a network
     that is to lose blocks."""
+    if not writers(net):
+        return f"nothing of this '{net.family.model_type}' can be solved for: no width is its own."
     own = net.structure
     if own.sparsity > 0:
         return "a refit would fill the zeros of a pruned model. Refit first, prune then."

@@ -19,7 +19,7 @@ from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, 
 from acn_compress.compression.prune.ranking import Choice, Drops
 from acn_compress.compression.prune.scores import SCORES
 from acn_compress.compression.prune.zeroed import holding_zeros
-from acn_compress.errors import ConfigError
+from acn_compress.errors import ConfigError, UnsupportedError
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 from acn_compress.network.sayable import can_say, is_plain
@@ -31,6 +31,10 @@ ONE_FEATURE = (
     "whole blocks, cut them with truncate."
 )
 
+NOTHING = (
+    "no head and no MLP feature of this '{}' can be removed alone (norms stand across them): cut "
+    "blocks with truncate, or set zeros with method obs."
+)
 PLAIN = " Every block has the same widths, which the config says: plain transformers loads it."
 NOT_PLAIN = " Every block has the same widths, but plain transformers cannot load it: {}."
 SIZES = "its config cannot say these widths"
@@ -55,6 +59,8 @@ class Narrowed(Pruned):
 def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     """Remove the units, now."""
     score, before = SCORES[aim.score], list(widths.counts(net))
+    if not any(before):
+        raise UnsupportedError(NOTHING.format(net.family.model_type))
     examples = calibration(net, aim.data, seed=aim.seed)
     whole = net.twin()
     scores = score.units(net, aim.data if score.needs_data else examples)

@@ -53,7 +53,7 @@ def _chunks(found: list[Writer]) -> list[list[Writer]]:
             room = MEMORY
         chunks[-1].append(writer)
         room -= size
-    return chunks
+    return [chunk for chunk in chunks if chunk]
 
 
 def path(writer: Writer, found: Moments) -> Tensor:
