@@ -24,7 +24,7 @@ every parameter random, for which the laws of `tests/test_contract.py` hold: alp
 original bit for bit, with every kind of layer; the stack is the written-out loop; saved and loaded,
 cut, and pruned models are what they should be; plain transformers loads what is plain; gradients
 reach every parameter; half precision stays half; and ONNX gives the same answers (compared in every
-test run, or with `-m slow`).
+run of `make test` and `make test-long`, or with `-m slow`).
 
 - *pruned*: what `prune` and `compress` take out of a block; **bold** where a config can say that
   all blocks have fewer, so that with `--uniform` plain transformers may load the result. Whether it
