@@ -43,13 +43,23 @@ FEWER = {
     "depth, block influence": "block influence (ShortGPT)",
     "depth, drop-last": "last blocks dropped",
 }
+EVERY = {
+    "converted": "**`convert --layer plain --prefix-loss 1`**, one network",
+    "residual, readouts": "the residual network trained on with readouts (LayerSkip's way)",
+    "cut to 2": "cut to 2 blocks and distilled, as many operations",
+    "cut to 4": "cut to 4 blocks and distilled, as many operations",
+    "ACN": "an ACN from random weights, as long as the residual network",
+    "converted, no readouts": "`convert --layer plain`",
+    "residual": "the residual network itself",
+}
+READ = (1, 2, 3, 4, 6, 9, 12)  # depths
 Row = dict[str, Any]
 
 
 def results(text: str) -> str:
     """The page with its tables in their place."""
     before, rest = text.split(BEGIN)
-    parts = "\n".join([*_narrower(), *_trained(), *_zeros(), *_decoders()])
+    parts = "\n".join([*_narrower(), *_trained(), *_zeros(), *_decoders(), *_every_depth()])
     return f"{before}{BEGIN}\n{parts}\n{END}{rest.split(END)[1]}"
 
 
@@ -145,3 +155,28 @@ def _perplexity(rows: Sequence[Row]) -> str:
         return " | "
     values = ", ".join(f"{row['perplexity']:.1f}" for row in rows)
     return f"{values} | {rows[0]['faster']:.2f}x"
+
+
+def _every_depth() -> Iterator[str]:
+    yield "## One network for every depth\n"
+    for file in sorted(RESULTS.glob("depths-*.json")):
+        report = json.loads(file.read_text())
+        seeds = sorted({row["seed"] for row in report["rows"]})
+        yield (
+            f"{report['data']}, a ViT of 12 blocks trained for {report['scratch']} epochs, then as"
+            f" the row says for {report['further']}; accuracy in per cent of its first blocks, for"
+            f" each seed ({', '.join(map(str, seeds))}), and the change from the whole residual"
+            " network in points (of the worse seed, paired, 95 %).\n"
+        )
+        yield f"| network | {' | '.join(map(str, READ))} |"
+        yield f"|---|{'---|' * len(READ)}"
+        for route, name in EVERY.items():
+            rows = [row for row in report["rows"] if row["route"] == route]
+            if rows:
+                yield f"| {name} | {' | '.join(_at(rows, depth) for depth in READ)} |"
+        yield ""
+
+
+def _at(rows: Sequence[Row], depth: int) -> str:
+    found = [at for row in rows for at in row["depths"] if at["depth"] == depth]
+    return _cell(found, "value", "drop")
