@@ -17,6 +17,7 @@ from test_cli import fails
 from tiny import SHAPE, TEXT, network, plain, saved, tiny
 
 import acn_compress
+from acn_compress import figures
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.push import sorted_out
 from acn_compress.data.load import load_data, open_table
@@ -215,6 +216,10 @@ def test_what_is_reported_of_a_file_is_what_a_stranger_finds_in_it(
         assert model.producer_name == "acn-compress" and model.opset_import[0].version == row.opset
         facts = {p.key: p.value for p in model.metadata_props}
         assert facts.get("quantized") == row.precision and facts["model_type"] == "vit"
+        q = row.measured.quality
+        assert facts["quality"].startswith(f"{q.metric} {q} on digits:test, n = 360; ")
+        change = figures.change(row.measured.drop, q.metric)
+        assert f"{change} points (95 %, paired) against the original" in facts["quality"]
 
 
 def test_each_precision_is_what_its_name_says(every: tuple[Path, OnnxExported]) -> None:

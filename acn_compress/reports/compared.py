@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from acn_compress import figures
 from acn_compress.data.read import Read
+from acn_compress.figures import milliseconds
 from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
-from acn_compress.measure.quality import Quality
-from acn_compress.reports import figures, html
+from acn_compress.quality import Quality
+from acn_compress.reports import html
 from acn_compress.reports.base import Report, few_lines, read_lines
 from acn_compress.reports.blocks import Block, Line, Pairs, grid
 from acn_compress.reports.charts import Chart, Dot, Kind
-from acn_compress.reports.figures import milliseconds
 
 SPARE = ("train s", "seeds", "noisy gain [95 %]", "noisy", "ms")  # columns, as in `Grid`
 
