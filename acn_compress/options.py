@@ -121,6 +121,7 @@ Route = Literal[
     "acn-one-run",
     "acn-then-cut",
 ]
+BASELINE: Route = "drop-last"  # the plain one
 Task = Literal[
     "image-classification",
     "image-multi-label",
@@ -811,8 +812,20 @@ class Compare(Reads, Training, TrainingData, Runs, Verb):
     finds its own way."""
     pull: NotNegative = 0.1
     """Without alpha_end: with which alpha goes down in the ACN routes, as in convert."""
+    winners: bool = False
+    """Write the winner at every depth as a model directory, OUT/depth-K: the route that is ahead of
+    drop-last beyond its interval by most, or else drop-last. Its first run is gone once more; with
+    finished runs that is all that is trained."""
     overwrite: bool = False
     """Run again what is finished."""
+
+    @model_validator(mode="after")
+    def _winners_of_some(self) -> Self:
+        if self.winners and self.routes is not None and BASELINE not in self.routes:
+            raise ValueError(
+                f"has winners, but routes without {BASELINE}, which they are told from. Add it"
+            )
+        return self
 
 
 class Compress(Reads, Trained, Resumes, Verb):

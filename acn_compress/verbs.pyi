@@ -749,6 +749,7 @@ def compare(
     noise: str | None = None,
     alpha_end: Share | None = None,
     pull: NotNegative = 0.1,
+    winners: bool = False,
     overwrite: bool = False,
     label_column: str | None = None,
     image_column: str | None = None,
@@ -790,6 +791,9 @@ def compare(
         alpha_end: Alpha at the end of the ACN routes: 0 is the ACN, between 0 and 1 a hybrid.
             Default: alpha finds its own way.
         pull: Without alpha_end: with which alpha goes down in the ACN routes, as in convert.
+        winners: Write the winner at every depth as a model directory, OUT/depth-K: the route that
+            is ahead of drop-last beyond its interval by most, or else drop-last. Its first run is
+            gone once more; with finished runs that is all that is trained.
         overwrite: Run again what is finished.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
