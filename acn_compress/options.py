@@ -544,7 +544,8 @@ class Profile(Measured, Runs, Verb):
     renamed = {"measure": "measures"}
     data: DataSet = Field(description=DATA)
     max_drop: NotNegative = 0.01
-    """Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy."""
+    """Tolerance of the cutoff, against all blocks of SRC, in the metric's own units: 0.01 = one
+    point of accuracy."""
     bound: Bound = "upper"
     """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
     measures: Measures = ()
@@ -565,7 +566,8 @@ class Truncate(Reads, Measured, Writes, Verb):
     depth: Count | None = None
     """Keep the first DEPTH blocks."""
     max_drop: NotNegative | None = None
-    """Or: the smallest depth whose drop is at most this, in the metric's own units."""
+    """Or: the smallest depth whose drop against all blocks of SRC is at most this, in the metric's
+    own units."""
     data: DataSet | None = Field(None, description=DATA)
     bound: Bound = "upper"
     """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""

@@ -348,7 +348,8 @@ def profile(
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
-        max_drop: Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy.
+        max_drop: Tolerance of the cutoff, against all blocks of SRC, in the metric's own units:
+            0.01 = one point of accuracy.
         bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
             (point).
         measures: More measures, comma separated: influence, cka, leave-one-out, taylor; worth: what
@@ -396,7 +397,8 @@ def truncate(
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
         depth: Keep the first DEPTH blocks.
-        max_drop: Or: the smallest depth whose drop is at most this, in the metric's own units.
+        max_drop: Or: the smallest depth whose drop against all blocks of SRC is at most this, in
+            the metric's own units.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
         bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
             (point).

@@ -192,7 +192,8 @@ class Compressed(Made):
         where = f"{t.backend}, {t.batch} per call, {threads(t.threads)}"
         yield Line(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
         for limit in self.limits:
-            yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
+            than = f", against {self.source}" if limit.name == "max_drop" else ""
+            yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}{than}")
 
     def _frontier(self) -> Grid:
         metric = self.rows[0].quality.metric

@@ -174,8 +174,9 @@ class Profiled(Report):
         within = f"within {self._most()} ({self.bound} bound)."
         last = len(self.blocks) - 1
         if self.cutoff is None:
-            return f"no depth below {last} keeps the drop {within} {self.unshown or ''}".rstrip()
-        return f"cutoff: {self.cutoff} of {last} blocks keep the drop {within}"
+            least = f"no depth below {last} keeps the drop from all {last} blocks {within}"
+            return f"{least} {self.unshown or ''}".rstrip()
+        return f"cutoff: {self.cutoff} of {last} blocks keep the drop from all {last} {within}"
 
     def _most(self) -> str:
         """The largest drop, as it is asked for and in points."""
