@@ -169,7 +169,7 @@ class OnnxExported(Exported, Files):
             "| | |",
             "|---|---|",
             *(f"| {name} | {value} |" for name, value in self._facts() if value is not None),
-            f"| quality | {quality_of(provenance)} |",
+            f"| quality | {quality_of(provenance)}{self._of_which()} |",
             "",
             *self._card_of_files(),
             "## Use",
@@ -188,6 +188,13 @@ class OnnxExported(Exported, Files):
             "",
         ]
         return "\n".join(lines)
+
+    def _of_which(self) -> str:
+        """Of which file a card tells the quality, where there are several."""
+        if len(self.files) == 1:
+            return ""
+        fewer = "" if self.quality is not None else f"; of files in fewer bits {NOT_MEASURED}"
+        return f" (of {self.file}{fewer})"
 
     def _card_of_files(self) -> Iterator[str]:
         if len(self.files) == 1 and self.quality is None:
