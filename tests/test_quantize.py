@@ -222,7 +222,7 @@ def test_what_is_reported_of_a_file_is_what_a_stranger_finds_in_it(
         q = row.measured.quality
         assert facts["quality"].startswith(f"{q.metric} {q} on digits:test, n = 360; ")
         change = figures.change(row.measured.drop, q.metric)
-        assert f"{change} points (95 %, paired) against the original" in facts["quality"]
+        assert f"{change} points (95 %, paired) against the original digits-vit" in facts["quality"]
 
 
 def test_each_precision_is_what_its_name_says(every: tuple[Path, OnnxExported]) -> None:

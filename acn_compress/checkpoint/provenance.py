@@ -127,9 +127,14 @@ def provenance(
         else Origin(name=published(source.name), weights_sha256=source.sha256()),
         packages=packages(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        quality=None if quality is None else Outcome(**published(quality.plain())),
+        quality=handed_on(quality),
     )
     return Provenance(steps=(*history(source).steps, entry)).plain()
+
+
+def handed_on(quality: Outcome | None) -> Outcome | None:
+    """What became of the quality, without places of this machine."""
+    return None if quality is None else Outcome.model_validate(published(quality.plain()))
 
 
 def options_of(**options: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from acn_compress.architectures import base_type
 from acn_compress.checkpoint.licence import licence
-from acn_compress.checkpoint.provenance import history, packages
+from acn_compress.checkpoint.provenance import handed_on, history, packages
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.pictures import Preparation
 from acn_compress.network.network import Network, longest_text
@@ -55,7 +55,7 @@ def tell_quality(file: Path, found: Outcome | None) -> None:
 
     model = onnx.load(str(file), load_external_data=False)
     said = {p.key: p.value for p in model.metadata_props}
-    onnx.helper.set_model_props(model, said | {"quality": told(found)})
+    onnx.helper.set_model_props(model, said | {"quality": told(handed_on(found))})
     new = file.with_name(f"{file.name}.new")
     onnx.save(model, str(new))
     new.replace(file)
