@@ -37,17 +37,20 @@ class TrainingStep(Logged):
 
 
 class ChainStep(Found):
-    """Which step of a recipe begins."""
+    """Which step of a recipe, or run of a comparison, begins."""
 
     number: int
     total: int
     name: str
     reused: bool
     """It was finished before."""
+    seconds_left: float | None = None
+    """Of all that follow, this one included, where it can be told."""
 
     def __str__(self) -> str:
         reused = " (finished before, reused)" if self.reused else ""
-        return f"{self.number}/{self.total} {self.name}{reused}"
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left in all"
+        return f"{self.number}/{self.total} {self.name}{reused}{left}"
 
 
 class Stage(Found):

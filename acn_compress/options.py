@@ -121,6 +121,7 @@ Route = Literal[
     "acn-one-run",
     "acn-then-cut",
 ]
+BASELINE: Route = "drop-last"  # the plain one
 Task = Literal[
     "image-classification",
     "image-multi-label",
@@ -543,7 +544,8 @@ class Profile(Measured, Runs, Verb):
     renamed = {"measure": "measures"}
     data: DataSet = Field(description=DATA)
     max_drop: NotNegative = 0.01
-    """Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy."""
+    """Tolerance of the cutoff, against all blocks of SRC, in the metric's own units: 0.01 = one
+    point of accuracy."""
     bound: Bound = "upper"
     """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
     measures: Measures = ()
@@ -564,7 +566,8 @@ class Truncate(Reads, Measured, Writes, Verb):
     depth: Count | None = None
     """Keep the first DEPTH blocks."""
     max_drop: NotNegative | None = None
-    """Or: the smallest depth whose drop is at most this, in the metric's own units."""
+    """Or: the smallest depth whose drop against all blocks of SRC is at most this, in the metric's
+    own units."""
     data: DataSet | None = Field(None, description=DATA)
     bound: Bound = "upper"
     """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
@@ -811,8 +814,20 @@ class Compare(Reads, Training, TrainingData, Runs, Verb):
     finds its own way."""
     pull: NotNegative = 0.1
     """Without alpha_end: with which alpha goes down in the ACN routes, as in convert."""
+    winners: bool = False
+    """Write the winner at every depth as a model directory, OUT/depth-K: the route that is ahead of
+    drop-last beyond its interval by most, or else drop-last. Its first run is gone once more; with
+    finished runs that is all that is trained."""
     overwrite: bool = False
     """Run again what is finished."""
+
+    @model_validator(mode="after")
+    def _winners_of_some(self) -> Self:
+        if self.winners and self.routes is not None and BASELINE not in self.routes:
+            raise ValueError(
+                f"has winners, but routes without {BASELINE}, which they are told from. Add it"
+            )
+        return self
 
 
 class Compress(Reads, Trained, Resumes, Verb):

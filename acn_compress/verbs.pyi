@@ -348,7 +348,8 @@ def profile(
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
-        max_drop: Tolerance of the cutoff, in the metric's own units: 0.01 = one point of accuracy.
+        max_drop: Tolerance of the cutoff, against all blocks of SRC, in the metric's own units:
+            0.01 = one point of accuracy.
         bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
             (point).
         measures: More measures, comma separated: influence, cka, leave-one-out, taylor; worth: what
@@ -396,7 +397,8 @@ def truncate(
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
         depth: Keep the first DEPTH blocks.
-        max_drop: Or: the smallest depth whose drop is at most this, in the metric's own units.
+        max_drop: Or: the smallest depth whose drop against all blocks of SRC is at most this, in
+            the metric's own units.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
         bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
             (point).
@@ -749,6 +751,7 @@ def compare(
     noise: str | None = None,
     alpha_end: Share | None = None,
     pull: NotNegative = 0.1,
+    winners: bool = False,
     overwrite: bool = False,
     label_column: str | None = None,
     image_column: str | None = None,
@@ -790,6 +793,9 @@ def compare(
         alpha_end: Alpha at the end of the ACN routes: 0 is the ACN, between 0 and 1 a hybrid.
             Default: alpha finds its own way.
         pull: Without alpha_end: with which alpha goes down in the ACN routes, as in convert.
+        winners: Write the winner at every depth as a model directory, OUT/depth-K: the route that
+            is ahead of drop-last beyond its interval by most, or else drop-last. Its first run is
+            gone once more; with finished runs that is all that is trained.
         overwrite: Run again what is finished.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.

@@ -27,11 +27,12 @@ from acn_compress.compression.start import Start, best
 from acn_compress.data.load import Data, load_data
 from acn_compress.found import Found
 from acn_compress.measure.intervals import mean_interval
-from acn_compress.measure.quality import Drop, Scores, measure
+from acn_compress.measure.quality import Scores, measure
 from acn_compress.measure.timing import fixed_threads, interleave, judge
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
+from acn_compress.quality import Drop
 from benchmarks.command import rounded, write
 from benchmarks.peers import replaceme
 from benchmarks.whole import Whole, arguments

@@ -30,9 +30,10 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Noise
 from acn_compress.data.splits import eval_split
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, Scores, measure, paired
+from acn_compress.measure.quality import Scores, measure, paired
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
+from acn_compress.quality import Drop
 from acn_compress.reports.plots import ACCENT, INK, MUTED, canvas
 from acn_compress.training.state import resumable
 from benchmarks.command import RESULTS, parser, rounded, write

@@ -22,9 +22,10 @@ from acn_compress.checkpoint.provenance import machine
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import load_data
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, Quality, measure, paired, summary
+from acn_compress.measure.quality import measure, paired, summary
 from acn_compress.onnx.scores import measure_file
 from acn_compress.options import Quantize
+from acn_compress.quality import Drop, Quality
 from acn_compress.targets.onnx import OnnxExported
 from benchmarks.command import RESULTS, parser, write
 

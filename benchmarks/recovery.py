@@ -20,9 +20,10 @@ from itertools import product
 
 from acn_compress.data.splits import training_split
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, Scores, measure, paired
+from acn_compress.measure.quality import Scores, measure, paired
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
+from acn_compress.quality import Drop
 from acn_compress.training.fit import fit
 from acn_compress.training.trainer import learning_rate
 from benchmarks.command import rounded, write

@@ -21,9 +21,10 @@ from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
 from acn_compress.data.load import Data
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, measure, paired
+from acn_compress.measure.quality import measure, paired
 from acn_compress.network import widths
 from acn_compress.network.network import Network
+from acn_compress.quality import Drop
 from benchmarks.command import rounded, write
 from benchmarks.peers import flap, kwon, torch_pruning
 from benchmarks.whole import Whole, arguments

@@ -20,7 +20,8 @@ from acn_compress.checkpoint.provenance import machine
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, Scores, measure, paired, summary
+from acn_compress.measure.quality import Scores, measure, paired, summary
+from acn_compress.quality import Drop
 from benchmarks.command import RESULTS, parser, rounded, write
 from benchmarks.paper.setting import pooled
 from benchmarks.whole import Whole

@@ -22,10 +22,11 @@ from acn_compress.compression.prune import patterns, prune_
 from acn_compress.compression.stream import Moments, walk_
 from acn_compress.data.load import Data
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, measure, paired
+from acn_compress.measure.quality import measure, paired
 from acn_compress.network import widths, zeros
 from acn_compress.network.network import Network
 from acn_compress.options import Pattern
+from acn_compress.quality import Drop
 from acn_compress.tasks.base import features
 from benchmarks.command import rounded, write
 from benchmarks.whole import Whole, arguments

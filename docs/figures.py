@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from acn_compress.measure.quality import Drop
-from acn_compress.reports import figures
+from acn_compress import figures
+from acn_compress.quality import Drop
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 BEGIN, END = "<!-- made from benchmarks/results by `make docs` -->", "<!-- end -->"

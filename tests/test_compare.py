@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_cli import invoke
 from tiny import network, tiny
 
-from acn_compress import compare
+from acn_compress import compare, evaluate
 from acn_compress.compression.routes import ROUTES
 from acn_compress.errors import ConfigError
+from acn_compress.events import ChainStep, Event, TrainingStep
 from acn_compress.measure.budget import (
     equal_epochs,
     forward_flops,
@@ -19,7 +22,9 @@ from acn_compress.measure.budget import (
     saved_bytes,
     training_flops,
 )
+from acn_compress.reports.compared import Compared
 
+STORED = Path(__file__).parent / "reports"
 JOB: dict[str, Any] = {"data": "digits", "epochs": 0.3, "batch_size": 64, "eval_limit": 100}
 
 
@@ -64,8 +69,10 @@ def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path:
 
 @pytest.mark.long
 def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+
     def runs(seeds: int, job: dict[str, Any] = JOB) -> int:
-        trained: list[int] = []
+        events.clear()
         compare(
             digits_vit,
             **job,
@@ -73,14 +80,55 @@ def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path:
             out=tmp_path / "c",
             seeds=seeds,
             routes=("drop-last", "acn-cut-first"),
-            progress=lambda info: trained.append(1) if info["step"] == info["steps"] else None,
+            progress=events.append,
         )
-        return len(trained)
+        return sum(isinstance(e, TrainingStep) and e.step == e.steps for e in events)
 
     assert runs(1) == 2 and runs(1) == 0 and runs(2) == 2
+    begun = [e for e in events if isinstance(e, ChainStep)]
+    assert [(e.number, e.total, e.reused) for e in begun] == [
+        (n, 4, n < 3) for n in range(1, 5)
+    ]  # the first seed was finished
+    assert begun[2].name == "drop-last at 1 blocks, seed 1" and begun[2].seconds_left is None
+    assert begun[3].seconds_left and str(begun[3]).endswith(" s left in all")
     assert runs(1, JOB | {"epochs": 0.4}) == 2
     report = json.loads((tmp_path / "c" / "compare.json").read_text())
     assert report["budget"]["epochs_of_whole"] == 0.4
+
+
+def test_the_winners_are_kept_as_they_were_measured(digits_vit: Path, tmp_path: Path) -> None:
+    """The command that is printed trains nothing but them."""
+    how = JOB | {"depths": (1, 2), "routes": ("drop-last", "residual-prefix"), "seeds": 1}
+    first = compare(digits_vit, **how, out=tmp_path / "c")
+    assert first.kept == () and first.command and "--winners" in str(first)
+    kept = tmp_path / "c" / "depth-1"
+    assert not kept.exists()
+    arguments = shlex.split(first.command)[1:]
+    result = invoke(*arguments, "--json")
+    report = Compared.model_validate_json(result.stdout)
+    assert report.runs == first.runs  # from the disk
+    assert report.winners() == {k.depth: k.route for k in report.kept} and len(report.kept) == 2
+    for row in report.kept:
+        (run,) = [r for r in report.runs if (r.route, r.depth) == (row.route, row.depth)]
+        assert network(row.out).depth == row.depth and row.structure.blocks == run.blocks
+        right = evaluate(row.out, "digits", limit=100, against=digits_vit)
+        assert row.after is not None and row.after.value == run.clean == right.result.value
+        assert row.drop == right.drop and row.outcome() is not None
+        assert f"kept {row.out}: {row.route} at {row.depth} blocks" in " ".join(str(report).split())
+
+
+def test_winners_are_told_from_the_baseline(digits_vit: Path, tmp_path: Path) -> None:
+    how = JOB | {"depths": (1,), "routes": ("acn-one-run",), "out": tmp_path / "c"}
+    with pytest.raises(ConfigError, match="has winners, but routes without drop-last"):
+        compare(digits_vit, **how, winners=True)
+
+
+def test_the_winner_is_ahead_beyond_its_interval_or_the_plain_baseline() -> None:
+    report = Compared.model_validate_json((STORED / "compare.json").read_text())
+    for depth, route in report.winners().items():
+        rows = {r.route: r for r in report.table if r.depth == depth}
+        ahead = {n: r.clean_gain for n, r in rows.items() if (r.clean_gain_low or 0) > 0}
+        assert route == (max(ahead, key=lambda n: ahead[n] or 0) if ahead else "drop-last")
 
 
 def test_what_cannot_be_compared(digits_vit: Path, digits_acn: Path, tmp_path: Path) -> None:

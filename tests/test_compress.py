@@ -21,6 +21,7 @@ import acn_compress as acn
 from acn_compress.backends import BACKENDS, latency
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.provenance import history
 from acn_compress.compression import frontier
 from acn_compress.compression.frontier import Limits
 from acn_compress.compression.notes import notes_file
@@ -29,11 +30,14 @@ from acn_compress.errors import ConfigError, DataError, Interrupted
 from acn_compress.events import Event
 from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import Sizes
-from acn_compress.measure.quality import Drop, measure, paired
+from acn_compress.measure.quality import measure, paired
 from acn_compress.network import widths
+from acn_compress.onnx.facts import facts_of
+from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.session import Session
 from acn_compress.options import Compress
+from acn_compress.quality import Drop, told
 from acn_compress.reports.compressed import Compressed
 
 pytestmark = pytest.mark.xdist_group("compress")  # what is made once is made in one process
@@ -83,6 +87,15 @@ def test_the_file_says_what_the_model_says(halved: Compressed) -> None:
     with torch.inference_mode():
         expected = net.answer(pixel_values=pixels).numpy()
     assert np.abs(found - expected).max() < 1e-4
+
+
+def test_the_file_and_the_directory_say_what_became_of_the_quality(halved: Compressed) -> None:
+    mine, out = halved.rows[1], Path(halved.out)
+    found = history(find_source(out)).quality
+    assert found is not None and found.against == "original"
+    assert (found.quality, found.below.drop) == (mine.quality, mine.drop)
+    assert facts_of(out / onnx_file()).metadata["quality"] == told(found)
+    assert halved.onnx.bytes == (out / onnx_file()).stat().st_size
 
 
 def test_the_drop_is_measured_on_rows_that_did_not_decide(

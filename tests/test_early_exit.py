@@ -32,11 +32,13 @@ from acn_compress.measure.quality import measure
 from acn_compress.measure.readouts import readout
 from acn_compress.onnx import exit as onnx_exit
 from acn_compress.onnx.compare import compare, expected
+from acn_compress.onnx.facts import facts_of
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.layout import FILES, onnx_file
 from acn_compress.onnx.session import Session
 from acn_compress.onnx.trace import Traced
 from acn_compress.onnx.write import write_onnx
+from acn_compress.quality import NOT_MEASURED
 
 # every family with a classifier: pre- and post-norm, pooled, at the last token, timm's sequence of
 # blocks, two heads
@@ -242,7 +244,9 @@ def test_the_onnx_file_leaves_where_torch_does(
     assert (
         f"next: acn-compress evaluate {tmp_path / 'm'} --data D --exit-entropy {AT_ONCE:g}" in said
     )
+    assert "quality not measured: add --data" in said  # it need not be that of the source
     file = tmp_path / "onnx" / onnx_file()
+    assert facts_of(file).metadata["quality"] == NOT_MEASURED
     products = per_level(file)  # what lies behind an exit is in the branch that is not taken
     assert len(products) == 3 and products[0] == products[1] == products[2] > 0
     running = Session(file)

@@ -20,6 +20,7 @@ from tiny import network, saved, tiny
 import acn_compress
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.licence import licence
+from acn_compress.checkpoint.provenance import history
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.found import Found
 from acn_compress.network.sentence import POOLS
@@ -31,6 +32,7 @@ from acn_compress.onnx.session import Session
 from acn_compress.onnx.trace import Traced
 from acn_compress.onnx.write import check_size, write_onnx
 from acn_compress.options import Export, Format
+from acn_compress.quality import NOT_MEASURED, told
 from acn_compress.targets import TARGETS
 
 
@@ -70,6 +72,8 @@ def test_names_sizes_and_metadata_tell_what_it_is(
     assert model.producer_name == "acn-compress" and model.producer_version
     assert metadata["model_type"] == "vit" and metadata["task"] == "image-classification"
     assert [step["step"] for step in json.loads(metadata["provenance"])] == ["finetune", "convert"]
+    assert metadata["quality"] == told(history(find_source(digits_acn)).quality) != NOT_MEASURED
+    assert f"| quality | {metadata['quality']} |" in (out / "README.md").read_text()
     images, stored = json.loads(metadata["preprocessor"]), processor(out)
     assert images == {name: stored[name] for name in images}
     assert {p.name for p in out.iterdir()} >= {

@@ -17,12 +17,15 @@ from test_cli import fails
 from tiny import SHAPE, TEXT, network, plain, saved, tiny
 
 import acn_compress
+from acn_compress import figures
 from acn_compress.checkpoint.find import find_source
+from acn_compress.checkpoint.provenance import history
 from acn_compress.checkpoint.push import sorted_out
 from acn_compress.data.load import load_data, open_table
 from acn_compress.errors import DataError, VerificationError
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
+from acn_compress.onnx.facts import facts_of
 from acn_compress.onnx.layout import FILES, onnx_file
 from acn_compress.onnx.quantize import (
     CLASSES,
@@ -42,6 +45,7 @@ from acn_compress.onnx.quantize import (
 from acn_compress.onnx.session import Array, Input
 from acn_compress.onnx.write import write_onnx
 from acn_compress.options import Export, Quantize
+from acn_compress.quality import NOT_MEASURED, told
 from acn_compress.steps.export import _rows
 from acn_compress.targets import TARGETS
 from acn_compress.targets.onnx import OnnxExported
@@ -215,6 +219,10 @@ def test_what_is_reported_of_a_file_is_what_a_stranger_finds_in_it(
         assert model.producer_name == "acn-compress" and model.opset_import[0].version == row.opset
         facts = {p.key: p.value for p in model.metadata_props}
         assert facts.get("quantized") == row.precision and facts["model_type"] == "vit"
+        q = row.measured.quality
+        assert facts["quality"].startswith(f"{q.metric} {q} on digits:test, n = 360; ")
+        change = figures.change(row.measured.drop, q.metric)
+        assert f"{change} points (95 %, paired) against the original digits-vit" in facts["quality"]
 
 
 def test_each_precision_is_what_its_name_says(every: tuple[Path, OnnxExported]) -> None:
@@ -271,9 +279,12 @@ def test_without_data_nothing_is_said_of_answers(digits_acn: Path, tmp_path: Pat
     report = acn_compress.export(digits_acn, tmp_path / "int8", quantize=("int8",))
     assert report["files"][1]["judged"]["cosine"] >= COSINE
     card = (tmp_path / "int8" / "README.md").read_text()
+    known = told(history(find_source(digits_acn)).quality)
     for text in (card, " ".join(str(report).split())):
         assert "on random inputs (no data was given), n = 128" in text
-        assert "same answer" not in text and "accuracy" not in text
+        assert "of files in fewer bits not measured" in text  # what is told is the source's
+        assert "same answer" not in text and "accuracy" not in text.replace(known, "")
+    assert facts_of(tmp_path / "int8" / onnx_file("int8")).metadata["quality"] == NOT_MEASURED
     fails("no data to calibrate it on", "export", digits_acn, "out", "--quantize", "int8-static")
 
 

@@ -83,7 +83,9 @@ def test_a_step_without_data_says_so_and_goes_on_with_a_measurement(name: str) -
 
 def test_a_step_that_measured_says_against_what() -> None:
     text = made("prune", source="src", against=None)
-    assert re.search(r"quality [+-][\d.]+ \[\S+ \S+\] points \(95 %, paired\) against src", text)
+    assert re.search(
+        r"quality [+-][\d.]+ \[\S+ \S+\] points \(95 %, paired\) against its source src", text
+    )
     assert "next: acn-compress export" in text
     assert "against my-teacher" in made("convert", source="src", against="my-teacher")
     assert "pass --eval-data" in made("convert", drop=None, after=None, eval_data=None)

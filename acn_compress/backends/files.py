@@ -12,10 +12,12 @@ from acn_compress.backends.base import Load
 from acn_compress.backends.latency import busy, clock_for, milliseconds
 from acn_compress.data.load import Data
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, Quality, Scores, paired, summary
+from acn_compress.measure.original import Original
+from acn_compress.measure.quality import Scores, paired, summary
 from acn_compress.measure.timing import interleave
 from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.session import Session
+from acn_compress.quality import Below, Drop, Quality
 
 ROUNDS = 15
 
@@ -26,6 +28,8 @@ class MeasuredFile(Found):
     quality: Quality
     drop: Drop
     """From the source in torch, paired."""
+    original: Below | None = None
+    """The original of the chain, on the same rows."""
     milliseconds: float
     """Of a call, as `benchmark` makes it: one example, one thread."""
     busy: float
@@ -34,13 +38,20 @@ class MeasuredFile(Found):
 
 
 def measure_files(
-    files: Sequence[Path], data: Data, source: Scores, *, batch_size: int = 64, seed: int = 0
+    files: Sequence[Path],
+    data: Data,
+    source: Scores,
+    original: Original | None = None,
+    *,
+    batch_size: int = 64,
+    seed: int = 0,
 ) -> list[MeasuredFile]:
     """Measure and time files side by side.
 
     Args:
         data: the rows.
         source: what the network in torch scores on them.
+        original: what the original of the chain does.
         batch_size: examples that are run at once where they are measured.
         seed: of the intervals.
     """
@@ -50,6 +61,7 @@ def measure_files(
         MeasuredFile(
             quality=summary(own, data.task, seed=seed),
             drop=paired(own, source, seed=seed),
+            original=None if original is None else original.below(own),
             milliseconds=ms,
             busy=disturbed,
         )

@@ -14,6 +14,7 @@ from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.plain import plain_class
 from acn_compress.network.sayable import is_plain
+from acn_compress.quality import Outcome, told
 from acn_compress.tasks import head_named
 
 PLAIN = "A plain transformers checkpoint."
@@ -62,6 +63,12 @@ def measured(report: Found, task: str, name: str) -> dict[str, Any]:
         metric_name=f"{after['metric']} ({interval}, n = {after['examples']})",
     )
     return {"model_name": name, "eval_results": [result]}
+
+
+def quality_of(provenance: Mapping[str, Any]) -> str:
+    """What became of the quality by the last step, in a line."""
+    found = provenance["steps"][-1]["quality"]
+    return told(None if found is None else Outcome.model_validate(found))
 
 
 def render(
@@ -122,8 +129,7 @@ def render(
         f"{q['high']:.4f}, n = {q['examples']}) |"
         for k, q in quality
     ]
-    if callable(told := getattr(report, "quality", None)):  # of a step that made a model
-        lines += [f"| quality | {told()} |"]
+    lines += [f"| quality | {quality_of(provenance)} |"]
     lines += ["", "## Use", ""]
     colours = net.channels if net.modality == "image" else None
     lines += snippets.of_checkpoint(directory, report["out"], name, pipeline_tag, plain, colours)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from acn_compress.checkpoint import adapter, hub, swap
 from acn_compress.checkpoint.files import read_json
 from acn_compress.checkpoint.memory import Loaded
 from acn_compress.checkpoint.source import Source
-from acn_compress.errors import CheckpointError, ModelDirError
+from acn_compress.errors import AcnError, CheckpointError, ModelDirError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,6 +58,25 @@ def _found(
     if path.is_dir():
         return _directory_source(path, str(src), adapters)
     return _hub_source(str(src), path, revision, adapters)
+
+
+def find_again(name: str, beside: Path, config: str | None = None) -> Iterator[Source]:
+    """What is on this machine under a name that was recorded: a path as it stands, one with its
+    last name in the folder `beside`, a Hub id in the cache. Nothing is asked for or fetched.
+
+    Args:
+        config: of a weight file.
+    """
+    places = [Path(name).expanduser(), beside / Path(name).name]
+    repository, _, revision = name.partition("@")
+    if repository.count("/") < 2 and (held := hub.cached(repository, revision or None)):
+        places.append(held)
+    for path in dict.fromkeys(places):
+        with suppress(AcnError):  # it may be anything
+            if path.is_file():
+                yield _loose_source(path, config)
+            elif path.is_dir():
+                yield _directory_source(path, str(path), adapters=False)
 
 
 def _directory_source(path: Path, name: str, adapters: bool) -> Source:

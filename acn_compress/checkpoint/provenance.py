@@ -15,6 +15,8 @@ from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.found import Found
+from acn_compress.options import STEPS
+from acn_compress.quality import Outcome
 
 PACKAGES = (
     "acn-compress",
@@ -48,6 +50,14 @@ class Entry(Found):
     """None is random weights."""
     packages: dict[str, str]
     finished: str
+    quality: Outcome | None = None
+    """Of what the step made; None if it was not measured."""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether what it made is still an original (`options.Verb.prepares`)."""
+        verb = STEPS.get(self.step)
+        return verb is not None and verb.model_construct(**self.options).prepares
 
 
 class Provenance(Found):
@@ -55,6 +65,16 @@ class Provenance(Found):
 
     version: Literal[1] = 1
     steps: tuple[Entry, ...] = ()
+
+    @property
+    def quality(self) -> Outcome | None:
+        """Of what the last step made; None if it was not measured."""
+        return self.steps[-1].quality if self.steps else None
+
+    @property
+    def first(self) -> Entry | None:
+        """The first step that did more than prepare: it began with the original."""
+        return next((e for e in self.steps if e.source is not None and not e.prepares), None)
 
     @classmethod
     def read(cls, data: object, where: str) -> Provenance:
@@ -87,9 +107,17 @@ def history(source: Source | None) -> Provenance:
 
 
 def provenance(
-    source: Source | None, step: str, options: dict[str, Any], seed: int | None
+    source: Source | None,
+    step: str,
+    options: dict[str, Any],
+    seed: int | None,
+    quality: Outcome | None = None,
 ) -> dict[str, Any]:
-    """The source's provenance with this step added, as it is published."""
+    """The source's provenance with this step added, as it is published.
+
+    Args:
+        quality: of what the step made; None if it was not measured.
+    """
     entry = Entry(
         step=step,
         options=published(options),
@@ -99,8 +127,14 @@ def provenance(
         else Origin(name=published(source.name), weights_sha256=source.sha256()),
         packages=packages(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        quality=handed_on(quality),
     )
     return Provenance(steps=(*history(source).steps, entry)).plain()
+
+
+def handed_on(quality: Outcome | None) -> Outcome | None:
+    """What became of the quality, without places of this machine."""
+    return None if quality is None else Outcome.model_validate(published(quality.plain()))
 
 
 def options_of(**options: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.network.structure import Structure
+from acn_compress.quality import Outcome
 
 PAGE = "report.html"
 
@@ -36,6 +37,10 @@ class Written(Found):
     """Tied ones once."""
     bytes: int
     """Of the weight files."""
+
+    def outcome(self) -> Outcome | None:
+        """What became of the quality; None if it was not measured."""
+        return None
 
 
 W = TypeVar("W", bound=Written)
@@ -94,7 +99,8 @@ def write(
             **_remarked(net, kind, report),
             **more(directory),
         )
-        history, handed = provenance(source, step, options_of(**options), seed), inherited(source)
+        history = provenance(source, step, options_of(**options), seed, full.outcome())
+        handed = inherited(source)
         document(
             directory,
             full,

@@ -123,7 +123,8 @@ def choose(depths: Depths, max_drop: float, bound: Bound, name: str) -> Chosen:
     return Chosen(
         depth,
         f"smallest depth whose drop is at most {max_drop} on {where}: {row.drop:.4f} "
-        f"(95 % {row.drop_low:.4f} to {row.drop_high:.4f}), {bound} bound",
+        f"(95 % {row.drop_low:.4f} to {row.drop_high:.4f}) from all {len(rows) - 1} blocks, "
+        f"{bound} bound",
     )
 
 

@@ -19,10 +19,11 @@ from acn_compress.data.load import Data
 from acn_compress.events import Progress, Stage
 from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import LatencyTable
-from acn_compress.measure.quality import Drop, Scores, measure, paired, summary
+from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 from acn_compress.options import Bound
+from acn_compress.quality import Drop
 
 # of time in a price, the rest being size; where both are limited
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)

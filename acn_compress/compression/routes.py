@@ -33,8 +33,6 @@ from acn_compress.options import Keep, Trained
 from acn_compress.training.fit import fit
 from acn_compress.training.walk import Walk
 
-BASELINE = "drop-last"
-
 
 @dataclass(frozen=True)
 class Setting:

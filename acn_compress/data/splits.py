@@ -92,23 +92,23 @@ class Held(NamedTuple):
     note: str | None
 
 
-def held_apart(how: Trained, net: Network, source: Source | None) -> Held:
+def held_apart(how: Trained, net: Network, source: Source | None, *, answered: bool = True) -> Held:
     """Training, deciding and reported rows: train, validation and test split where all are there.
     Where one of the last two is missing the other is halved, where both are, a fifth of the rows
-    is taken for each. Without labels the answers of `net` stand for them.
+    is taken for each. Without labels the answers of `net` stand for them if `answered`.
 
     Raises:
-        DataError: if there are too few rows to hold some apart.
+        DataError: if there are too few rows to hold some apart, or no labels.
     """
 
     def read(spec: DataSet, limit: int | None) -> Data:
-        return _measured_on(spec, how, net, source, limit, answered=True)
+        return _measured_on(spec, how, net, source, limit, answered=answered)
 
     own = eval_splits(how.data)
     named = [how.eval_data] if how.eval_data is not None else []
     specs = [*(own[:1] if named else own[:2]), *named]
     looked_at = how if specs else how.changed(limit=None)
-    training = training_split(looked_at, net, source, answered=True, seed=how.seed)
+    training = training_split(looked_at, net, source, answered=answered, seed=how.seed)
     if len(specs) > 1:
         deciding = read(specs[0], min(how.eval_limit or DECIDING, DECIDING))
         return Held(training, deciding, read(specs[1], how.eval_limit), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, Quality
+from acn_compress.quality import Drop, Quality
 
 
 class Point(Found):

@@ -26,9 +26,10 @@ from acn_compress.errors import ConfigError, UnsupportedError
 from acn_compress.found import Found
 from acn_compress.measure.budget import flops, flops_per_example
 from acn_compress.measure.intervals import Array, interval
-from acn_compress.measure.quality import Drop, Quality, Scores, outputs, paired, summary
+from acn_compress.measure.quality import Scores, outputs, paired, summary
 from acn_compress.measure.readouts import compiled_readout, readout
 from acn_compress.network.threads import threads_for
+from acn_compress.quality import Drop, Quality
 from acn_compress.tasks import task_of
 from acn_compress.tasks.base import features
 

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from acn_compress import processes
 from acn_compress.errors import DataError
-from acn_compress.found import Found
 from acn_compress.measure.intervals import Array, Reach, difference, mean_interval
 from acn_compress.network.threads import threads_for
-from acn_compress.options import Bound
+from acn_compress.quality import Change, Drop, Quality
 from acn_compress.tasks.base import Scored, Task, features
 
 if TYPE_CHECKING:
@@ -102,51 +100,6 @@ def outputs(
             with torch.inference_mode():
                 output = net(**features(batch))
             yield output, batch
-
-
-class Quality(Found, extra="allow"):
-    """The main metric with its interval, and further metrics of the task under their own names."""
-
-    __pydantic_extra__: dict[str, float] = Field(init=False)
-    metric: str
-    value: float
-    low: float
-    """Lower end of the 95 % interval."""
-    high: float
-    loss: float
-    examples: int
-
-    @property
-    def further(self) -> dict[str, float]:
-        """The task's further metrics, by name."""
-        return self.model_extra or {}
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
-
-
-class Drop(Found):
-    """How far one model lies below another on the same examples."""
-
-    drop: float
-    low: float
-    """Lower end of the paired 95 % interval."""
-    high: float
-
-    def within(self, most: float, bound: Bound) -> bool:
-        """Whether it is at most so large."""
-        return (self.high if bound == "upper" else self.drop) <= most
-
-    def __str__(self) -> str:
-        return f"{self.drop:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
-
-
-class Change(Found):
-    """Two models on the same examples."""
-
-    before: Quality
-    after: Quality
-    drop: Drop
 
 
 def summary(scores: Scores, task: Task, *, seed: int = 0) -> Quality:

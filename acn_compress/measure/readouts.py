@@ -20,8 +20,9 @@ from torch import Tensor
 
 from acn_compress.found import Found
 from acn_compress.measure.intervals import RESAMPLES, difference, mean_intervals
-from acn_compress.measure.quality import Drop, Quality, Scores, measure, summary
+from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.network.device import exact
+from acn_compress.quality import Drop, Quality
 from acn_compress.tasks.base import Scored, divergence, features
 
 if TYPE_CHECKING:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from acn_compress.architectures import base_type
 from acn_compress.checkpoint.licence import licence
-from acn_compress.checkpoint.provenance import history, packages
+from acn_compress.checkpoint.provenance import handed_on, history, packages
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.pictures import Preparation
 from acn_compress.network.network import Network, longest_text
 from acn_compress.network.plain import plain_class
+from acn_compress.quality import Outcome, told
 from acn_compress.tasks import head_named
 
 PRODUCER = "acn-compress"
@@ -41,6 +43,22 @@ def described(net: Network, source: Source, preparation: Preparation | None) -> 
         "provenance": json.dumps(history(source).plain()["steps"]),
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def tell_quality(file: Path, found: Outcome | None) -> None:
+    """Say in a file that is finished what became of the quality, which is measured of the file.
+
+    Args:
+        found: None if it was not measured.
+    """
+    import onnx
+
+    model = onnx.load(str(file), load_external_data=False)
+    said = {p.key: p.value for p in model.metadata_props}
+    onnx.helper.set_model_props(model, said | {"quality": told(handed_on(found))})
+    new = file.with_name(f"{file.name}.new")
+    onnx.save(model, str(new))
+    new.replace(file)
 
 
 def _preprocessor(found: Preparation | None) -> str | None:

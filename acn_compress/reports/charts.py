@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal, NamedTuple
 
-from acn_compress.measure.quality import Drop
-from acn_compress.reports import figures
+from acn_compress import figures
+from acn_compress.quality import Drop
 
 Kind = Literal["original", "mine", "baseline", "candidate"]
 WIDTH, HEIGHT = 440, 300  # of the picture, in units of its text's 12

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from acn_compress import figures
 from acn_compress.data.read import Read
+from acn_compress.figures import milliseconds
 from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
-from acn_compress.measure.quality import Quality
-from acn_compress.reports import figures, html
+from acn_compress.options import BASELINE
+from acn_compress.quality import Quality
+from acn_compress.reports import html
 from acn_compress.reports.base import Report, few_lines, read_lines
-from acn_compress.reports.blocks import Block, Line, Pairs, grid
+from acn_compress.reports.blocks import Block, Command, Line, Pairs, grid
 from acn_compress.reports.charts import Chart, Dot, Kind
-from acn_compress.reports.figures import milliseconds
+from acn_compress.reports.made import Made
 
 SPARE = ("train s", "seeds", "noisy gain [95 %]", "noisy", "ms")  # columns, as in `Grid`
 
@@ -88,6 +91,14 @@ class RouteRow(Found):
         return figures.span(value, low, high, metric)
 
 
+class Kept(Made):
+    """The winner at a depth, written as a model directory."""
+
+    follow = "acn-compress export {out} OUT --format onnx"
+    route: str
+    depth: int
+
+
 class Compared(Report):
     """Every route to a depth at the same budget."""
 
@@ -110,6 +121,10 @@ class Compared(Report):
     table: tuple[RouteRow, ...]
     machine: dict[str, str]
     out: str
+    kept: tuple[Kept, ...] = ()
+    """The winner at every depth, where they were asked for."""
+    command: str | None = None
+    """That keeps them, where they were not."""
 
     def display(self) -> Iterator[Block]:
         """A row per route and depth."""
@@ -128,6 +143,11 @@ class Compared(Report):
         yield from read_lines(self.eval_read, "measured on")
         yield Line(self.verdict())
         yield Line(f"written: {self.out}/report.html, compare.json, README.md, compare.png")
+        for kept in self.kept:
+            yield Line(f"kept {kept.out}: {kept.route} at {kept.depth} blocks, {kept.quality()}")
+        if self.command is not None:
+            yield Line("to keep the winner at every depth (trained once more, as it was):")
+            yield Command(self.command)
 
     def page(self, command: str) -> str:
         """The report as one file; see `reports.html`."""
@@ -191,16 +211,27 @@ class Compared(Report):
         """Which routes are ahead of drop-last at each depth beyond their interval."""
         return " ".join(self._judged(depth) for depth in dict.fromkeys(r.depth for r in self.table))
 
+    def winners(self) -> dict[int, str]:
+        """By depth: the route that is furthest ahead of drop-last beyond its interval, or else
+        that; none where there is nothing to tell it from."""
+        plain = [r for r in self.table if r.route == BASELINE]
+        best = {r.depth: r.route for r in plain}
+        return best | {r.depth: a[0].route for r in plain if (a := self._ahead(r.depth))}
+
+    def _ahead(self, depth: int) -> list[RouteRow]:
+        """Rows that are ahead of drop-last beyond their interval, the best first."""
+        ahead = [r for r in self.table if r.depth == depth and (r.clean_gain_low or 0) > 0]
+        return sorted(ahead, key=lambda r: -(r.clean_gain or 0))
+
     def _judged(self, depth: int) -> str:
         rows = [r for r in self.table if r.depth == depth and r.clean_gain is not None]
         metric, unit = self.whole.metric, figures.unit(self.whole.metric)
-        ahead = [r for r in rows if (r.clean_gain_low or 0) > 0]
         if not rows:
             return f"{depth} blocks: nothing to compare drop-last with."
-        if not ahead:
+        if not (ahead := self._ahead(depth)):
             return f"{depth} blocks: no route is ahead of drop-last beyond its interval."
-        best = max(ahead, key=lambda r: r.clean_gain or 0)
-        also = [r.route for r in ahead if r is not best]
+        best, *others = ahead
+        also = [r.route for r in others]
         more = f"; also ahead: {', '.join(also)}" if also else ""
         gain = best.gain("clean", metric)
         return f"{depth} blocks: {best.route} is ahead of drop-last by {gain} {unit}{more}."

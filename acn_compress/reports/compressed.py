@@ -7,19 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from acn_compress import figures
 from acn_compress.checkpoint.files import size
 from acn_compress.events import duration
+from acn_compress.figures import millions
 from acn_compress.found import Found
 from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import LatencyTable
-from acn_compress.measure.quality import Drop, Quality
 from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.write import OnnxFile
-from acn_compress.reports import charts, figures, html
+from acn_compress.quality import Drop, Quality
+from acn_compress.reports import charts, html
 from acn_compress.reports.base import few_lines, read_lines
 from acn_compress.reports.blocks import Block, Grid, Line, grid, kept
 from acn_compress.reports.charts import Kind
-from acn_compress.reports.figures import millions
 from acn_compress.reports.made import Made
 from acn_compress.reports.measured import busy_note, threads
 
@@ -191,7 +192,8 @@ class Compressed(Made):
         where = f"{t.backend}, {t.batch} per call, {threads(t.threads)}"
         yield Line(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
         for limit in self.limits:
-            yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
+            than = f", against {self.source}" if limit.name == "max_drop" else ""
+            yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}{than}")
 
     def _frontier(self) -> Grid:
         metric = self.rows[0].quality.metric

@@ -11,6 +11,7 @@ from pydantic import Field
 from acn_compress.checkpoint.files import size
 from acn_compress.found import Found
 from acn_compress.onnx.facts import OnnxFacts
+from acn_compress.quality import Outcome, told
 from acn_compress.reports.base import Report
 from acn_compress.reports.blocks import Block, Pairs, places
 
@@ -24,6 +25,8 @@ class Past(Found):
     source: dict[str, str] | None = None
     seed: int | None = None
     finished: str | None = None
+    quality: Outcome | None = None
+    """Of what it made; None if it was not measured."""
 
 
 class ProfileFound(Found):
@@ -123,6 +126,8 @@ class Inspected(Report):
         yield str(self.input["modality"]), ", ".join(f"{k} {v}" for k, v in takes)
         yield "labels", _first_few(self.labels or ())
         yield "made by", " -> ".join(str(past.step) for past in self.history)
+        if self.history:
+            yield "quality", told(self.history[-1].quality)
         if self.profile is not None:
             other = "of other weights: run profile again"
             yield "profile", "of these weights" if self.profile.matches else other

@@ -10,8 +10,7 @@ from acn_compress.checkpoint.vocabulary import Vocabulary
 from acn_compress.checkpoint.write import Written
 from acn_compress.data.read import Read
 from acn_compress.events import duration
-from acn_compress.measure.quality import Drop, Quality
-from acn_compress.reports import figures
+from acn_compress.quality import NOT_MEASURED, Below, Drop, Outcome, Quality
 from acn_compress.reports.base import Report, few_lines, read_lines
 from acn_compress.reports.blocks import Block, Command, Line, Pairs, kept
 from acn_compress.training.fitted import Fit
@@ -39,6 +38,8 @@ class Made(Report, Written):
 
     against: str | None = None
     """What `before` and `drop` are of, where it is not the source."""
+    original: Below | None = None
+    """The original of the chain, on the same rows."""
 
     follow: ClassVar[str] = ""
     """What to do next; {out} and {data} are filled in."""
@@ -96,13 +97,23 @@ class Made(Report, Written):
 
     def quality(self) -> str:
         """What became of it, in a line: against what, with interval; or how to measure it."""
-        if self.drop is None or self.after is None:
+        if (found := self.outcome()) is None:
             one = "the data has one split only; pass --eval-data"
-            return "not measured: " + ("add --data" if self.training is None else one)
-        metric = self.after.metric
-        told = f"{figures.change(self.drop, metric)} {figures.unit(metric)}"
+            return f"{NOT_MEASURED}: " + ("add --data" if self.training is None else one)
+        return str(found)
+
+    def outcome(self) -> Outcome | None:
+        """What became of it."""
+        if self.drop is None or self.after is None:
+            return None
         than = self.against or self.source or "the random weights it began with"
-        return f"{told} (95 %, paired) against {than}"
+        return Outcome.of(
+            self.eval_data or self.data or "",
+            self.after,
+            Below(name=than, drop=self.drop),
+            self.original,
+            other=than != self.source,
+        )
 
 
 class Converted(Made):

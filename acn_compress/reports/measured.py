@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from acn_compress import figures
 from acn_compress.checkpoint.files import size
 from acn_compress.data.read import Read
 from acn_compress.found import Found
 from acn_compress.measure.early_exit import Exits
-from acn_compress.measure.quality import Drop, Quality
 from acn_compress.measure.readouts import Contribution, Depth
 from acn_compress.measure.timing import BUSY, FIRST, NO_DIFFERENCE, UNCLEAR
 from acn_compress.network.structure import Structure
 from acn_compress.options import Bound
-from acn_compress.reports import figures
+from acn_compress.quality import Drop, Quality
 from acn_compress.reports.base import Report, few_lines, read_lines
 from acn_compress.reports.blocks import Block, Command, Line, Pairs, grid
 from acn_compress.reports.charts import Chart, Dot
@@ -174,8 +174,9 @@ class Profiled(Report):
         within = f"within {self._most()} ({self.bound} bound)."
         last = len(self.blocks) - 1
         if self.cutoff is None:
-            return f"no depth below {last} keeps the drop {within} {self.unshown or ''}".rstrip()
-        return f"cutoff: {self.cutoff} of {last} blocks keep the drop {within}"
+            least = f"no depth below {last} keeps the drop from all {last} blocks {within}"
+            return f"{least} {self.unshown or ''}".rstrip()
+        return f"cutoff: {self.cutoff} of {last} blocks keep the drop from all {last} {within}"
 
     def _most(self) -> str:
         """The largest drop, as it is asked for and in points."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from acn_compress import figures
 from acn_compress.found import Found
-from acn_compress.reports import figures
 from acn_compress.reports.base import Report
 from acn_compress.reports.blocks import Block, Command, Line, grid
 

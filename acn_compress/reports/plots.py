@@ -9,10 +9,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from acn_compress.figures import POINTS
 from acn_compress.measure.candidate import Point
 from acn_compress.reports.compared import Compared, RouteRow, Whole
 from acn_compress.reports.compressed import Row
-from acn_compress.reports.figures import POINTS
 from acn_compress.reports.measured import Profiled
 
 INK, ACCENT, MUTED, BAR = "#1f2933", "#0b7285", "#9aa5b1", "#74c0c7"

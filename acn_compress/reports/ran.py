@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from acn_compress import figures
 from acn_compress.checkpoint.files import size
 from acn_compress.data.read import Read
 from acn_compress.events import duration
 from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
-from acn_compress.measure.quality import Drop
 from acn_compress.network.structure import Structure
 from acn_compress.onnx.layout import find_onnx
-from acn_compress.reports import charts, figures, html
+from acn_compress.quality import Drop
+from acn_compress.reports import charts, html
 from acn_compress.reports.base import Report, few_lines, read_lines
 from acn_compress.reports.blocks import Block, Command, Line, Pairs, grid
 from acn_compress.reports.charts import Chart, Dot, Kind

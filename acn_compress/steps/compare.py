@@ -13,42 +13,56 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from acn_compress import surface
-from acn_compress.checkpoint.directory import writing
+from acn_compress.checkpoint.directory import check_out, writing
 from acn_compress.checkpoint.files import read_json, write_json, write_text
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.checkpoint.published import published
-from acn_compress.checkpoint.write import PAGE
-from acn_compress.compression.routes import BASELINE, ROUTES, Setting, go
+from acn_compress.checkpoint.write import PAGE, write
+from acn_compress.compression.routes import ROUTES, Setting, go
 from acn_compress.data.load import Noise
 from acn_compress.data.places import fingerprint
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError, DataError
-from acn_compress.events import Progress
+from acn_compress.events import ChainStep, Progress, Stage
 from acn_compress.measure.budget import equal_epochs, training_flops
 from acn_compress.measure.intervals import Array, Reach, difference, mean_interval
-from acn_compress.measure.quality import Scores, measure, summary
+from acn_compress.measure.original import Original
+from acn_compress.measure.quality import Scores, change, measure, summary
 from acn_compress.measure.timing import fixed_threads, interleave, spread
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
 from acn_compress.onnx.inputs import inputs_for
-from acn_compress.options import Compare, ModelSpec, Trained
+from acn_compress.options import BASELINE, Compare, ModelSpec, Trained
 from acn_compress.reports import plots
-from acn_compress.reports.compared import Budget, Compared, RouteRow, RouteRun, Whole
+from acn_compress.reports.compared import Budget, Compared, Kept, RouteRow, RouteRun, Whole
 
 HYBRID = 0.5  # the alpha of a network that stands for one whose alphas are trained, to be timed
 KEPT = "Finished runs are kept: the same command goes on with them."
 LENGTH = 128  # tokens of the text that is timed
 Form = tuple[int, bool]  # depth, and whether in the form of the ACN routes
+
+
+class _Asked(NamedTuple):
+    """A run: a route, the depths that it serves, and its seed."""
+
+    route: str
+    depths: tuple[int, ...]
+    seed: int
+
+    @property
+    def stem(self) -> str:
+        """Of its files."""
+        return f"{self.route}-{'-'.join(map(str, self.depths))}-seed{self.seed}"
 
 
 class _Key(NamedTuple):
@@ -86,6 +100,9 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
     directory = Path(how.out).expanduser()
     with writing(f"OUT {how.out}", KEPT):
         (directory / "runs").mkdir(parents=True, exist_ok=True)
+    places = {depth: directory / f"depth-{depth}" for depth in how.depths if how.winners}
+    for place in places.values():
+        check_out(place, source=source, overwrite=True)
     runs, scores = _all_runs(setting, how, directory / "runs")
     seconds = _latency(teacher, how.depths, end)
     report = Compared(
@@ -108,6 +125,12 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
         machine=machine(),
         out=str(directory),
     )
+    if how.winners:
+        report = report.model_copy(update={"kept": tuple(_kept(setting, how, report, places))})
+    elif report.winners():
+        again = how.changed(winners=True, overwrite=False)
+        command = surface.typed(type(how), [source.name], again)
+        report = report.model_copy(update={"command": command})
     with writing(f"OUT {how.out}", KEPT):
         write_json(directory / "compare.json", report.plain())
         plots.comparison(report, directory / "compare.png")
@@ -115,6 +138,59 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
         command = published(surface.typed(type(how), [source.name], how))
         write_text(directory / PAGE, report.page(command))
     return report
+
+
+def _kept(
+    setting: Setting, how: Compare, report: Compared, places: Mapping[int, Path]
+) -> Iterator[Kept]:
+    """The winners, made again as they were with the first seed, and written."""
+    data, source = setting.eval_data, setting.source
+    before = measure(setting.teacher, data)
+    for depth, route in report.winners().items():
+        group = how.depths if ROUTES[route].for_all else (depth,)
+        if setting.progress is not None:
+            setting.progress(
+                Stage(text=f"{_called(route, (depth,), how.seed)}: once more, to keep")
+            )
+        net, _ = go(setting, route, group, how.seed)
+        if depth < net.depth:
+            net.truncate_(depth)
+        after = measure(net, data)
+        original = Original.of(
+            source,
+            data,
+            lambda other, place: eval_split(setting.how, other, place),
+            known=source,
+            scores=before,
+            net=net,
+        )
+        found = dict(change(before, after, data.task))
+        found |= {"original": None if original is None else original.below(after)}
+        yield write(
+            net,
+            places[depth],
+            source=source,
+            step=how.verb,
+            options={**how.plain(), "route": route, "depth": depth},
+            report={
+                "route": route,
+                "depth": depth,
+                "data": setting.data.name,
+                "examples": len(setting.data),
+                "read": setting.data.read,
+                "eval_data": data.name,
+                "eval_read": data.read,
+                **found,
+            },
+            seed=how.seed,
+            overwrite=True,
+            kind=Kept,
+        )
+
+
+def _called(route: str, depths: Sequence[int], seed: int) -> str:
+    """A run, for people."""
+    return f"{route} at {', '.join(map(str, depths))} blocks, seed {seed}"
 
 
 def _whole(setting: Setting, latency: float) -> Whole:
@@ -165,30 +241,51 @@ def _all_runs(
 ) -> tuple[list[RouteRun], dict[_Key, Scores]]:
     runs: list[RouteRun] = []
     scores: dict[_Key, Scores] = {}
-    for seed in range(how.seed, how.seed + how.seeds):
-        for route in how.routes or ROUTES:
-            groups = [how.depths] if ROUTES[route].for_all else [(d,) for d in how.depths]
-            for group in groups:
-                for row, found in _one(setting, route, group, seed, directory, how.overwrite):
-                    runs.append(row)
-                    scores |= {_Key(route, row.depth, seed, k): s for k, s in found.items()}
+    asked = [
+        _Asked(route, group, seed)
+        for seed in range(how.seed, how.seed + how.seeds)
+        for route in how.routes or ROUTES
+        for group in ([how.depths] if ROUTES[route].for_all else [(d,) for d in how.depths])
+    ]
+    stored = [None if how.overwrite else _stored(setting, one, directory) for one in asked]
+    took: list[float] = []
+    for number, (one, known) in enumerate(zip(asked, stored, strict=True)):
+        if setting.progress is not None:
+            # every run has the same budget
+            left = np.mean(took) * sum(s is None for s in stored[number:]) if took else None
+            name = _called(*one)
+            event = ChainStep(
+                number=number + 1,
+                total=len(asked),
+                name=name,
+                reused=known is not None,
+                seconds_left=left,
+            )
+            setting.progress(event)
+        began = time.perf_counter()
+        for row, found in _one(setting, one, known, directory):
+            runs.append(row)
+            scores |= {_Key(one.route, row.depth, one.seed, k): s for k, s in found.items()}
+        if known is None:
+            took.append(time.perf_counter() - began)
     return runs, scores
 
 
+def _stored(setting: Setting, one: _Asked, directory: Path) -> dict[str, Any] | None:
+    """A run that was finished with these options."""
+    found = read_json(directory / f"{one.stem}.json")
+    mark = _fingerprint(setting, one.route, one.depths, one.seed)
+    return found if found is not None and found.get("fingerprint") == mark else None
+
+
 def _one(
-    setting: Setting,
-    route: str,
-    depths: tuple[int, ...],
-    seed: int,
-    directory: Path,
-    overwrite: bool,
+    setting: Setting, one: _Asked, stored: dict[str, Any] | None, directory: Path
 ) -> Iterator[tuple[RouteRun, dict[str, Scores]]]:
-    """One training run, measured at its depths; read from disk if it is there."""
-    mark = _fingerprint(setting, route, depths, seed)
-    stem = f"{route}-{'-'.join(map(str, depths))}-seed{seed}"
-    stored = read_json(directory / f"{stem}.json")
-    if overwrite or stored is None or stored.get("fingerprint") != mark:
-        rows, arrays = _train_and_measure(setting, route, depths, seed)
+    """One training run, measured at its depths; `stored` if it is there."""
+    stem = one.stem
+    if stored is None:
+        rows, arrays = _train_and_measure(setting, *one)
+        mark = _fingerprint(setting, *one)
         stored = {"fingerprint": mark, "rows": [row.plain() for row in rows]}
         with writing(f"OUT {directory.parent}", KEPT):
             with (directory / f"{stem}.npz").open("wb") as file:

@@ -50,6 +50,7 @@ def run(src: ModelSpec, out: PathSpec, how: Convert, progress: Progress | None =
             teacher=teacher,
             reference=teacher,
             against=taught_by.name,
+            before_of=taught_by,
             walk=_walk(net, how),
             state=training,
             progress=progress,

@@ -10,7 +10,7 @@ from acn_compress.checkpoint.directory import check_out, new_directory
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.licence import inherited
 from acn_compress.checkpoint.load import load_source
-from acn_compress.checkpoint.provenance import provenance
+from acn_compress.checkpoint.provenance import history, provenance
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import document
 from acn_compress.data.load import Columns, Data, Role, load_data
@@ -42,6 +42,7 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
     net = load_source(source, device=find_device(how.device))
     target.check(net, source, how)
     rows = _rows(how, net, source) if target.measures else None
+    carried = None if target.measures else history(source).quality
     with new_directory(out, source=source, overwrite=how.overwrite) as directory:
         found = target.write(net, source, directory, how, rows)
         report = target.report(
@@ -51,15 +52,15 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
             format=how.format,
             seconds=round(time.perf_counter() - began, 2),
             unmeasured=None if rows or how.data is None else UNMEASURED.format(how.format),
-            **found,
+            **{"outcome": carried, **found},
         )
-        history = provenance(source, how.verb, how.plain(), how.seed)
+        past = provenance(source, how.verb, how.plain(), how.seed, report.outcome)
         handed = inherited(source)
         document(
             directory,
             report,
-            history,
-            lambda found: found.card(net, history, handed, directory),
+            past,
+            lambda found: found.card(net, past, handed, directory),
         )
     return report
 
@@ -69,18 +70,33 @@ def _rows(how: Export, net: Network, source: Source) -> Rows | None:
     the training split, or held apart where there is no other."""
     if how.data is None:
         return None
-    measured = _read(how.data, how, net, source, "eval", how.limit)
+    data = how.data
+
+    def read(other: Network, place: Source, answered: bool = False) -> Data:
+        return _read(data, how, other, place, "eval", how.limit, answered)
+
+    measured = read(net, source, answered=True)
     if "int8-static" not in how.quantize:
-        return Rows(measured)
-    if (other := unmeasured(how.data)) is not None:
-        return Rows(measured, _read(other, how, net, source, "train", CALIBRATION))
+        return Rows(measured, read)
+    if (apart := unmeasured(data)) is not None:
+        return Rows(measured, read, _read(apart, how, net, source, "train", CALIBRATION))
     share = min(CALIBRATION / len(measured), 0.25)
-    seen, rest = shares(measured, (share, 1 - share), how.seed)
-    return Rows(rest, seen)
+
+    def halves(whole: Data) -> list[Data]:
+        return shares(whole, (share, 1 - share), how.seed)
+
+    seen, rest = halves(measured)
+    return Rows(rest, lambda other, place: halves(read(other, place))[1], seen)
 
 
 def _read(
-    data: Spec, how: Export, net: Network, source: Source, role: Role, limit: int | None
+    data: Spec,
+    how: Export,
+    net: Network,
+    source: Source,
+    role: Role,
+    limit: int | None,
+    answered: bool = True,
 ) -> Data:
     return load_data(
         data,
@@ -91,5 +107,5 @@ def _read(
         limit=limit,
         max_length=how.max_length,
         seed=how.seed,
-        answered=True,
+        answered=answered,
     )

@@ -36,18 +36,22 @@ def run(
             names = label_names(how.data, Columns.of(how), task_called(how.task))
         net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
         teacher, taught_by = None, None if how.teacher is None else find_source(how.teacher)
+        against, intact = None if taught_by is None else taught_by.name, True
         if taught_by is not None:
             teacher = load_teacher(taught_by, net, source)
         if how.depth is not None:
             net.check_depth(how.depth, source.name)
             cut_(net, how.depth, how.keep, how, source, teacher, refitted=how.refit)
+            if teacher is None:
+                against, intact = f"itself cut to {how.depth} blocks, untrained", False
         report = run_job(
             net,
             source,
             how,
             teacher=teacher,
             reference=teacher,
-            against=None if taught_by is None else taught_by.name,
+            against=against,
+            before_of=(taught_by or source) if intact else None,
             state=training,
             progress=progress,
         )

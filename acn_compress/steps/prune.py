@@ -65,10 +65,11 @@ def _run(
             progress=progress,
             untrained="pruned" if pruning.hook is None else None,
             of_reference=of_original,
+            before_of=source,
         )
     pruned = pruning.finish_()
     if original is not None and not how.trains:
-        report = measure_job(net, own, how, original, of_original)
+        report = measure_job(net, own, how, original, of_original, source)
     found = pruned.model_dump(exclude_none=True)
     if cut is not None:
         found |= {"vocabulary": cut, "parameters_before": cut.parameters_before}

@@ -6,13 +6,16 @@ from __future__ import annotations
 from acn_compress.checkpoint.directory import check_out
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.depth import choose, measured, stored, truncate_checked_
 from acn_compress.compression.refit import EXAMPLES, refit_
-from acn_compress.data.load import Columns, load_data
+from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.events import Progress
+from acn_compress.measure.original import Original
 from acn_compress.measure.quality import change, measure
 from acn_compress.network.device import find_device
+from acn_compress.network.network import Network
 from acn_compress.options import ModelSpec, PathSpec, Truncate
 from acn_compress.reports.made import Truncated
 
@@ -29,15 +32,21 @@ def run(
     check_out(out, source=source, overwrite=how.overwrite)
     net = load_source(source, device=find_device(how.device))
     structure, parameters, columns = net.structure, net.parameters, Columns.of(how)
-    data = how.data and load_data(
-        how.data,
-        net,
-        source,
-        role="eval",
-        columns=columns,
-        limit=how.limit,
-        max_length=how.max_length,
-    )
+
+    def read(other: Network, place: Source) -> Data | None:
+        if how.data is None:
+            return None
+        return load_data(
+            how.data,
+            other,
+            place,
+            role="eval",
+            columns=columns,
+            limit=how.limit,
+            max_length=how.max_length,
+        )
+
+    data = read(net, source)
     depth, why = how.depth, "asked for"
     if how.max_drop is not None:
         known = (
@@ -79,7 +88,10 @@ def run(
     }
     if data and before:
         after = measure(net, data, batch_size=how.batch_size)
-        report |= {"data": data.name, "read": data.read, **dict(change(before, after, data.task))}
+        original = Original.of(source, data, read, known=source, scores=before, net=net)
+        below = None if original is None else original.below(after)
+        report |= {"data": data.name, "read": data.read, "original": below}
+        report |= dict(change(before, after, data.task))
     return write(
         net,
         out,

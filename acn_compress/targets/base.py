@@ -11,8 +11,10 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
 from acn_compress.found import Found
+from acn_compress.measure.original import Read
 from acn_compress.network.network import Network
 from acn_compress.options import Export
+from acn_compress.quality import Outcome
 from acn_compress.reports.base import Report
 
 
@@ -29,6 +31,14 @@ class Exported(Report):
     """Of loading, writing and comparing."""
     unmeasured: str | None = None
     """What is said of data that was given, where the target measures nothing on it."""
+    outcome: Outcome | None = None
+    """What became of the quality: measured of what was written, or that of the source, whose
+    answers it gives."""
+
+    def same(self) -> str:
+        """What is told of the quality where it was not measured of what was written."""
+        known = "" if self.outcome is None else f": {self.outcome}"
+        return f"that of {self.source}, as its answers are the same{known}"
 
     def card(
         self,
@@ -48,10 +58,12 @@ class Rows:
 
     Args:
         measured: on which what was written is measured.
+        read: the former, for another network.
         calibration: that static quantisation looks at; None where it is not asked for.
     """
 
     measured: Data
+    read: Read
     calibration: Data | None = None
 
     @property

@@ -6,29 +6,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from acn_compress import figures
 from acn_compress.backends.files import MeasuredFile, measure_files
-from acn_compress.checkpoint.card import TAGS, header
+from acn_compress.checkpoint.card import TAGS, header, quality_of
 from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.processors import copy_processors, name_tokenizer_plainly
+from acn_compress.checkpoint.provenance import history
 from acn_compress.checkpoint.save import save_graph_config
 from acn_compress.checkpoint.snippets import of_graph
 from acn_compress.checkpoint.source import Source
+from acn_compress.data.load import Data
 from acn_compress.data.read import Read
 from acn_compress.errors import ConfigError
 from acn_compress.found import Found
 from acn_compress.measure.early_exit import check_exit
-from acn_compress.measure.quality import Quality, measure, summary
+from acn_compress.measure.original import Original
+from acn_compress.measure.quality import measure, summary
 from acn_compress.network.network import Network
 from acn_compress.onnx.cache import in_short, is_past
 from acn_compress.onnx.exit import check_depth
 from acn_compress.onnx.inputs import picture_size
 from acn_compress.onnx.layout import FILES, file_bytes, onnx_file, opset_of, weights_of
+from acn_compress.onnx.metadata import tell_quality
 from acn_compress.onnx.quantize import Judged, check, complain, quantize, random_rows, real_rows
 from acn_compress.onnx.quantize import Rows as Judging
 from acn_compress.onnx.session import Session
 from acn_compress.onnx.write import OnnxFile, write_onnx
 from acn_compress.options import Export, Quantize
-from acn_compress.reports import figures
+from acn_compress.quality import NOT_MEASURED, Below, Outcome, Quality
 from acn_compress.reports.base import few_lines, read_lines
 from acn_compress.reports.blocks import Block, Command, Grid, Line, Pairs, grid
 from acn_compress.reports.measured import busy_note
@@ -78,6 +83,8 @@ class Files(OnnxFile):
     """Of the source in torch on it."""
     calibrated_on: str | None = None
     """The rows that static quantisation looked at."""
+    outcome: Outcome | None = None
+    """What became of the quality of the float file."""
 
 
 class OnnxExported(Exported, Files):
@@ -111,10 +118,13 @@ class OnnxExported(Exported, Files):
             how = f"at an entropy of at most {self.exit_entropy:g} nats (input exit_entropy)"
             yield "early exit", f"{how}; verified leaving at depth {left}"
         yield "note", self.note
-        if self.quality is None:
-            fewer = "; of files in fewer bits not measured: add --data"
-            same = f"that of {self.source} in float, as its answers are the same"
-            yield "quality", same + (fewer if len(self.files) > 1 else "")
+        if self.quality is not None:
+            yield "quality", self.outcome
+        elif self.exit_entropy is not None:
+            yield "quality", f"{NOT_MEASURED}: add --data"
+        else:
+            fewer = f"; of files in fewer bits {NOT_MEASURED}: add --data"
+            yield "quality", self.same() + (fewer if len(self.files) > 1 else "")
 
     def _table(self) -> Grid:
         """A row per file; before them the source."""
@@ -159,6 +169,7 @@ class OnnxExported(Exported, Files):
             "| | |",
             "|---|---|",
             *(f"| {name} | {value} |" for name, value in self._facts() if value is not None),
+            f"| quality | {quality_of(provenance)}{self._of_which()} |",
             "",
             *self._card_of_files(),
             "## Use",
@@ -171,11 +182,19 @@ class OnnxExported(Exported, Files):
                 colours,
                 cached=any(map(is_past, self.inputs)),
             ),
-            "Labels, preprocessing and where it comes from are in the file's metadata (`id2label`, "
-            "`preprocessor`, `acn_structure`, `provenance`).",
+            "Labels, preprocessing, where it comes from and what became of the quality are in the "
+            "file's metadata (`id2label`, `preprocessor`, `acn_structure`, `provenance`, "
+            "`quality`).",
             "",
         ]
         return "\n".join(lines)
+
+    def _of_which(self) -> str:
+        """Of which file a card tells the quality, where there are several."""
+        if len(self.files) == 1:
+            return ""
+        fewer = "" if self.quality is not None else f"; of files in fewer bits {NOT_MEASURED}"
+        return f" (of {self.file}{fewer})"
 
     def _card_of_files(self) -> Iterator[str]:
         if len(self.files) == 1 and self.quality is None:
@@ -230,7 +249,10 @@ class Onnx:
         """The files, config.json and processor files."""
         file, data = directory / onnx_file(), None if rows is None else rows.measured
         file.parent.mkdir()
-        scores = None if data is None else measure(net, data)
+        scores = original = None
+        if rows is not None and data is not None:
+            scores = measure(net, data)
+            original = Original.of(source, data, rows.read, known=source, scores=scores, net=net)
         drawn = random_rows(net, picture_size(net, source), how.seed) if how.quantize else None
         whole = write_onnx(
             net,
@@ -246,7 +268,7 @@ class Onnx:
         measured: Sequence[MeasuredFile | None] = [None] * len(files)
         if data is not None and scores is not None:
             size = 64 if how.exit_entropy is None else 1  # a batch leaves when all of it is sure
-            measured = measure_files(files, data, scores, batch_size=size, seed=how.seed)
+            measured = measure_files(files, data, scores, original, batch_size=size, seed=how.seed)
             complain(_losses(how, dict(zip(judged, measured[1:], strict=True))))
         beside = {f.name: 1 for f in files if weights_of(f).is_file()}
         for_browsers = {JS: {"use_external_data_format": beside}} if beside else {}
@@ -254,24 +276,44 @@ class Onnx:
         copy_processors(source, directory)
         name_tokenizer_plainly(directory)
         names = [f.relative_to(directory).as_posix() for f in files]
+        outcomes = _outcomes(measured, data, source, how)
+        for path, outcome in zip(files, outcomes, strict=True):
+            tell_quality(path, outcome)
+        told = tuple(
+            FileRow(
+                file=name,
+                precision=precision,
+                bytes=file_bytes(directory / name),
+                opset=opset_of(directory / name),
+                judged=None if precision is None else judged[precision],
+                measured=found,
+            )
+            for name, precision, found in zip(names, (None, *judged), measured, strict=True)
+        )
         return Files(
-            **{**whole, "file": names[0]},
-            files=tuple(
-                FileRow(
-                    file=name,
-                    precision=precision,
-                    bytes=file_bytes(directory / name),
-                    opset=opset_of(directory / name),
-                    judged=None if precision is None else judged[precision],
-                    measured=found,
-                )
-                for name, precision, found in zip(names, (None, *judged), measured, strict=True)
-            ),
+            **{**whole, "file": names[0], "bytes": told[0].bytes},
+            files=told,
             data=None if data is None else data.name,
             read=None if data is None else data.read,
             quality=None if data is None or scores is None else summary(scores, data.task),
             calibrated_on=None if rows is None else rows.calibrated_on,
+            outcome=outcomes[0],
         )
+
+
+def _outcomes(
+    measured: Sequence[MeasuredFile | None], data: Data | None, source: Source, how: Export
+) -> list[Outcome | None]:
+    """What became of the quality in every file, the float one first: it gives the source's answers
+    unless it leaves early."""
+    if data is None:
+        same = None if how.exit_entropy is not None else history(source).quality
+        return [same, *[None] * (len(measured) - 1)]
+    return [
+        Outcome.of(data.name, m.quality, Below(name=source.name, drop=m.drop), m.original)
+        for m in measured
+        if m is not None
+    ]
 
 
 def _quantize(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from acn_compress.checkpoint.card import TAGS, header
+from acn_compress.checkpoint.card import TAGS, header, quality_of
 from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.source import Source
 from acn_compress.network.network import Network
@@ -38,6 +38,7 @@ class ProgramExported(Exported, WrittenFile):
         yield "outputs", ", ".join(self.outputs)
         worst = f"largest difference {self.max_difference:.1e} of {self.tolerance:.0e} allowed"
         yield "verified", f"in {self.runner} at {', '.join(self.compared)}: {worst}"
+        yield "quality", self.same()
         yield "data", self.unmeasured
         yield "note", self.note
 
@@ -50,7 +51,8 @@ class ProgramExported(Exported, WrittenFile):
     ) -> str:
         """What the file takes and gives, how it was proven, and how it is loaded: Markdown."""
         name = Path(self.out).name
-        rows = [(key, value) for key, value in self._rows() if value is not None]
+        rows = [(k, v) for k, v in self._rows() if v is not None and k != "quality"]
+        rows.append(("quality", quality_of(provenance)))
         given = ", ".join(f"{key}={key}" for key in self.inputs)
         lines = [
             *header(self.library, inherited, TAGS),

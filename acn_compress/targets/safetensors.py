@@ -43,6 +43,7 @@ class SafetensorsExported(Exported, Saved):
             ("blocks", kept(s.blocks, s.source_blocks)),
             ("parameters", f"{self.parameters:,}"),
             ("bytes", f"{size(self.bytes)} on disk"),
+            ("quality", self.same()),
             ("data", self.unmeasured),
             ("written", self.out),
         ]

@@ -11,6 +11,7 @@ from acn_compress.data.part import evenly
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError
 from acn_compress.events import Progress
+from acn_compress.measure.original import Original
 from acn_compress.measure.quality import change, measure, paired, summary
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
@@ -39,6 +40,7 @@ def run_job(
     untrained: str | None = None,
     of_reference: Source | None = None,
     against: str | None = None,
+    before_of: Source | None = None,
 ) -> dict[str, object]:
     """Train `net` in place and measure it.
 
@@ -48,11 +50,13 @@ def run_job(
         untrained: what to call the network that training begins from, where that is not the
             reference: its quality is reported under this name, its drop as NAME_drop.
         of_reference: where the reference's tokenizer lies, if it is not that of `source`.
-        against: the name of the reference, if it is not `source`.
+        against: the name of what "before" means, if it is not `source`.
+        before_of: the checkpoint whose quality "before" is; None if it is of none.
         (the others as in `training.fit`)
     Returns:
         data, examples, eval_data, what was read of both, training; and where there is data to
-        measure on before, after and drop (see `measure.quality.Change`).
+        measure on before, after and drop (see `quality.Change`), and how far it lies below the
+        original.
     """
     from acn_compress.training.fit import fit  # takes seconds, and what does not train needs none
 
@@ -66,12 +70,20 @@ def run_job(
     for given in (data, eval_data):
         if teacher is not None and given is not None:
             check_lengths(teacher, net, given)
-    before = None
+    before = original = None
     if eval_data is not None:
         theirs = None
         if reference is not None and of_reference is not None:
             theirs = _own(eval_split(how, reference, of_reference), eval_data)
         before = measure(reference or net, theirs or eval_data)
+        original = Original.of(
+            of_reference or source,
+            eval_data,
+            lambda other, place: eval_split(how, other, place),
+            known=before_of,
+            scores=before,
+            net=net,
+        )
     begun = measure(net, eval_data) if untrained and eval_data is not None else None
     glance = eval_data and evenly(eval_data, GLANCE)
     result = fit(
@@ -99,7 +111,9 @@ def run_job(
     if begun is not None:
         report |= {f"{untrained}": summary(begun, data.task)}
         report |= {f"{untrained}_drop": paired(begun, before)}
-    return report | dict(change(before, measure(net, eval_data), data.task))
+    after = measure(net, eval_data)
+    below = None if original is None else original.below(after)
+    return report | dict(change(before, after, data.task)) | {"original": below}
 
 
 def measure_job(
@@ -108,25 +122,30 @@ def measure_job(
     how: Trained,
     reference: Network,
     of_reference: Source | None = None,
+    before_of: Source | None = None,
 ) -> dict[str, object]:
     """Measure `net` against `reference` on what a training measures on (its data itself, if that
     has one split), without training.
 
     Returns:
-        data, what was read of it, before (the reference), after, drop.
+        data, what was read of it, before (the reference), after, drop, and how far it lies below
+        the original.
     """
     itself = how.model_copy(update={"eval_data": how.data})
-    other = None if of_reference else reference
-    data = eval_split(how, net, source, other) or eval_split(itself, net, source, other)
-    assert data is not None
-    theirs = data
-    if of_reference is not None:
-        own = eval_split(how, reference, of_reference) or eval_split(
-            itself, reference, of_reference
+
+    def read(other: Network, place: Source | None, reference: Network | None = None) -> Data | None:
+        return eval_split(how, other, place, reference) or eval_split(
+            itself, other, place, reference
         )
-        theirs = _own(own, data)
-    found = change(measure(reference, theirs), measure(net, data), data.task)
-    return {"data": data.name, "read": data.read, **dict(found)}
+
+    data = read(net, source, None if of_reference else reference)
+    assert data is not None
+    theirs = data if of_reference is None else _own(read(reference, of_reference), data)
+    before, after = measure(reference, theirs), measure(net, data)
+    original = Original.of(before_of, data, read, known=before_of, scores=before, net=net)
+    below = None if original is None else original.below(after)
+    found = dict(change(before, after, data.task)) | {"original": below}
+    return {"data": data.name, "read": data.read, **found}
 
 
 def _own(theirs: Data | None, data: Data) -> Data:

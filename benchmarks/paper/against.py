@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from acn_compress.measure.quality import Drop, Scores, paired
+from acn_compress.measure.quality import Scores, paired
+from acn_compress.quality import Drop
 
 
 class Against(Drop):

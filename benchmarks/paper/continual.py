@@ -16,8 +16,8 @@ from torch import Tensor
 from acn_compress.data.load import Data
 from acn_compress.found import Found
 from acn_compress.measure.intervals import Array
-from acn_compress.measure.quality import Drop
 from acn_compress.network.network import Network
+from acn_compress.quality import Drop
 from benchmarks.paper.entry import Entry, Verdict, mean_drop, percent, points, seeds_of
 from benchmarks.paper.setting import FORMS, Lab, Wanted
 

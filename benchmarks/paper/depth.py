@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from acn_compress.form import LayerKind
 from acn_compress.found import Found
-from acn_compress.measure.quality import Drop, Scores, measure, paired
+from acn_compress.measure.quality import Scores, measure, paired
 from acn_compress.measure.readouts import cutoff, profile_model
 from acn_compress.network.network import Network
+from acn_compress.quality import Drop
 from benchmarks.paper.entry import Entry, Verdict, mean, percent, points, seeds_of
 from benchmarks.paper.setting import FORMS, Lab, Wanted, pooled
 

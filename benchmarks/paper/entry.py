@@ -11,7 +11,7 @@ import numpy as np
 
 from acn_compress.found import Found
 from acn_compress.measure.intervals import Array, interval
-from acn_compress.measure.quality import Drop
+from acn_compress.quality import Drop
 
 Verdict = Literal["yes", "partly", "no", "not measured"]
 COMMAND = "python -m benchmarks.claims --data cifar10 --only"

@@ -18,7 +18,6 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.checkpoint.source import Source
-from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.notes import Notes
 from acn_compress.data.places import fingerprint
 from acn_compress.data.splits import held_apart
@@ -31,7 +30,7 @@ from acn_compress.reports.compressed import Compressed
 from acn_compress.steps.compress.choose import limits_of, tries
 from acn_compress.steps.compress.deliver import deliver
 from acn_compress.steps.compress.finish import Finishing
-from acn_compress.steps.compress.job import Job
+from acn_compress.steps.compress.job import Job, looked_at
 from acn_compress.training.interrupt import exit_code, number_of
 
 
@@ -42,8 +41,7 @@ def run(
     source = find_source(src, config=how.config)
     check_out(out, source=source, overwrite=how.overwrite or how.resume)
     whole = load_source(source, device=find_device(how.device))
-    looked_at = how if how.trains else how.changed(limit=min(how.limit or ROWS, ROWS), augment=None)
-    rows = held_apart(looked_at, whole, source)
+    rows = held_apart(looked_at(how), whole, source)
     if how.max_drop is not None and how.bound == "upper" and rows.deciding.task.counted:
         check_shown(how.max_drop, min(len(rows.deciding), len(rows.reported)))
     notes = Notes.open(out, _depends(how, source), how.resume)

@@ -15,21 +15,26 @@ from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.frontier import Limits
+from acn_compress.data.splits import held_apart
 from acn_compress.errors import AcnError
+from acn_compress.measure.original import Original
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.measure.timing import SMALLEST, judge
 from acn_compress.network.network import Network
 from acn_compress.onnx.layout import file_bytes, onnx_file
+from acn_compress.onnx.metadata import tell_quality
 from acn_compress.onnx.precision import write_int8
 from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.write import write_onnx
+from acn_compress.quality import Below, Outcome
 from acn_compress.reports import plots
 from acn_compress.reports.compressed import FLOAT, INT8, MINE, Compressed, Limit, Row
 from acn_compress.reports.html import uses
 from acn_compress.steps.compress.finish import Done
-from acn_compress.steps.compress.job import Job
+from acn_compress.steps.compress.job import Job, looked_at
 
 ROUNDS = 30  # of the last timing
+OF_CHECKPOINT = (MINE, FLOAT)  # rows of what model.safetensors and onnx/model.onnx hold
 
 
 @dataclass(frozen=True)
@@ -66,18 +71,26 @@ def deliver(
         job.tell("timing side by side")
         subjects = _subjects(job, done, file, small, baseline)
         rows, disturbed = _rows(job, subjects)
+        below = _below_original(job, subjects)
+        for subject, row in zip(subjects, rows, strict=True):
+            if subject.net is done.net and row.drop is not None:
+                path = file if row.name in OF_CHECKPOINT else small
+                mine = Below(name=job.source.name, drop=row.drop)
+                outcome = Outcome.of(job.rows.reported.name, row.quality, mine, below[row.name])
+                tell_quality(path or file, outcome)
         write_json(directory / "frontier.json", frontier.plain())
         picture = directory / "frontier.png"
         plots.frontier(frontier.points, frontier.front(), rows, Path(job.source.name).name, picture)
         delivered = small if done.point.int8 and small is not None else file
-        of_checkpoint = next(row for row in rows[1:] if row.name in (MINE, FLOAT))
+        of_checkpoint = next(row for row in rows[1:] if row.name in OF_CHECKPOINT)
         return {
             "before": rows[0].quality,
             "after": of_checkpoint.quality,
             "drop": of_checkpoint.drop,
+            "original": below[of_checkpoint.name],
             "rows": rows,
             "busy": disturbed,
-            "onnx": onnx,
+            "onnx": onnx.model_copy(update={"bytes": file_bytes(file)}),
             "int8": note,
             "delivered": onnx_file("int8" if delivered == small else None),
             "limits": _limits(job, rows[0], rows[1], file_bytes(delivered), limits),
@@ -165,6 +178,19 @@ def _subjects(
         shape = watch.first(baseline.depth)._replace(int8=int8)
         found.append(Subject(name, baseline, shape, job.measured(baseline, reported, int8)))
     return [Subject("original", job.whole, watch.whole, measure(job.whole, reported)), *found]
+
+
+def _below_original(job: Job, subjects: list[Subject]) -> dict[str, Below | None]:
+    """How far each lies below the original of the chain, which may be older than the source."""
+    original = Original.of(
+        job.source,
+        job.rows.reported,
+        lambda other, at: held_apart(looked_at(job.how), other, at, answered=False).reported,
+        known=job.source,
+        scores=subjects[0].scores,
+        net=job.whole,
+    )
+    return {s.name: None if original is None else original.below(s.scores) for s in subjects}
 
 
 def _rows(job: Job, subjects: list[Subject]) -> tuple[tuple[Row, ...], float]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from acn_compress.backends.latency import milliseconds
 from acn_compress.compression.frontier import Limits
 from acn_compress.measure.candidate import Point
-from acn_compress.measure.quality import Drop, Scores, paired
+from acn_compress.measure.quality import Scores, paired
 from acn_compress.measure.timing import SMALLEST
 from acn_compress.network import widths
 from acn_compress.network.network import Network
+from acn_compress.quality import Drop
 from acn_compress.steps.compress.choose import ROUNDS
 from acn_compress.steps.compress.job import Job
 from acn_compress.training.fitted import Fit

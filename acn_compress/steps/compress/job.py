@@ -27,6 +27,11 @@ from acn_compress.onnx.write import write_onnx
 from acn_compress.options import Compress
 
 
+def looked_at(how: Compress) -> Compress:
+    """The options by which rows are read: without training a few are enough."""
+    return how if how.trains else how.changed(limit=min(how.limit or ROWS, ROWS), augment=None)
+
+
 @dataclass
 class Job:
     """The network, the rows, the options, and what was measured.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from acn_compress.measure.quality import Drop
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from acn_compress.quality import Drop
 
 POINTS = {"accuracy", "token_accuracy", "f1_samples", "exact_match"}  # told in points: hundredths
 

@@ -1,0 +1,122 @@
+"""What every step says of the quality: measured against the original of the chain where that can be
+had as it was, on the same rows, and the same in report, provenance, card and ONNX file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import network
+
+import acn_compress
+from acn_compress.checkpoint.find import find_source
+from acn_compress.checkpoint.original import find_original
+from acn_compress.checkpoint.provenance import Provenance, history
+from acn_compress.data.load import Data, load_data
+from acn_compress.measure.original import Original
+from acn_compress.measure.quality import measure
+from acn_compress.quality import NOT_MEASURED, told
+
+ROWS: dict[str, Any] = {"data": "digits", "limit": 90}
+
+
+@pytest.fixture(scope="module")
+def chain(digits_vit: Path, digits_acn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An original, what was converted from it and what was cut from that, side by side."""
+    place = tmp_path_factory.mktemp("chain")
+    shutil.copytree(digits_vit, place / "digits-vit")
+    shutil.copytree(digits_acn, place / "acn")
+    acn_compress.truncate(place / "acn", place / "cut", depth=2, **ROWS)
+    return place
+
+
+def past(directory: Path) -> Provenance:
+    return history(find_source(directory))
+
+
+def test_the_drop_is_that_from_the_first_of_the_chain_and_not_a_sum(chain: Path) -> None:
+    report = json.loads((chain / "cut" / "report.json").read_text())
+    right = acn_compress.evaluate(chain / "cut", against=chain / "digits-vit", **ROWS)
+    other = acn_compress.evaluate(chain / "cut", against=chain / "acn", **ROWS)
+    found = past(chain / "cut").quality
+    assert found is not None and right.drop is not None
+    assert found.against == "original" and found.below.name == "digits-vit"
+    assert found.below.drop == right.drop and found.quality == right.result
+    assert report["original"]["drop"] == right.drop.plain() != report["drop"]
+    assert other.drop is not None and report["drop"] == other.drop.plain()
+    assert found.data == "digits:test" and found.quality.examples == 90
+    line = f"{right.result} on digits:test, n = 90; {found}"
+    assert f"| quality | accuracy {line} |" in (chain / "cut" / "README.md").read_text()
+    assert str(found).endswith("against the original digits-vit")
+    assert line in " ".join(str(acn_compress.inspect(chain / "cut")).split())
+
+
+def test_what_prepares_an_original_makes_one(chain: Path) -> None:
+    """As in a recipe: training whole comes before it, training a cut model after."""
+    vit = find_source(chain / "digits-vit")
+    assert find_original(vit) is vit
+    for name in ("acn", "cut"):
+        found = find_original(find_source(chain / name))
+        assert found is not None and found.sha256() == vit.sha256()
+    entry = past(chain / "digits-vit").steps[0]
+    assert entry.prepares and not past(chain / "acn").steps[-1].prepares
+    assert not entry.model_copy(update={"options": {**entry.options, "depth": 2}}).prepares
+
+
+@pytest.mark.parametrize("lost", ["moved", "other weights"])
+def test_without_its_original_a_step_says_it_is_against_its_source(
+    lost: str, chain: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(chain / "acn", tmp_path / "acn")
+    if lost == "other weights":
+        shutil.copytree(chain / "cut", tmp_path / "digits-vit")
+    report = acn_compress.truncate(tmp_path / "acn", tmp_path / "out", depth=2, **ROWS)
+    found = past(tmp_path / "out").quality
+    assert found is not None and (found.against, found.below.drop) == ("source", report.drop)
+    assert str(found).endswith("against its source acn") and report.original is None
+    assert "against its source" in str(report)
+
+
+def test_nothing_measured_is_not_the_quality_of_the_source(chain: Path, tmp_path: Path) -> None:
+    acn_compress.truncate(chain / "acn", tmp_path / "out", depth=1)
+    assert past(chain / "acn").quality is not None and past(tmp_path / "out").quality is None
+    assert f"| quality | {NOT_MEASURED} |" in (tmp_path / "out" / "README.md").read_text()
+    assert f"quality {NOT_MEASURED}" in " ".join(
+        str(acn_compress.inspect(tmp_path / "out")).split()
+    )
+
+
+def test_what_gives_the_same_answers_has_the_same_quality(chain: Path, tmp_path: Path) -> None:
+    report = acn_compress.export(chain / "cut", tmp_path / "out", format="safetensors")
+    found = past(chain / "cut").quality
+    assert past(tmp_path / "out").quality == found == report.outcome and found is not None
+    assert str(found) in " ".join(str(report).split())
+    assert f"| quality | {told(found)} |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_provenance_of_before_is_read(chain: Path, tmp_path: Path) -> None:
+    shutil.copytree(chain / "acn", tmp_path / "acn")
+    file = tmp_path / "acn" / "provenance.json"
+    stored = json.loads(file.read_text())
+    for step in stored["steps"]:
+        del step["quality"]
+    file.write_text(json.dumps(stored))
+    assert past(tmp_path / "acn").quality is None
+    assert NOT_MEASURED in str(acn_compress.inspect(tmp_path / "acn"))
+    assert acn_compress.truncate(tmp_path / "acn", tmp_path / "out", depth=1, **ROWS).drop
+
+
+def test_an_original_that_reads_other_examples_is_not_compared(chain: Path) -> None:
+    """Nor one whose rows cannot be read."""
+    source, net = find_source(chain / "cut"), network(chain / "cut")
+
+    def read(limit: int) -> Data:
+        return load_data("digits", net, source, role="eval", limit=limit)
+
+    data = read(60)
+    fewer = Original.of(source, data, lambda other, place: read(30))
+    assert fewer is not None and fewer.below(measure(net, data)) is None
+    assert Original.of(source, data, lambda other, place: None) is None
