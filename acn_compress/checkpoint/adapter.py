@@ -117,6 +117,7 @@ class Adapted(Source):
             ) from None
         how = PeftConfig.from_pretrained(str(self.adapter))
         how.inference_mode = False  # what is trained is what has to be in the file
+        how.base_model_name_or_path = None  # found already, perhaps elsewhere
         tensors = {key: value[:] for key, value in read_files([self.adapter / WEIGHTS]).items()}
         try:
             wrapped = get_peft_model(model, how)
