@@ -198,7 +198,7 @@ def picture(rows: Sequence[Row], data: str, path: Path) -> None:
                 value = 100 * np.array([[at.value for at in row.depths] for row in runs])
                 axis.fill_between(depths, value.min(0), value.max(0), color=colour, alpha=0.15)
                 axis.plot(depths, value.mean(0), color=colour, marker="o", markersize=4)
-                label = f"{route} ({len(runs)} seeds)"
+                label = f"{route} ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
                 axis.lines[-1].set_label(label)
         alone = [row for row in rows if row.route.startswith("cut to")]
         if alone:
