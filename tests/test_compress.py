@@ -23,7 +23,7 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import history
 from acn_compress.compression import frontier
-from acn_compress.compression.frontier import Limits
+from acn_compress.compression.frontier import Frontier, Limits
 from acn_compress.compression.notes import notes_file
 from acn_compress.data.splits import held_apart
 from acn_compress.errors import ConfigError, DataError, Interrupted
@@ -37,7 +37,7 @@ from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.session import Session
 from acn_compress.options import Compress
-from acn_compress.quality import Drop, told
+from acn_compress.quality import Drop, Quality, told
 from acn_compress.reports.compressed import Compressed
 
 pytestmark = pytest.mark.xdist_group("compress")  # what is made once is made in one process
@@ -338,3 +338,38 @@ def test_an_interval_must_pass_unless_the_point_is_enough() -> None:
     assert not Limits(max_drop=0.01).keeps_drop(drop)
     assert Limits(max_drop=0.01, bound="point").keeps_drop(drop)
     assert Limits().keeps_drop(drop)
+
+
+class Priced(Frontier):
+    """At every price one candidate that keeps a drop from 0.6 on, and one, a little cheaper, that
+    never does."""
+
+    most, least = 1.0, 0.1  # properties of what is measured
+
+    def __init__(self) -> None:
+        self.points = []
+
+    def at(self, budget: float) -> Point:
+        quality = Quality(metric="accuracy", value=0.9, low=0.9, high=0.9, loss=0.1, examples=9)
+        for price, keeps in ((budget, budget >= 0.6), (budget - 0.004, False)):
+            drop = Drop(drop=0.0 if keeps else 0.5, low=0.0, high=0.0 if keeps else 0.5)
+            point = Point(
+                blocks=({},),
+                milliseconds=price,
+                parameters=1,
+                foreseen=0.0,
+                quality=quality,
+                drop=drop,
+            )
+            self.points.append(point)
+        return self.points[-2]
+
+    def cost(self, point: Point) -> float:
+        return point.milliseconds
+
+
+def test_the_gap_below_the_cheapest_that_keeps_a_drop_is_halved() -> None:
+    priced = Priced()
+    priced.explore()
+    found = priced.cheapest(Limits(max_drop=0.01))
+    assert found is not None and 0.6 <= found.milliseconds <= 0.6 + (0.7 - 0.55) / 4 + 0.02

@@ -29,6 +29,7 @@ from acn_compress.quality import Drop
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARES = (0.85, 0.7, 0.55, 0.42, 0.3, 0.2)  # of the price of the whole network
 NAMES = (("table", False), ("int8_table", True))
+ALIKE = 0.02  # of the price of the whole network: between prices that are hardly different
 HALVINGS = 2  # of the gap between the last candidate that keeps a drop and the first that does not
 
 
@@ -158,11 +159,13 @@ class Frontier:
     def cheapest(self, limits: Limits) -> Point | None:
         """Of what was measured the cheapest that keeps the drop, once the gap to the next cheaper
         was halved; None where none does."""
+        apart = ALIKE * self.most  # the two candidates of a price cost nearly the same
         for _ in range(HALVINGS):
             keeping = [self.cost(p) for p in self.points if limits.keeps_drop(p.drop)]
             high = min(keeping, default=self.most)
-            low = max((c for p in self.points if (c := self.cost(p)) < high), default=self.least)
-            if high - low > 0.02 * self.most:
+            cheaper = [c for p in self.points if (c := self.cost(p)) < high - apart]
+            low = max(cheaper, default=self.least)
+            if high - low > apart:
                 self.at((low + high) / 2)
         keeping_ = [p for p in self.points if limits.keeps_drop(p.drop)]
         return min(keeping_, key=self.cost, default=None)
