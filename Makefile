@@ -1,5 +1,5 @@
 # Two commands: `make quickstart` shows what the tool does, `make test` proves that it works. Both make their own virtual environment.
-# `make test-long` runs what takes five seconds and more a test: whole programs, exports, interrupted trainings.
+# `make test-long` runs what takes three seconds and more a test: whole programs, exports, interrupted trainings.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin

@@ -70,6 +70,7 @@ def test_what_other_work_on_the_machine_adds_is_not_called_a_difference() -> Non
     assert judge(disturbed, quiet)["verdict"] == judge(quiet, disturbed)["verdict"] == UNCLEAR
 
 
+@pytest.mark.long
 def test_models_are_timed_side_by_side_with_their_sizes(digits_vit: Path, tmp_path: Path) -> None:
     acn_compress.truncate(digits_vit, tmp_path / "cut", depth=1)
     report = acn_compress.benchmark([digits_vit, tmp_path / "cut"], repeats=5)

@@ -86,6 +86,7 @@ def test_a_measured_step_leaves_a_card_that_the_hub_understands(
     assert ("acn_compress" in load + pipe) is not plain
 
 
+@pytest.mark.long
 def test_pictures_and_sentences_have_snippets_of_their_own(tmp_path: Path) -> None:
     assert len(executed(saved(tiny("vit"), tmp_path / "bare"))) == 1  # no processor lies there
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -172,6 +172,7 @@ Made = Callable[[str], tuple[Path, Path]]
 
 
 @pytest.mark.parametrize("name", IN_NODE)
+@pytest.mark.long
 def test_transformers_js_opens_it_and_says_what_torch_says(name: str, made: Made) -> None:
     source, out = made(name)
     case = (CASES | SLOW)[name]

@@ -254,6 +254,7 @@ def test_half_precision_stays_what_it_is(name: str, dtype: torch.dtype, tmp_path
 @pytest.mark.parametrize(
     ("name", "alpha"), list(zip(KINDS, itertools.cycle([0.0, 0.3, 1.0]), strict=False))
 )
+@pytest.mark.long
 def test_torch_compile_gives_the_same(name: str, alpha: float) -> None:
     net = tiny(name, alpha)
     inputs = net.example_inputs()
@@ -321,6 +322,7 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize(("name", "form"), PROGRAMS)
+@pytest.mark.long
 def test_a_program_of_torch_export_equals_torch(
     name: str, form: tuple[float, LayerKind], tmp_path: Path
 ) -> None:

@@ -247,6 +247,7 @@ def test_finetuning_a_cut_network_keeps_its_form(digits_acn: Path, tmp_path: Pat
     assert {"before", "after", "drop"} <= set(report.keys())
 
 
+@pytest.mark.long
 def test_gradient_checkpointing_gives_the_same_weights(digits_acn: Path, tmp_path: Path) -> None:
     for name, on in (("plain", False), ("checkpointed", True)):
         finetune(digits_acn, tmp_path / name, "digits", epochs=0.2, batch_size=32, checkpointing=on)

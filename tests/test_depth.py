@@ -107,7 +107,10 @@ def test_why_a_depth_was_chosen_is_said_and_so_is_that_none_passes() -> None:
     depths = Depths(rows_of((0.8, 0.9), (0.009, 0.02), (0.004, 0.008), (0.0, 0.0)), "mine:test")
     chosen = choose(depths, 0.01, "upper", "net")
     assert chosen.depth == 2
-    assert "at most 0.01 on mine:test: 0.0040 (95 % 0.0000 to 0.0080), upper bound" in chosen.why
+    assert (
+        "at most 0.01 on mine:test: 0.0040 (95 % 0.0000 to 0.0080) from all 3 blocks, "
+        in chosen.why
+    )
     with pytest.raises(ConfigError) as error:
         choose(depths, 0.001, "upper", "net")
     assert str(error.value).startswith(

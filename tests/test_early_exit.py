@@ -229,6 +229,7 @@ def test_the_command_prints_it(digits_acn: Path) -> None:
         pytest.param("gpt2-classification", (0.0, "block"), marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.long
 def test_the_onnx_file_leaves_where_torch_does(
     name: str, form: tuple[float, LayerKind], tmp_path: Path
 ) -> None:
@@ -289,6 +290,7 @@ def per_level(file: Path) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_an_onnx_file_that_leaves_elsewhere_is_refused(tmp_path: Path) -> None:
     """The nesting goes wrong for real here: the first exit says that it is at depth 2."""
     source = saved(spread(tiny("mixer", 0.3)), tmp_path / "m")
@@ -309,6 +311,7 @@ def test_an_onnx_file_that_leaves_elsewhere_is_refused(tmp_path: Path) -> None:
         compare(cases, Session(file).run, traced.outputs, tolerance=1e-4)
 
 
+@pytest.mark.long
 def test_of_a_mismatch_with_early_exit_nothing_is_left(tmp_path: Path) -> None:
     source = saved(spread(tiny("mixer", 0.3)), tmp_path / "m")
     where = "the ONNX model differs from the source: logits at batch 1 by"

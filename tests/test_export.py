@@ -56,6 +56,7 @@ def test_the_file_computes_what_torch_does_at_sizes_it_was_not_traced_with(
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_names_sizes_and_metadata_tell_what_it_is(
     exported: tuple[Path, Found], digits_acn: Path
 ) -> None:
@@ -264,6 +265,7 @@ def test_what_no_file_can_have_is_not_blamed_on_the_model(
     assert find_onnx(tmp_path) is None
 
 
+@pytest.mark.long
 def test_a_network_that_the_exporter_cannot_write_is_told_in_one_line(tmp_path: Path) -> None:
     source = find_source(saved(tiny("vit"), tmp_path / "m"))
     net = network(tmp_path / "m")

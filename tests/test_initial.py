@@ -102,6 +102,7 @@ def four_blocks() -> Network:
     return adopt(model.eval())
 
 
+@pytest.mark.long
 def test_auto_chooses_only_where_that_is_cheap_beside_the_training(digits_vit: Path) -> None:
     long = JOB.part(Trained, epochs=100)
     assert cut_(network(digits_vit), 1, "auto", long, None) == 0.0  # a third is no deep cut

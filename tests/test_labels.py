@@ -110,6 +110,7 @@ def test_a_new_head_gets_the_names_in_their_order(tmp_path: Path) -> None:
     assert label_names(spec, Columns(), TASKS["text-regression"]) is None
 
 
+@pytest.mark.long
 def test_a_limit_draws_every_class_in_its_share(tmp_path: Path) -> None:
     model = bert(tmp_path / "m", num_labels=3)
     labels = [0] * 60 + [1] * 30 + [2] * 10

@@ -326,6 +326,7 @@ def interrupted(source: Path, out: Path, at: int, **options: Any) -> None:
     assert not out.exists()
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     source = saved(tiny("vit"), tmp_path / "source")
     options: dict[str, Any] = {"target_sparsity": 0.5, "method": "movement"}

@@ -144,6 +144,7 @@ def test_images_with_several_classes_are_trained_and_measured(
     assert network(tmp_path / "out").config.id2label == {0: "even", 1: "large"}
 
 
+@pytest.mark.long
 def test_one_class_per_row_is_refused(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("text,labels\nbig red dog,red\nnew cat,blue\n")
     with pytest.raises(

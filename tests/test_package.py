@@ -67,6 +67,7 @@ def test_the_public_names() -> None:
         acn_compress.nonsense  # noqa: B018
 
 
+@pytest.mark.long
 def test_plain_transformers_refuses_a_converted_model(digits_acn: Path) -> None:
     auto = "transformers.AutoModelForImageClassification.from_pretrained"
     done = python(GUARD + f"{auto}({str(digits_acn)!r})")

@@ -548,6 +548,7 @@ def test_training_back_keeps_what_was_pruned(method: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("method", ["magnitude", "structured"])
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_weights(method: Any, tmp_path: Path) -> None:
     source = saved(tiny("vit"), tmp_path / "source")
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -565,6 +566,7 @@ def test_the_job_of_the_last_version_is_the_same_as_options_by_name(tmp_path: Pa
 
 
 @pytest.mark.parametrize("method", ["magnitude", "structured"])
+@pytest.mark.long
 def test_an_interrupted_recovery_goes_on_to_the_same_weights(method: Any, tmp_path: Path) -> None:
     def interrupt(event: Event) -> None:
         if isinstance(event, TrainingStep) and event.step == 2:

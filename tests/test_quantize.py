@@ -240,6 +240,7 @@ def test_each_precision_is_what_its_name_says(every: tuple[Path, OnnxExported]) 
     assert "DynamicQuantizeLinear" not in operators("int8-static") | operators(None)
 
 
+@pytest.mark.long
 def test_a_precision_that_loses_more_than_it_may_is_refused(
     digits_vit: Path, tmp_path: Path
 ) -> None:

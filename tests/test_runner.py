@@ -130,6 +130,7 @@ def test_a_lost_comparison_is_called_one() -> None:
 
 
 @pytest.mark.usefixtures("no_table")
+@pytest.mark.long
 def test_finished_steps_are_reused_until_something_changes(
     guide_run: tuple[Path, Ran], digits_vit: Path, tmp_path: Path
 ) -> None:
@@ -175,6 +176,7 @@ def test_finished_steps_are_reused_until_something_changes(
 
 
 @pytest.mark.usefixtures("no_table")
+@pytest.mark.long
 def test_an_interrupted_step_goes_on(digits_vit: Path, tmp_path: Path) -> None:
     steps = [{"convert": {"epochs": 3}}]
     whole = tmp_path / "whole"
@@ -234,6 +236,7 @@ def test_a_teacher_called_original_needs_a_compression_before(
 
 
 @pytest.mark.usefixtures("no_table")
+@pytest.mark.long
 def test_a_recipe_can_close_with_every_route_at_its_own_depth_and_budget(
     digits_vit: Path, tmp_path: Path
 ) -> None:

@@ -145,6 +145,7 @@ def test_of_the_same_answers_the_drop_is_not_certain(model: Path, data: str) -> 
 
 
 @pytest.mark.usefixtures("no_table")
+@pytest.mark.long
 def test_a_run_reuses_a_step_only_for_the_same_content(
     model: Path, data: str, tmp_path: Path
 ) -> None:

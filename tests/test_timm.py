@@ -174,6 +174,7 @@ def test_a_backbone_without_a_head_gives_features_and_takes_a_new_head(
     )
 
 
+@pytest.mark.long
 def test_a_mixer_of_your_own_size_trains_from_scratch(tmp_path: Path) -> None:
     report = finetune(
         config_file(tmp_path / "c"),

@@ -9,6 +9,7 @@ from tiny import network
 from acn_compress import finetune
 
 
+@pytest.mark.long
 def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for(
     digits_vit: Path, tmp_path: Path
 ) -> None:
