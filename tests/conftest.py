@@ -42,6 +42,18 @@ DIGITS_VIT = {
 }
 
 
+# what takes tens of seconds to make, so that whoever asks for it is as long as it is
+COSTLY = {"guide_run", "launch", "halved", "every"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a costly fixture are long, all of them: one that was not would make it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and COSTLY.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.long)
+
+
 def pytest_collection_finish() -> None:
     """What all imports made stays until the end: no collection has to look through it again, and
     every training and every export asks for one."""

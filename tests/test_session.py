@@ -124,7 +124,6 @@ MEANT: list[Mutation] = [
 
 
 @pytest.mark.parametrize("seed", range(100))
-@pytest.mark.long
 def test_a_damaged_file_runs_or_is_refused_in_one_line(
     seed: int, written: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
