@@ -15,7 +15,7 @@ test: $(VENV)/.installed-dev
 	$(TESTS)
 
 test-long: $(VENV)/.installed-dev
-	$(TESTS) -m long
+	$(TESTS) -m 'long and not slow'
 
 # the contract with the oldest and with the newest versions that pyproject.toml allows
 CONTRACT = -n 2 --dist loadgroup -m 'not slow' tests/test_contract.py tests/test_generate.py tests/test_export.py tests/test_package.py
