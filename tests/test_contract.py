@@ -314,6 +314,7 @@ def test_onnx_equals_torch(name: str, form: tuple[float, LayerKind], tmp_path: P
     )
 
 
+UNWRITABLE = "gemma3-embedding"  # torch traces its mask and cannot write it
 # decoders are traced with their cache for ONNX, which is the harder case
 PROGRAMS = [
     pytest.param(name, form, marks=[] if name in ALONE else [pytest.mark.slow])
@@ -329,6 +330,10 @@ def test_a_program_of_torch_export_equals_torch(
     net = tiny(name, *form)
     prune_(net, 0.3, score="magnitude", refit=False)
     traced, file = Traced(net, caching=False), tmp_path / "model.pt2"
+    if name == UNWRITABLE:
+        with pytest.raises(UnsupportedError, match="cannot write the program"):
+            save_program(traced, file, name, {})
+        return
     save_program(traced, file, name, {})
     found = compare(expected(traced, 0), running(file), traced.outputs, tolerance=1e-5)
     assert found.agreement == 1.0 and len(found.compared) >= 4

@@ -103,7 +103,13 @@ def save_program(traced: Traced, file: Path, name: str, metadata: Mapping[str, s
         program = _program(traced, name)
         for node in program.graph.nodes:  # where it stood in files of this machine
             node.meta.pop("stack_trace", None)
-        torch.export.save(program, file, extra_files={METADATA: json.dumps(dict(metadata))})
+        try:
+            torch.export.save(program, file, extra_files={METADATA: json.dumps(dict(metadata))})
+        except Exception as error:  # what it can trace and not write: a mask that calls a function
+            raise UnsupportedError(
+                f"{name}: torch.export cannot write the program of this network ({reason(error)}). "
+                "Use format onnx."
+            ) from None
 
 
 def _program(traced: Traced, name: str) -> ExportedProgram:
