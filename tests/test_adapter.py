@@ -140,6 +140,13 @@ WRONG: list[tuple[Any, type[AcnError], str]] = [
     ),
     (lambda at: told(at, megatron_config={"a": 1}), ModelDirError, "asks for code of its own"),
     (lambda at: told(at, target_modules=["nothing"]), CheckpointError, "does not fit"),
+    (
+        lambda at: told(at, target_modules=None, layers_to_transform=[0]),
+        CheckpointError,
+        "does not fit",
+    ),
+    (lambda at: told(at, target_modules=".*", layers_pattern="x"), CheckpointError, "does not fit"),
+    (lambda at: told(at, task_type=None, auto_mapping="x"), CheckpointError, "does not fit"),
     (lambda at: (at / "lora" / WEIGHTS).unlink(), CheckpointError, "a pickle is not read"),
     (without_a_tensor, CheckpointError, "missing or have no place"),
     (with_one_too_many, CheckpointError, "missing or have no place"),

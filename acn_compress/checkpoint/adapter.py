@@ -82,7 +82,8 @@ class Adapted(Source):
     def config(self) -> dict[str, Any]:
         """The checkpoint's, with the head that the adapter was trained for."""
         data, told = super().config, read_json(self.adapter / CONFIG) or {}
-        head: object = (told.get("auto_mapping") or {}).get("base_model_class")
+        mapping = told.get("auto_mapping")
+        head = mapping.get("base_model_class") if isinstance(mapping, dict) else None
         if (task := TASKS.get(str(told.get("task_type")))) is not None:
             head = head_class(base_type(str(data.get("model_type"))), task, self.name).__name__
         if head is not None:
@@ -115,26 +116,25 @@ class Adapted(Source):
                 f"{self.name}: an adapter needs the peft extra ({str(error)[:120]}): "
                 "pip install 'acn-compress[peft]'"
             ) from None
-        how = PeftConfig.from_pretrained(str(self.adapter))
-        how.inference_mode = False  # what is trained is what has to be in the file
-        how.base_model_name_or_path = None  # found already, perhaps elsewhere
         tensors = {key: value[:] for key, value in read_files([self.adapter / WEIGHTS]).items()}
         try:
+            how = PeftConfig.from_pretrained(str(self.adapter))
+            how.inference_mode = False  # what is trained is what has to be in the file
+            how.base_model_name_or_path = None  # found already, perhaps elsewhere
             wrapped = get_peft_model(model, how)
             found = set_peft_model_state_dict(wrapped, tensors)
-            trained = [n for n, p in wrapped.named_parameters() if p.requires_grad]
-            lacking = sorted(set(trained) & set(found.missing_keys))
-            if not found.unexpected_keys and not lacking:
-                model = wrapped.merge_and_unload(safe_merge=True)
+            trained = {n for n, p in wrapped.named_parameters() if p.requires_grad}
+            wrong = [*found.unexpected_keys, *sorted(trained & set(found.missing_keys))]
+            whole = model if wrong else wrapped.merge_and_unload(safe_merge=True)
         except Exception as error:  # peft and torch have many for an adapter of another model
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
                 f"{self.name}: the adapter does not fit {self.directory}: {reason}"
             ) from None
-        if wrong := [*found.unexpected_keys, *lacking]:
+        if wrong:
             raise CheckpointError(
                 f"{self.name}: the adapter does not fit {self.directory}: {len(wrong)} tensors of "
                 f"{WEIGHTS} are missing or have no place: {', '.join(wrong[:3])}."
             )
         own = (name.removeprefix("base_model.model.") for name in tensors)
-        return model, frozenset(name for name in own if ".lora_" not in name)
+        return whole, frozenset(name for name in own if ".lora_" not in name)
