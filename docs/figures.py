@@ -1,4 +1,4 @@
-"""The table of the README, from what `benchmarks.budgets` wrote."""
+"""The table of the README, from what `benchmarks.budgets` wrote; and how a page gets its tables."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ HEAD = """
 """  # noqa: E501
 
 
+def placed(text: str, made: str) -> str:
+    """A page with what was made for it in its place."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}{made}{END}{rest.split(END)[1]}"
+
+
 def readme(text: str) -> str:
     """The README with the table in its place."""
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}{table()}{END}{rest.split(END)[1]}"
+    return placed(text, table())
 
 
 def table() -> str:

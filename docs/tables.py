@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from acn_compress import figures
+from figures import RESULTS, placed
+
+from acn_compress.figures import change
 from acn_compress.quality import Drop
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
-BEGIN, END = "<!-- made from benchmarks/results by `make docs` -->", "<!-- end -->"
 NETWORKS = {
     "minilm-sst2": "MiniLM (6 layers) on SST-2",
     "vit-cifar": "ViT (12 x 128) on CIFAR-10",
@@ -58,9 +57,8 @@ Row = dict[str, Any]
 
 def results(text: str) -> str:
     """The page with its tables in their place."""
-    before, rest = text.split(BEGIN)
     parts = "\n".join([*_narrower(), *_trained(), *_zeros(), *_decoders(), *_every_depth()])
-    return f"{before}{BEGIN}\n{parts}\n{END}{rest.split(END)[1]}"
+    return placed(text, f"\n{parts}\n")
 
 
 def _found(kind: str) -> Iterator[tuple[str, Row]]:
@@ -123,7 +121,7 @@ def _cell(rows: Sequence[Row], value: str, drop: str) -> str:
         return ""
     worst = max(rows, key=lambda row: row[drop]["drop"])
     values = ", ".join(f"{100 * row[value]:.1f}" for row in rows)
-    return f"{values}; {figures.change(Drop.model_validate(worst[drop]), 'accuracy')}"
+    return f"{values}; {change(Drop.model_validate(worst[drop]), 'accuracy')}"
 
 
 def _decoders() -> Iterator[str]:

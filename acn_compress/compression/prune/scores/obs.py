@@ -43,17 +43,17 @@ def obs(net: Network, data: Batches | None) -> Units:
 
 def _chunks(found: list[Writer]) -> list[list[Writer]]:
     """As many writers at a time as their moments may take memory."""
-    chunks: list[list[Writer]] = [[]]
-    room = MEMORY
+    chunks: list[list[Writer]] = []
+    room = 0
     for writer in found:
         out, features = writer.weight.shape
         size = 8 * (features**2 + out**2)
-        if chunks[-1] and size > room:
+        if not chunks or size > room:
             chunks.append([])
             room = MEMORY
         chunks[-1].append(writer)
         room -= size
-    return [chunk for chunk in chunks if chunk]
+    return chunks
 
 
 def path(writer: Writer, found: Moments) -> Tensor:
