@@ -23,20 +23,16 @@ from typing import Any
 import numpy as np
 
 from acn_compress.checkpoint.files import read_json, write_json
-from acn_compress.checkpoint.find import find_source
-from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
-from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Noise
-from acn_compress.data.splits import eval_split
 from acn_compress.found import Found
-from acn_compress.measure.quality import Scores, measure, paired
-from acn_compress.network.network import Network
-from acn_compress.options import Trained
+from acn_compress.measure.quality import measure, paired
 from acn_compress.quality import Drop
 from acn_compress.reports.plots import ACCENT, INK, MUTED, canvas
 from acn_compress.training.state import resumable
 from benchmarks.command import RESULTS, parser, rounded, write
+from benchmarks.paper.entry import seeds_of
+from benchmarks.whole import Whole
 
 BLOCKS = 12
 VIT = {
@@ -145,18 +141,9 @@ class Lab:
         report: dict[str, Any] = json.loads(told.read_text())["training"]
         return report
 
-    def source(self, route: str) -> Source:
-        """A network that is made."""
-        return find_source(self.place(route))
-
-    def scores(self, route: str, depth: int = BLOCKS, noise: Noise | None = None) -> Scores:
-        """Of its first blocks, on the test split."""
-        source = self.source(route)
-        net: Network = load_source(source)
-        net.truncate_(min(depth, net.depth))
-        test = eval_split(Trained(data=self.data, eval_data=f"{self.data}:test"), net, source)
-        assert test is not None
-        return measure(net, test, noise=noise)
+    def whole(self, route: str) -> Whole:
+        """A network that is made, and how it does on the test split."""
+        return Whole.read(self.place(route), self.data)
 
 
 def late(history: Sequence[dict[str, Any]]) -> float:
@@ -172,8 +159,13 @@ def late(history: Sequence[dict[str, Any]]) -> float:
 def found(lab: Lab, route: str) -> Row:
     """Make a network and read it out at every depth."""
     training = lab.training(route)
-    whole = lab.scores("residual")
-    read = {k: lab.scores(route, k) for k in range(1, load_source(lab.source(route)).depth + 1)}
+    of, residual = lab.whole(route), lab.whole("residual").scores
+    noisy = measure(of.net, of.test, noise=Noise.parse(NOISE)).value
+    depths = list[Depth]()
+    for k in range(of.net.depth, 0, -1):
+        of.net.truncate_(k)
+        scores = measure(of.net, of.test)
+        depths.insert(0, Depth(depth=k, value=scores.value, drop=paired(scores, residual)))
     return Row(
         route=route,
         seed=lab.seed,
@@ -181,11 +173,8 @@ def found(lab: Lab, route: str) -> Row:
         steps=training["steps"],
         seconds=training["seconds"],
         late=late(training["history"]),
-        noisy=lab.scores(route, noise=Noise.parse(NOISE)).value,
-        depths=[
-            Depth(depth=k, value=scores.value, drop=paired(scores, whole))
-            for k, scores in read.items()
-        ],
+        noisy=noisy,
+        depths=depths,
     )
 
 
@@ -197,9 +186,10 @@ def picture(rows: Sequence[Row], data: str, path: Path) -> None:
                 depths = [at.depth for at in runs[0].depths]
                 value = 100 * np.array([[at.value for at in row.depths] for row in runs])
                 axis.fill_between(depths, value.min(0), value.max(0), color=colour, alpha=0.15)
-                axis.plot(depths, value.mean(0), color=colour, marker="o", markersize=4)
-                label = f"{route} ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
-                axis.lines[-1].set_label(label)
+                label = f"{route} ({seeds_of([row.seed for row in runs])})"
+                axis.plot(
+                    depths, value.mean(0), color=colour, marker="o", markersize=4, label=label
+                )
         alone = [row for row in rows if row.route.startswith("cut to")]
         if alone:
             ends = [(row.depths[-1].depth, 100 * row.depths[-1].value) for row in alone]
