@@ -1,6 +1,7 @@
 """What `compress` gives for a budget: every demand on one network, as the command reports it.
 
     python -m benchmarks.budgets MINILM --data SST2 --length 32 --demands speedup=2,max_drop=0.01
+        [--seeds 0,1,2]
 
 A demand is an option of `compress`; several joined by + are asked together: epochs=1 trains the
 result back, quantize=auto lets int8 take part. Rows that decide are those of the validation split
@@ -11,6 +12,7 @@ compress-NAME.json, and the picture of the first demand beside it.
 from __future__ import annotations
 
 import shutil
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +29,7 @@ class Met(Found):
     """What came of one demand."""
 
     demand: str
+    seed: int
     held: bool
     verdict: str
     limits: tuple[Limit, ...]
@@ -42,11 +45,12 @@ class Met(Found):
     seconds: float
 
 
-def met(demand: str, report: Compressed, in_blocks: int) -> Met:
+def met(demand: str, seed: int, report: Compressed, in_blocks: int) -> Met:
     """What a report says of its demand."""
     whole, mine = report.rows[:2]
     return Met(
         demand=demand,
+        seed=seed,
         held=report.held,
         verdict=report.verdict(),
         limits=report.limits,
@@ -86,6 +90,7 @@ def main() -> None:
     command.add_argument("--data", required=True)
     command.add_argument("--demands", default="speedup=2,speedup=3,max_drop=0.01")
     command.add_argument("--length", type=int, default=128, help="tokens of a timed text")
+    command.add_argument("--seeds", default="0")
     command.add_argument("--limit", type=int, default=None, help="rows that are trained on")
     command.add_argument("--name", help="of the file; the network's")
     command.add_argument("--results", type=Path, default=RESULTS)
@@ -93,19 +98,21 @@ def main() -> None:
     blocks = find_blocks(options.source)
     file = options.results / f"compress-{options.name or options.source.name}.json"
     rows = list[Found]()
-    for demand in options.demands.split(","):
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    for seed, demand in product(seeds, options.demands.split(",")):
         given = options_of(demand) | {"length": options.length, "limit": options.limit}
         with TemporaryDirectory() as place:
             report = acn_compress.compress(
                 options.source,
                 Path(place) / "out",
                 data=options.data,
+                seed=seed,
                 **given,  # type: ignore[arg-type]
             )
             if not rows:
                 shutil.copyfile(Path(place) / "out" / "frontier.png", file.with_suffix(".png"))
-        rows.append(met(demand, report, blocks))
-        print(f"{demand}: {report.verdict()}", flush=True)
+        rows.append(met(demand, seed, report, blocks))
+        print(f"{demand}, seed {seed}: {report.verdict()}", flush=True)
         write(
             file,
             rounded(
