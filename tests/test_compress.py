@@ -371,5 +371,16 @@ class Priced(Frontier):
 def test_the_gap_below_the_cheapest_that_keeps_a_drop_is_halved() -> None:
     priced = Priced()
     priced.explore()
-    found = priced.cheapest(Limits(max_drop=0.01))
-    assert found is not None and 0.6 <= found.milliseconds <= 0.6 + (0.7 - 0.55) / 4 + 0.02
+    found = priced.keeping(Limits(max_drop=0.01))[0]
+    assert 0.6 <= found.milliseconds <= 0.6 + (0.7 - 0.55) / 4 + 0.02
+
+
+def test_all_that_keep_a_drop_are_tried_the_cheapest_first() -> None:
+    priced = Priced()
+    priced.explore()
+    limits = Limits(max_drop=0.01)
+    found = priced.keeping(limits)
+    prices = [point.milliseconds for point in found]
+    assert prices == sorted(prices) and len(set(prices)) > 1
+    assert {id(p) for p in found} == {id(p) for p in priced.points if limits.keeps_drop(p.drop)}
+    assert not priced.keeping(Limits(max_drop=-1))

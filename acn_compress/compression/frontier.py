@@ -156,19 +156,19 @@ class Frontier:
         )
         return all(limit is None or value <= limit for limit, value in found)
 
-    def cheapest(self, limits: Limits) -> Point | None:
-        """Of what was measured the cheapest that keeps the drop, once the gap to the next cheaper
-        was halved; None where none does."""
+    def keeping(self, limits: Limits) -> list[Point]:
+        """All that was measured and keeps the drop, the cheapest first, once the gap from that to
+        the next cheaper was halved. One that is dearer and worse than another is among them: the
+        other may fail when it is finished."""
         apart = ALIKE * self.most  # the two candidates of a price cost nearly the same
         for _ in range(HALVINGS):
-            keeping = [self.cost(p) for p in self.points if limits.keeps_drop(p.drop)]
+            keeping = (self.cost(p) for p in self.points if limits.keeps_drop(p.drop))
             high = min(keeping, default=self.most)
             cheaper = [c for p in self.points if (c := self.cost(p)) < high - apart]
             low = max(cheaper, default=self.least)
             if high - low > apart:
                 self.at((low + high) / 2)
-        keeping_ = [p for p in self.points if limits.keeps_drop(p.drop)]
-        return min(keeping_, key=self.cost, default=None)
+        return sorted((p for p in self.points if limits.keeps_drop(p.drop)), key=self.cost)
 
     def cost(self, point: Point) -> float:
         """Of a candidate, in what the search counts."""

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 from acn_compress.backends.latency import milliseconds
 from acn_compress.compression.frontier import Limits
@@ -12,7 +13,7 @@ from acn_compress.errors import ConfigError
 from acn_compress.measure.candidate import Point
 from acn_compress.steps.compress.job import Job
 
-TRIES = 3  # candidates that are finished, at most, until one keeps the drop
+TRIES = 3  # candidates that are trained, at most, until one keeps the drop
 GRAPH = 40_000  # bytes of a block in an ONNX file beside its weights
 MARGIN = 0.96  # of a limit that is aimed at: what is measured scatters
 ROUNDS = 15  # of a timing on the way
@@ -96,14 +97,14 @@ def tries(job: Job, limits: Limits) -> list[Point]:
         point = frontier.within(limits)
         job.tell(f"chosen: {point}")
         return [point]
-    best, front = frontier.cheapest(limits), frontier.front()
-    if best is None:
-        best = min(front, key=lambda p: p.drop.drop)
+    order = frontier.keeping(limits)
+    if order:
+        job.tell(f"cheapest that keeps the drop: {order[0]}")
+    else:
         again = "training may make up for it" if job.how.trains else "the best is kept"
         job.tell(f"no candidate keeps the drop without training; {again}")
-    else:
-        job.tell(f"cheapest that keeps the drop: {best}")
-    at = front.index(best) if best in front else 0
-    order = front[: at + 1][::-1]
-    cheaper = front[at + 1 : at + 2] if job.how.trains else []
-    return [*cheaper, *order][:TRIES]
+        order = sorted(frontier.points, key=lambda p: p.drop.drop)[:TRIES]
+    if not job.how.trains:
+        return order
+    below = (p for p in frontier.front() if frontier.cost(p) < frontier.cost(order[0]))
+    return [*islice(below, 1), *order][:TRIES]
