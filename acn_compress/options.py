@@ -195,7 +195,8 @@ class Reads(Options):
     panel = "Model"
     renamed = {"architecture": "config"}
     config: File | None = None
-    """What a bare weight file is: a config.json (or its directory), or the name of a timm model."""
+    """What a bare weight file is: a config.json (or its directory), or the name of a timm model. Of
+    an ONNX file: that of its original."""
 
 
 class Headed(Options):

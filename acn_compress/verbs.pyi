@@ -68,7 +68,7 @@ def inspect(
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
-            model.
+            model. Of an ONNX file: that of its original.
 
     Example:
         acn-compress inspect my-vit
@@ -173,7 +173,7 @@ def convert(
         task: Read SRC under the head of this task (features: sentence embeddings). finetune trains
             what SRC lacks of it from random weights.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
-            model.
+            model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
@@ -272,7 +272,7 @@ def finetune(
         task: Read SRC under the head of this task (features: sentence embeddings). finetune trains
             what SRC lacks of it from random weights.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
-            model.
+            model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
@@ -316,7 +316,7 @@ def evaluate(
         limit: Use at most this many examples.
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
-            model.
+            model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
 
@@ -413,7 +413,7 @@ def truncate(
         limit: Use at most this many examples.
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
-            model.
+            model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
@@ -531,7 +531,7 @@ def prune(
         prefix_depths: Depths read out in every step instead of a random one, for example 3,4,6.
         checkpointing: Gradient checkpointing: less memory, more time.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
-            model.
+            model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
@@ -642,7 +642,7 @@ def compress(
         prefix_depths: Depths read out in every step instead of a random one, for example 3,4,6.
         checkpointing: Gradient checkpointing: less memory, more time.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
-            model.
+            model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
@@ -701,7 +701,7 @@ def export(
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
-            model.
+            model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
         overwrite: Replace OUT if it exists.
@@ -820,7 +820,7 @@ def compare(
         accumulate: Batches per optimizer step.
         precision: auto uses bfloat16 where the hardware multiplies it and the model gains.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
-            model.
+            model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 import transformers as hf
@@ -59,10 +60,16 @@ def test_a_strangers_file_is_evaluated_with_the_config_that_lies_with_it(
         dynamic_shapes=batch,
         verbose=False,
     )
-    fails("no config.json beside it", "evaluate", file, "--data", "digits")
+    bare = ("evaluate", file, "--data", "digits")
+    fails("no config.json beside it", *bare)
+    fails("no config.json. Expected that of the original", *bare, "--config", tmp_path / "nowhere")
+    named = acn_compress.evaluate(file, data="digits", config=digits_vit)
+    config = digits_vit / "config.json"
+    assert named.result == acn_compress.evaluate(file, data="digits", config=config).result
     plain.config.save_pretrained(tmp_path)
     shutil.copy(digits_vit / "preprocessor_config.json", tmp_path)
     found = acn_compress.evaluate(tmp_path, data="digits")
+    assert found.result == named.result
     assert found.result.value == acn_compress.evaluate(digits_vit, data="digits").result.value
     said = acn_compress.inspect(file)
     assert isinstance(said, InspectedOnnx) and said.producer.startswith("pytorch")
@@ -83,3 +90,33 @@ def test_inspect_says_what_is_in_a_file(exported: Path) -> None:
     assert int4.bytes == (exported / onnx_file("int4")).stat().st_size < said.bytes
     int8 = acn_compress.inspect(exported / onnx_file("int8"))
     assert isinstance(int8, InspectedOnnx) and int8.precision == "int8"
+
+
+@pytest.mark.long
+def test_a_config_that_is_not_the_files_is_refused(
+    exported: Path, digits_vit: Path, tmp_path: Path
+) -> None:
+    """Whether the file names its classes or not."""
+    shutil.copy(digits_vit / "preprocessor_config.json", tmp_path)
+    config = json.loads((digits_vit / "config.json").read_text())
+    names = [str(n) for n in range(10)]
+    for labels, said in (
+        (names[::-1], "class 0 is 0, but in"),
+        ([*names, "x"], "class 10 is none"),
+    ):
+        config["id2label"] = dict(enumerate(labels))
+        config["label2id"] = {name: n for n, name in enumerate(labels)}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        file = exported / onnx_file()
+        fails(said, "evaluate", file, "--data", "digits", "--config", tmp_path)
+    bare = tmp_path / "bare.onnx"
+    model = onnx.load(str(exported / onnx_file()))
+    del model.metadata_props[:]
+    onnx.save(model, str(bare))
+    fails(
+        "gives 10 classes, but the config that was read has 11",
+        "evaluate",
+        bare,
+        "--data",
+        "digits",
+    )

@@ -4,6 +4,7 @@ image processor that lie with it. It may be anybody's."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from acn_compress.errors import ModelDirError
 from acn_compress.network.network import Network
 from acn_compress.onnx.layout import beside, find_onnx
 from acn_compress.tasks import task_of
+
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,11 @@ class Graph:
     remarks: tuple[str, ...]
 
 
-def find_graph(src: object) -> Graph | None:
+def find_graph(src: object, config: str | PathLike[str] | None = None) -> Graph | None:
     """The ONNX file that `src` names, itself or its directory; None if it is none.
 
+    Args:
+        config: config.json of its original, or the directory of that; by default it lies with it.
     Raises:
         ModelDirError, CheckpointError, UnsupportedError: in one line, if what lies with it does not
             say how it is used.
@@ -46,7 +51,7 @@ def find_graph(src: object) -> Graph | None:
     file = find_onnx(src) if isinstance(src, (str, Path)) else None
     if file is None:
         return None
-    source = Source(str(src), _described_in(file), ())
+    source = Source(str(src), _described_in(file, config), ())
     architecture, cls, config = checkpoint.describe(source, None)
     with fitting(source.name), torch.device("meta"):
         net = Network(cls(config), architecture)
@@ -56,12 +61,15 @@ def find_graph(src: object) -> Graph | None:
     return Graph(file, source, net, (others,) if others else ())
 
 
-def _described_in(file: Path) -> Path:
-    """The directory of its config.json: its own, or that around `onnx`."""
-    for place in (file.parent, file.parent.parent):
-        if (place / "config.json").is_file():
+def _described_in(file: Path, config: str | PathLike[str] | None) -> Path:
+    """The directory of its config.json: the one that is named, its own, or that around `onnx`."""
+    where = None if config is None else Path(config).expanduser()
+    for place in (file.parent, file.parent.parent) if where is None else (where, where.parent):
+        if (place / CONFIG).is_file():
             return place
+    if where is not None:
+        raise ModelDirError(f"{where}: no {CONFIG}. Expected that of the original of {file}.")
     raise ModelDirError(
-        f"{file}: no config.json beside it or one directory up, so labels and inputs are unknown. "
-        "Put config.json and the tokenizer or image processor of its original there."
+        f"{file}: no {CONFIG} beside it or one directory up, so labels and inputs are unknown. "
+        "Pass --config with the directory of its original: config.json and tokenizer or processor."
     )

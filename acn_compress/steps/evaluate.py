@@ -33,7 +33,7 @@ class _Subject:
     @classmethod
     def of(cls, src: ModelSpec, how: Evaluate, config: File | None = None) -> _Subject:
         """Find and load it."""
-        if config is None and (graph := find_graph(src)) is not None:
+        if (graph := find_graph(src, config)) is not None:
             return cls(graph.source, graph.net, graph)
         source = find_source(src, config=config)
         return cls(source, load_source(source, device=find_device(how.device)))
@@ -47,7 +47,8 @@ class _Subject:
         """Of every example."""
         if self.graph is None:
             return measure(self.net, data, batch_size=how.batch_size, noise=noise)
-        return measure_file(self.graph.file, data, noise, batch_size=how.batch_size)
+        config = self.net.config
+        return measure_file(self.graph.file, data, noise, batch_size=how.batch_size, config=config)
 
 
 def run(src: ModelSpec, how: Evaluate, progress: Progress | None = None) -> Evaluated:
