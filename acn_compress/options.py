@@ -105,7 +105,13 @@ KEEPS_PATTERNS: frozenset[Method] = frozenset({"magnitude", "obs"})
 USUAL_SCOPES: Mapping[str, Scope] = {"obs": "layer"}  # where it is not global
 Pattern = Literal["2:4", "4:8"]
 Score = Literal["obs", "fisher", "taylor", "activation", "magnitude"]
-Format = Literal["onnx", "openvino", "torch-export", "safetensors"]
+Format = Literal["onnx", "openvino", "torch-export", "executorch", "safetensors"]
+EXTRAS: Mapping[str, str] = {  # what is installed only if asked for, by the package's name
+    "timm": "timm's models",
+    "peft": "LoRA adapters",
+    "openvino": "export to OpenVINO",
+    "executorch": "export to ExecuTorch",
+}
 Quantize = Literal["fp16", "int8", "int8-static", "int4"]
 Automatic = Literal["auto"]
 Backend = Literal["torch", "onnx"]
@@ -731,7 +737,8 @@ class Export(Reads, Columns, Writes, Verb):
     writes = False
     format: Format = "onnx"
     """onnx; openvino (.xml and .bin; needs the openvino extra); torch-export (a .pt2, which torch
-    loads by itself); or safetensors: the compact model directory itself."""
+    loads by itself); executorch (a .pte, for telephones; needs the executorch extra); or
+    safetensors: the compact model directory itself."""
     opset: Opset = 20
     """ONNX operator set."""
     tolerance: Positive = 1e-4

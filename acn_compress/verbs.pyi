@@ -681,7 +681,8 @@ def export(
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
         format: onnx; openvino (.xml and .bin; needs the openvino extra); torch-export (a .pt2,
-            which torch loads by itself); or safetensors: the compact model directory itself.
+            which torch loads by itself); executorch (a .pte, for telephones; needs the executorch
+            extra); or safetensors: the compact model directory itself.
         opset: ONNX operator set.
         tolerance: Largest difference to torch that is let through, over max(1, largest output).
         quantize: More files beside the float one, in fewer bits, comma separated: fp16; int8

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from acn_compress.checkpoint.push import sorted_out
 from acn_compress.errors import UnsupportedError
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.trace import Traced
-from acn_compress.options import Format
+from acn_compress.options import EXTRAS, Format
 from acn_compress.targets import TARGETS
 from acn_compress.targets.torch_export import FILE, save_program
 
@@ -51,12 +52,12 @@ def stranger(directory: Path, inputs: Path, output: str) -> torch.Tensor:
     return load_file(f"{inputs}.found")["found"]
 
 
-@pytest.mark.parametrize("name", ["torch-export", "openvino"])
+@pytest.mark.parametrize("name", ["torch-export", "openvino", "executorch"])
 @pytest.mark.long
 def test_a_stranger_loads_it_as_its_card_says(name: Format, tmp_path: Path) -> None:
     """At a size it was not traced with, half of a text padded."""
-    if name == "openvino":
-        pytest.importorskip("openvino")
+    if name in EXTRAS:
+        pytest.importorskip(name)
     source, out = saved(tiny("bert", 0.3), tmp_path / "m"), tmp_path / "out"
     report = acn_compress.export(source, out, format=name)
     assert report["max_difference"] <= 1e-5 and report["outputs"] == ["logits"]
@@ -73,13 +74,14 @@ def test_a_stranger_loads_it_as_its_card_says(name: Format, tmp_path: Path) -> N
     assert str(Path(acn_compress.__file__).parent).encode() not in held
 
 
+@pytest.mark.parametrize("name", sorted(EXTRAS.keys() & set(get_args(Format))))
 def test_a_format_whose_package_is_missing_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = saved(tiny("mixer"), tmp_path / "m")
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    told = "pip install 'acn-compress[openvino]'"
-    fails(told, "export", source, tmp_path / "out", "--format", "openvino")
+    monkeypatch.setitem(sys.modules, name, None)
+    told = f"pip install 'acn-compress[{name}]'"
+    fails(told, "export", source, tmp_path / "out", "--format", name)
     assert list(tmp_path.iterdir()) == [source]
 
 

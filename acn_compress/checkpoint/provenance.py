@@ -27,6 +27,7 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "openvino",
+    "executorch",
     "timm",
     "peft",
 )

@@ -23,7 +23,17 @@ from acn_compress.errors import AcnError, ConfigError
 from acn_compress.measure.budget import training_flops
 from acn_compress.network.network import Network
 from acn_compress.network.plain import plain_class
-from acn_compress.options import Compress, Export, Finetune, Profile, Prune, Run, Trained, Verb
+from acn_compress.options import (
+    EXTRAS,
+    Compress,
+    Export,
+    Finetune,
+    Profile,
+    Prune,
+    Run,
+    Trained,
+    Verb,
+)
 from acn_compress.recipe import baseline
 from acn_compress.recipe.run import check_eval_data, directory_of, recorded
 from acn_compress.recipe.schema import Recipe
@@ -32,7 +42,6 @@ from acn_compress.tasks import task_called, task_named
 from acn_compress.training.fitted import steps_of
 
 MORE_DATA = ("refit_data", "vocabulary")  # options that name data beside what is trained on
-NEEDS = {"openvino": "openvino"}  # packages of formats that are an extra
 
 
 @dataclass
@@ -115,10 +124,9 @@ class _Chain:
         depth = getattr(how, "depth", None)
         if depth is not None and self.depth is not None and depth > self.depth:
             raise ConfigError(f"depth is {depth}, but the model has {self.depth} blocks by then.")
-        package = NEEDS.get(how.format) if isinstance(how, Export) else None
-        if package is not None and find_spec(package) is None:
+        if isinstance(how, Export) and how.format in EXTRAS and find_spec(how.format) is None:
             raise ConfigError(
-                f"format {package} needs an extra: pip install 'acn-compress[{package}]'."
+                f"format {how.format} needs an extra: pip install 'acn-compress[{how.format}]'."
             )
 
 

@@ -17,14 +17,9 @@ from acn_compress.checkpoint.provenance import machine
 from acn_compress.errors import AcnError
 from acn_compress.events import Progress
 from acn_compress.onnx.write import write_onnx
-from acn_compress.options import Doctor
+from acn_compress.options import EXTRAS, Doctor
 from acn_compress.reports.helped import Check, Doctored
 
-EXTRAS = {
-    "timm": "timm's models",
-    "peft": "LoRA adapters",
-    "openvino": "export to OpenVINO",
-}
 ROOM = 2_000_000_000  # bytes of disk and of memory below which work on usual models fails
 TINY = {
     "model_type": "vit",

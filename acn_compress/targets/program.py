@@ -25,7 +25,8 @@ class ProgramExported(Exported, WrittenFile):
     runner: ClassVar[str]
     """What runs it, for people."""
     snippet: ClassVar[str]
-    """Python that loads it and asks it; {file}, {given} and {output} are filled in."""
+    """Python that loads it and asks it; {file}, {given} (inputs by name) and {output} (the first)
+    are filled in, or {inputs} and {outputs} in their order."""
 
     def display(self) -> Iterator[Block]:
         """A list."""
@@ -67,7 +68,13 @@ class ProgramExported(Exported, WrittenFile):
             "## Use",
             "",
             "```python",
-            self.snippet.format(file=self.file, given=given, output=self.outputs[0]),
+            self.snippet.format(
+                file=self.file,
+                given=given,
+                output=self.outputs[0],
+                inputs=", ".join(self.inputs),
+                outputs=", ".join(self.outputs) + "," * (len(self.outputs) == 1),
+            ),
             "```",
             "",
         ]
