@@ -115,6 +115,7 @@ EXTRAS: Mapping[str, str] = {  # what is installed only if asked for, by the pac
 Quantize = Literal["fp16", "int8", "int8-static", "int4"]
 Automatic = Literal["auto"]
 Backend = Literal["torch", "onnx"]
+Reference = Literal["source", "original"]
 Want = Literal["faster", "smaller", "lossless", "any-depth"]
 Budget = Literal["none", "short", "long"]
 Measure = Literal["influence", "cka", "leave-one-out", "taylor", "worth"]
@@ -575,6 +576,9 @@ class Truncate(Reads, Measured, Writes, Verb):
     max_drop: NotNegative | None = None
     """Or: the smallest depth whose drop against all blocks of SRC is at most this, in the metric's
     own units."""
+    against: Reference = "source"
+    """With max_drop and data: original = the drop is from what the first step began with, not from
+    SRC."""
     data: DataSet | None = Field(None, description=DATA)
     bound: Bound = "upper"
     """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
@@ -589,10 +593,17 @@ class Truncate(Reads, Measured, Writes, Verb):
         """Always."""
         return True
 
+    @property
+    def of_original(self) -> bool:
+        """Drops are from the original."""
+        return self.against == "original"
+
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if (self.depth is None) == (self.max_drop is None):
             raise ValueError("needs either depth or max_drop, not both")
+        if self.of_original and (self.max_drop is None or self.data is None):
+            raise ValueError("has against original, which needs max_drop and data")
         return self
 
 
@@ -851,6 +862,8 @@ class Compress(Reads, Trained, Resumes, Verb):
     bound: Bound = "upper"
     """With max_drop, what must pass: the upper end of the paired 95 % interval, or the measured
     drop (point)."""
+    against: Reference = "source"
+    """With max_drop: original = the drop is from what the first step began with, not from SRC."""
     speedup: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
     """Be so many times as fast as SRC, on this machine."""
     max_latency_ms: Positive | None = None
@@ -884,6 +897,11 @@ class Compress(Reads, Trained, Resumes, Verb):
         return self.epochs > 0
 
     @property
+    def of_original(self) -> bool:
+        """Drops are from the original."""
+        return self.against == "original"
+
+    @property
     def timed(self) -> bool:
         """A time is limited."""
         return self.speedup is not None or self.max_latency_ms is not None
@@ -904,6 +922,8 @@ class Compress(Reads, Trained, Resumes, Verb):
         limits = ("max_drop", "speedup", "max_latency_ms", "target_params", "target_size")
         if all(getattr(self, name) is None for name in limits):
             raise ValueError(f"needs a limit: one or several of {', '.join(limits)}")
+        if self.of_original and self.max_drop is None:
+            raise ValueError("has against original, which needs max_drop")
         if self.speedup is not None and self.max_latency_ms is not None:
             raise ValueError("has both speedup and max_latency_ms. Leave one of them out")
         if self.convert and not self.trains:

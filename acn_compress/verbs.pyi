@@ -34,6 +34,7 @@ from acn_compress.options import (
     Positive,
     Precision,
     Quantizations,
+    Reference,
     Rounds,
     Routes,
     Scope,
@@ -376,6 +377,7 @@ def truncate(
     *,
     depth: Count | None = None,
     max_drop: NotNegative | None = None,
+    against: Reference = "source",
     bound: Bound = "upper",
     refit_data: DataSet | None = None,
     profile: File | None = None,
@@ -399,6 +401,8 @@ def truncate(
         depth: Keep the first DEPTH blocks.
         max_drop: Or: the smallest depth whose drop against all blocks of SRC is at most this, in
             the metric's own units.
+        against: With max_drop and data: original = the drop is from what the first step began with,
+            not from SRC.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
         bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
             (point).
@@ -548,6 +552,7 @@ def compress(
     *,
     max_drop: NotNegative | None = None,
     bound: Bound = "upper",
+    against: Reference = "source",
     speedup: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None,
     max_latency_ms: Positive | None = None,
     target_params: Positive | None = None,
@@ -600,6 +605,8 @@ def compress(
             accuracy. Alone it asks for the fastest model that keeps it.
         bound: With max_drop, what must pass: the upper end of the paired 95 % interval, or the
             measured drop (point).
+        against: With max_drop: original = the drop is from what the first step began with, not from
+            SRC.
         speedup: Be so many times as fast as SRC, on this machine.
         max_latency_ms: Take at most so many milliseconds per call, on this machine.
         target_params: Have at most this share of SRC's parameters (up to 1), or this number of

@@ -16,6 +16,7 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.original import find_original
 from acn_compress.checkpoint.provenance import Provenance, history
 from acn_compress.data.load import Data, load_data
+from acn_compress.errors import ConfigError
 from acn_compress.measure.original import Original
 from acn_compress.measure.quality import measure
 from acn_compress.quality import NOT_MEASURED, told
@@ -120,3 +121,47 @@ def test_an_original_that_reads_other_examples_is_not_compared(chain: Path) -> N
     fewer = Original.of(source, data, lambda other, place: read(30))
     assert fewer is not None and fewer.below(measure(net, data)) is None
     assert Original.of(source, data, lambda other, place: None) is None
+
+
+def test_a_drop_may_be_from_the_original(chain: Path, tmp_path: Path) -> None:
+    """The depth is the first that is near enough to it, not to SRC, and what is said is true."""
+    acn, how = chain / "acn", {**ROWS, "bound": "point"}
+    drops = []
+    for depth in (1, 2, 3):
+        cut = acn_compress.truncate(acn, tmp_path / str(depth), depth=depth, **ROWS)
+        assert cut.original is not None and cut.drop is not None
+        drops.append((cut.original.drop.drop, cut.drop.drop))
+    assert all(a != b for a, b in drops)
+    for against, column in (("original", 0), ("source", 1)):
+        limit = max(0.0, min(drops[0]))  # which one of them keeps and the other does not
+        first = next(k for k, found in enumerate(drops, 1) if found[column] <= limit)
+        options = {**how, "max_drop": limit, "against": against}
+        found = acn_compress.truncate(acn, tmp_path / against, **options)
+        assert found.depth == first
+    assert (
+        "from digits-vit, point bound"
+        in json.loads((tmp_path / "original" / "report.json").read_text())["why"]
+    )
+    (tmp_path / "alone").mkdir()
+    shutil.copytree(acn, tmp_path / "alone" / "acn")
+    gone = {**how, "max_drop": 0.5, "against": "original"}
+    with pytest.raises(ConfigError, match="its original is not on this machine as it was"):
+        acn_compress.truncate(tmp_path / "alone" / "acn", tmp_path / "none", **gone)
+    with pytest.raises(ConfigError, match="against original, which needs max_drop and data"):
+        acn_compress.truncate(acn, tmp_path / "none", depth=1, against="original")
+
+
+@pytest.mark.long
+def test_compress_may_be_held_to_the_original(chain: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"data": "digits", "backend": "torch", "against": "original"}
+    how |= {"max_drop": 0.5, "bound": "point", "progress": False}
+    found = acn_compress.compress(chain / "acn", tmp_path / "out", **how)
+    right = acn_compress.evaluate(tmp_path / "out", data="digits", against=chain / "digits-vit")
+    assert right.drop is not None and found.original is not None and found.drop is not None
+    (limit,) = found.limits
+    assert (limit.found, limit.against) == (found.original.drop.drop, found.original.name)
+    assert limit.found != found.drop.drop and found.original.name.endswith("digits-vit")
+    (tmp_path / "alone").mkdir()
+    shutil.copytree(chain / "acn", tmp_path / "alone" / "acn")
+    with pytest.raises(ConfigError, match="its original is not on this machine as it was"):
+        acn_compress.compress(tmp_path / "alone" / "acn", tmp_path / "none", **how)

@@ -13,6 +13,7 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, ModelDirError, VerificationError
 from acn_compress.measure.intervals import check_shown
+from acn_compress.measure.original import Original
 from acn_compress.measure.readouts import Depth, cutoff, profile_model
 from acn_compress.network.network import Network
 from acn_compress.options import Bound
@@ -29,11 +30,13 @@ class Depths:
         rows: depth 0 to that of the whole network.
         where: the data it was measured on, for a sentence.
         examples: that were right or wrong; None for a metric that does not count those.
+        original: what drops are from; None is the whole network.
     """
 
     rows: tuple[Depth, ...]
     where: str
     examples: int | None = None
+    original: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,19 @@ class Chosen:
     why: str
 
 
-def measured(net: Network, data: Data, *, batch_size: int = 256, seed: int = 0) -> Depths:
-    """What every depth costs on `data`; `seed` is that of the bootstrap."""
-    found = profile_model(net, data, batch_size=batch_size, seed=seed)
-    return Depths(found.depths, data.name, len(data) if data.task.counted else None)
+def measured(
+    net: Network,
+    data: Data,
+    original: Original | None = None,
+    *,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Depths:
+    """What every depth costs on `data`; `seed` is that of the bootstrap. Drops are from the
+    original, if there is one, else from the whole network."""
+    name, reference = (None, None) if original is None else (original.name, original.scores)
+    found = profile_model(net, data, batch_size=batch_size, seed=seed, reference=reference)
+    return Depths(found.depths, data.name, len(data) if data.task.counted else None, name)
 
 
 def stored(source: Source, path: str | Path | None = None) -> Depths:
@@ -123,8 +135,8 @@ def choose(depths: Depths, max_drop: float, bound: Bound, name: str) -> Chosen:
     return Chosen(
         depth,
         f"smallest depth whose drop is at most {max_drop} on {where}: {row.drop:.4f} "
-        f"(95 % {row.drop_low:.4f} to {row.drop_high:.4f}) from all {len(rows) - 1} blocks, "
-        f"{bound} bound",
+        f"(95 % {row.drop_low:.4f} to {row.drop_high:.4f}) from "
+        f"{depths.original or f'all {len(rows) - 1} blocks'}, {bound} bound",
     )
 
 

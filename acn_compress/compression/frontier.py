@@ -38,7 +38,7 @@ class Limits:
     """What a candidate has to keep within; None is no limit.
 
     Args:
-        max_drop: below the whole network, in the metric's own units,
+        max_drop: below the network that drops are from, in the metric's own units,
         bound: and what of the drop must be: the upper end of its interval, or itself.
         milliseconds: of a call.
         parameters: of the network.
@@ -75,7 +75,7 @@ class Frontier:
         tables: milliseconds of its parts; of int8 (True) too, where it takes part.
         by_time: what is cheap is fast; otherwise small.
         data: rows that decide.
-        whole: the whole network on them.
+        reference: what drops are from on them: the whole network, or the original.
         quantized: measures a network in int8 on those rows.
         points: measured so far.
         keep: called with every point that is new.
@@ -85,7 +85,7 @@ class Frontier:
     tables: Mapping[bool, LatencyTable]
     by_time: bool
     data: Data
-    whole: Scores
+    reference: Scores
     quantized: Callable[[Network], Scores]
     points: list[Point] = field(default_factory=list)
     keep: Callable[[list[Point]], None] = lambda points: None
@@ -269,7 +269,7 @@ class Frontier:
             parameters=self.candidates.parameters(plan.blocks),
             foreseen=plan.loss,
             quality=summary(scores, self.data.task),
-            drop=paired(scores, self.whole),
+            drop=paired(scores, self.reference),
         )
         self.points.append(point)
         self.keep(self.points)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.original import find_original
-from acn_compress.errors import AcnError
+from acn_compress.errors import AcnError, ConfigError
 from acn_compress.measure.quality import Scores, measure, paired
 from acn_compress.quality import Below
 
@@ -68,6 +68,26 @@ class Original:
         if whole.fresh_head or rows is None or rows.task.name != data.task.name:
             return None
         return cls(found.name, measure(whole, rows, batch_size=batch_size))
+
+    @classmethod
+    def needed(cls, source: Source, data: Data, read: Read, net: Network) -> Original:
+        """The original of `source` on `data`, as drops have to be from it.
+
+        Args:
+            read: the same rows for another network.
+            net: `source` itself.
+        Raises:
+            ConfigError: if it cannot be had as it was, or does something else.
+        """
+        scores = measure(net, data)
+        found = cls.of(source, data, read, known=source, scores=scores, net=net)
+        if found is None or found.below(scores) is None:
+            raise ConfigError(
+                f"{source.name}: its original is not on this machine as it was, or cannot be "
+                f"measured on {data.name}. provenance.json says what it was and where it lay: put "
+                "it back, or leave against out."
+            )
+        return found
 
     def below(self, after: Scores) -> Below | None:
         """How far a model lies below it on the same rows; None where it reads other examples out of

@@ -124,7 +124,13 @@ class Readouts(Found):
 
 
 def profile_model(
-    net: Network, data: Data, *, extras: tuple[str, ...] = (), batch_size: int = 256, seed: int = 0
+    net: Network,
+    data: Data,
+    *,
+    extras: tuple[str, ...] = (),
+    batch_size: int = 256,
+    seed: int = 0,
+    reference: Scores | None = None,
 ) -> Readouts:
     """Quality at every depth and contribution of every block.
 
@@ -136,6 +142,7 @@ def profile_model(
             (one more pass per block), "taylor" (one more pass, with gradients). "worth" is the
             step's.
         seed: of the bootstrap.
+        reference: what drops are from; default: the whole network.
     """
     depths = net.depth + 1
     scored: list[list[Scores]] = [[] for _ in range(depths)]
@@ -156,7 +163,7 @@ def profile_model(
     scores = [Scores.joined(parts) for parts in scored]
     with net.evaluating():
         further = _extra_measures(net, data, extras, sums, batch_size, scores[-1].mean_loss)
-    return _summarise(scores, sums, further, data, seed)
+    return _summarise(scores, reference or scores[-1], sums, further, data, seed)
 
 
 @dataclass
@@ -229,14 +236,20 @@ def _pooled(y: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _summarise(
-    scores: list[Scores], sums: _Sums, further: dict[str, list[float]], data: Data, seed: int
+    scores: list[Scores],
+    reference: Scores,
+    sums: _Sums,
+    further: dict[str, list[float]],
+    data: Data,
+    seed: int,
 ) -> Readouts:
     full = scores[-1]
     values = np.stack([s.score for s in scores], 1)
     low, high = mean_intervals(values, full.weight, full.reach, seed=seed)
-    apart = values[:, -1:] - values
+    apart = reference.score[:, None] - values
     dropped = mean_intervals(apart, full.weight, difference(full.reach), seed=seed)
-    dropped[:, -1] = 0.0  # the full depth is itself
+    if reference is full:
+        dropped[:, -1] = 0.0
     drop_low, drop_high = dropped
     depths = [
         Depth(
@@ -246,7 +259,7 @@ def _summarise(
                 low=low[k],
                 high=high[k],
                 loss=s.mean_loss,
-                drop=full.value - s.value,
+                drop=reference.value - s.value,
                 drop_low=drop_low[k],
                 drop_high=drop_high[k],
                 **sums.answers(k),

@@ -34,11 +34,17 @@ class Limit(Found):
     asked: float
     found: float
     holds: bool
+    against: str | None = None
+    """Of a drop, what it is from."""
 
     @classmethod
-    def of(cls, name: str, asked: float, found: float, holds: bool) -> Limit:
+    def of(
+        cls, name: str, asked: float, found: float, holds: bool, against: str | None = None
+    ) -> Limit:
         """From numbers."""
-        return cls(name=name, asked=float(asked), found=float(found), holds=bool(holds))
+        return cls(
+            name=name, asked=float(asked), found=float(found), holds=bool(holds), against=against
+        )
 
     def __str__(self) -> str:
         if self.name == "target_size":
@@ -47,7 +53,8 @@ class Limit(Found):
             text = f"asked {self.asked:,.0f}, found {self.found:,.0f}"
         else:
             text = f"asked {self.asked:g}, found {self.found:.3g}"
-        return f"{self.name}: {text}"
+        than = f", against {self.against}" if self.against else ""
+        return f"{self.name}: {text}{than}"
 
 
 class Row(Found):
@@ -192,8 +199,7 @@ class Compressed(Made):
         where = f"{t.backend}, {t.batch} per call, {threads(t.threads)}"
         yield Line(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
         for limit in self.limits:
-            than = f", against {self.source}" if limit.name == "max_drop" else ""
-            yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}{than}")
+            yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
 
     def _frontier(self) -> Grid:
         metric = self.rows[0].quality.metric

@@ -49,11 +49,11 @@ def run(
     data = read(net, source)
     depth, why = how.depth, "asked for"
     if how.max_drop is not None:
-        known = (
-            measured(net, data, batch_size=how.batch_size, seed=how.seed)
-            if data
-            else stored(source, how.profile)
-        )
+        if data is None:
+            known = stored(source, how.profile)
+        else:
+            original = Original.needed(source, data, read, net) if how.of_original else None
+            known = measured(net, data, original, batch_size=how.batch_size, seed=how.seed)
         chosen = choose(known, how.max_drop, how.bound, source.name)
         depth, why = chosen.depth, chosen.why
     assert depth is not None  # the options were checked

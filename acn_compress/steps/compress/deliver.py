@@ -4,7 +4,7 @@ rows that decided nothing, and written as one model directory."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.frontier import Limits
-from acn_compress.data.splits import held_apart
-from acn_compress.errors import AcnError
+from acn_compress.errors import AcnError, DataError
 from acn_compress.measure.original import Original
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.measure.timing import SMALLEST, judge
@@ -31,7 +30,7 @@ from acn_compress.reports import plots
 from acn_compress.reports.compressed import FLOAT, INT8, MINE, Compressed, Limit, Row
 from acn_compress.reports.html import uses
 from acn_compress.steps.compress.finish import Done
-from acn_compress.steps.compress.job import Job, looked_at
+from acn_compress.steps.compress.job import Job
 
 ROUNDS = 30  # of the last timing
 OF_CHECKPOINT = (MINE, FLOAT)  # rows of what model.safetensors and onnx/model.onnx hold
@@ -93,7 +92,7 @@ def deliver(
             "onnx": onnx.model_copy(update={"bytes": file_bytes(file)}),
             "int8": note,
             "delivered": onnx_file("int8" if delivered == small else None),
-            "limits": _limits(job, rows[0], rows[1], file_bytes(delivered), limits),
+            "limits": _limits(job, rows, below[rows[1].name], file_bytes(delivered), limits),
             "seconds": round(time.perf_counter() - began, 1),
         }
 
@@ -127,7 +126,7 @@ def _known(job: Job, done: Done) -> dict[str, Any]:
         "eval_data": reported.name,
         "eval_read": reported.read,
         "note": note,
-        "untrained_drop": paired(done.untrained, frontier.whole) if trained else None,
+        "untrained_drop": paired(done.untrained, frontier.reference) if trained else None,
         "training": done.fit,
         "table": frontier.tables[False],
         "int8_table": frontier.tables.get(True),
@@ -153,7 +152,7 @@ def _int8(job: Job, file: Path, done: Done, limits: Limits) -> tuple[Path | None
     scores = done.scores if chosen else measure_file(small, deciding)
     lost = paired(scores, measure(done.net, deciding) if chosen else done.scores)
     said = f"on the rows that decide int8 loses {lost} to the float file"
-    drop = paired(scores, job.frontier.whole)
+    drop = paired(scores, job.frontier.reference)
     if chosen or (limits.keeps_drop(drop) if limits.max_drop is not None else lost.low <= 0):
         return small, said
     small.unlink()
@@ -185,7 +184,7 @@ def _below_original(job: Job, subjects: list[Subject]) -> dict[str, Below | None
     original = Original.of(
         job.source,
         job.rows.reported,
-        lambda other, at: held_apart(looked_at(job.how), other, at, answered=False).reported,
+        lambda other, place: job.rows_for(other, place).reported,
         known=job.source,
         scores=subjects[0].scores,
         net=job.whole,
@@ -212,14 +211,28 @@ def _rows(job: Job, subjects: list[Subject]) -> tuple[tuple[Row, ...], float]:
     return rows, busy(seconds)
 
 
-def _limits(job: Job, whole: Row, mine: Row, size: int, limits: Limits) -> tuple[Limit, ...]:
+def _limits(
+    job: Job, rows: Sequence[Row], below: Below | None, size: int, limits: Limits
+) -> tuple[Limit, ...]:
     """Every limit, what was found, and whether it holds. A time that is closer to what was asked
-    for than timing can tell apart holds."""
-    how, found = job.how, list[Limit]()
+    for than timing can tell apart holds.
+
+    Args:
+        below: how far what came out lies below the original.
+        size: bytes of the file that is delivered.
+    """
+    how, found, (whole, mine) = job.how, list[Limit](), rows[:2]
     faster = whole.milliseconds / mine.milliseconds
-    if how.max_drop is not None and mine.drop is not None:
-        value = mine.drop.high if how.bound == "upper" else mine.drop.drop
-        found.append(Limit.of("max_drop", how.max_drop, value, limits.keeps_drop(mine.drop)))
+    drop = mine.drop
+    if job.original is not None:
+        if below is None:
+            raise DataError(f"{job.rows.reported.name}: {job.original.name} reads other examples.")
+        drop = below.drop
+    if how.max_drop is not None and drop is not None:
+        value = drop.high if how.bound == "upper" else drop.drop
+        than = job.source.name if job.original is None else job.original.name
+        holds = limits.keeps_drop(drop)
+        found.append(Limit.of("max_drop", how.max_drop, value, holds, than))
     if how.speedup is not None:
         holds = faster >= (1 - SMALLEST) * how.speedup
         found.append(Limit.of("speedup", how.speedup, faster, holds))

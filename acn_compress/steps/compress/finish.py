@@ -90,7 +90,7 @@ class Finishing:
     def _done(
         self, net: Network, point: Point, scores: Scores, untrained: Scores, found: Fit | None
     ) -> Done:
-        drop = paired(scores, self.job.frontier.whole)
+        drop = paired(scores, self.job.frontier.reference)
         return Done(net, point, scores, drop, untrained, found)
 
     def _train_(self, net: Network, label: str, walk: Walk | None = None) -> Fit:

@@ -15,9 +15,10 @@ from acn_compress.compression.candidates import Candidates
 from acn_compress.compression.frontier import Frontier
 from acn_compress.compression.notes import Notes
 from acn_compress.data.load import Data
-from acn_compress.data.splits import Held
+from acn_compress.data.splits import Held, held_apart
 from acn_compress.events import Progress, Stage
 from acn_compress.measure.latency import LatencyTable
+from acn_compress.measure.original import Original
 from acn_compress.measure.quality import Scores, measure
 from acn_compress.network.network import Network
 from acn_compress.onnx.layout import FILES
@@ -57,8 +58,25 @@ class Job:
         return Stopwatch(self.whole, self.source, load, how.backend, how.chooses_precision)
 
     @cached_property
+    def original(self) -> Original | None:
+        """On the rows that decide, if drops are from it."""
+        if not self.how.of_original:
+            return None
+        return Original.needed(
+            self.source,
+            self.rows.deciding,
+            lambda other, place: self.rows_for(other, place).deciding,
+            self.whole,
+        )
+
+    def rows_for(self, other: Network, place: Source) -> Held:
+        """The same rows as another network reads them."""
+        return held_apart(looked_at(self.how), other, place, answered=False)
+
+    @cached_property
     def frontier(self) -> Frontier:
         """What can be made of the network, and what of it was measured."""
+        original = self.original  # it may not be there, so first
         tables = self._tables()
         self.tell(f"looking at the network with {min(len(self.rows.training), ROWS):,} rows")
         return Frontier(
@@ -66,7 +84,7 @@ class Job:
             tables,
             self.how.timed or not self.how.sized,
             self.rows.deciding,
-            measure(self.whole, self.rows.deciding),
+            measure(self.whole, self.rows.deciding) if original is None else original.scores,
             lambda net: self.measured_in_int8(net, self.rows.deciding),
             list(self.notes.found.points),
             lambda points: self.notes.add(points=tuple(points)),
