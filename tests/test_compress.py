@@ -149,6 +149,17 @@ def test_training_is_distilled_and_the_untrained_state_reported(
     assert [p for p in tmp_path.iterdir() if p.name != "out"] == []
 
 
+@pytest.mark.long
+def test_what_training_did_harm_to_is_not_what_comes_out(digits_vit: Path, tmp_path: Path) -> None:
+    how = HOW | {"epochs": 0.5, "limit": 160, "lr": 1.0}
+    report = acn.compress(digits_vit, tmp_path / "out", target_params=0.6, **how)
+    assert report.training is not None and report.harmed and "did harm" in str(report)
+    right = acn.evaluate(tmp_path / "out", data="digits", against=digits_vit)
+    assert right.drop is not None and right.drop.drop < 0.3  # a random one loses 0.8
+    *_, baseline = report.rows
+    assert baseline.quality.value > 0.15  # nor to the baseline
+
+
 @dataclass
 class Crowded(Machine):
     """A machine on which small networks take more than the sum of what their parts take in large

@@ -81,6 +81,8 @@ class Compressed(Made):
     limits: tuple[Limit, ...]
     untrained_drop: Drop | None = None
     """Of what came out, before its training, on the rows that decide."""
+    harmed: bool = False
+    """Its training did harm on those, so what came out is untrained."""
     rows: tuple[Row, ...]
     """The original, what came out, its file in the other precision, and the plain baseline."""
     table: LatencyTable
@@ -195,6 +197,11 @@ class Compressed(Made):
     def _notes(self) -> Iterator[Line]:
         """How it was decided and timed, and which limits hold."""
         yield Line(f"decided on {self.decided_on}" + (f"; {self.note}" if self.note else ""))
+        if self.harmed:
+            yield Line(
+                "The training did harm on the rows that decide, so what came out is untrained. "
+                "Try a lower --lr or more data."
+            )
         t = self.table
         where = f"{t.backend}, {t.batch} per call, {threads(t.threads)}"
         yield Line(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")

@@ -128,6 +128,7 @@ def _known(job: Job, done: Done) -> dict[str, Any]:
         "note": note,
         "untrained_drop": paired(done.untrained, frontier.reference) if trained else None,
         "training": done.fit,
+        "harmed": done.harmed,
         "table": frontier.tables[False],
         "int8_table": frontier.tables.get(True),
         "scale": job.notes.found.scale,

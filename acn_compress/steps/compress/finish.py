@@ -4,7 +4,7 @@ plain baseline, with the same training."""
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from acn_compress.backends.latency import milliseconds
 from acn_compress.compression.frontier import Limits
@@ -30,6 +30,7 @@ class Done:
     Args:
         scores: on the rows that decide; in int8 if the candidate is.
         untrained: likewise, before its training.
+        harmed: the training did harm, so that the network is the untrained one.
     """
 
     net: Network
@@ -38,6 +39,7 @@ class Done:
     drop: Drop
     untrained: Scores
     fit: Fit | None
+    harmed: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,19 @@ class Finishing:
             self._trained(net.copy(), point, untrained, label, walk)
             for label, walk in walks.items()
         ]
-        return min(ways, key=lambda done: done.scores.mean_loss)
+        best = min(ways, key=lambda done: done.scores.mean_loss)
+        if not self._harmed("training", untrained, best.scores):
+            return best
+        drop = paired(untrained, self.job.frontier.reference)
+        return replace(best, net=net, scores=untrained, drop=drop, harmed=True)
+
+    def _harmed(self, what: str, before: Scores, after: Scores) -> bool:
+        """Whether a network is worse on the rows that decide than before its training."""
+        if after.mean_loss <= before.mean_loss:
+            return False
+        losses = f"loss {before.mean_loss:.4f} before, {after.mean_loss:.4f} after"
+        self.job.tell(f"{what} did harm ({losses}): the untrained network is taken")
+        return True
 
     def _trained(
         self, net: Network, point: Point, untrained: Scores, label: str, walk: Walk | None
@@ -120,9 +134,12 @@ class Finishing:
             return None
         net = whole.copy()
         net.truncate_(self._as_fast(done.point))
-        if self.job.how.trains:
-            self._train_(net, "drop-last")
-        return net
+        if not self.job.how.trains:
+            return net
+        trained = net.copy()
+        self._train_(trained, "drop-last")
+        before, after = (self._measured(each, done.point) for each in (net, trained))
+        return net if self._harmed("training drop-last", before, after) else trained
 
     def _as_fast(self, point: Point) -> int:
         """The most blocks with which the network is as fast as a candidate, as far as timing can
