@@ -6,7 +6,8 @@
 A demand is an option of `compress`; several joined by + are asked together: epochs=1 trains the
 result back, quantize=auto lets int8 take part. Rows that decide are those of the validation split
 where there is one, else half of the test split; figures are of the others. Writes
-compress-NAME.json, and the picture of the first demand beside it.
+compress-NAME.json, and beside it the picture of the first that is in it; what the file has of other
+demands and seeds of the same network stays in it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import acn_compress
+from acn_compress.checkpoint.files import read_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
@@ -97,7 +99,7 @@ def main() -> None:
     options = command.parse_args()
     blocks = find_blocks(options.source)
     file = options.results / f"compress-{options.name or options.source.name}.json"
-    rows = list[Found]()
+    rows = known(file, options.source.name, options.length)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     for seed, demand in product(seeds, options.demands.split(",")):
         given = options_of(demand) | {"length": options.length, "limit": options.limit}
@@ -111,7 +113,7 @@ def main() -> None:
             )
             if not rows:
                 shutil.copyfile(Path(place) / "out" / "frontier.png", file.with_suffix(".png"))
-        rows.append(met(demand, seed, report, blocks))
+        rows[demand, seed] = met(demand, seed, report, blocks)
         print(f"{demand}, seed {seed}: {report.verdict()}", flush=True)
         write(
             file,
@@ -121,10 +123,19 @@ def main() -> None:
                     "source": options.source.name,
                     "machine": machine(),
                     "length": options.length,
-                    "rows": [row.plain() for row in rows],
+                    "rows": [rows[key].plain() for key in sorted(rows, key=lambda key: key[1])],
                 }
             ),
         )
+
+
+def known(file: Path, source: str, length: int) -> dict[tuple[str, int], Found]:
+    """What a file has of a network, by demand and seed."""
+    found = read_json(file) or {}
+    if (found.get("source"), found.get("length")) != (source, length):
+        return {}
+    rows = map(Met.model_validate, found["rows"])
+    return {(row.demand, row.seed): row for row in rows}
 
 
 def find_blocks(source: Path) -> int:
