@@ -152,7 +152,7 @@ def profile_model(
                 )
                 scored[k].append(Scores.of(read, data.task.reach))
                 sums.add_readout(k, read, full)
-            sums.add_prefixes(prefixes, batch.get("attention_mask"))
+            sums.add_prefixes(prefixes, net.counted(batch))
     scores = [Scores.joined(parts) for parts in scored]
     with net.evaluating():
         further = _extra_measures(net, data, extras, sums, batch_size, scores[-1].mean_loss)

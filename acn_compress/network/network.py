@@ -5,7 +5,7 @@ transformers model inside it."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -228,6 +228,11 @@ class Network:
             self.device
         )
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def counted(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        """Which positions of the stream are no padding: [batch, length] of 1 and 0, or None where
+        all are."""
+        return inputs.get("attention_mask")
 
     def answer(self, **inputs: Tensor) -> Tensor:
         """The tensor the model is about (`first_output`), for `inputs`."""

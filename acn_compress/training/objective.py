@@ -67,9 +67,8 @@ class Objective(nn.Module):
             full = self._loss(self._scored(given, batch), target)
         full = full + self._pull(net)
         if hidden is not None:
-            full = full + self.how.hidden_weight * self._unlike(
-                net, prefixes, hidden, batch.get("attention_mask")
-            )
+            unlike = self._unlike(net, prefixes, hidden, net.counted(batch))
+            full = full + self.how.hidden_weight * unlike
         if self.how.prefix_loss == 0:
             return full
         depths = self.how.prefix_depths or (
