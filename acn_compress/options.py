@@ -125,6 +125,7 @@ BASELINE: Route = "drop-last"  # the plain one
 Task = Literal[
     "image-classification",
     "image-multi-label",
+    "audio-classification",
     "text-classification",
     "text-multi-label",
     "text-regression",
@@ -215,6 +216,8 @@ class Columns(Options):
     """Column that holds the labels."""
     image_column: str | None = None
     """Column that holds the images."""
+    audio_column: str | None = None
+    """Column that holds the clips."""
     text_column: str | None = None
     """Column that holds the text; two with a comma between for pairs."""
     max_length: Tokens | None = None
@@ -273,7 +276,8 @@ class Training(Options):
     batch_size: Count = 64
     """Examples per batch."""
     lr: Positive | None = None
-    """Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text."""
+    """Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text and
+    audio."""
     warmup: BelowOne = 0.05
     """Share of the steps with rising learning rate."""
     weight_decay: NotNegative = 0.05

@@ -91,6 +91,7 @@ def convert(
     refit: bool | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -145,6 +146,7 @@ def convert(
             that they follow the whole network. Default: where it can be done.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -154,7 +156,8 @@ def convert(
         augment: Random crops (and flips) of training images.
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -197,6 +200,7 @@ def finetune(
     depth: Count | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -244,6 +248,7 @@ def finetune(
         depth: Cut to DEPTH blocks before training.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -253,7 +258,8 @@ def finetune(
         augment: Random crops (and flips) of training images.
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -291,6 +297,7 @@ def evaluate(
     exit_entropy: float | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     limit: Count | None = None,
@@ -311,6 +318,7 @@ def evaluate(
             entropy, in nats (0 is certainty), for example 0.7.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         limit: Use at most this many examples.
@@ -334,6 +342,7 @@ def profile(
     to: File | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     limit: Count | None = None,
@@ -358,6 +367,7 @@ def profile(
         to: Directory for profile.json and profile.png instead of SRC.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         limit: Use at most this many examples.
@@ -381,6 +391,7 @@ def truncate(
     profile: File | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     limit: Count | None = None,
@@ -408,6 +419,7 @@ def truncate(
         profile: A profile.json that does not lie in SRC.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         limit: Use at most this many examples.
@@ -440,6 +452,7 @@ def prune(
     epochs: NotNegative = 0.0,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -506,6 +519,7 @@ def prune(
             data is then only measured on.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -514,7 +528,8 @@ def prune(
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -561,6 +576,7 @@ def compress(
     length: Tokens = 128,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -617,6 +633,7 @@ def compress(
         length: Tokens per text of a timed call.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -625,7 +642,8 @@ def compress(
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -667,6 +685,7 @@ def export(
     exit_entropy: float | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     config: File | None = None,
@@ -698,6 +717,7 @@ def export(
             this entropy, in nats (0 is certainty), for example 0.7.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
@@ -755,6 +775,7 @@ def compare(
     overwrite: bool = False,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -799,6 +820,7 @@ def compare(
         overwrite: Run again what is finished.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -807,7 +829,8 @@ def compare(
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
