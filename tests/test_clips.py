@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers as hf
 from brought import loaded, read
+from test_card import executed
 from tiny import SHAPE, SOUND, STABLE, network, plain
 
 import acn_compress
@@ -376,6 +377,7 @@ def test_from_clips_to_a_file_that_a_stranger_can_use(tmp_path: Path) -> None:
     acn_compress.export(tmp_path / "small", tmp_path / "out")
     session = onnxruntime.InferenceSession(str(tmp_path / "out/onnx/model.onnx"))
     extractor = hf.AutoFeatureExtractor.from_pretrained(tmp_path / "out")
+    assert len(executed(tmp_path / "small")) == 2 and len(executed(tmp_path / "out")) == 1
     names = [i.name for i in session.get_inputs()]
     assert names == ["input_values", "attention_mask"]
     waves = [heard(path) for path in paths_of(root)[:3]]

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Wave = np.ndarray[Any, np.dtype[np.float32]]  # [samples]
 CHANNELS = (1, 2)  # mono and stereo; what surround channels mean together is not said in a file
+# what feature extractors do to a clip
+HEARING = ("sampling_rate", "do_normalize", "return_attention_mask", "padding_value")
 INPUT = "input_values"
 
 

@@ -9,6 +9,7 @@ from acn_compress.architectures import base_type, wav2vec2
 from acn_compress.checkpoint.licence import licence
 from acn_compress.checkpoint.provenance import handed_on, history, packages
 from acn_compress.checkpoint.source import Source
+from acn_compress.data.clips import HEARING
 from acn_compress.data.pictures import Preparation
 from acn_compress.network.network import Network, longest_text
 from acn_compress.network.plain import plain_class
@@ -38,7 +39,7 @@ def described(net: Network, source: Source, preparation: Preparation | None) -> 
         "license": licence(source),
         "max_length": str(longest_text(net.config)) if net.modality == "text" else None,
         "preprocessor": _preprocessor(preparation),
-        **(_frames(net) if net.modality == "audio" else {}),
+        **(_of_clips(net, source) if net.modality == "audio" else {}),
         "acn_structure": net.structure.model_dump_json(),
         "source_weights_sha256": source.sha256(),
         "provenance": json.dumps(history(source).plain()["steps"]),
@@ -46,10 +47,14 @@ def described(net: Network, source: Source, preparation: Preparation | None) -> 
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def _frames(net: Network) -> dict[str, str]:
-    """Samples that a frame is made of, and samples from one to the next (`Session.feeds`)."""
+def _of_clips(net: Network, source: Source) -> dict[str, str]:
+    """What becomes of a clip, in the words of transformers' feature extractors, samples that a
+    frame is made of, and samples from one to the next (`Session.feeds`)."""
+    extractor = source.read("preprocessor_config.json") or {}
+    said = {name: extractor[name] for name in HEARING if name in extractor}
     samples, step = wav2vec2.frame(net.config)
-    return {"frame": str(samples), "hop": str(step)}
+    found = {"frame": str(samples), "hop": str(step)}
+    return found | ({"preprocessor": json.dumps(said)} if said else {})
 
 
 def tell_quality(file: Path, found: Outcome | None) -> None:

@@ -33,8 +33,6 @@ from acn_compress.errors import ConfigError
 from acn_compress.network.network import Network, longest_text
 from acn_compress.tasks import task_of
 
-# of feature extractors: what they do to a clip
-HEARING = ("sampling_rate", "do_normalize", "return_attention_mask", "padding_value")
 PROBE = "Hello WORLD, naïve Ünicode: 42 don't — Straße (a_b) {x}!"  # what tokenizers differ about
 
 
@@ -224,7 +222,7 @@ def _read(
 
 def _check_hearing(teacher: Network, taught: Source, net: Network, source: Source | None) -> None:
     theirs, ours = clips.Preparation.of(teacher, taught), clips.Preparation.of(net, source)
-    for name in HEARING:
+    for name in clips.HEARING:
         a, b = (getattr(found.extractor, name, None) for found in (theirs, ours))
         if a != b:
             raise _unlike(taught, f"hears clips with {name} {a}", f"the model with {b}")
