@@ -121,6 +121,33 @@ def test_answers_are_those_of_plain_transformers_to_each_clip_alone(
     assert ("attention_mask" in next(iter(data.batches(4)))) is masks
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_hears_the_same_clips(dtype: torch.dtype, tmp_path: Path) -> None:
+    source, root = model(tmp_path / "m", stable=True), str(folder(tmp_path / "clips"))
+    whole = measure(loaded(source), read(root, source))
+    hf.AutoModelForAudioClassification.from_pretrained(source).to(dtype).save_pretrained(source)
+    net = loaded(source)
+    assert net.dtype == dtype
+    half = measure(net, read(root, source))
+    assert half.loss == pytest.approx(whole.loss, abs=0.05)
+
+
+def test_positions_that_begin_with_a_norm_over_time_are_not_padded(tmp_path: Path) -> None:
+    norms = {"conv_pos_batch_norm": True, "feat_extract_norm": "layer"}
+    config = hf.HubertConfig(**SHAPE, **SOUND, **norms, num_labels=3)
+    config.id2label = dict(enumerate(PITCH))
+    torch.manual_seed(0)
+    net = hf.HubertForSequenceClassification(config)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    net.save_pretrained(tmp_path / "m")
+    hf.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path / "m")
+    data = read(str(folder(tmp_path / "clips")), tmp_path / "m")
+    expected = theirs(tmp_path / "m", paths_of(tmp_path / "clips"))
+    assert float((ours(data, tmp_path / "m") - expected).abs().max()) <= 1e-5
+
+
 def test_one_length_gives_the_bits_of_plain_transformers(tmp_path: Path) -> None:
     source = model(tmp_path / "m")
     data = read(str(folder(tmp_path / "clips")), source)

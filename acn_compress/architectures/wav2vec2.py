@@ -66,8 +66,9 @@ def masks(config: Any) -> bool:
 
 
 def alone(config: Any) -> bool:
-    """Whether padding changes the answer even where it is told: the first norm runs over time."""
-    return bool(config.feat_extract_norm == "group")
+    """Whether padding changes the answer even where it is told: the first norm runs over time, or
+    the positions begin with a norm that makes something of the zeros at padding (HuBERT)."""
+    return config.feat_extract_norm == "group" or getattr(config, "conv_pos_batch_norm", False)
 
 
 def keep_whole_(config: Any) -> None:

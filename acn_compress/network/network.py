@@ -68,7 +68,7 @@ class Network:
 
     def __call__(self, **inputs: Tensor) -> Any:
         """The model's own output, as transformers gives it."""
-        return self.model(**inputs)
+        return self.model(**self.cast(inputs))
 
     def __repr__(self) -> str:
         return f"Network({type(self.model).__name__}, {self.depth} blocks)"
@@ -255,9 +255,15 @@ class Network:
         counts: Tensor = wav2vec2.frames(self.config, mask.sum(1))
         return (torch.arange(frames, device=mask.device) < counts[:, None]).to(mask.dtype)
 
+    def cast(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Inputs in the model's own precision: models of images see to that themselves, those of
+        clips do not."""
+        wave = inputs.get("input_values")
+        return inputs if wave is None else {**inputs, "input_values": wave.to(self.dtype)}
+
     def answer(self, **inputs: Tensor) -> Tensor:
         """The tensor the model is about (`first_output`), for `inputs`."""
-        return first_output(self.model(**inputs))
+        return first_output(self(**inputs))
 
     def twin(self) -> Network:
         """A copy that shares the parameters; blocks, alphas and probes are its own."""
@@ -450,7 +456,7 @@ class Network:
         are given h_0."""
         calls: list[Call] = []
         with self._probe("acn_calls", calls), torch.no_grad(), self.evaluating():
-            self.model(**inputs, **self.uncached)
+            self.model(**self.cast(inputs), **self.uncached)
         return calls
 
     def bypassing(self, positions: Sequence[int]) -> AbstractContextManager[None]:

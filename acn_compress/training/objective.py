@@ -85,7 +85,7 @@ class Objective(nn.Module):
     def _scored(self, given: dict[str, Tensor], batch: dict[str, Tensor]) -> Scored:
         """The student's answers."""
         with torch.autocast(self.net.device.type, torch.bfloat16, enabled=self.bf16):
-            output: Any = self.student(**given)
+            output: Any = self.student(**self.net.cast(given))
         return self.task.score(convert_to_fp32(output) if self.bf16 else output, batch)
 
     def _taught(
