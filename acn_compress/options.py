@@ -106,11 +106,14 @@ USUAL_SCOPES: Mapping[str, Scope] = {"obs": "layer"}  # where it is not global
 Pattern = Literal["2:4", "4:8"]
 Score = Literal["obs", "fisher", "taylor", "activation", "magnitude"]
 Format = Literal["onnx", "openvino", "torch-export", "executorch", "safetensors"]
-EXTRAS: Mapping[str, str] = {  # what is installed only if asked for, by the package's name
-    "timm": "timm's models",
-    "peft": "LoRA adapters",
-    "openvino": "export to OpenVINO",
-    "executorch": "export to ExecuTorch",
+# packages that are installed only if asked for: by which extra, and what they are for
+EXTRAS: Mapping[str, tuple[str, str]] = {
+    "timm": ("timm", "timm's models"),
+    "peft": ("peft", "LoRA adapters"),
+    "soundfile": ("audio", "audio files"),
+    "soxr": ("audio", "audio of another sampling rate"),
+    "openvino": ("openvino", "export to OpenVINO"),
+    "executorch": ("executorch", "export to ExecuTorch"),
 }
 Quantize = Literal["fp16", "int8", "int8-static", "int4"]
 Automatic = Literal["auto"]
@@ -132,6 +135,7 @@ BASELINE: Route = "drop-last"  # the plain one
 Task = Literal[
     "image-classification",
     "image-multi-label",
+    "audio-classification",
     "text-classification",
     "text-multi-label",
     "text-regression",
@@ -223,6 +227,8 @@ class Columns(Options):
     """Column that holds the labels."""
     image_column: str | None = None
     """Column that holds the images."""
+    audio_column: str | None = None
+    """Column that holds the clips."""
     text_column: str | None = None
     """Column that holds the text; two with a comma between for pairs."""
     max_length: Tokens | None = None
@@ -281,7 +287,8 @@ class Training(Options):
     batch_size: Count = 64
     """Examples per batch."""
     lr: Positive | None = None
-    """Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text."""
+    """Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text and
+    audio."""
     warmup: BelowOne = 0.05
     """Share of the steps with rising learning rate."""
     weight_decay: NotNegative = 0.05

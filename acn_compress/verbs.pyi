@@ -92,6 +92,7 @@ def convert(
     refit: bool | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -146,6 +147,7 @@ def convert(
             that they follow the whole network. Default: where it can be done.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -155,7 +157,8 @@ def convert(
         augment: Random crops (and flips) of training images.
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -198,6 +201,7 @@ def finetune(
     depth: Count | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -245,6 +249,7 @@ def finetune(
         depth: Cut to DEPTH blocks before training.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -254,7 +259,8 @@ def finetune(
         augment: Random crops (and flips) of training images.
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -292,6 +298,7 @@ def evaluate(
     exit_entropy: float | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     limit: Count | None = None,
@@ -312,6 +319,7 @@ def evaluate(
             entropy, in nats (0 is certainty), for example 0.7.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         limit: Use at most this many examples.
@@ -335,6 +343,7 @@ def profile(
     to: File | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     limit: Count | None = None,
@@ -359,6 +368,7 @@ def profile(
         to: Directory for profile.json and profile.png instead of SRC.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         limit: Use at most this many examples.
@@ -383,6 +393,7 @@ def truncate(
     profile: File | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     limit: Count | None = None,
@@ -412,6 +423,7 @@ def truncate(
         profile: A profile.json that does not lie in SRC.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         limit: Use at most this many examples.
@@ -444,6 +456,7 @@ def prune(
     epochs: NotNegative = 0.0,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -510,6 +523,7 @@ def prune(
             data is then only measured on.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -518,7 +532,8 @@ def prune(
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -566,6 +581,7 @@ def compress(
     length: Tokens = 128,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -624,6 +640,7 @@ def compress(
         length: Tokens per text of a timed call.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -632,7 +649,8 @@ def compress(
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -674,6 +692,7 @@ def export(
     exit_entropy: float | None = None,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     config: File | None = None,
@@ -706,6 +725,7 @@ def export(
             this entropy, in nats (0 is certainty), for example 0.7.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
@@ -763,6 +783,7 @@ def compare(
     overwrite: bool = False,
     label_column: str | None = None,
     image_column: str | None = None,
+    audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
     eval_data: DataSet | None = None,
@@ -807,6 +828,7 @@ def compare(
         overwrite: Run again what is finished.
         label_column: Column that holds the labels.
         image_column: Column that holds the images.
+        audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
@@ -815,7 +837,8 @@ def compare(
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
         batch_size: Examples per batch.
-        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
+        lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
+            and audio.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.

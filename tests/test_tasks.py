@@ -90,9 +90,12 @@ def test_a_task_is_found_by_its_name_or_the_known_ones_are_listed() -> None:
 
 
 def test_a_card_needs_no_config_to_name_the_task() -> None:
-    assert head_named("DeiTForImageClassificationWithTeacher") is TASKS["image-classification"]
-    assert head_named("GPT2LMHeadModel") is TASKS["causal-lm"]
-    assert head_named("BertForNextSentencePrediction") is None
+    deit = head_named("DeiTForImageClassificationWithTeacher", "image")
+    assert deit is TASKS["image-classification"]
+    assert head_named("GPT2LMHeadModel", "text") is TASKS["causal-lm"]
+    assert head_named("BertForNextSentencePrediction", "text") is None
+    hubert = head_named("HubertForSequenceClassification", "audio")
+    assert hubert is TASKS["audio-classification"]
 
 
 def test_knowing_the_tasks_imports_no_torch() -> None:

@@ -56,6 +56,17 @@ RELATIVE = {  # as DeBERTa v3 says it
     "pos_att_type": ["p2c", "c2p"],
     "position_biased_input": False,
 }
+SOUND = {  # frames of 14 samples, 8 apart; nothing is left out or hidden while it trains
+    "conv_dim": (16, 16),
+    "conv_kernel": (6, 3),
+    "conv_stride": (4, 2),
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
+    "mask_time_prob": 0.0,
+    "layerdrop": 0.0,
+}
+STABLE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
 DISTILBERT = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}
 
 
@@ -192,6 +203,18 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "registers-swiglu": lambda: hf.Dinov2WithRegistersModel(
         hf.Dinov2WithRegistersConfig(**DINO, **IMAGE, use_swiglu_ffn=True)
+    ),
+    "wav2vec2": lambda: hf.Wav2Vec2ForSequenceClassification(
+        hf.Wav2Vec2Config(**SHAPE, **SOUND, num_labels=3)
+    ),
+    "wav2vec2-stable": lambda: hf.Wav2Vec2ForSequenceClassification(
+        hf.Wav2Vec2Config(**SHAPE, **SOUND, **STABLE, num_labels=3)
+    ),
+    "hubert": lambda: hf.HubertForSequenceClassification(
+        hf.HubertConfig(**SHAPE, **SOUND, num_labels=3)
+    ),
+    "hubert-stable": lambda: hf.HubertForSequenceClassification(
+        hf.HubertConfig(**SHAPE, **SOUND, **STABLE, num_labels=3)
     ),
     "mixer": lambda: timm("mlp_mixer", num_blocks=3),
     "timmvit": lambda: timm("vit_tiny_patch16_224", depth=3, num_heads=4),

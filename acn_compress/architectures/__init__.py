@@ -23,6 +23,7 @@ from acn_compress.architectures import (
     gemma3,
     gpt2,
     granite,
+    hubert,
     llama,
     mistral,
     modernbert,
@@ -37,6 +38,7 @@ from acn_compress.architectures import (
     smollm3,
     timm,
     vit,
+    wav2vec2,
     xlm_roberta,
 )
 from acn_compress.architectures.base import Architecture, Cut, Width
@@ -67,6 +69,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         gemma3.ARCHITECTURE,
         gpt2.ARCHITECTURE,
         granite.ARCHITECTURE,
+        hubert.ARCHITECTURE,
         llama.ARCHITECTURE,
         mistral.ARCHITECTURE,
         modernbert.ARCHITECTURE,
@@ -83,6 +86,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         smollm3.ARCHITECTURE,
         timm.ARCHITECTURE,
         vit.ARCHITECTURE,
+        wav2vec2.ARCHITECTURE,
         xlm_roberta.ARCHITECTURE,
     )
 }

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from acn_compress.form import Branch
+
+
+Modality: TypeAlias = Literal["image", "text", "audio"]  # of what a model reads
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,10 @@ def said_by(field: str) -> Callable[[PreTrainedConfig, int], None]:
     return lambda config, units: setattr(config, field, units)
 
 
+def _as_it_is(config: PreTrainedConfig) -> None:
+    """Most configs ask for nothing that the stack cannot do."""
+
+
 def _no_init(model: PreTrainedModel) -> None:
     """Most models are made with the random weights of their family."""
 
@@ -89,7 +96,7 @@ class Architecture:
             in order.
         widths: block -> its prunable widths by name; "heads" (in groups that share keys and values)
             and "mlp".
-        modality: "image" or "text".
+        modality: "image", "text" or "audio".
         base: the module `blocks` starts from.
         fix_widths_: repairs attributes of a block that repeat a width, after its weights were cut.
         depth_fields: config fields that count blocks; list-valued ones hold one entry per block.
@@ -103,6 +110,8 @@ class Architecture:
         record_depth_: (config, depth), where the number of blocks is written elsewhere.
         init_: gives a model (not wrapped) the random weights of its family, where its constructor
             does not.
+        settle_: takes out of a config what a loop over the blocks does in training alone and the
+            stack cannot follow.
         tuples: the model's loop takes a tuple from a block, of which the stream is the first.
         checkpointing: gradient checkpointing works: a block is a layer that transformers knows to
             recompute.
@@ -114,7 +123,7 @@ class Architecture:
     blocks: str
     branches: Callable[..., tuple[Branch, ...]]
     widths: Callable[[Any], Mapping[str, Width]]
-    modality: Literal["image", "text"]
+    modality: Modality
     base: Callable[[PreTrainedModel], nn.Module] = _model_base
     fix_widths_: Callable[[Any], None] = _no_fix
     depth_fields: tuple[str, ...] = ("num_hidden_layers",)
@@ -124,6 +133,7 @@ class Architecture:
     leftovers: tuple[str, ...] = ()
     record_depth_: Callable[[PreTrainedConfig, int], None] = _no_record
     init_: Callable[[PreTrainedModel], None] = _no_init
+    settle_: Callable[[PreTrainedConfig], None] = _as_it_is
     tuples: bool = False
     checkpointing: bool = True
     refuse: Callable[[PreTrainedConfig], str | None] = field(default=lambda config: None)

@@ -85,7 +85,7 @@ def render(
         directory: that it is the card of, written but for it.
     """
     name = plain_class(type(net.model)).__name__
-    family, task = base_type(net.config.model_type), head_named(name)
+    family, task = base_type(net.config.model_type), head_named(name, net.modality)
     pipeline_tag, plain = task.pipeline_tag if task else "feature-extraction", is_plain(net)
     called = Path(report["out"]).name
     s = report["structure"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint import weights
 from acn_compress.checkpoint.config import config_of as config_of
 from acn_compress.checkpoint.config import config_source as config_source
@@ -19,11 +20,15 @@ from acn_compress.checkpoint.config import describe as describe
 from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.padding import set_padding_
-from acn_compress.checkpoint.processors import load_tokenizer
+from acn_compress.checkpoint.processors import (
+    has_processor,
+    load_feature_extractor,
+    load_tokenizer,
+)
 from acn_compress.checkpoint.quiet import quiet
 from acn_compress.checkpoint.sentence import read_head
 from acn_compress.checkpoint.source import Source
-from acn_compress.errors import CheckpointError
+from acn_compress.errors import CheckpointError, DataError
 from acn_compress.network import widths, zeros
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
@@ -87,7 +92,8 @@ def load_source(
         zeros.correct_(net)
         if verify:
             net.verify_alpha_one(source.name)
-    task_here = head_named(plain_class(cls).__name__)
+    net = replace(net, told=told(net, source))
+    task_here = head_named(plain_class(cls).__name__, net.modality)
     if task_here is not None and task_here.taught:
         net = replace(net, sentence=read_head(source))
     net.model.eval().to(device)
@@ -125,8 +131,20 @@ def _set_head(
         )
     if task is not None:
         task_called(task).set_head_(hf_config)
-    if cls.__name__.endswith("ForSequenceClassification"):
+    text = architecture_of(hf_config).modality == "text"
+    if text and cls.__name__.endswith("ForSequenceClassification"):
         set_padding_(hf_config, source)
+
+
+def told(net: Network, source: Source) -> bool | None:
+    """Whether a network of clips is told which samples are padding, as its feature extractor says;
+    None where there is none."""
+    if net.modality != "audio" or not has_processor(source):
+        return None
+    try:
+        return bool(load_feature_extractor(source).return_attention_mask)
+    except (AttributeError, DataError):  # said when data is read
+        return None
 
 
 def from_config(
@@ -155,10 +173,12 @@ def seed_everything(seed: int) -> None:
 
 def new_processor(net: Network, source: Source) -> Any:
     """What prepares the input of a network that was made from a config: a plain image processor, or
-    the tokenizer beside the config; None for timm, whose config holds the settings of its
-    processor."""
+    the tokenizer or feature extractor beside the config; None for timm, whose config holds the
+    settings of its processor."""
     if net.modality == "text":
         return load_tokenizer(source)
+    if net.modality == "audio":
+        return load_feature_extractor(source)
     if hasattr(net.config, "pretrained_cfg"):
         return None
     from transformers import ViTImageProcessor

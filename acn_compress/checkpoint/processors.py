@@ -16,6 +16,7 @@ from acn_compress.errors import DataError
 
 # None of these files may name code; what transformers would ask to run goes.
 CODE = "auto_map"
+PREPARED = ("preprocessor_config.json", "processor_config.json")  # of images and clips
 
 
 def copy_processors(source: Source | None, out: Path) -> None:
@@ -110,6 +111,22 @@ def load_image_processor(source: Source, **options: Any) -> Any:
     from transformers import AutoImageProcessor
 
     return _load(AutoImageProcessor, source, "image processor", backend="pil", **options)
+
+
+def load_feature_extractor(source: Source, **options: Any) -> Any:
+    """The feature extractor beside a checkpoint, by transformers.
+
+    Raises:
+        DataError: in one line, for whatever is wrong with its file.
+    """
+    from transformers import AutoFeatureExtractor
+
+    return _load(AutoFeatureExtractor, source, "feature extractor", **options)
+
+
+def has_processor(source: Source) -> bool:
+    """Whether a file of an image processor or a feature extractor lies beside a checkpoint."""
+    return any((source.directory / name).is_file() for name in PREPARED)
 
 
 def _load(auto: Any, source: Source, what: str, **options: Any) -> Any:

@@ -30,6 +30,8 @@ PACKAGES = (
     "executorch",
     "timm",
     "peft",
+    "soundfile",
+    "soxr",
 )
 
 

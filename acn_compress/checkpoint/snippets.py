@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from acn_compress.checkpoint.files import read_json
+
 # what a pipeline is called with, by the Hub's name of its task; transformers 5 knows no others
 CALLS = {
     "text-classification": '"A sentence."',
@@ -14,8 +16,10 @@ CALLS = {
     "text-generation": '"Once upon a time"',
     "fill-mask": 'f"A {pipe.tokenizer.mask_token}."',
     "image-classification": "image",
+    "audio-classification": "audio",
 }
 IMAGE = 'image = Image.new("RGB", (224, 224))  # or Image.open("picture.png")'
+AUDIO = 'audio = np.zeros({rate}, "float32")  # or a recording, of one channel at {rate:,} Hz'
 OURS = "import acn_compress  # teaches transformers this model type"
 BEGINNING = (
     'inputs["position_ids"] = inputs["attention_mask"].cumsum(-1) - 1',
@@ -23,6 +27,8 @@ BEGINNING = (
     'empty = np.zeros((1, 1, 0, 1), "float32")  # later: what the last call said, as present',
     "inputs.update(dict.fromkeys(past, empty))",
 )
+# a feature extractor's mask has 32 bits, and those of files have 64
+WHOLE = 'inputs["attention_mask"] = inputs["attention_mask"].astype("int64")'
 Code = Sequence[str]
 
 
@@ -49,11 +55,11 @@ def of_checkpoint(
     )
     call = ["outputs = model(**inputs)"] if inputs else []
     yield from _block([*imports, "", f'{loaded}("{name}")', *inputs, *call])
-    image, called = task == "image-classification", CALLS.get(task)
+    called = CALLS.get(task)
     if inputs and called:
-        shown = ["from PIL import Image"] if image else []
+        shown, example = _example(directory, task)
         made = f'pipe = pipeline("{task}", model="{name}")'
-        lines = [*shown, "from transformers import pipeline", "", *([IMAGE] if image else []), made]
+        lines = [*shown, "from transformers import pipeline", "", *example, made]
         yield from _block([*ours, *lines, f"print(pipe({called}))"])
     if cls.endswith("Model") and (directory / "modules.json").is_file():
         yield from _block([*ours, *_sentences(f'"{name}"')])
@@ -79,6 +85,8 @@ def of_graph(
     imports, inputs = _inputs(directory, name, f'"np"{more}', colours)
     if cached and inputs:
         imports, inputs = ["import numpy as np", *imports], [*inputs, *BEGINNING]
+    if "input_values" in asked and "attention_mask" in asked and inputs:
+        inputs = [*inputs, WHOLE]
     call = "outputs = session.run(None, {name: inputs[name] for name in names})"
     names = "names = [i.name for i in session.get_inputs() if i.name in inputs]"
     opened = f'session = InferenceSession("{name}/{file}")'
@@ -90,17 +98,38 @@ def of_graph(
 
 
 def _inputs(directory: Path, name: str, kind: str, colours: int | None) -> tuple[Code, Code]:
-    """Imports, and what makes `inputs`: nothing without a tokenizer or an image processor, or for
-    pictures that are not made of three colours."""
+    """Imports, and what makes `inputs`: nothing without a tokenizer or a processor, or for pictures
+    that are not made of three colours."""
     if (directory / "tokenizer_config.json").is_file():
         made = f'tokenizer = AutoTokenizer.from_pretrained("{name}")'
         called = f'inputs = tokenizer("A sentence.", return_tensors={kind})'
         return ["from transformers import AutoTokenizer"], [made, called]
+    if rate := _rate(directory):
+        made = f'extractor = AutoFeatureExtractor.from_pretrained("{name}")'
+        called = f"inputs = extractor(audio, sampling_rate={rate}, return_tensors={kind})"
+        imports = ["import numpy as np", "from transformers import AutoFeatureExtractor"]
+        return imports, [AUDIO.format(rate=rate), made, called]
     if colours == 3 and (directory / "preprocessor_config.json").is_file():
         made = f'processor = AutoImageProcessor.from_pretrained("{name}")'
         called = f"inputs = processor(image, return_tensors={kind})"
         imports = ["from PIL import Image", "from transformers import AutoImageProcessor"]
         return imports, [IMAGE, made, called]
+    return [], []
+
+
+def _rate(directory: Path) -> int | None:
+    """The sampling rate of a feature extractor; None where there is none."""
+    found = (read_json(directory / "preprocessor_config.json") or {}).get("sampling_rate")
+    return found if isinstance(found, int) else None
+
+
+def _example(directory: Path, task: str) -> tuple[Code, Code]:
+    """Imports, and what makes the image or the recording that a pipeline is called with; neither
+    for a sentence."""
+    if task == "image-classification":
+        return ["from PIL import Image"], [IMAGE]
+    if task == "audio-classification":
+        return ["import numpy as np"], [AUDIO.format(rate=_rate(directory))]
     return [], []
 
 

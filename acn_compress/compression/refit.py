@@ -203,6 +203,7 @@ class _Lane:
         given: what the models are called with.
         whole, net: where it is.
         whole_calls, net_calls: what their blocks are called with.
+        mask: [batch, length], 1 where there is no padding; None where there is none at all.
         wrote: what each writer of the whole network's block wrote; none in front of a gap.
         normed: in a post-norm block what came out of its first norm there.
         goal: in front of a gap, y of the whole network behind it.
@@ -214,15 +215,12 @@ class _Lane:
     net: _State
     whole_calls: list[Call]
     net_calls: list[Call]
+    mask: Tensor | None
     wrote: list[Tensor] = field(default_factory=list)
     before: _State | None = None
     normed: Tensor | None = None
     goal: Tensor | None = None
     weight: Tensor | None = None
-
-    @property
-    def mask(self) -> Tensor | None:
-        return self.given.get("attention_mask")
 
     @property
     def examples(self) -> int:
@@ -354,7 +352,8 @@ def _carried(alphas: Sequence[float], layer: LayerKind, h: Tensor, done: Tensor 
 
 def _lane(net: Network, whole: Network, given: dict[str, Tensor]) -> _Lane:
     of_whole, of_net = whole.calls(**given), net.calls(**given)
-    return _Lane(given, _State(of_whole[0].stream), _State(of_net[0].stream), of_whole, of_net)
+    states = _State(of_whole[0].stream), _State(of_net[0].stream)
+    return _Lane(given, *states, of_whole, of_net, net.counted(given))
 
 
 def _stride(net: Network, data: Batches, enough: int | None) -> int:
@@ -363,7 +362,7 @@ def _stride(net: Network, data: Batches, enough: int | None) -> int:
     rows, most = 0.0, max(w.weight.shape[1] for w in writers(net))
     size = batch_size(data)
     for batch in data.batches(size, device=net.device):
-        mask = batch.get("attention_mask")
+        mask = net.counted(batch)
         if mask is None:
             stream = net.calls(**features(batch))[0].stream
             rows = len(data) * stream.shape[1:-1].numel()

@@ -27,7 +27,6 @@ from acn_compress.tasks.base import Batch, features
 # rows that blocks are weighed on, times blocks: 64 rows of a network of 12
 PASSES = 768
 CHECKED = 4  # blocks, of which one is taken out
-MASK = "attention_mask"
 
 
 class Flow(NamedTuple):
@@ -75,7 +74,7 @@ def flows(
             with torch.enable_grad(), watching(found) as seen:
                 loss = drawn(read(net, given), numbers, generator)
             gradients = torch.autograd.grad(loss, [slot.out for slot in seen])
-            mask = given.get(MASK)
+            mask = net.counted(given)
             yield [
                 Flow(slot.x.float(), gradient.float(), mask)
                 for slot, gradient in zip(seen, gradients, strict=True)
@@ -179,7 +178,7 @@ def _seen(net: Network, data: Batches) -> tuple[list[_Seen], list[float]]:
                 net(**given)
             for i, (before, behind) in enumerate(pairwise(prefixes)):
                 turned = 1 - F.cosine_similarity(before.float(), behind.float(), dim=-1)
-                turns[i] += float(rows_that_count(turned[..., None], given.get(MASK)).sum())
+                turns[i] += float(rows_that_count(turned[..., None], net.counted(given)).sum())
             seen.append(_Seen(given, prefixes[-1]))
     return seen, turns
 

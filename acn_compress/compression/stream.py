@@ -49,7 +49,7 @@ def walk_(
     """
     with torch.no_grad(), net.evaluating(), threads_for(net):
         calls = [net.calls(**batch) for batch in batches]
-        masks = [batch.get("attention_mask") for batch in batches]
+        masks = [net.counted(batch) for batch in batches]
         now, was = _Stream(calls, masks), _Stream(calls, masks)
         for k, block in enumerate(net.blocks):
             before = copy.deepcopy(block)

@@ -1,6 +1,6 @@
-"""Data a user names in one word (`places.py`), as the checkpoint's own image processor or tokenizer
-prepares it (`images.py`, `text.py`); labels are matched to the model by name where both have names
-(`labels.py`)."""
+"""Data a user names in one word (`places.py`), as the checkpoint's own processor or tokenizer
+prepares it (`images.py`, `audio.py`, `text.py`); labels are matched to the model by name where both
+have names (`labels.py`)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from acn_compress.data.audio import AudioExamples
 from acn_compress.data.examples import Examples
 from acn_compress.data.images import ImageExamples
 from acn_compress.data.labels import check, some
@@ -56,6 +57,8 @@ class Data:
         task: the model's task.
         examples: the prepared examples.
         read: which split, columns, labels and rows they are.
+        alike: [examples], when a model is measured only those of one number share a batch; None is
+            any.
     """
 
     sent_once = True  # to other processes
@@ -64,6 +67,7 @@ class Data:
     task: Task
     examples: Examples
     read: Read | None = None
+    alike: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -79,11 +83,18 @@ class Data:
         """Every example once (or a part of the batches), those of similar size together. The order
         follows from the data alone (a text's size is its characters, whatever the tokenizer), so
         that models measured on the same data can be paired example by example."""
-        sizes = self.examples.sizes
-        order = torch.arange(len(self)) if sizes is None else sizes.argsort(stable=True)
-        for numbers in torch.split(order, min(size, self.task.at_once or size))[part]:
+        for numbers in self.places(min(size, self.task.at_once or size))[part]:
             rows = [self.examples[i] for i in numbers.tolist()]
             yield {k: v.to(device) for k, v in self.examples.collate(rows, noise=noise).items()}
+
+    def places(self, size: int) -> list[Tensor]:
+        """Which examples `batches` puts into one: at most `size`, and only such as may share it."""
+        sizes = self.examples.sizes
+        order = torch.arange(len(self)) if sizes is None else sizes.argsort(stable=True)
+        if self.alike is None:
+            return list(torch.split(order, size))
+        runs = torch.unique_consecutive(self.alike[order], return_counts=True)[1].tolist()
+        return [batch for run in torch.split(order, runs) for batch in torch.split(run, size)]
 
     def sample(
         self, count: int, *, device: str | torch.device = "cpu", noise: Noise | None = None
@@ -116,7 +127,7 @@ def load_data(
         spec: "digits", a path, or a Hub data set, with ":split" if wanted; or an object of
             `datasets`.
         net: decides the task, the labels and the input size.
-        source: where its image processor or tokenizer lies.
+        source: where its processor or tokenizer lies.
         role: "train" or "eval".
         columns: as the user named them.
         limit: at most this many rows, drawn from `seed`, with every class in its share.
@@ -147,6 +158,15 @@ def load_data(
         if table.answered:
             images.label(_answers(data, net))
         return data
+    if task.modality == "audio":
+        clips = AudioExamples.prepare(
+            table, net, source, task, augment=augment, max_length=max_length
+        )
+        read = _read(split, table, len(clips), clips=clips.read())
+        data = Data(split.name, task, clips, read, clips.alike)
+        if table.answered:
+            clips.label(_answers(data, net))
+        return data
     texts = TextExamples.prepare(table, net, source, task, max_length)
     if task.taught:
         _check_reference(net, reference)
@@ -172,7 +192,7 @@ def token_counts(
     """
     own = task_of(net)
     if own.modality != "text":
-        raise DataError("vocabulary is one of texts, and the model reads images.")
+        raise DataError(f"vocabulary is one of texts, and the model is for {own.name}.")
     split = open_split(spec, "train")
     table = Table(split.rows, split.name, columns, net.config)
     task = own if own.name in OF_TEXT_ALONE or own.taught else task_called("features")
@@ -183,10 +203,8 @@ def token_counts(
 def _answers(data: Data, net: Network) -> Tensor:
     """The class that the network gives every example: [examples]."""
     found = torch.zeros(len(data), dtype=torch.long)
-    sizes = data.examples.sizes
-    order = torch.arange(len(data)) if sizes is None else sizes.argsort(stable=True)
     with torch.inference_mode(), net.evaluating(), threads_for(net):
-        for numbers in torch.split(order, 64):
+        for numbers in data.places(64):
             rows = [data.examples[i] for i in numbers.tolist()]
             batch = {k: v.to(net.device) for k, v in data.examples.collate(rows).items()}
             found[numbers] = net(**features(batch)).logits.argmax(-1).cpu()

@@ -29,7 +29,8 @@ class _Part:
 
 def part(data: Data, places: Sequence[int], name: str | None = None) -> Data:
     """The examples at some places."""
-    return Data(name or data.name, data.task, _Part(data.examples, places), data.read)
+    alike = None if data.alike is None else data.alike[list(places)]
+    return Data(name or data.name, data.task, _Part(data.examples, places), data.read, alike)
 
 
 def evenly(data: Data, count: int) -> Data:

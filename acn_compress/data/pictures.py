@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from acn_compress.architectures import timm
-from acn_compress.checkpoint.processors import load_image_processor
+from acn_compress.checkpoint.processors import has_processor, load_image_processor
 from acn_compress.errors import DataError, ModelDirError
 
 if TYPE_CHECKING:
@@ -153,8 +153,7 @@ def as_bytes(array: np.ndarray[Any, Any]) -> Pixels:
 
 
 def _processor(source: Source | None) -> Any:
-    names = ("preprocessor_config.json", "processor_config.json")
-    if source is None or not any((source.directory / name).is_file() for name in names):
+    if source is None or not has_processor(source):
         return None
     try:
         return load_image_processor(source)

@@ -31,6 +31,29 @@ class Lengths(Found):
         return f"texts of up to {self.longest} tokens, {self.mean:.0f} on average{parts}{cut}"
 
 
+class Clips(Found):
+    """Clips as the model hears them."""
+
+    rate: int
+    """Samples per second."""
+    longest: float
+    """In seconds."""
+    mean: float
+    """In seconds."""
+    resampled: int
+    """Clips that were recorded at another rate."""
+    stereo: int
+    """Clips of two channels, of which the mean is heard."""
+
+    def __str__(self) -> str:
+        other = f", {self.resampled} resampled" if self.resampled else ""
+        mixed = f", {self.stereo} of two channels (their mean is heard)" if self.stereo else ""
+        return (
+            f"clips of up to {self.longest:.3g} s, {self.mean:.3g} on average, at "
+            f"{self.rate:,} Hz{other}{mixed}"
+        )
+
+
 class Read(Found):
     """What was read of data."""
 
@@ -56,6 +79,8 @@ class Read(Found):
     """Of texts."""
     size: list[int] | None = None
     """Of images as the model gets them: height, width."""
+    clips: Clips | None = None
+    """Of clips."""
     notes: list[str] = Field(default_factory=list)
     """What one should know about it, a sentence each."""
 
@@ -82,7 +107,9 @@ class Read(Found):
         return f"{len(self.labels)} labels by {self.matched}{pairs}"
 
     def _sizes(self) -> str:
-        """Of images or texts."""
+        """Of images, clips or texts."""
+        if self.clips is not None:
+            return str(self.clips)
         if self.size is not None:
             return f"images of {self.size[0]} x {self.size[1]}"
         return "" if self.lengths is None else str(self.lengths)
@@ -97,6 +124,5 @@ class Read(Found):
             found.append(f"labels by {self.matched}: {', '.join(pairs[:SHOWN])}{more}")
         if self.size is not None:
             found.append(f"images of {self.size[0]} x {self.size[1]}")
-        if self.lengths is not None:
-            found.append(str(self.lengths))
+        found += [str(sizes) for sizes in (self.lengths, self.clips) if sizes is not None]
         return found + self.notes

@@ -1,4 +1,5 @@
-"""The rows of a split, read by column: which columns hold the texts, the images and the labels.
+"""The rows of a split, read by column: which columns hold the texts, the images, the
+clips and the labels.
 What a task asks of its data (`tasks.base.Table`)."""
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ PAIRS = (
     ("query", "passage"),
 )
 TEXTS = ("sentence", "text", "content", "review", "document", "question", "comment", "tweet")
+AUDIO = ("audio", "speech", "sound", "recording", "clip")
 IMAGES = ("image", "img", "pixel_values", "picture", "photo")
 LABELS = ("label", "labels", "class", "target", "category", "fine_label")  # never taken for texts
 NUMERIC = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8")
-Kind = Literal["label", "image", "text"]
+Kind = Literal["label", "image", "text", "audio"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ class Columns:
     label: str | None = None
     image: str | None = None
     text: str | None = None
+    audio: str | None = None
 
     @classmethod
     def of(cls, how: options.Columns) -> Columns:
         """Those of a verb's options."""
-        return cls(how.label_column, how.image_column, how.text_column)
+        return cls(how.label_column, how.image_column, how.text_column, how.audio_column)
 
 
 @dataclass
@@ -100,8 +103,7 @@ class Table:
 
     def _goes_on(self) -> bool:
         """Whether a text goes on in the next row, as the lines of a text file do."""
-        first = self.rows[0]
-        return list(first) == ["text"] and str(first["text"]).endswith("\n")
+        return self.rows.column_names == ["text"] and str(self.rows[0]["text"]).endswith("\n")
 
     def pick(self, kind: Kind, guesses: Sequence[str], what: str, typed: Sequence[str] = ()) -> str:
         """The column to read: the one the user named, or the first of `guesses` that is there, or

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 def readout(net: Network, y: Tensor, batch: dict[str, Tensor]) -> Any:
     """The model's output for y_k ([batch, ..., width]), through its own norm, pooling and head."""
     given = features(batch)
-    if net.modality == "image":  # what follows the stack does not look at the pixels: embed one
-        given["pixel_values"] = given["pixel_values"][:1]
+    if (
+        "attention_mask" not in given
+    ):  # what follows the stack does not look at the input: embed one
+        given = {name: tensor[:1] for name, tensor in given.items()}
     with net.injecting(y):
         return net(**given)
 
@@ -159,7 +161,7 @@ def profile_model(
                 )
                 scored[k].append(Scores.of(read, data.task.reach))
                 sums.add_readout(k, read, full)
-            sums.add_prefixes(prefixes, batch.get("attention_mask"))
+            sums.add_prefixes(prefixes, net.counted(batch))
     scores = [Scores.joined(parts) for parts in scored]
     with net.evaluating():
         further = _extra_measures(net, data, extras, sums, batch_size, scores[-1].mean_loss)

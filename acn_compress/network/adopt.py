@@ -23,6 +23,8 @@ def adopt(model: PreTrainedModel) -> Network:
     """
     net = Network(model, architecture_of(model.config))
     net.check_blocks()
+    for config in net.configs:
+        net.family.settle_(config)
     stored = getattr(model.config, "acn", None)
     structure = (
         Structure.residual(net.depth) if stored is None else Structure.read(stored, "config.json")

@@ -5,15 +5,16 @@ transformers model inside it."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from acn_compress.architectures import wav2vec2
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.form import LayerKind
 from acn_compress.network.sentence import SentenceHead
@@ -31,7 +32,7 @@ from acn_compress.network.structure import Structure
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from acn_compress.architectures.base import Architecture
+    from acn_compress.architectures.base import Architecture, Modality
 
 STREAM = (
     "hidden_size",
@@ -54,6 +55,8 @@ class Network:
         sentence: what makes an embedding of its last hidden states, if that is not their mean.
         remarks: sentences about the checkpoint it was read from: what was left out of it, or is not
             as its config says.
+        told: of clips, which samples are padding: what the checkpoint's feature extractor says;
+            None is what is usual for the config.
     """
 
     model: PreTrainedModel
@@ -61,10 +64,11 @@ class Network:
     fresh: tuple[str, ...] = ()
     sentence: SentenceHead | None = None
     remarks: tuple[str, ...] = ()
+    told: bool | None = None
 
     def __call__(self, **inputs: Tensor) -> Any:
         """The model's own output, as transformers gives it."""
-        return self.model(**inputs)
+        return self.model(**self.cast(inputs))
 
     def __repr__(self) -> str:
         return f"Network({type(self.model).__name__}, {self.depth} blocks)"
@@ -126,7 +130,7 @@ class Network:
         return next((int(n) for n in found if n), 0)
 
     @property
-    def modality(self) -> Literal["image", "text"]:
+    def modality(self) -> Modality:
         """Of its input."""
         return self.family.modality
 
@@ -139,6 +143,11 @@ class Network:
     def channels(self) -> int:
         """Colour channels of the images it takes."""
         return channels(self.config)
+
+    @property
+    def masks(self) -> bool:
+        """Of clips: whether it is told which samples are padding."""
+        return wav2vec2.masks(self.config) if self.told is None else self.told
 
     @property
     def structure(self) -> Structure:
@@ -216,12 +225,19 @@ class Network:
         size: tuple[int, int] | None = None,
     ) -> dict[str, Tensor]:
         """Random inputs that the model accepts: [batch, channels, height, width] pixels, of `size`
-        where it is not the config's, or [batch, length] tokens with a mask."""
+        where it is not the config's; [batch, length] tokens with a mask; or [batch, samples] of
+        clips that become `length` frames, with a mask if it takes one."""
         generator = torch.Generator().manual_seed(seed)
         if self.modality == "image":
             height, width = size or self.image_size
             pixels = torch.randn(batch, self.channels, height, width, generator=generator)
             return {"pixel_values": pixels.to(self.device, self.dtype)}
+        if self.modality == "audio":
+            samples, step = wav2vec2.frame(self.config)
+            wave = torch.randn(batch, samples + (length - 1) * step, generator=generator)
+            inputs = {"input_values": wave.to(self.device, self.dtype)}
+            told = torch.ones_like(wave, dtype=torch.long).to(self.device)
+            return inputs | ({"attention_mask": told} if self.masks else {})
         vocabulary = self.config.vocab_size
         shape = (batch, min(length, longest_text(self.config)))
         ids = torch.randint(5 if vocabulary > 16 else 0, vocabulary, shape, generator=generator).to(
@@ -229,9 +245,25 @@ class Network:
         )
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
+    def counted(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        """Which positions of the stream (tokens, or the frames of clips) are no padding: [batch,
+        length] of 1 and 0, or None where all are."""
+        mask = inputs.get("attention_mask")
+        if mask is None or self.modality != "audio":
+            return mask
+        frames = wav2vec2.frames(self.config, mask.shape[1])
+        counts: Tensor = wav2vec2.frames(self.config, mask.sum(1))
+        return (torch.arange(frames, device=mask.device) < counts[:, None]).to(mask.dtype)
+
+    def cast(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Inputs in the model's own precision: models of images see to that themselves, those of
+        clips do not."""
+        wave = inputs.get("input_values")
+        return inputs if wave is None else {**inputs, "input_values": wave.to(self.dtype)}
+
     def answer(self, **inputs: Tensor) -> Tensor:
         """The tensor the model is about (`first_output`), for `inputs`."""
-        return first_output(self.model(**inputs))
+        return first_output(self(**inputs))
 
     def twin(self) -> Network:
         """A copy that shares the parameters; blocks, alphas and probes are its own."""
@@ -239,11 +271,13 @@ class Network:
             copy.deepcopy(self.model, {id(p): p for p in self.model.parameters()}),
             self.family,
             sentence=self.sentence,
+            told=self.told,
         )
 
     def copy(self) -> Network:
         """A copy that shares nothing."""
-        return Network(copy.deepcopy(self.model), self.family, sentence=self.sentence)
+        copied = copy.deepcopy(self.model)
+        return Network(copied, self.family, sentence=self.sentence, told=self.told)
 
     # its form
 
@@ -422,7 +456,7 @@ class Network:
         are given h_0."""
         calls: list[Call] = []
         with self._probe("acn_calls", calls), torch.no_grad(), self.evaluating():
-            self.model(**inputs, **self.uncached)
+            self.model(**self.cast(inputs), **self.uncached)
         return calls
 
     def bypassing(self, positions: Sequence[int]) -> AbstractContextManager[None]:

@@ -47,7 +47,7 @@ class Cache:
     @classmethod
     def of(cls, net: Network) -> Cache | None:
         """That of a language model; None for anything else, which has nothing to go on with."""
-        task = head_named(plain_class(type(net.model)).__name__)
+        task = head_named(plain_class(type(net.model)).__name__, net.modality)
         both_ways = getattr(net.config, "use_bidirectional_attention", False)
         if task is None or task.name != "causal-lm" or not net.uncached or both_ways:
             return None

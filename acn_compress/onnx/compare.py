@@ -57,8 +57,9 @@ def expected(traced: Traced, seed: int) -> list[Expected]:
 
 def _said(traced: Traced, batch: int, length: int, seed: int) -> Iterator[Expected]:
     inputs = traced.inputs_for(batch, length, seed)
-    tokens = f" x length {inputs['input_ids'].shape[1]}" if "input_ids" in inputs else ""
-    what, arrays = f"batch {batch}{tokens}", {k: v.numpy() for k, v in inputs.items()}
+    free = next(iter(inputs.values())).shape[1] if 1 in traced.free else None
+    long = "" if free is None else f" x length {free}"
+    what, arrays = f"batch {batch}{long}", {k: v.numpy() for k, v in inputs.items()}
     if traced.exit_entropy is None:
         with torch.inference_mode():
             yield Expected(what, arrays, [t.numpy() for t in traced(*inputs.values())])
@@ -134,8 +135,9 @@ def of_tokens(
     inputs: dict[str, Array], names: Sequence[str], *sides: Sequence[Array]
 ) -> Iterator[tuple[Array, ...]]:
     """The outputs of both sides, in pairs, without what they say at padding: that means nothing,
-    and under a sliding window not even the same nothing."""
-    mask = inputs.get("attention_mask")
+    and under a sliding window not even the same nothing. Of clips, whose frames the mask does not
+    count, all is compared."""
+    mask = None if "input_values" in inputs else inputs.get("attention_mask")
     for name, *pair in zip(names, *sides, strict=True):
         yield tuple(a if mask is None else _at(mask != 0, name, a) for a in pair)
 

@@ -55,6 +55,7 @@ def find_graph(src: object, config: str | PathLike[str] | None = None) -> Graph 
     architecture, cls, config = checkpoint.describe(source, None)
     with fitting(source.name), torch.device("meta"):
         net = Network(cls(config), architecture)
+    net = replace(net, told=checkpoint.told(net, source))
     if task_of(net).taught:
         net = replace(net, sentence=read_head(source))
     others = "" if file == Path(str(src)) else beside(file)

@@ -15,17 +15,21 @@ from acn_compress.network.network import Network
 def inputs_for(
     net: Network, batch: int, length: int, seed: int, size: tuple[int, int] | None = None
 ) -> dict[str, Tensor]:
-    """Random inputs of the model, the last text padded: as `Network.example_inputs`, with token
-    types where it takes them.
+    """Random inputs of the model, the last text or clip padded: as `Network.example_inputs`, with
+    token types where it takes them.
 
     Args:
         size: height and width of images; None is what the config says (see `picture_size`).
     """
     inputs = net.example_inputs(batch=batch, length=length, seed=seed, size=size)
-    if "input_ids" not in inputs:
+    if "attention_mask" not in inputs:
         return inputs
     if batch > 1:
-        inputs["attention_mask"][-1, -(inputs["input_ids"].shape[1] // 3) :] = 0
+        mask = inputs["attention_mask"]
+        mask[-1, -(mask.shape[1] // 3) :] = 0
+    if "input_values" in inputs:
+        inputs["input_values"] *= inputs["attention_mask"]
+        return inputs
     if _takes_types(net):
         inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
     return inputs

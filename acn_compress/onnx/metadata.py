@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from acn_compress.architectures import base_type
+from acn_compress.architectures import base_type, wav2vec2
 from acn_compress.checkpoint.licence import licence
 from acn_compress.checkpoint.provenance import handed_on, history, packages
 from acn_compress.checkpoint.source import Source
+from acn_compress.data.clips import HEARING
 from acn_compress.data.pictures import Preparation
 from acn_compress.network.network import Network, longest_text
 from acn_compress.network.plain import plain_class
@@ -29,7 +30,7 @@ def described(net: Network, source: Source, preparation: Preparation | None) -> 
     Args:
         preparation: how its images are made; None for texts.
     """
-    task = head_named(plain_class(type(net.model)).__name__)
+    task = head_named(plain_class(type(net.model)).__name__, net.modality)
     labels = getattr(net.config, "id2label", None) or {}
     facts = {
         "model_type": base_type(net.config.model_type),
@@ -38,11 +39,22 @@ def described(net: Network, source: Source, preparation: Preparation | None) -> 
         "license": licence(source),
         "max_length": str(longest_text(net.config)) if net.modality == "text" else None,
         "preprocessor": _preprocessor(preparation),
+        **(_of_clips(net, source) if net.modality == "audio" else {}),
         "acn_structure": net.structure.model_dump_json(),
         "source_weights_sha256": source.sha256(),
         "provenance": json.dumps(history(source).plain()["steps"]),
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _of_clips(net: Network, source: Source) -> dict[str, str]:
+    """What becomes of a clip, in the words of transformers' feature extractors, samples that a
+    frame is made of, and samples from one to the next (`Session.feeds`)."""
+    extractor = source.read("preprocessor_config.json") or {}
+    said = {name: extractor[name] for name in HEARING if name in extractor}
+    samples, step = wav2vec2.frame(net.config)
+    found = {"frame": str(samples), "hop": str(step)}
+    return found | ({"preprocessor": json.dumps(said)} if said else {})
 
 
 def tell_quality(file: Path, found: Outcome | None) -> None:

@@ -25,6 +25,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 LARGEST = 1 << 28  # numbers of one input: more is a damaged shape
 PATIENCE = 60.0  # seconds to open a file or run it once, and one more for each
+FRAMES = {"frame": 400, "hop": 320}  # samples, where a file of clips does not say it: wav2vec 2.0's
 PER_SECOND = 10_000_000  # bytes of it
 # of inputs: those of our models first, then what else strangers' take
 TYPES = {
@@ -132,12 +133,16 @@ class Session:
 
         Args:
             batch: rows.
-            length: of what else has any size: tokens, or fewer where the model takes no more.
+            length: of what else has any size: tokens, or fewer where the model takes no more; of
+                clips, frames.
         Raises:
             CheckpointError: if it asks for more than anything could hold.
         """
         longest = self.metadata.get("max_length", "")
         length = min(length, int(longest)) if longest.isdecimal() and int(longest) else length
+        if any(i.name == "input_values" for i in self.inputs):
+            first, step = (int(self.metadata.get(n, usual)) for n, usual in FRAMES.items())
+            length = first + (length - 1) * step
         rng = np.random.default_rng(0)
         own = own_inputs(self.inputs)
         given = [i for i in self.inputs if i not in own]

@@ -74,7 +74,7 @@ class Traced(nn.Module):
         self.note = f"No {EMBEDDING}: modules.json names a {unknown}." if unknown else None
         said = self.read if self.head is None else [*self.read, EMBEDDING]
         self.inputs = list(example)
-        self.free = {0: "batch", 1: "sequence"} if net.modality == "text" else {0: "batch"}
+        self.free = {0: "batch"} if net.modality == "image" else {0: "batch", 1: "sequence"}
         self.outputs = said if exit_entropy is None else onnx_exit.OUTPUTS
         self.extra = net.uncached
         if (cache := Cache.of(net) if caching else None) is not None:

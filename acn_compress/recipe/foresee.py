@@ -195,7 +195,7 @@ def _new(recipe: Recipe, how: Verb) -> tuple[Source | None, Network]:
         task = task_called(named) if named else task_named(plain_class(cls).__name__, found)
         labels = label_names(recipe.data, Columns.of(recipe), task)
         net = from_config(path, labels=labels, task=named)
-    return (beside if family.modality == "text" else None), net
+    return (None if family.modality == "image" else beside), net
 
 
 def _baseline(recipe: Recipe, steps: list[PlannedStep]) -> Iterator[PlannedStep]:

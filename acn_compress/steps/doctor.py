@@ -60,9 +60,9 @@ def _processors() -> Iterator[Check]:
 
 
 def _extras() -> Iterator[Check]:
-    for name, what in EXTRAS.items():
+    for name, (extra, what) in EXTRAS.items():
         there = find_spec(name) is not None
-        install = f"not installed; for {what}: pip install 'acn-compress[{name}]'"
+        install = f"not installed; for {what}: pip install 'acn-compress[{extra}]'"
         yield Check(name=name, found=machine()[name] if there else install)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from acn_compress.architectures import Architecture, base_type
+from acn_compress.architectures import Architecture, base_type, wav2vec2
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.find import find_source
@@ -93,7 +93,7 @@ def _describe(source: Source) -> dict[str, Any]:
         "task": task.name if task else None,
         "parameters": net.parameters,
         "parts": _parts(net),
-        "input": _input(hf_config, architecture),
+        "input": _input(hf_config, architecture, source),
         "labels": tuple(name for _, name in sorted(hf_config.id2label.items())) if classes else (),
         "form": structure.form,
         "layer": structure.layer,
@@ -134,7 +134,7 @@ def _parts(net: Network) -> dict[str, int]:
     return parts
 
 
-def _input(config: Any, architecture: Architecture) -> dict[str, str | int | None]:
+def _input(config: Any, architecture: Architecture, source: Source) -> dict[str, str | int | None]:
     if architecture.modality == "image":
         height, width = image_size(config)
         return {
@@ -142,6 +142,15 @@ def _input(config: Any, architecture: Architecture) -> dict[str, str | int | Non
             "channels": channels(config),
             "height": height,
             "width": width,
+        }
+    if architecture.modality == "audio":
+        samples, step = wav2vec2.frame(config)
+        said = (source.read("preprocessor_config.json") or {}).get("sampling_rate")
+        return {
+            "modality": "audio",
+            "sampling_rate": said if isinstance(said, int) else None,
+            "frame": samples,
+            "hop": step,
         }
     longest = getattr(config, "max_position_embeddings", None)
     return {"modality": "text", "vocabulary": config.vocab_size, "max_length": longest}

@@ -55,7 +55,7 @@ def from_scratch(
         names = label_names(how.data, Columns.of(how), task)
         net = checkpoint.from_config(src, labels=names, task=how.task)
         net.model.to(device)
-        near = beside if family.modality == "text" else None  # where the tokenizer lies
+        near = None if family.modality == "image" else beside  # where the tokenizer lies
         teacher, taught_by = None, None if how.teacher is None else find_source(how.teacher)
         if taught_by is not None:
             teacher = load_teacher(taught_by, net, near)

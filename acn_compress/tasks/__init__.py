@@ -4,12 +4,14 @@ line in the dict."""
 from __future__ import annotations
 
 import copyreg
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from acn_compress.architectures import architecture_of
 from acn_compress.errors import ConfigError, UnsupportedError
 from acn_compress.network.plain import plain_class
 from acn_compress.tasks import (
+    audio_classification,
     causal_lm,
     embeddings,
     image_classification,
@@ -33,6 +35,7 @@ from acn_compress.tasks.base import (
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+    from acn_compress.architectures.base import Modality
     from acn_compress.network.network import Network
 
 __all__ = [
@@ -56,6 +59,7 @@ TASKS: dict[str, Task] = {
     for task in (
         image_classification.TASK,
         multi_label.IMAGE,
+        audio_classification.TASK,
         text_classification.TASK,
         multi_label.TEXT,
         text_regression.TASK,
@@ -100,9 +104,9 @@ def task_of(net: Network) -> Task:
 
 def task_named(name: str, config: PreTrainedConfig) -> Task:
     """`task_of` a model class, by its name."""
-    found = [task for task in TASKS.values() if name.endswith(task.heads)]
-    task = next((t for t in found if t.fits(config)), None)
-    if task is None or task.modality != architecture_of(config).modality:
+    modality = architecture_of(config).modality
+    task = next((t for t in _headed(name, modality) if t.fits(config)), None)
+    if task is None:
         known = dict.fromkeys(head for task in TASKS.values() for head in task.heads)
         raise UnsupportedError(
             f"{name} has no head that can be trained or evaluated here. Known: {', '.join(known)}."
@@ -112,6 +116,12 @@ def task_named(name: str, config: PreTrainedConfig) -> Task:
     return task
 
 
-def head_named(name: str) -> Task | None:
+def head_named(name: str, modality: Modality) -> Task | None:
     """The first task that a model class is for, whatever its config says."""
-    return next((task for task in TASKS.values() if name.endswith(task.heads)), None)
+    return next(_headed(name, modality), None)
+
+
+def _headed(name: str, modality: Modality) -> Iterator[Task]:
+    """A head of sequences may be one of texts or of clips."""
+    named = (task for task in TASKS.values() if name.endswith(task.heads))
+    return (task for task in named if task.modality == modality)

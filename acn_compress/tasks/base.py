@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
     from transformers import PreTrainedConfig
 
+    from acn_compress.architectures.base import Modality
     from acn_compress.network.network import Network
 
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -218,7 +219,7 @@ class Task:
         score: (output, batch) -> the batch, scored; `output` has the names of transformers' own.
         answers: (output, inputs) -> [rows, classes], every decision that the model makes, whether a
             label asks for it or not; padding makes none. Numbers where the task gives numbers.
-        rows: (table, encoder) -> its examples; for images the labels alone.
+        rows: (table, encoder) -> its examples; for images and clips the labels alone.
         extras: (prediction, target, loss) of a whole data set -> further metrics by name.
         collate: (ids, labels, seeds, encoder) of a batch -> ids, labels; a seed may be None,
             for torch's own generator.
@@ -243,7 +244,7 @@ class Task:
 
     name: str
     metric: str
-    modality: Literal["image", "text"]
+    modality: Modality
     heads: tuple[str, ...]
     auto_class: str
     pipeline_tag: str

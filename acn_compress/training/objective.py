@@ -67,9 +67,8 @@ class Objective(nn.Module):
             full = self._loss(self._scored(given, batch), target)
         full = full + self._pull(net)
         if hidden is not None:
-            full = full + self.how.hidden_weight * self._unlike(
-                net, prefixes, hidden, batch.get("attention_mask")
-            )
+            unlike = self._unlike(net, prefixes, hidden, net.counted(batch))
+            full = full + self.how.hidden_weight * unlike
         if self.how.prefix_loss == 0:
             return full
         depths = self.how.prefix_depths or (
@@ -86,7 +85,7 @@ class Objective(nn.Module):
     def _scored(self, given: dict[str, Tensor], batch: dict[str, Tensor]) -> Scored:
         """The student's answers."""
         with torch.autocast(self.net.device.type, torch.bfloat16, enabled=self.bf16):
-            output: Any = self.student(**given)
+            output: Any = self.student(**self.net.cast(given))
         return self.task.score(convert_to_fp32(output) if self.bf16 else output, batch)
 
     def _taught(

@@ -9,6 +9,7 @@ them. Both are compared before any work:
     length of texts   the teacher must take the longest text of the data
     token types       left out for a teacher that knows none
     padding           the teacher's own fills its batches up
+    clips             the feature extractors must do the same to them
     pixels            size and channels must be the same; another normalisation is put in place of
                       the student's
 """
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.source import Source
+from acn_compress.data import clips
 from acn_compress.data.load import Data
 from acn_compress.data.pictures import Preparation
 from acn_compress.data.text import padding
@@ -54,7 +56,7 @@ def align_(teacher: Network, taught: Source, net: Network, source: Source | None
     place.
 
     Args:
-        taught: where the teacher's tokenizer or image processor lies.
+        taught: where the teacher's tokenizer or processor lies.
         net: the student.
         source: where its own lies.
     Raises:
@@ -67,6 +69,8 @@ def align_(teacher: Network, taught: Source, net: Network, source: Source | None
         _name_classes_(teacher, taught, net)
     if net.modality == "image":
         _see_(teacher, taught, net, source)
+    elif net.modality == "audio":
+        _check_hearing(teacher, taught, net, source)
     else:
         _check_tokens(teacher, taught, net, source)
         _read_(teacher, taught, net, source)
@@ -211,6 +215,17 @@ def _read(
     if pad is not None:
         own["input_ids"] = own["input_ids"].masked_fill(own["attention_mask"] == 0, pad)
     return args, own
+
+
+# clips
+
+
+def _check_hearing(teacher: Network, taught: Source, net: Network, source: Source | None) -> None:
+    theirs, ours = clips.Preparation.of(teacher, taught), clips.Preparation.of(net, source)
+    for name in clips.HEARING:
+        a, b = (getattr(found.extractor, name, None) for found in (theirs, ours))
+        if a != b:
+            raise _unlike(taught, f"hears clips with {name} {a}", f"the model with {b}")
 
 
 # images

@@ -32,7 +32,11 @@ from acn_compress.training.state import Kept, step_of
 ALPHA_LR = (
     1e-2  # peak of trained alphas: they move by tenths in runs in which weights move by thousandths
 )
-PEAK = {"image": 5e-4, "text": 1e-4}  # learning rates, unless the user says otherwise
+PEAK = {
+    "image": 5e-4,
+    "text": 1e-4,
+    "audio": 1e-4,
+}  # learning rates, unless the user says otherwise
 WIDE = 256  # features of the stream from which on bfloat16 gains
 WEIGHTS, HOOK, HISTORY = "model.safetensors", "hook.safetensors", "history.json"
 
