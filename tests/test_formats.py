@@ -85,6 +85,12 @@ def test_a_format_whose_package_is_missing_says_what_to_install(
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_clips_have_no_longest_that_memory_could_be_planned_for(tmp_path: Path) -> None:
+    source = saved(tiny("wav2vec2"), tmp_path / "m")
+    told = "Export to onnx."
+    fails(told, "export", source, tmp_path / "out", "--format", "executorch")
+
+
 def test_a_network_that_torch_cannot_export_is_told_in_one_line(tmp_path: Path) -> None:
     net = tiny("vit")
 

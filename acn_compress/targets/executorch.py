@@ -51,7 +51,12 @@ class ExecuTorch(Program):
     report: type[Exported] = ExecuTorchExported
 
     def check(self, net: Network, source: Source, how: Export) -> None:
-        """ExecuTorch must be there."""
+        """ExecuTorch must be there, and inputs not too large to plan for."""
+        if net.modality == "audio":
+            raise UnsupportedError(
+                f"{source.name}: format executorch plans its memory ahead, for the longest clip that "
+                "there may be. Export to onnx."
+            )
         library()
 
     def write(
