@@ -54,8 +54,8 @@ class ExecuTorch(Program):
         """ExecuTorch must be there, and inputs not too large to plan for."""
         if net.modality == "audio":
             raise UnsupportedError(
-                f"{source.name}: format executorch plans its memory ahead, for the longest clip that "
-                "there may be. Export to onnx."
+                f"{source.name}: format executorch plans its memory ahead, but clips have no "
+                "longest. Export to onnx."
             )
         library()
 
