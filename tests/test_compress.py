@@ -386,12 +386,25 @@ def test_the_gap_below_the_cheapest_that_keeps_a_drop_is_halved() -> None:
     assert 0.6 <= found.milliseconds <= 0.6 + (0.7 - 0.55) / 4 + 0.02
 
 
-def test_all_that_keep_a_drop_are_tried_the_cheapest_first() -> None:
+def test_dearer_ones_that_keep_a_drop_are_tried_if_they_are_better_in_their_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frontier, "HALVINGS", 0)
     priced = Priced()
     priced.explore()
     limits = Limits(max_drop=0.01)
+    one = priced.keeping(limits)[0]  # the next are alike in quality
+    better = one.quality.model_copy(update={"loss": 0.05})
+    worse = one.quality.model_copy(update={"loss": 0.5})
+
+    def dearer(by: float, quality: Quality, int8: bool = False) -> Point:
+        found = {"milliseconds": one.milliseconds + by, "quality": quality, "int8": int8}
+        return one.model_copy(update=found)
+
+    for point in (hidden := dearer(0.03, worse), float_ := dearer(0.04, better)):
+        priced.points.append(point)
+    priced.points.append(int8 := dearer(0.02, worse, int8=True))
     found = priced.keeping(limits)
-    prices = [point.milliseconds for point in found]
-    assert prices == sorted(prices) and len(set(prices)) > 1
-    assert {id(p) for p in found} == {id(p) for p in priced.points if limits.keeps_drop(p.drop)}
+    assert found[0] is one and float_ in found and int8 in found and hidden not in found
+    assert [p.milliseconds for p in found] == sorted(p.milliseconds for p in found)
     assert not priced.keeping(Limits(max_drop=-1))

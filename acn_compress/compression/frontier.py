@@ -9,6 +9,7 @@ and features left.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -157,9 +158,10 @@ class Frontier:
         return all(limit is None or value <= limit for limit, value in found)
 
     def keeping(self, limits: Limits) -> list[Point]:
-        """All that was measured and keeps the drop, the cheapest first, once the gap from that to
-        the next cheaper was halved. One that is dearer and worse than another is among them: the
-        other may fail when it is finished."""
+        """What was measured and keeps the drop, the cheapest first, once the gap from that to the
+        next cheaper was halved. One that is dearer is among them if its loss, which scatters less
+        than the metric, is lower than that of all cheaper ones of its precision: of many that are
+        tried one would keep the drop by chance."""
         apart = ALIKE * self.most  # the two candidates of a price cost nearly the same
         for _ in range(HALVINGS):
             keeping = (self.cost(p) for p in self.points if limits.keeps_drop(p.drop))
@@ -168,7 +170,12 @@ class Frontier:
             low = max(cheaper, default=self.least)
             if high - low > apart:
                 self.at((low + high) / 2)
-        return sorted((p for p in self.points if limits.keeps_drop(p.drop)), key=self.cost)
+        found, best = list[Point](), {False: math.inf, True: math.inf}
+        for point in sorted(self.points, key=self.cost):
+            if limits.keeps_drop(point.drop) and point.quality.loss < best[point.int8]:
+                best[point.int8] = point.quality.loss
+                found.append(point)
+        return found
 
     def cost(self, point: Point) -> float:
         """Of a candidate, in what the search counts."""
