@@ -29,6 +29,8 @@ PACKAGES = (
     "openvino",
     "timm",
     "peft",
+    "soundfile",
+    "soxr",
 )
 
 

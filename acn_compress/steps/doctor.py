@@ -20,10 +20,13 @@ from acn_compress.onnx.write import write_onnx
 from acn_compress.options import Doctor
 from acn_compress.reports.helped import Check, Doctored
 
+# by what is installed: the extra, and what it is for
 EXTRAS = {
-    "timm": "timm's models",
-    "peft": "LoRA adapters",
-    "openvino": "export to OpenVINO",
+    "timm": ("timm", "timm's models"),
+    "peft": ("peft", "LoRA adapters"),
+    "soundfile": ("audio", "clips"),
+    "soxr": ("audio", "clips of other sampling rates"),
+    "openvino": ("openvino", "export to OpenVINO"),
 }
 ROOM = 2_000_000_000  # bytes of disk and of memory below which work on usual models fails
 TINY = {
@@ -65,9 +68,9 @@ def _processors() -> Iterator[Check]:
 
 
 def _extras() -> Iterator[Check]:
-    for name, what in EXTRAS.items():
+    for name, (extra, what) in EXTRAS.items():
         there = find_spec(name) is not None
-        install = f"not installed; for {what}: pip install 'acn-compress[{name}]'"
+        install = f"not installed; for {what}: pip install 'acn-compress[{extra}]'"
         yield Check(name=name, found=machine()[name] if there else install)
 
 
