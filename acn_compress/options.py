@@ -85,6 +85,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Workers = Annotated[int, Field(ge=0, le=256)]
 Size = Annotated[SizeSpec, BeforeValidator(_bytes), WithJsonSchema({"type": ["string", "integer"]})]
 Tokens = Annotated[int, Field(ge=2)]
 Depths = Annotated[tuple[Count, ...], BeforeValidator(_numbers)]
@@ -219,6 +220,10 @@ class Columns(Options):
     """Column that holds the text; two with a comma between for pairs."""
     max_length: Tokens | None = None
     """Longest text, in tokens."""
+    workers: Workers | None = None
+    """Processes that read examples ahead, of each process that trains or measures. Default: 0,
+    where images take more than 4 GiB and are decoded at every use one per further processor, at
+    most 8."""
 
 
 class Measured(Columns):

@@ -44,6 +44,7 @@ from acn_compress.options import (
     Task,
     Tokens,
     Want,
+    Workers,
 )
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.compared import Compared
@@ -93,6 +94,7 @@ def convert(
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
@@ -147,6 +149,9 @@ def convert(
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.
@@ -199,6 +204,7 @@ def finetune(
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
@@ -246,6 +252,9 @@ def finetune(
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.
@@ -293,6 +302,7 @@ def evaluate(
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     limit: Count | None = None,
     batch_size: Count = 256,
     config: File | None = None,
@@ -313,6 +323,9 @@ def evaluate(
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         limit: Use at most this many examples.
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
@@ -336,6 +349,7 @@ def profile(
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     limit: Count | None = None,
     batch_size: Count = 256,
     seed: Seed = 0,
@@ -360,6 +374,9 @@ def profile(
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         limit: Use at most this many examples.
         batch_size: Examples per batch.
         seed: Seed of everything random.
@@ -383,6 +400,7 @@ def truncate(
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     limit: Count | None = None,
     batch_size: Count = 256,
     config: File | None = None,
@@ -410,6 +428,9 @@ def truncate(
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         limit: Use at most this many examples.
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
@@ -442,6 +463,7 @@ def prune(
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
@@ -508,6 +530,9 @@ def prune(
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.
@@ -563,6 +588,7 @@ def compress(
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
@@ -619,6 +645,9 @@ def compress(
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.
@@ -669,6 +698,7 @@ def export(
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     config: File | None = None,
     seed: Seed = 0,
     device: str = "auto",
@@ -700,6 +730,9 @@ def export(
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model.
         seed: Seed of everything random.
@@ -757,6 +790,7 @@ def compare(
     image_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
@@ -801,6 +835,9 @@ def compare(
         image_column: Column that holds the images.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from acn_compress.data.ahead import ahead
 from acn_compress.data.examples import Examples
 from acn_compress.data.images import ImageExamples
 from acn_compress.data.labels import check, some
@@ -56,6 +58,7 @@ class Data:
         task: the model's task.
         examples: the prepared examples.
         read: which split, columns, labels and rows they are.
+        workers: processes that read them ahead.
     """
 
     sent_once = True  # to other processes
@@ -64,6 +67,7 @@ class Data:
     task: Task
     examples: Examples
     read: Read | None = None
+    workers: int = 0
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -81,9 +85,18 @@ class Data:
         that models measured on the same data can be paired example by example."""
         sizes = self.examples.sizes
         order = torch.arange(len(self)) if sizes is None else sizes.argsort(stable=True)
-        for numbers in torch.split(order, min(size, self.task.at_once or size))[part]:
-            rows = [self.examples[i] for i in numbers.tolist()]
-            yield {k: v.to(device) for k, v in self.examples.collate(rows, noise=noise).items()}
+        numbers = torch.split(order, min(size, self.task.at_once or size))[part]
+        batches = [batch.tolist() for batch in numbers]
+        collate = partial(self.examples.collate, noise=noise)
+        read = ahead(self.examples, batches, collate, self.workers, self.batch_bytes(size))
+        for batch in read:
+            yield {k: v.to(device) for k, v in batch.items()}
+
+    def batch_bytes(self, size: int) -> int:
+        """Of a batch of examples like the first, if others read them; 0 where nobody asks."""
+        if self.workers == 0:
+            return 0
+        return size * sum(v.nbytes for v in self.examples.collate([self.examples[0]]).values())
 
     def sample(
         self, count: int, *, device: str | torch.device = "cpu", noise: Noise | None = None
@@ -143,7 +156,7 @@ def load_data(
     if task.modality == "image":
         images = ImageExamples.prepare(table, net, source, task, augment)
         read = _read(split, table, len(images), size=list(images.size))
-        data = Data(split.name, task, images, read)
+        data = Data(split.name, task, images, read, images.workers)
         if table.answered:
             images.label(_answers(data, net))
         return data
@@ -153,7 +166,8 @@ def load_data(
         texts.refer(reference or net)
     if max_length is None and (cost := texts.cost()):
         table.notes.append(cost)
-    data = Data(split.name, task, texts, _read(split, table, len(texts), lengths=texts.lengths()))
+    read = _read(split, table, len(texts), lengths=texts.lengths())
+    data = Data(split.name, task, texts, read, columns.workers or 0)
     if table.answered:
         texts.label(_answers(data, net))
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class _Part:
 
 def part(data: Data, places: Sequence[int], name: str | None = None) -> Data:
     """The examples at some places."""
-    return Data(name or data.name, data.task, _Part(data.examples, places), data.read)
+    return replace(data, name=name or data.name, examples=_Part(data.examples, places))
 
 
 def evenly(data: Data, count: int) -> Data:

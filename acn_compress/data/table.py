@@ -39,16 +39,17 @@ Kind = Literal["label", "image", "text"]
 @dataclass(frozen=True)
 class Columns:
     """Columns the user named; None means guess. Two text columns are written with a comma
-    between."""
+    between. And how many processes read them ahead; None means as many as pay."""
 
     label: str | None = None
     image: str | None = None
     text: str | None = None
+    workers: int | None = None
 
     @classmethod
     def of(cls, how: options.Columns) -> Columns:
         """Those of a verb's options."""
-        return cls(how.label_column, how.image_column, how.text_column)
+        return cls(how.label_column, how.image_column, how.text_column, how.workers)
 
 
 @dataclass

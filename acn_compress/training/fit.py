@@ -12,8 +12,9 @@ from typing import NamedTuple
 from transformers import TrainerCallback, set_seed
 
 from acn_compress import processes
+from acn_compress.data.ahead import plain
 from acn_compress.data.load import Data
-from acn_compress.errors import ConfigError, DataError, Interrupted
+from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
 from acn_compress.events import Progress
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
@@ -193,7 +194,10 @@ def _train(engine: Engine, stop: Stop, done: Path | None, total: int) -> None:
         engine.restore(done)
         return
     with handling(stop.heard), quiet(), threads_for(engine.net):
-        engine.train(resume_from_checkpoint=None if done is None else str(done))
+        try:
+            engine.train(resume_from_checkpoint=None if done is None else str(done))
+        except AcnError as error:
+            raise plain(error) from None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST = 20_000  # examples that a fingerprint reads: images may have to be decoded for it
 # options that name a place: what lies there is compared; and those no weight depends on
 PLACES = {"src", "out", "data", "teacher", "config"}
-AFTER = {"eval_data", "eval_limit", "device", "resume", "overwrite"}
+AFTER = {"eval_data", "eval_limit", "device", "workers", "resume", "overwrite"}
 
 
 class Run(Found):

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from acn_compress import processes
+from acn_compress.data.ahead import loader
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.events import Logged
@@ -112,10 +115,21 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
             self.hook.on_backward(self.state.global_step, self.state.max_steps)
         return loss
 
-    def _get_train_sampler(self, train_dataset: Seeded | None = None) -> Bucketed:
-        data = self.train_dataset.data
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches that are full, read ahead by the workers of the data."""
+        data, size = self.train_dataset.data, self.args.train_batch_size
         sizes = torch.zeros(len(data)) if data.examples.sizes is None else data.examples.sizes
-        return Bucketed(sizes, self.args.train_batch_size, self.args.seed)
+        batches = loader(
+            self.train_dataset,
+            self.data_collator,
+            data.workers,
+            data.batch_bytes(size),
+            batch_size=size,
+            sampler=Bucketed(sizes, size, self.args.seed),
+            drop_last=True,
+        )
+        shared: DataLoader[Any] = self.accelerator.prepare(batches)
+        return shared
 
     # checkpoints
 
@@ -186,7 +200,6 @@ def arguments(
         seed=how.seed,
         data_seed=how.seed,
         dataloader_drop_last=True,
-        dataloader_pin_memory=False,
         remove_unused_columns=False,
         accelerator_config={"split_batches": True},
         ddp_broadcast_buffers=False,
