@@ -336,6 +336,18 @@ class TrainingData(Columns):
     """Measure on at most this many examples."""
     augment: Augment | None = None
     """Random crops (and flips) of training images."""
+    cache_teacher: bool = False
+    """Ask the teacher once for every example and keep what it answers in the cache folder of
+    datasets, instead of in every epoch and run; not with augment."""
+
+    @model_validator(mode="after")
+    def _kept_of_what_stays(self) -> Self:
+        if self.cache_teacher and self.augment is not None:
+            raise ValueError(
+                f"has both cache_teacher and augment {self.augment}, which changes every image in "
+                "every epoch. Leave one of them out"
+            )
+        return self
 
 
 class Trained(Prefixes, TrainingData, Seeded):

@@ -99,6 +99,7 @@ def convert(
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     epochs: Positive = 3.0,
     batch_size: Count = 64,
     lr: Positive | None = None,
@@ -157,6 +158,8 @@ def convert(
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
@@ -209,6 +212,7 @@ def finetune(
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     epochs: Positive = 3.0,
     batch_size: Count = 64,
     lr: Positive | None = None,
@@ -260,6 +264,8 @@ def finetune(
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
@@ -468,6 +474,7 @@ def prune(
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     batch_size: Count = 64,
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
@@ -538,6 +545,8 @@ def prune(
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
         warmup: Share of the steps with rising learning rate.
@@ -593,6 +602,7 @@ def compress(
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     batch_size: Count = 64,
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
@@ -653,6 +663,8 @@ def compress(
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
         warmup: Share of the steps with rising learning rate.
@@ -795,6 +807,7 @@ def compare(
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     batch_size: Count = 64,
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
@@ -843,6 +856,8 @@ def compare(
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text.
         warmup: Share of the steps with rising learning rate.

@@ -44,6 +44,7 @@ class ImageExamples:
         self.labels, self.size = made.names, prepare.size
         self.sizes: Tensor | None = None
         self.workers = workers  # that should read them ahead
+        self.stamp = images.stamp if isinstance(images, _Pictures) else ""
         self._images, self._prepare = images, prepare
         self._targets, self._augment = made.labels, augment
 
@@ -117,6 +118,12 @@ class _Pictures:
         if self._decode is not None:
             rows = rows.cast_column(column, datasets.Image(decode=False))
         self._rows, self._column, self._prepare, self._name = rows, column, prepare, name
+
+    @property
+    def stamp(self) -> str:
+        """Of the rows, which are too many to read: where `datasets` keeps them, which for files is
+        named by their sizes and times (`places._cache`)."""
+        return repr((self._rows._fingerprint, [f["filename"] for f in self._rows.cache_files]))
 
     def __getitem__(self, index: int) -> Pixels:
         try:

@@ -17,6 +17,7 @@ class _Part:
 
     def __init__(self, examples: Examples, places: Sequence[int]) -> None:
         self.labels, self.collate = examples.labels, examples.collate
+        self.stamp = getattr(examples, "stamp", "")
         sizes = examples.sizes
         self.sizes = None if sizes is None else sizes[list(places)]
         self._examples, self._places = examples, places

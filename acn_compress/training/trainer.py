@@ -27,10 +27,11 @@ from acn_compress.events import Logged
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
-from acn_compress.training.batches import Bucketed, Seeded
+from acn_compress.training.batches import Bucketed, Seeded, collated
 from acn_compress.training.hooks import Hook, Log
 from acn_compress.training.objective import Objective
 from acn_compress.training.state import Kept, step_of
+from acn_compress.training.taught import Taught
 
 ALPHA_LR = (
     1e-2  # peak of trained alphas: they move by tenths in runs in which weights move by thousandths
@@ -59,6 +60,7 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
         log: the history, which goes with the checkpoint.
         callbacks: of every step, besides.
         kept: where checkpoints go; None saves none.
+        taught: the teacher's answers, where they are kept.
     """
 
     def __init__(
@@ -72,16 +74,17 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
         log: Log,
         callbacks: list[TrainerCallback],
         kept: Kept | None,
+        taught: Taught | None = None,
     ) -> None:
         super().__init__(
             model=objective,
             args=args,
             train_dataset=Seeded(data),
-            data_collator=partial(data.examples.collate, train=True),
+            data_collator=partial(collated, data, taught),
             callbacks=[*callbacks, log],
         )
         self.remove_callback(PrinterCallback)
-        self.net, self.hook, self.log_, self.kept = net, hook, log, kept
+        self.net, self.hook, self.log_, self.kept, self.taught = net, hook, log, kept, taught
         self.model_accepts_loss_kwargs = False
         self.aside = Path(args.output_dir)
 
@@ -123,7 +126,7 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
             self.train_dataset,
             self.data_collator,
             data.workers,
-            data.batch_bytes(size),
+            data.batch_bytes(size) + (0 if self.taught is None else size * self.taught.bytes),
             batch_size=size,
             sampler=Bucketed(sizes, size, self.args.seed),
             drop_last=True,
