@@ -29,7 +29,7 @@ from acn_compress.training.fit import fit
 from benchmarks.command import RESULTS, parser, write
 from benchmarks.overhead import BATCH, Images, network
 
-EXAMPLES, EPOCHS, ROUNDS = 256, 4, 2
+EXAMPLES, EPOCHS, ROUNDS = 128, 4, 2
 STUDENTS: dict[str, tuple[int, dict[str, Any]]] = {
     "12 of 12 blocks, answers": (12, {}),
     "6 of 12 blocks, answers": (6, {}),
