@@ -85,6 +85,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Workers = Annotated[int, Field(ge=0, le=256)]
 Size = Annotated[SizeSpec, BeforeValidator(_bytes), WithJsonSchema({"type": ["string", "integer"]})]
 Tokens = Annotated[int, Field(ge=2)]
 Depths = Annotated[tuple[Count, ...], BeforeValidator(_numbers)]
@@ -233,6 +234,10 @@ class Columns(Options):
     """Column that holds the text; two with a comma between for pairs."""
     max_length: Tokens | None = None
     """Longest text, in tokens."""
+    workers: Workers | None = None
+    """Processes that read examples ahead, of each process that trains or measures. Default: 0,
+    where images take more than 4 GiB and are decoded at every use one per further processor, at
+    most 8."""
 
 
 class Measured(Columns):
@@ -346,6 +351,18 @@ class TrainingData(Columns):
     """Measure on at most this many examples."""
     augment: Augment | None = None
     """Random crops (and flips) of training images."""
+    cache_teacher: bool = False
+    """Ask the teacher once for every example and keep what it answers in the cache folder of
+    datasets, instead of in every epoch and run; not with augment."""
+
+    @model_validator(mode="after")
+    def _kept_of_what_stays(self) -> Self:
+        if self.cache_teacher and self.augment is not None:
+            raise ValueError(
+                f"has both cache_teacher and augment {self.augment}, which changes every image in "
+                "every epoch. Leave one of them out"
+            )
+        return self
 
 
 class Trained(Prefixes, TrainingData, Seeded):

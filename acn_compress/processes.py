@@ -17,6 +17,7 @@ import atexit
 import io
 import os
 import pickle
+import signal
 import time
 import traceback
 import weakref
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 LONG = timedelta(days=30)  # rank 0 may be busy alone for as long as a training takes
 POLL = 0.005  # seconds between two looks for work, in which a signal is heard
 CHUNK = 1 << 28  # bytes that are sent at once

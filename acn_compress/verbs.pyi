@@ -45,6 +45,7 @@ from acn_compress.options import (
     Task,
     Tokens,
     Want,
+    Workers,
 )
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.compared import Compared
@@ -95,10 +96,12 @@ def convert(
     audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     epochs: Positive = 3.0,
     batch_size: Count = 64,
     lr: Positive | None = None,
@@ -150,11 +153,16 @@ def convert(
         audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
@@ -204,10 +212,12 @@ def finetune(
     audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     epochs: Positive = 3.0,
     batch_size: Count = 64,
     lr: Positive | None = None,
@@ -252,11 +262,16 @@ def finetune(
         audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
@@ -301,6 +316,7 @@ def evaluate(
     audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     limit: Count | None = None,
     batch_size: Count = 256,
     config: File | None = None,
@@ -322,6 +338,9 @@ def evaluate(
         audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         limit: Use at most this many examples.
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
@@ -346,6 +365,7 @@ def profile(
     audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     limit: Count | None = None,
     batch_size: Count = 256,
     seed: Seed = 0,
@@ -371,6 +391,9 @@ def profile(
         audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         limit: Use at most this many examples.
         batch_size: Examples per batch.
         seed: Seed of everything random.
@@ -396,6 +419,7 @@ def truncate(
     audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     limit: Count | None = None,
     batch_size: Count = 256,
     config: File | None = None,
@@ -426,6 +450,9 @@ def truncate(
         audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         limit: Use at most this many examples.
         batch_size: Examples per batch.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
@@ -459,10 +486,12 @@ def prune(
     audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     batch_size: Count = 64,
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
@@ -526,11 +555,16 @@ def prune(
         audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
             and audio.
@@ -584,10 +618,12 @@ def compress(
     audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     batch_size: Count = 64,
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
@@ -643,11 +679,16 @@ def compress(
         audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
             and audio.
@@ -695,6 +736,7 @@ def export(
     audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     config: File | None = None,
     seed: Seed = 0,
     device: str = "auto",
@@ -728,6 +770,9 @@ def export(
         audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         config: What a bare weight file is: a config.json (or its directory), or the name of a timm
             model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
@@ -786,10 +831,12 @@ def compare(
     audio_column: str | None = None,
     text_column: str | None = None,
     max_length: Tokens | None = None,
+    workers: Workers | None = None,
     eval_data: DataSet | None = None,
     limit: Count | None = None,
     eval_limit: Count | None = None,
     augment: Augment | None = None,
+    cache_teacher: bool = False,
     batch_size: Count = 64,
     lr: Positive | None = None,
     warmup: BelowOne = 0.05,
@@ -831,11 +878,16 @@ def compare(
         audio_column: Column that holds the clips.
         text_column: Column that holds the text; two with a comma between for pairs.
         max_length: Longest text, in tokens.
+        workers: Processes that read examples ahead, of each process that trains or measures.
+            Default: 0, where images take more than 4 GiB and are decoded at every use one per
+            further processor, at most 8.
         eval_data: Data to measure on; default: the validation or test split of the data, if it has
             one.
         limit: Train on at most this many examples.
         eval_limit: Measure on at most this many examples.
         augment: Random crops (and flips) of training images.
+        cache_teacher: Ask the teacher once for every example and keep what it answers in the cache
+            folder of datasets, instead of in every epoch and run; not with augment.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
             and audio.

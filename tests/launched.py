@@ -27,6 +27,9 @@ HOW: dict[str, Any] = {"data": "digits", "batch_size": 32, "limit": 320, "eval_l
 CONVERT = {**HOW, "prefix_loss": 1.0, "hidden_weight": 1.0, "pull": 0.1, "augment": "crop"}
 CONVERT |= {"epochs": 0.5, "label_smoothing": 0.1}
 FINETUNE = {**HOW, "epochs": 0.8}
+PROFILE: dict[str, Any] = {"data": "digits:test", "batch_size": 50, "limit": 130}
+PROFILE |= {"measures": "influence,cka,leave-one-out,taylor"}
+CUT: dict[str, Any] = {"depth": 2, "refit_data": "digits"}
 STEP = 3  # in which the signal comes
 
 
@@ -64,6 +67,11 @@ def main(model: str, place: Path) -> None:
     found["converted"] = report["after"]["value"]
     measured = acn.evaluate(model, data="digits:test", batch_size=50, progress=None)
     found["evaluated"] = measured["result"].plain()
+    profiled = acn.profile(model, to=place / "profiled", progress=None, **PROFILE)
+    found["profiled"] = profiled.plain()
+    acn.truncate(model, place / "cut", progress=None, **CUT)
+    kept = {**HOW, "epochs": 0.8, "teacher": model, "cache_teacher": True, "hidden_weight": 1.0}
+    acn.finetune(model, place / "taught", progress=None, workers=1, **kept)
     odd = {**FINETUNE, "batch_size": 33}
     found["odd"] = told(ConfigError, "finetune", model, place / "odd", **odd)
     Stop.on_step_begin = lambda self, *args, **more: tell_one(*args, **more)

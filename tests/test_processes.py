@@ -35,7 +35,7 @@ def launch(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(place / "cache")},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return place
@@ -75,6 +75,37 @@ def test_all_processes_are_told_what_one_measures(
     assert found[0]["converted"] == found[1]["converted"]
     assert found[0]["odd"] == found[1]["odd"]
     assert "batch_size is 33, which 2 processes cannot share evenly" in found[0]["odd"][0]
+
+
+def test_a_profile_in_two_processes_is_that_of_one(
+    digits_vit: Path, found: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    alone = acn.profile(digits_vit, to=tmp_path, progress=None, **launched.PROFILE).plain()
+    for name in ("depths", "blocks"):
+        for rows in (found[0]["profiled"][name], found[1]["profiled"][name]):
+            assert len(rows) == len(alone[name])
+            for there, here in zip(rows, alone[name], strict=True):
+                assert there == pytest.approx(here, abs=1e-5)
+
+
+def test_a_refit_in_two_processes_is_that_of_one(
+    digits_vit: Path, launch: Path, tmp_path: Path
+) -> None:
+    acn.truncate(digits_vit, tmp_path / "cut", progress=None, **launched.CUT)
+    acn.truncate(digits_vit, tmp_path / "plain", progress=None, depth=launched.CUT["depth"])
+    one, two, without = (
+        outputs(place) for place in (tmp_path / "cut", launch / "cut", tmp_path / "plain")
+    )
+    assert (one - two).abs().max() < 1e-5 < (one - without).abs().max()
+
+
+@pytest.mark.long
+def test_a_teacher_whose_answers_two_processes_keep_teaches_the_same(
+    digits_vit: Path, launch: Path, tmp_path: Path
+) -> None:
+    how = {**launched.HOW, "epochs": 0.8, "teacher": digits_vit, "hidden_weight": 1.0}
+    acn.finetune(digits_vit, tmp_path / "one", progress=None, **how)
+    assert (outputs(tmp_path / "one") - outputs(launch / "taught")).abs().max() < 1e-5
 
 
 def test_a_mean_is_that_of_all_whatever_each_process_has(found: list[dict[str, Any]]) -> None:

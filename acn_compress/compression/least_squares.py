@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from acn_compress import processes
 from acn_compress.network.device import exact
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # as shares of the mean square of the layer's inputs
@@ -37,18 +38,21 @@ class Solver:
     flops: float = 0.0
     _fitted: Normal = field(default_factory=lambda: Normal())
     _held: Normal = field(default_factory=lambda: Normal())
-    _batches: int = 0
 
-    def add(self, rows: Rows) -> None:
-        """One batch more; every `HELD_OUT`-th is held out."""
-        self._batches += 1
+    def add(self, rows: Rows, number: int) -> None:
+        """One batch more, and which it is; every `HELD_OUT`-th is held out."""
         part = Normal.of(rows)
         features, width = rows.x.shape[1] + 1, rows.missing.shape[1]
         self.flops += 2.0 * len(rows.x) * features * (features + width)
-        if self._batches % HELD_OUT == 0:
+        if (number + 1) % HELD_OUT == 0:
             self._held += part
         else:
             self._fitted += part
+
+    def share_(self, features: int, width: int, device: torch.device) -> None:
+        """Add up what all processes gathered: of a layer of so many inputs and outputs."""
+        self._fitted = self._fitted.shared(features + 1, width, device)
+        self._held = self._held.shared(features + 1, width, device)
 
     def best(self, bias: bool) -> Tensor | None:
         """The change [features + 1, width] with the ridge that leaves least on the rows held out,
@@ -86,6 +90,19 @@ class Normal:
 
     def __add__(self, other: Normal) -> Normal:
         return Normal(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
+
+    def shared(self, n: int, width: int, device: torch.device) -> Normal:
+        """The sum over all processes, of which some may have no rows."""
+        there = not isinstance(self.gram, float)
+        own = (
+            torch.as_tensor(self.gram) if there else exact(torch.zeros(n, n, device=device)),
+            torch.as_tensor(self.cross) if there else exact(torch.zeros(n, width, device=device)),
+            torch.tensor(self.square, dtype=torch.float64),
+        )
+        if not processes.largest(int(there)):
+            return self
+        gram, cross, square = processes.summed(*own)
+        return Normal(gram, cross, float(square))
 
     def solve(self, ridge: float, bias: bool) -> Tensor:
         """The change [features + 1, width]; the bias is not held back."""

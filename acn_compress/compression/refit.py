@@ -27,11 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from acn_compress import processes
 from acn_compress.compression.calibration import FEWEST, ROWS, Batches, batch_size, spread
 from acn_compress.compression.least_squares import Rows, Solver
 from acn_compress.compression.writers import (
@@ -97,8 +99,18 @@ def refit_(
         raise ConfigError(why)
     if (first := first_changed(net, whole)) == net.depth:
         return 0.0
+    return processes.together(_refit_, net, whole, data, rows, change, first)
+
+
+def _refit_(
+    net: Network, whole: Network, data: Batches, rows: int, change: Change, first: int
+) -> float:
+    """In every process on a part of the batches: the normal equations are sums over all of them, so
+    that each comes to the same weights."""
     with threads_for(net), torch.no_grad(), net.evaluating(), whole.evaluating():
-        return _Walk.begin(net, whole, data, rows, change).refit_(first)
+        flops = _Walk.begin(net, whole, data, rows, change).refit_(first)
+    (total_flops,) = processes.summed(torch.tensor(flops, dtype=torch.float64))
+    return float(total_flops)
 
 
 def refused(net: Network, whole: Network | None = None) -> str | None:
@@ -201,6 +213,7 @@ class _Lane:
 
     Args:
         given: what the models are called with.
+        number: of the batch.
         whole, net: where it is.
         whole_calls, net_calls: what their blocks are called with.
         mask: [batch, length], 1 where there is no padding; None where there is none at all.
@@ -211,6 +224,7 @@ class _Lane:
     """
 
     given: dict[str, Tensor]
+    number: int
     whole: _State
     net: _State
     whole_calls: list[Call]
@@ -251,11 +265,13 @@ class _Walk:
 
     @classmethod
     def begin(cls, net: Network, whole: Network, data: Batches, rows: int, change: Change) -> _Walk:
-        """At h_0."""
+        """At h_0, with the batches of this process."""
         # where tokens are weighted a head may read one of each example, so none is passed over
         enough = ENOUGH if net.depth == whole.depth else None
         stride = _stride(net, data, enough)
-        lanes = [_lane(net, whole, features(b)) for b in spread(net, data, rows, stride)]
+        own = processes.part()
+        batches = islice(enumerate(spread(net, data, rows, stride)), own.start, None, own.step)
+        lanes = [_lane(net, whole, features(batch), number) for number, batch in batches]
         examples = sum(lane.examples for lane in lanes)
         flops = examples * price(net, whole)
         return cls(net, whole, goals(net, whole), net.structure, lanes, change, flops)
@@ -307,8 +323,10 @@ class _Walk:
             )
             wrote = ran.seen[at].out
             lack = writer.from_stream(missing, wrote, wrote if gap else lane.wrote[at])
-            solver.add(_rows(ran.seen[at].x, lack, lane, writer))
+            solver.add(_rows(ran.seen[at].x, lack, lane, writer), lane.number)
         self.flops += solver.flops
+        width, inputs = writer.weight.shape
+        solver.share_(inputs, width, self.net.device)
         write_(writer.layer, self.change(writer, solver))
 
     def _missing(self, found: Sequence[Writer], at: int, lane: _Lane, ran: _Ran) -> Tensor:
@@ -350,10 +368,10 @@ def _carried(alphas: Sequence[float], layer: LayerKind, h: Tensor, done: Tensor 
     return alphas[-1] * ((h if layer == "plain" else alphas[0] * h) + done)
 
 
-def _lane(net: Network, whole: Network, given: dict[str, Tensor]) -> _Lane:
+def _lane(net: Network, whole: Network, given: dict[str, Tensor], number: int) -> _Lane:
     of_whole, of_net = whole.calls(**given), net.calls(**given)
     states = _State(of_whole[0].stream), _State(of_net[0].stream)
-    return _Lane(given, *states, of_whole, of_net, net.counted(given))
+    return _Lane(given, number, *states, of_whole, of_net, net.counted(given))
 
 
 def _stride(net: Network, data: Batches, enough: int | None) -> int:

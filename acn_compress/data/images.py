@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acn_compress.data.ahead import ahead, sensible
 from acn_compress.data.noise import Noise, add_noise
 from acn_compress.data.pictures import Pixels, Preparation
 from acn_compress.data.table import IMAGES, Table
@@ -24,17 +25,26 @@ if TYPE_CHECKING:
     from acn_compress.checkpoint.source import Source
 
 IN_MEMORY = 4 << 30  # bytes of prepared images that are kept; more are prepared again on every use
+MANY = 2000  # files, from which on it pays to decode them in several processes
+TOGETHER = 64  # images that are handed over at once
 
 
 class ImageExamples:
     """Prepared images with labels. Implements `data.Examples`."""
 
     def __init__(
-        self, images: Any, prepare: Preparation, made: Rows, augment: str | None = None
+        self,
+        images: Any,
+        prepare: Preparation,
+        made: Rows,
+        augment: str | None = None,
+        workers: int = 0,
     ) -> None:
         assert made.labels is not None
         self.labels, self.size = made.names, prepare.size
         self.sizes: Tensor | None = None
+        self.workers = workers  # that should read them ahead
+        self.stamp = images.stamp if isinstance(images, _Pictures) else ""
         self._images, self._prepare = images, prepare
         self._targets, self._augment = made.labels, augment
 
@@ -55,10 +65,15 @@ class ImageExamples:
         table.notes.extend([prepare.note] if prepare.note else [])
         rows = _Pictures(table.rows, column, prepare, table.name)
         size = len(table) * prepare.channels * prepare.size[0] * prepare.size[1]
-        images: Any = rows
+        wanted = table.columns.workers
         if size <= IN_MEMORY:
-            images = torch.from_numpy(np.stack([rows[i] for i in range(len(table))]))
-        return cls(images, prepare, made, augment)
+            return cls(rows.kept(len(table), wanted), prepare, made, augment, wanted or 0)
+        workers = sensible() if wanted is None else wanted
+        table.notes.append(
+            f"{size / 2**30:.1f} GiB of pixels are not kept: images are decoded at every use, "
+            f"ahead of it by {workers} processes (--workers)"
+        )
+        return cls(rows, prepare, made, augment, workers)
 
     def label(self, classes: Tensor) -> None:
         """Give every example a class ([examples])."""
@@ -104,6 +119,12 @@ class _Pictures:
             rows = rows.cast_column(column, datasets.Image(decode=False))
         self._rows, self._column, self._prepare, self._name = rows, column, prepare, name
 
+    @property
+    def stamp(self) -> str:
+        """Of the rows, which are too many to read: where `datasets` keeps them, which for files is
+        named by their sizes and times (`places._cache`)."""
+        return repr((self._rows._fingerprint, [f["filename"] for f in self._rows.cache_files]))
+
     def __getitem__(self, index: int) -> Pixels:
         try:
             return self._prepare.pixels(self._image(index))
@@ -111,6 +132,18 @@ class _Pictures:
             raise self._fault(index, str(error)) from None
         except Exception as error:  # Pillow raises many classes for damaged images
             raise self._fault(index, f"is not an image ({str(error)[:100]})") from None
+
+    def kept(self, count: int, wanted: int | None) -> Tensor:
+        """The first `count` of them, prepared once: [count, channels, height, width]. Many files
+        are decoded by several processes."""
+        many = self._decode is not None and count >= MANY
+        workers = (sensible() if many else 0) if wanted is None else wanted
+        batches = [range(i, min(i + TOGETHER, count)) for i in range(0, count, TOGETHER)]
+        found = torch.empty((count, self._prepare.channels, *self._prepare.size), dtype=torch.uint8)
+        read = ahead(self, batches, _joined, workers, found[:TOGETHER].nbytes)
+        for numbers, pixels in zip(batches, read, strict=True):
+            found[numbers.start : numbers.stop] = pixels["image"]
+        return found
 
     def _image(self, index: int) -> Any:
         value = self._rows[index][self._column]
@@ -123,6 +156,10 @@ class _Pictures:
 
     def _fault(self, index: int, what: str) -> DataError:
         return DataError(f"data {self._name}: row {index} of column '{self._column}' {what}.")
+
+
+def _joined(images: Sequence[Pixels]) -> Batch:
+    return {"image": torch.from_numpy(np.stack(images))}
 
 
 def dtype_of(feature: Any) -> str | None:

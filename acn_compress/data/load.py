@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from acn_compress.data.ahead import ahead
 from acn_compress.data.audio import AudioExamples
 from acn_compress.data.examples import Examples
 from acn_compress.data.images import ImageExamples
@@ -59,6 +61,7 @@ class Data:
         read: which split, columns, labels and rows they are.
         alike: [examples], when a model is measured only those of one number share a batch; None is
             any.
+        workers: processes that read them ahead.
     """
 
     sent_once = True  # to other processes
@@ -68,6 +71,7 @@ class Data:
     examples: Examples
     read: Read | None = None
     alike: Tensor | None = None
+    workers: int = 0
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -83,9 +87,17 @@ class Data:
         """Every example once (or a part of the batches), those of similar size together. The order
         follows from the data alone (a text's size is its characters, whatever the tokenizer), so
         that models measured on the same data can be paired example by example."""
-        for numbers in self.places(min(size, self.task.at_once or size))[part]:
-            rows = [self.examples[i] for i in numbers.tolist()]
-            yield {k: v.to(device) for k, v in self.examples.collate(rows, noise=noise).items()}
+        batches = [at.tolist() for at in self.places(min(size, self.task.at_once or size))[part]]
+        collate = partial(self.examples.collate, noise=noise)
+        read = ahead(self.examples, batches, collate, self.workers, self.batch_bytes(size))
+        for batch in read:
+            yield {k: v.to(device) for k, v in batch.items()}
+
+    def batch_bytes(self, size: int) -> int:
+        """Of a batch of examples like the first, if others read them; 0 where nobody asks."""
+        if self.workers == 0:
+            return 0
+        return size * sum(v.nbytes for v in self.examples.collate([self.examples[0]]).values())
 
     def places(self, size: int) -> list[Tensor]:
         """Which examples `batches` puts into one: at most `size`, and only such as may share it."""
@@ -154,7 +166,7 @@ def load_data(
     if task.modality == "image":
         images = ImageExamples.prepare(table, net, source, task, augment)
         read = _read(split, table, len(images), size=list(images.size))
-        data = Data(split.name, task, images, read)
+        data = Data(split.name, task, images, read, workers=images.workers)
         if table.answered:
             images.label(_answers(data, net))
         return data
@@ -163,7 +175,7 @@ def load_data(
             table, net, source, task, augment=augment, max_length=max_length
         )
         read = _read(split, table, len(clips), clips=clips.read())
-        data = Data(split.name, task, clips, read, clips.alike)
+        data = Data(split.name, task, clips, read, clips.alike, columns.workers or 0)
         if table.answered:
             clips.label(_answers(data, net))
         return data
@@ -173,7 +185,8 @@ def load_data(
         texts.refer(reference or net)
     if max_length is None and (cost := texts.cost()):
         table.notes.append(cost)
-    data = Data(split.name, task, texts, _read(split, table, len(texts), lengths=texts.lengths()))
+    read = _read(split, table, len(texts), lengths=texts.lengths())
+    data = Data(split.name, task, texts, read, workers=columns.workers or 0)
     if table.answered:
         texts.label(_answers(data, net))
     return data

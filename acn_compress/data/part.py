@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ class _Part:
 
     def __init__(self, examples: Examples, places: Sequence[int]) -> None:
         self.labels, self.collate = examples.labels, examples.collate
+        self.stamp = getattr(examples, "stamp", "")
         sizes = examples.sizes
         self.sizes = None if sizes is None else sizes[list(places)]
         self._examples, self._places = examples, places
@@ -30,7 +32,8 @@ class _Part:
 def part(data: Data, places: Sequence[int], name: str | None = None) -> Data:
     """The examples at some places."""
     alike = None if data.alike is None else data.alike[list(places)]
-    return Data(name or data.name, data.task, _Part(data.examples, places), data.read, alike)
+    examples = _Part(data.examples, places)
+    return replace(data, name=name or data.name, examples=examples, alike=alike)
 
 
 def evenly(data: Data, count: int) -> Data:

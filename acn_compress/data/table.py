@@ -4,7 +4,7 @@ What a task asks of its data (`tasks.base.Table`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from acn_compress.data.labels import Labels, Matched, by_place, check, match, names_of
 from acn_compress.data.sample import drawn, stratified, stretch
 from acn_compress.errors import DataError
+from acn_compress.tasks.base import AT_ONCE
 
 if TYPE_CHECKING:
     import datasets
@@ -41,17 +42,19 @@ Kind = Literal["label", "image", "text", "audio"]
 @dataclass(frozen=True)
 class Columns:
     """Columns the user named; None means guess. Two text columns are written with a comma
-    between."""
+    between. And how many processes read them ahead; None means as many as pay."""
 
     label: str | None = None
     image: str | None = None
     text: str | None = None
     audio: str | None = None
+    workers: int | None = None
 
     @classmethod
     def of(cls, how: options.Columns) -> Columns:
         """Those of a verb's options."""
-        return cls(how.label_column, how.image_column, how.text_column, how.audio_column)
+        columns = how.label_column, how.image_column, how.text_column, how.audio_column
+        return cls(*columns, how.workers)
 
 
 @dataclass
@@ -141,14 +144,24 @@ class Table:
 
     # texts
 
-    def texts(self) -> list[list[str]]:
-        """One list of texts, or two of the same length for pairs; none is empty."""
-        return [self._texts(column) for column in self._text_columns()]
-
-    def loose_texts(self) -> list[str]:
-        """All texts, empty ones too; of two columns one after the other."""
+    def texts(self) -> Iterator[list[list[str]]]:
+        """Some rows at a time: one list of texts, or two of the same length for pairs; none is
+        empty."""
         columns = self._text_columns()
-        return [text for c in columns for text in self.rows[c][:] if isinstance(text, str)]
+        return ([self._texts(c, rows) for c in columns] for rows in self._parts())
+
+    def loose_texts(self) -> Iterator[list[str]]:
+        """All texts, some at a time, empty ones too; of two columns one after the other."""
+        columns = self._text_columns()
+        return (
+            [text for text in self.rows[c][rows] if isinstance(text, str)]
+            for c in columns
+            for rows in self._parts()
+        )
+
+    def _parts(self) -> Iterator[slice]:
+        """The rows, some at a time: a table lies on the disk, what is taken of it in memory."""
+        return (slice(i, i + AT_ONCE) for i in range(0, len(self), AT_ONCE))
 
     def question_columns(self) -> tuple[list[str], list[str]]:
         """Questions and contexts."""
@@ -183,9 +196,9 @@ class Table:
         features = self.rows.features.items()
         return [column for column, f in features if getattr(f, "dtype", None) in dtypes]
 
-    def _texts(self, column: str) -> list[str]:
-        values = list(self.rows[column][:])
-        for number, value in enumerate(values):
+    def _texts(self, column: str, rows: slice = slice(None)) -> list[str]:
+        values = list(self.rows[column][rows])
+        for number, value in enumerate(values, rows.start or 0):
             if isinstance(value, str) and value.strip():
                 continue
             empty = value is None or isinstance(value, str)

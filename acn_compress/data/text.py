@@ -4,8 +4,10 @@ longest text. What becomes an example, and what its labels are, its task says (`
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,11 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.data.noise import Noise
 from acn_compress.data.read import Lengths
 from acn_compress.data.table import Table
+from acn_compress.data.tokens import Tokens
 from acn_compress.errors import DataError, ModelDirError
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
-from acn_compress.tasks.base import Batch, Row, Rows, Task, features
+from acn_compress.tasks.base import AT_ONCE, Batch, Row, Rows, Task, features
 from acn_compress.tasks.embeddings import embeds
 
 LONG = 256  # tokens; what longer texts cost is said
@@ -89,28 +92,24 @@ class Preparation:
         } | options
         return self.tokenizer(*texts, return_token_type_ids=self.types, **settings)
 
-    def rows(self, encoded: Any) -> list[Row]:
-        """One example per encoded text, without labels.
+    def rows(self, encoded: Iterable[Any]) -> Tokens:
+        """One example per text of encodings that are made as they are needed, without labels.
 
         Raises:
             DataError: if a token is beyond the model's vocabulary.
         """
-        keys = ("input_ids", "token_type_ids") if self.types else ("input_ids",)
-        rows = [
-            {k: np.asarray(v, "int32") for k, v in zip(keys, values, strict=True)}
-            for values in zip(*(encoded[k] for k in keys), strict=True)
-        ]
-        highest = max((int(r["input_ids"].max()) for r in rows if len(r["input_ids"])), default=0)
-        if highest >= self.vocabulary:
-            raise DataError(
-                f"the tokenizer knows token {highest}, but the model embeds {self.vocabulary}. "
-                "Do they belong together?"
-            )
-        if (
-            "overflow_to_sample_mapping" not in encoded
-        ):  # nothing is lost of what is read in windows
-            self.cut += sum(1 for e in getattr(encoded, "encodings", None) or () if e.overflowing)
-        return rows
+        found = Tokens(("input_ids", "token_type_ids") if self.types else ("input_ids",))
+        for some in encoded:
+            highest = max((max(ids) for ids in some["input_ids"] if ids), default=0)
+            if highest >= self.vocabulary:
+                raise DataError(
+                    f"the tokenizer knows token {highest}, but the model embeds "
+                    f"{self.vocabulary}. Do they belong together?"
+                )
+            found.add(zip(*(some[key] for key in found.keys), strict=True))
+            if "overflow_to_sample_mapping" not in some:  # nothing is lost of windows
+                self.cut += sum(1 for e in getattr(some, "encodings", None) or () if e.overflowing)
+        return found
 
 
 def padding(net: Network, tokenizer: Any) -> int:
@@ -182,7 +181,7 @@ class TextExamples:
 
     def __init__(self, made: Rows, prepare: Preparation, task: Task) -> None:
         self.labels = made.names
-        self.sizes = None if made.sizes is None else torch.tensor(made.sizes)
+        self.sizes = None if made.sizes is None else torch.from_numpy(np.array(made.sizes))
         self._rows, self._targets = made.inputs, made.labels
         self._prepare, self._task = prepare, task
 
@@ -226,28 +225,37 @@ class TextExamples:
 
     def counts(self, vocabulary: int) -> Tensor:
         """How often each token occurs in the texts as they are read: [vocabulary]."""
-        each = [text["input_ids"] for row in self._rows for text in windows_of(row)]
-        return torch.from_numpy(np.bincount(np.concatenate(each), minlength=vocabulary))
+        found = torch.zeros(vocabulary, dtype=torch.long)
+        texts = (text["input_ids"] for row in self._rows for text in windows_of(row))
+        while some := list(islice(texts, AT_ONCE)):
+            found += torch.from_numpy(np.bincount(np.concatenate(some), minlength=vocabulary))
+        return found
+
+    @cached_property
+    def _each(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """Tokens of every text: [texts]."""
+        texts = (len(w["input_ids"]) for row in self._rows for w in windows_of(row))
+        return np.fromiter(texts, "int32")
 
     def lengths(self) -> Lengths:
         """How long the texts are, in tokens, and how many were cut."""
-        each = [len(w["input_ids"]) for row in self._rows for w in windows_of(row)]
+        each = self._each
         return Lengths(
             limit=self._prepare.length,
-            longest=max(each),
-            mean=sum(each) / len(each),
+            longest=int(each.max()),
+            mean=int(each.sum()) / len(each),
             cut=self._prepare.cut,
             windows=len(each) if len(each) > len(self._rows) else None,
         )
 
     def cost(self) -> str | None:
         """What reading long texts costs, in a sentence; None where they are short."""
-        each = [len(w["input_ids"]) for row in self._rows for w in windows_of(row)]
-        if (long := sum(n > LONG for n in each)) == 0 or self._task.longest is not None:
+        each = self._each
+        if (long := int((each > LONG).sum())) == 0 or self._task.longest is not None:
             return None
-        more = sum(each) / sum(min(n, LONG) for n in each)
+        more = int(each.sum()) / int(each.clip(max=LONG).sum())
         return (
-            f"{long} of {len(each)} texts have more than {LONG} tokens, the longest {max(each)}: "
+            f"{long} of {len(each)} texts have more than {LONG} tokens, the longest {each.max()}: "
             f"--max-length {LONG} would cut them and need {1 / more:.0%} of the tokens"
         )
 
@@ -289,7 +297,9 @@ def windows_of(row: Row) -> list[Row]:
     return windows
 
 
-def _check_ends(rows: list[Row], pad: int, net: Network, source: Source | None, name: str) -> None:
+def _check_ends(
+    rows: Sequence[Row], pad: int, net: Network, source: Source | None, name: str
+) -> None:
     """Refuse texts whose last token is the padding, for a head that reads the last token that is
     none, where the checkpoint does not say itself what padding is."""
     reads_last = getattr(net.model, "score", None) is not None

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acn_compress import processes
 from acn_compress.found import Found
 from acn_compress.measure.intervals import RESAMPLES, difference, mean_intervals
 from acn_compress.measure.quality import Scores, measure, summary
@@ -146,26 +147,37 @@ def profile_model(
         seed: of the bootstrap.
         reference: what drops are from; default: the whole network.
     """
+    scores, sums = processes.together(_read_out, net, data, batch_size, "cka" in extras)
+    with net.evaluating():
+        further = _extra_measures(net, data, extras, sums, batch_size, scores[-1].mean_loss)
+    return _summarise(scores, reference or scores[-1], sums, further, data, seed)
+
+
+def _read_out(
+    net: Network, data: Data, batch_size: int, similarity: bool
+) -> tuple[list[Scores], _Sums]:
+    """The scores at every depth, and what is summed over the data; several processes share the
+    batches."""
     depths = net.depth + 1
-    scored: list[list[Scores]] = [[] for _ in range(depths)]
-    sums = _Sums(depths, similarity="cka" in extras)
+    scored: list[list[Scores]] = []  # by batch, then depth
+    sums = _Sums(depths, similarity)
     with torch.inference_mode(), net.evaluating():
-        for batch in data.batches(batch_size, device=net.device):
+        for batch in data.batches(batch_size, device=net.device, part=processes.part()):
             with net.recording() as prefixes:
                 full = data.task.score(net(**features(batch)), batch)
+            scored.append([])
             for k in range(depths):
                 read = (
                     full
                     if k == depths - 1
                     else data.task.score(readout(net, prefixes[k], batch), batch)
                 )
-                scored[k].append(Scores.of(read, data.task.reach))
+                scored[-1].append(Scores.of(read, data.task.reach))
                 sums.add_readout(k, read, full)
             sums.add_prefixes(prefixes, net.counted(batch))
-    scores = [Scores.joined(parts) for parts in scored]
-    with net.evaluating():
-        further = _extra_measures(net, data, extras, sums, batch_size, scores[-1].mean_loss)
-    return _summarise(scores, reference or scores[-1], sums, further, data, seed)
+        sums.share_()
+    whole = zip(*processes.joined(scored), strict=True)
+    return [Scores.joined(list(parts)) for parts in whole], sums
 
 
 @dataclass
@@ -181,6 +193,18 @@ class _Sums:
         self.norm, self.cosine = np.zeros(self.depths), np.zeros(self.depths)
         self.turn, self.angle = np.zeros(self.depths), np.zeros(self.depths)
         self.pooled: list[list[Tensor]] = [[] for _ in range(self.depths)]
+
+    def share_(self) -> None:
+        """Add up what all processes have."""
+        kept = (self.agree, self.apart, self.norm, self.cosine, self.turn, self.angle)
+        counts, sums = processes.summed(
+            torch.tensor([self.rows, self.tokens], dtype=torch.float64),
+            torch.from_numpy(np.stack(kept)),
+        )
+        self.rows, self.tokens = counts.tolist()
+        self.agree, self.apart, self.norm, self.cosine, self.turn, self.angle = sums.numpy()
+        self.numbers = bool(processes.largest(int(self.numbers)))
+        self.pooled = [processes.joined(parts) for parts in self.pooled]
 
     def add_readout(self, depth: int, read: Scored, full: Scored) -> None:
         if depth == 0:

@@ -5,7 +5,8 @@ its own; importing it imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Batch = dict[str, "Tensor"]
 Row = dict[str, Any]  # of one text: input_ids and token_type_ids, int32 arrays of [length]
 
+AT_ONCE = 1000  # texts that are tokenised together, as in `datasets.map`
 IGNORED = -100  # the label of a token that does not count, as in transformers
 NOT_INPUT = {"labels", "windows"}  # of a batch, what the model is not called with
 
@@ -58,17 +60,17 @@ class Rows:
     """The examples a task makes of a table.
 
     Args:
-        inputs: one per text ({"windows": rows} of a text that is read in parts); empty where the
-            input is no text.
+        inputs: one per text ({"windows": rows} of a text that is read in parts), in memory or not;
+            empty where the input is no text.
         labels: one per example, in any shape the task's `collate` can join; None if there are none.
         names: of the classes, as the model has them.
         sizes: characters of each text (the same whatever the tokenizer); None if all are alike.
     """
 
-    inputs: list[Row]
+    inputs: Sequence[Row]
     labels: Tensor | Sequence[Tensor] | None = None
     names: list[str] | None = None
-    sizes: list[int] | None = None
+    sizes: Sequence[int] | None = None
 
 
 class Table(Protocol):
@@ -83,11 +85,12 @@ class Table(Protocol):
     def notes(self) -> list[str]:
         """What the user should know about what was read."""
 
-    def texts(self) -> list[list[str]]:
-        """One list of texts, or two of the same length for pairs; none is empty."""
+    def texts(self) -> Iterator[list[list[str]]]:
+        """Some rows at a time: one list of texts, or two of the same length for pairs; none is
+        empty."""
 
-    def loose_texts(self) -> list[str]:
-        """All texts, empty ones too; of two columns one after the other."""
+    def loose_texts(self) -> Iterator[list[str]]:
+        """All texts, some at a time, empty ones too; of two columns one after the other."""
 
     def question_columns(self) -> tuple[list[str], list[str]]:
         """Questions and contexts."""
@@ -130,8 +133,8 @@ class Encoder(Protocol):
     def encode(self, *texts: Any, **options: Any) -> Any:
         """transformers' encoding of a list of texts, or of two lists."""
 
-    def rows(self, encoded: Any) -> list[Row]:
-        """One row per encoded text."""
+    def rows(self, encoded: Iterable[Any]) -> Sequence[Row]:
+        """One row per text of encodings that are made as they are needed."""
 
 
 Labels = Callable[[Table], "tuple[Tensor, list[str] | None]"]
@@ -147,11 +150,35 @@ def of_texts(labels: Labels) -> Callable[[Table, Encoder], Rows]:
     def rows(table: Table, encoder: Encoder) -> Rows:
         texts = table.texts()
         targets, names = labels(table)
-        inputs = encoder.rows(encoder.encode(*texts))
-        sizes = [sum(map(len, row)) for row in zip(*texts, strict=True)]
+        inputs, sizes = tokenised(texts, encoder)
         return Rows(inputs, targets, names, sizes)
 
     return rows
+
+
+def of_loose_texts(table: Table, encoder: Encoder, shown: Callable[[str], str] = str) -> Rows:
+    """An example per text; empty ones are left out.
+
+    Args:
+        shown: what the tokenizer is given for a text.
+    """
+    chunks = ([text for t in texts if (text := t.strip())] for texts in table.loose_texts())
+    inputs, sizes = tokenised(([texts] for texts in chunks if texts), encoder, shown)
+    return Rows(inputs, None, None, sizes)
+
+
+def tokenised(
+    texts: Iterable[list[list[str]]], encoder: Encoder, shown: Callable[[str], str] = str
+) -> tuple[Sequence[Row], Sequence[int]]:
+    """Rows of texts (or of pairs) that come some at a time, and the characters of each."""
+    sizes = array("q")
+
+    def encoded() -> Iterator[Any]:
+        for some in texts:
+            sizes.extend(sum(map(len, row)) for row in zip(*some, strict=True))
+            yield encoder.encode(*([shown(text) for text in column] for column in some))
+
+    return encoder.rows(encoded()), sizes
 
 
 def stacked(

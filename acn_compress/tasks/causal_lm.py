@@ -3,6 +3,7 @@ other, other texts are separated by the end-of-text token. Main metric: token_ac
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from acn_compress.tasks import tokens
@@ -25,11 +26,25 @@ def answers(output: Any, batch: Batch) -> Tensor:
 
 def rows(table: Table, encoder: Encoder) -> Rows:
     """All texts in one row, cut to the longest length."""
-    joined = join(table.loose_texts(), encoder)
-    blocks = [joined[i : i + encoder.length] for i in range(0, len(joined), encoder.length)]
-    blocks = [block for block in blocks if len(block) > 1]  # a lone token predicts nothing
-    types = [[0] * len(block) for block in blocks]
-    return Rows(encoder.rows({"input_ids": blocks, "token_type_ids": types}))
+    return Rows(encoder.rows(blocks(table.loose_texts(), encoder)))
+
+
+def blocks(texts: Iterable[list[str]], encoder: Encoder) -> Iterator[dict[str, list[list[int]]]]:
+    """Texts that come some at a time, in blocks of the longest length; the last may be shorter."""
+    joined: list[int] = []
+    for some in texts:
+        joined += join(some, encoder)
+        whole = len(joined) - len(joined) % encoder.length
+        yield cut(joined[:whole], encoder.length)
+        joined = joined[whole:]
+    if len(joined) > 1:  # a lone token predicts nothing
+        yield cut(joined, encoder.length)
+
+
+def cut(tokens: list[int], length: int) -> dict[str, list[list[int]]]:
+    """Tokens in blocks, as an encoding."""
+    found = [tokens[i : i + length] for i in range(0, len(tokens), length)]
+    return {"input_ids": found, "token_type_ids": [[0] * len(block) for block in found]}
 
 
 def join(texts: list[str], encoder: Encoder) -> list[int]:

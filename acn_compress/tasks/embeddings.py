@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from acn_compress.errors import UnsupportedError
-from acn_compress.tasks.base import Batch, Encoder, Rows, Scored, Table, Task
+from acn_compress.tasks.base import Batch, Encoder, Rows, Scored, Table, Task, of_loose_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,10 +65,7 @@ def rows(table: Table, encoder: Encoder, head: SentenceHead | None = None) -> Ro
             f"the model's modules.json names a {head.unknown}, which cannot be computed here. "
             "Known are Transformer, Pooling, Dense and Normalize."
         )
-    texts = [text.strip() for text in table.loose_texts() if text.strip()]
-    given = texts if head is None else [head.text(text) for text in texts]
-    inputs = encoder.rows(encoder.encode(given)) if given else []
-    return Rows(inputs, None, None, [len(text) for text in texts])
+    return of_loose_texts(table, encoder, str if head is None else head.text)
 
 
 def embeds(net: Network) -> Embed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from acn_compress.errors import DataError
 from acn_compress.tasks import tokens
-from acn_compress.tasks.base import IGNORED, Encoder, Rows, Table, Task, padded
+from acn_compress.tasks.base import IGNORED, Encoder, Rows, Table, Task, of_loose_texts, padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,9 +25,7 @@ def rows(table: Table, encoder: Encoder) -> Rows:
             f"the mask is token {encoder.tokenizer.mask_token_id}, but the model embeds "
             f"{encoder.vocabulary}. Do tokenizer and model belong together?"
         )
-    texts = [text.strip() for text in table.loose_texts() if text.strip()]
-    inputs = encoder.rows(encoder.encode(texts)) if texts else []
-    return Rows(inputs, None, None, [len(text) for text in texts])
+    return of_loose_texts(table, encoder)
 
 
 def collate(

@@ -8,11 +8,12 @@ one answers; only if none does, the answer is that there is none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from acn_compress.errors import DataError
-from acn_compress.tasks.base import Batch, Encoder, Row, Rows, Scored, Table, Task
+from acn_compress.tasks.base import AT_ONCE, Batch, Encoder, Row, Rows, Scored, Table, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,34 +82,65 @@ def rows(table: Table, encoder: Encoder) -> Rows:
     questions, contexts = table.question_columns()
     answers = table.values(("answers", "answer"), "answers")
     spans = [characters(a, i, table.name) for i, a in enumerate(answers)]
-    encoded = windows(questions, contexts, encoder, table.name)
-    parts: list[list[Row]] = [[] for _ in questions]
     places: list[list[tuple[int, int]]] = [[] for _ in questions]
-    for window, row in enumerate(encoder.rows(encoded)):
-        owner = encoded["overflow_to_sample_mapping"][window]
-        parts[owner].append(row)
-        places[owner].append(tokens_of(encoded, window, spans[owner]))
+
+    def encoded() -> Iterator[Any]:
+        for first, found in windows(questions, contexts, encoder, table.name):
+            for window, owner in enumerate(found["overflow_to_sample_mapping"]):
+                owner += first
+                places[owner].append(tokens_of(found, window, spans[owner]))
+            yield found
+
+    read = encoder.rows(encoded())
     tell_doubts(table, spans, places)
     sizes = [len(q) + len(c) for q, c in zip(questions, contexts, strict=True)]
-    inputs = [part[0] if len(part) == 1 else {"windows": part} for part in parts]
+    inputs = Windowed(read, [len(of_one) for of_one in places])
     return Rows(inputs, [torch.tensor(place) for place in places], None, sizes)
 
 
-def windows(questions: list[str], contexts: list[str], encoder: Encoder, name: str) -> Any:
-    """Every question with its context, which is read in overlapping windows where it is long."""
+class Windowed(Sequence[Row]):
+    """Examples of one window or several.
+
+    Args:
+        rows: the windows.
+        counts: of each example.
+    """
+
+    def __init__(self, rows: Sequence[Row], counts: list[int]) -> None:
+        self._rows, self._ends = rows, list(accumulate(counts, initial=0))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        part = [self._rows[i] for i in range(self._ends[index], self._ends[index + 1])]
+        return part[0] if len(part) == 1 else {"windows": part}
+
+
+def windows(
+    questions: list[str], contexts: list[str], encoder: Encoder, name: str
+) -> Iterator[tuple[int, Any]]:
+    """Every question with its context, which is read in overlapping windows where it is long: some
+    rows at a time, each time with the number of the first."""
     questions = [question.lstrip() for question in questions]
-    alone = encoder.encode(questions, truncation=False, add_special_tokens=False)["input_ids"]
-    longest = max(range(len(alone)), key=lambda i: len(alone[i]))
+    lengths: list[int] = []
+    for begin in range(0, len(questions), AT_ONCE):
+        some = questions[begin : begin + AT_ONCE]
+        alone = encoder.encode(some, truncation=False, add_special_tokens=False)["input_ids"]
+        lengths.extend(map(len, alone))
+    longest = max(range(len(lengths)), key=lengths.__getitem__)
     room = encoder.length - encoder.tokenizer.num_special_tokens_to_add(pair=True)
-    room -= len(alone[longest])
+    room -= lengths[longest]
     if room < 1:
         raise DataError(
-            f"data {name}: the question of row {longest} has {len(alone[longest])} tokens, so that "
+            f"data {name}: the question of row {longest} has {lengths[longest]} tokens, so that "
             f"of {encoder.length} none is left for its context. Take it out, or pass --max-length."
         )
     stride = min(STRIDE, room // 2)
     options = {"truncation": "only_second", "stride": stride, "return_overflowing_tokens": True}
-    return encoder.encode(questions, contexts, **options)
+    for begin in range(0, len(questions), AT_ONCE):
+        end = begin + AT_ONCE
+        yield begin, encoder.encode(questions[begin:end], contexts[begin:end], **options)
 
 
 def characters(answer: Any, number: int, name: str) -> tuple[int, str] | None:

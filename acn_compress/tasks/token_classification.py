@@ -3,10 +3,11 @@ tokens."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from acn_compress.tasks import classes, tokens
-from acn_compress.tasks.base import IGNORED, Encoder, Rows, Table, Task, padded
+from acn_compress.tasks.base import AT_ONCE, IGNORED, Encoder, Rows, Table, Task, padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,10 +18,19 @@ COLUMNS = ("ner_tags", "pos_tags", "tags", "labels", "label")
 def rows(table: Table, encoder: Encoder) -> Rows:
     """A list of words per row, and as many tags."""
     words, tags, names = table.words(COLUMNS)
-    encoded = encoder.encode(words, is_split_into_words=True)
-    labels = [at_first_tokens(encoded.word_ids(i), row) for i, row in enumerate(tags)]
+    labels: list[Tensor] = []
+
+    def encoded() -> Iterator[Any]:
+        for begin in range(0, len(words), AT_ONCE):
+            some = slice(begin, begin + AT_ONCE)
+            found = encoder.encode(words[some], is_split_into_words=True)
+            labels.extend(
+                at_first_tokens(found.word_ids(i), row) for i, row in enumerate(tags[some])
+            )
+            yield found
+
     sizes = [sum(map(len, row)) for row in words]
-    return Rows(encoder.rows(encoded), labels, names, sizes)
+    return Rows(encoder.rows(encoded()), labels, names, sizes)
 
 
 def at_first_tokens(words: list[int | None], tags: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from acn_compress.data.load import Data
+    from acn_compress.tasks.base import Batch
+    from acn_compress.training.taught import Taught
 
 
 class Drawn(NamedTuple):
@@ -36,7 +38,14 @@ class Seeded(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.data)
 
     def __getitem__(self, drawn: Drawn) -> dict[str, Any]:
-        return {**self.data.examples[drawn.place], "seed": drawn.seed}
+        row = self.data.examples[drawn.place]
+        return {**row, "seed": drawn.seed, "place": drawn.place}
+
+
+def collated(data: Data, taught: Taught | None, rows: list[dict[str, Any]]) -> Batch:
+    """A batch to train on, with what the teacher answers to it where that is kept."""
+    batch = data.examples.collate(rows, train=True)
+    return batch if taught is None else batch | taught.batch([row["place"] for row in rows])
 
 
 class Bucketed(torch.utils.data.Sampler[Drawn]):

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from transformers import TrainerCallback, set_seed
 
 from acn_compress import processes
+from acn_compress.data.ahead import plain
 from acn_compress.data.load import Data
-from acn_compress.errors import ConfigError, DataError, Interrupted
+from acn_compress.errors import AcnError, ConfigError, DataError, Interrupted
 from acn_compress.events import Progress
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
@@ -31,8 +32,9 @@ from acn_compress.training.hooks import (
 )
 from acn_compress.training.identity import Run
 from acn_compress.training.interrupt import exit_code, handling
-from acn_compress.training.objective import Objective
+from acn_compress.training.objective import Objective, asked_of
 from acn_compress.training.state import Kept, step_of
+from acn_compress.training.taught import Taught, taught_by
 from acn_compress.training.trainer import Engine, arguments, learning_rate, quiet, use_bf16
 from acn_compress.training.walk import Walk
 
@@ -78,10 +80,23 @@ def fit(
     if state is not None:
         done = state.begin(Run.of(net, data, how, total, walk, state.source, teacher))
     started = time.perf_counter()
+    taught = None
+    if how.cache_teacher and teacher is not None:
+        taught = taught_by(teacher, net, data, how)
     plan = Plan(how.part(Trained, data=None, eval_data=None), total, lr, bf16, done)
     with _discarded_if_diverged(state):
         signal, log = processes.together(
-            train_, net, data, plan, walk, hook, teacher, eval_data, state=state, progress=progress
+            train_,
+            net,
+            data,
+            plan,
+            walk,
+            hook,
+            teacher,
+            eval_data,
+            taught,
+            state=state,
+            progress=progress,
         )
         if signal is not None:
             raise Interrupted(_how_far(log.step, total, state), exit_code(signal))
@@ -121,6 +136,7 @@ def train_(
     hook: Hook | None,
     teacher: Network | None,
     eval_data: Data | None,
+    taught: Taught | None = None,
     *,
     state: Kept | None = None,
     progress: Progress | None = None,
@@ -141,6 +157,7 @@ def train_(
         log=log,
         callbacks=[Draws(how.seed, objective.drawn), *_callbacks(net, walk, hook), stop],
         kept=state,
+        taught=taught,
     )
     with _recomputing(net, how.checkpointing):
         _train(engine, stop, plan.done, plan.total)
@@ -151,6 +168,8 @@ def _check(net: Network, data: Data, how: Trained, teacher: Network | None) -> N
     """Refuse what cannot be trained, before any work."""
     if how.task_weight == 0 and (teacher is None or how.distil_weight == 0):
         raise ConfigError("nothing to train on: task_weight is 0 and there is no distillation.")
+    if how.cache_teacher:
+        _check_cached(net, data, how, teacher)
     if how.batch_size % (n := processes.world()):
         raise ConfigError(
             f"batch_size is {how.batch_size}, which {n} processes cannot share evenly: it is that "
@@ -180,6 +199,32 @@ def _check(net: Network, data: Data, how: Trained, teacher: Network | None) -> N
         )
 
 
+def _check_cached(net: Network, data: Data, how: Trained, teacher: Network | None) -> None:
+    """Refuse to keep answers to what changes, or that nobody asks for, or that are too many."""
+    asked, task = asked_of(net, teacher, how, data.task), data.task
+    if not any(asked):
+        raise ConfigError(
+            "has cache_teacher, but nothing is asked of a teacher: there is none, or its weights "
+            "are 0. Leave cache_teacher out."
+        )
+    if task.modality == "audio":
+        raise ConfigError(
+            "has cache_teacher, but what a teacher answers to a clip may depend on the batch that "
+            "it is padded in. Leave cache_teacher out."
+        )
+    if task.name == "masked-lm":
+        raise ConfigError(
+            "has cache_teacher, but masked-lm hides other tokens in every epoch, so that the "
+            "teacher must be asked again. Leave cache_teacher out."
+        )
+    if task.over_vocabulary and asked.answers:
+        raise ConfigError(
+            f"has cache_teacher, but {task.name} has {net.config.vocab_size} answers per token, "
+            "which take longer to read than to compute. Leave cache_teacher out, or set "
+            "distil_weight to 0 and teach by hidden_weight."
+        )
+
+
 def _callbacks(net: Network, walk: Walk | None, hook: Hook | None) -> list[TrainerCallback]:
     """In the order in which they take their part: masks before a hook that looks at the weights."""
     walks = [] if walk is None else [Alphas(net, walk)]
@@ -193,7 +238,10 @@ def _train(engine: Engine, stop: Stop, done: Path | None, total: int) -> None:
         engine.restore(done)
         return
     with handling(stop.heard), quiet(), threads_for(engine.net):
-        engine.train(resume_from_checkpoint=None if done is None else str(done))
+        try:
+            engine.train(resume_from_checkpoint=None if done is None else str(done))
+        except AcnError as error:
+            raise plain(error) from None
 
 
 @contextmanager

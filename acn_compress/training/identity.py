@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST = 20_000  # examples that a fingerprint reads: images may have to be decoded for it
 # options that name a place: what lies there is compared; and those no weight depends on
 PLACES = {"src", "out", "data", "teacher", "config"}
-AFTER = {"eval_data", "eval_limit", "device", "resume", "overwrite"}
+AFTER = {"eval_data", "eval_limit", "device", "workers", "resume", "overwrite"}
 
 
 class Run(Found):
@@ -97,11 +97,11 @@ class Run(Found):
         return found or (["the network or its schedule is another"] if rest else [])
 
 
-def fingerprint(data: Data) -> str:
-    """SHA-256 of prepared examples: of all, or of `MOST` evenly spread over them, and their
-    number. Embeddings that stand for labels are the reference's, not the data's."""
+def fingerprint(data: Data, most: int | None = None) -> str:
+    """SHA-256 of prepared examples: of all, or of `most` (`MOST`) evenly spread over them, and
+    their number. Embeddings that stand for labels are the reference's, not the data's."""
     digest = hashlib.sha256(repr((data.task.name, len(data), data.examples.labels)).encode())
-    for i in range(0, len(data), -(-len(data) // MOST)):
+    for i in range(0, len(data), -(-len(data) // (most or MOST))):
         for name, value in sorted(data.examples[i].items()):
             if not (data.task.taught and name == "labels"):
                 digest.update(name.encode())

@@ -16,9 +16,6 @@ from types import FrameType
 
 from acn_compress import processes
 
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -48,7 +45,7 @@ def stop(number: int, frame: FrameType | None) -> None:
         KeyboardInterrupt, Stopped: as the signal is.
     """
     if processes.world() > 1:
-        for other in SIGNALS:
+        for other in processes.SIGNALS:
             signal.signal(other, signal.SIG_IGN)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
@@ -61,7 +58,7 @@ def handling(handler: Handler = stop) -> Iterator[None]:
     can have them: in another one nothing changes."""
     before = {}
     try:
-        for number in SIGNALS:
+        for number in processes.SIGNALS:
             if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
     except ValueError:  # not the main thread

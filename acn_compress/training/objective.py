@@ -13,7 +13,8 @@ Distillation: Hinton et al., arXiv 1503.02531. Prefix readouts: LayerSkip, arXiv
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,50 @@ from acn_compress import processes
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
 from acn_compress.tasks.base import Scored, Task, distillation, features
+
+TAUGHT = "taught."  # how names begin of what a batch holds of the teacher's answers
+
+
+class Asked(NamedTuple):
+    """What is asked of a teacher.
+
+    Args:
+        answers: what its head says.
+        hidden: which y_k.
+    """
+
+    answers: bool
+    hidden: tuple[int, ...]
+
+
+def asked_of(net: Network, teacher: Network | None, how: Trained, task: Task) -> Asked:
+    """What a training asks of its teacher; of embeddings the answers are the labels."""
+    if teacher is None:
+        return Asked(False, ())
+    at = tuple(sorted({at for _, at in pairs(net, teacher)})) if how.hidden_weight else ()
+    return Asked(how.distil_weight > 0 and not task.taught, at)
+
+
+def pairs(net: Network, teacher: Network) -> list[tuple[int, int]]:
+    """Which y_k of the student is like which of the teacher: of every block that both have, and
+    last the end of both."""
+    own, whole = net.structure, teacher.structure
+    same = own.source_blocks == whole.source_blocks
+    places = {block: k for k, block in enumerate(whole.blocks, 1)} if same else {}
+    found = [(k, places[b]) for k, b in enumerate(own.blocks[:-1], 1) if b in places]
+    return [*found, (len(own.blocks), len(whole.blocks))]
+
+
+def answers_of(
+    teacher: Network, given: dict[str, Tensor], asked: Asked
+) -> tuple[Any, dict[int, Tensor]]:
+    """The teacher's output, and the y_k that are asked for."""
+    with torch.no_grad(), ExitStack() as probed:
+        prefixes: list[Tensor] = []
+        if asked.hidden:
+            prefixes = probed.enter_context(teacher.recording())
+        output = teacher(**given)
+    return output, {k: prefixes[k] for k in asked.hidden}
 
 
 class Objective(nn.Module):
@@ -55,12 +100,14 @@ class Objective(nn.Module):
         self.student = net.model
         self.net, self.how, self.teacher, self.task = net, how, teacher, task
         self.pull, self.bf16 = pull, bf16
+        self.asked = asked_of(net, teacher, how, task)
         self.drawn = torch.Generator()
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch."""
+        kept = {k.removeprefix(TAUGHT): batch.pop(k) for k in list(batch) if k.startswith(TAUGHT)}
         net, given = self.net, features(batch)
-        target, hidden = self._taught(given, batch)
+        target, hidden = self._taught(given, batch, kept)
         if self.how.prefix_loss == 0 and hidden is None:
             return self._loss(self._scored(given, batch), target) + self._pull(net)
         with net.recording() as prefixes:
@@ -89,36 +136,25 @@ class Objective(nn.Module):
         return self.task.score(convert_to_fp32(output) if self.bf16 else output, batch)
 
     def _taught(
-        self, given: dict[str, Tensor], batch: dict[str, Tensor]
-    ) -> tuple[Scored | None, list[Tensor] | None]:
-        """The teacher's answers and its y_0 .. y_L, as far as the options ask for them."""
-        answers = self.how.distil_weight > 0 and not self.task.taught  # they are its labels
-        if self.teacher is None or not (answers or self.how.hidden_weight):
+        self, given: dict[str, Tensor], batch: dict[str, Tensor], kept: dict[str, Tensor]
+    ) -> tuple[Scored | None, dict[int, Tensor] | None]:
+        """The teacher's answers and its y_k, as far as the options ask for them: those that were
+        kept, or anew."""
+        if self.teacher is None or not any(self.asked):
             return None, None
-        with torch.no_grad(), ExitStack() as asked:
-            prefixes: list[Tensor] = []
-            if self.how.hidden_weight:
-                prefixes = asked.enter_context(self.teacher.recording())
-            output = self.teacher(**given)
-        return self.task.score(output, batch) if answers else None, prefixes or None
+        output: Any = SimpleNamespace(**kept)
+        hidden = {k: kept[f"hidden.{k}"] for k in self.asked.hidden if kept}
+        if not kept:
+            output, hidden = answers_of(self.teacher, given, self.asked)
+        return self.task.score(output, batch) if self.asked.answers else None, hidden or None
 
     def _unlike(
-        self, net: Network, prefixes: list[Tensor], hidden: list[Tensor], mask: Tensor | None
+        self, net: Network, prefixes: list[Tensor], hidden: dict[int, Tensor], mask: Tensor | None
     ) -> Tensor:
         """How far the student's prefix sums are from the teacher's: y_L, plus the mean over the
         other blocks that both have."""
         assert self.teacher is not None
-        own, whole = net.structure, self.teacher.structure
-        places = (
-            {block: k for k, block in enumerate(whole.blocks, 1)}
-            if own.source_blocks == whole.source_blocks
-            else {}
-        )
-        pairs = [
-            (k, places[block]) for k, block in enumerate(own.blocks[:-1], 1) if block in places
-        ]
-        others = [apart(prefixes[k], hidden[at], mask) for k, at in pairs]
-        last = apart(prefixes[-1], hidden[-1], mask)
+        *others, last = (apart(prefixes[k], hidden[at], mask) for k, at in pairs(net, self.teacher))
         return last + torch.stack(others).mean() if others else last
 
     def _pull(self, net: Network) -> Tensor | float:

@@ -9,25 +9,29 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from acn_compress import processes
+from acn_compress.data.ahead import loader
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.events import Logged
 from acn_compress.found import Found
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
-from acn_compress.training.batches import Bucketed, Seeded
+from acn_compress.training.batches import Bucketed, Seeded, collated
 from acn_compress.training.hooks import Hook, Log
 from acn_compress.training.objective import Objective
 from acn_compress.training.state import Kept, step_of
+from acn_compress.training.taught import Taught
 
 ALPHA_LR = (
     1e-2  # peak of trained alphas: they move by tenths in runs in which weights move by thousandths
@@ -60,6 +64,7 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
         log: the history, which goes with the checkpoint.
         callbacks: of every step, besides.
         kept: where checkpoints go; None saves none.
+        taught: the teacher's answers, where they are kept.
     """
 
     def __init__(
@@ -73,16 +78,17 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
         log: Log,
         callbacks: list[TrainerCallback],
         kept: Kept | None,
+        taught: Taught | None = None,
     ) -> None:
         super().__init__(
             model=objective,
             args=args,
             train_dataset=Seeded(data),
-            data_collator=partial(data.examples.collate, train=True),
+            data_collator=partial(collated, data, taught),
             callbacks=[*callbacks, log],
         )
         self.remove_callback(PrinterCallback)
-        self.net, self.hook, self.log_, self.kept = net, hook, log, kept
+        self.net, self.hook, self.log_, self.kept, self.taught = net, hook, log, kept, taught
         self.model_accepts_loss_kwargs = False
         self.aside = Path(args.output_dir)
 
@@ -116,10 +122,21 @@ class Engine(Trainer):  # type: ignore[misc]  # transformers is not typed
             self.hook.on_backward(self.state.global_step, self.state.max_steps)
         return loss
 
-    def _get_train_sampler(self, train_dataset: Seeded | None = None) -> Bucketed:
-        data = self.train_dataset.data
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches that are full, read ahead by the workers of the data."""
+        data, size = self.train_dataset.data, self.args.train_batch_size
         sizes = torch.zeros(len(data)) if data.examples.sizes is None else data.examples.sizes
-        return Bucketed(sizes, self.args.train_batch_size, self.args.seed)
+        batches = loader(
+            self.train_dataset,
+            self.data_collator,
+            data.workers,
+            data.batch_bytes(size) + (0 if self.taught is None else size * self.taught.bytes),
+            batch_size=size,
+            sampler=Bucketed(sizes, size, self.args.seed),
+            drop_last=True,
+        )
+        shared: DataLoader[Any] = self.accelerator.prepare(batches)
+        return shared
 
     # checkpoints
 
@@ -190,7 +207,6 @@ def arguments(
         seed=how.seed,
         data_seed=how.seed,
         dataloader_drop_last=True,
-        dataloader_pin_memory=False,
         remove_unused_columns=False,
         accelerator_config={"split_batches": True},
         ddp_broadcast_buffers=False,

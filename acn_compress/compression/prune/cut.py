@@ -3,11 +3,13 @@ masked original does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from acn_compress.architectures import Width
 from acn_compress.compression.prune.ranking import Choice, Drops
 from acn_compress.errors import VerificationError
 from acn_compress.network import widths, zeros
@@ -34,15 +36,51 @@ def cut_checked_(net: Network, choices: Sequence[Choice], drops: Drops) -> float
         return 0.0
     left = net.parameters - sum(c.cost * len(d) for c, d in zip(choices, drops, strict=True))
     sizes = _sizes(widths.counts(net), choices, drops)
-    for choice, drop in zip(choices, drops, strict=True):
-        widths.zero_(net.blocks[choice.block], choice.width, drop)
-    masked = answers(net)  # a copy of the network to mask would take its memory twice
+    with masking(net, choices, drops):
+        masked = answers(net)
     for choice, drop in zip(choices, drops, strict=True):
         keep = sorted(set(range(choice.units)) - set(drop))
         widths.cut_(net.blocks[choice.block], choice.width, keep, net.family.fix_widths_)
     _check_sizes(net, left, sizes)
     _record_(net, sizes)
     return difference(net, masked)
+
+
+@contextmanager
+def masking(net: Network, choices: Sequence[Choice], drops: Drops) -> Iterator[None]:
+    """Inside, the units are at zero in every block while it runs: only one block at a time has
+    weights beside its own, where a masked network would take its memory twice."""
+    with ExitStack() as undo:
+        for k, block in enumerate(net.blocks):
+            gone = [(c.width, d) for c, d in zip(choices, drops, strict=True) if c.block == k and d]
+            if gone:
+                mask = _Mask(gone)
+                undo.callback(mask.take_off)  # where the block failed
+                undo.callback(block.register_forward_pre_hook(mask.put_on).remove)
+                undo.callback(block.register_forward_hook(mask.take_off).remove)
+        yield
+
+
+class _Mask:
+    """Zeros in one block, between its two hooks."""
+
+    def __init__(self, gone: Sequence[tuple[Width, Sequence[int]]]) -> None:
+        self.gone = gone
+        self.own: list[tuple[nn.Module, str, nn.Parameter]] = []
+
+    def put_on(self, block: nn.Module, inputs: object) -> None:
+        self.own = [
+            (layer, name, parameter)
+            for layer in block.modules()
+            for name, parameter in layer.named_parameters(recurse=False)
+        ]
+        for width, drop in self.gone:
+            widths.zero_(block, width, drop)
+
+    def take_off(self, *_: object) -> None:
+        for layer, name, parameter in self.own:
+            layer.register_parameter(name, parameter)
+        self.own = []
 
 
 def _sizes(before: Sizes, choices: Sequence[Choice], drops: Drops) -> Sizes:

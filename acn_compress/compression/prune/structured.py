@@ -62,7 +62,7 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     if not any(before):
         raise UnsupportedError(NOTHING.format(net.family.model_type))
     examples = calibration(net, aim.data, seed=aim.seed)
-    whole = net.twin()
+    whole = net.twin() if aim.refit else net  # which keeps what the cut replaces
     scores = score.units(net, aim.data if score.needs_data else examples)
     choices = ranking.choices(net, scores, score.adds_up)
     drops = _chosen(net, choices, aim)
