@@ -420,3 +420,10 @@ def test_from_clips_to_a_file_that_a_stranger_can_use(tmp_path: Path) -> None:
     report = acn_compress.evaluate(tmp_path / "out", data=place)
     assert report.result.value == pytest.approx(scores.value)
     assert report.result.loss == pytest.approx(scores.mean_loss, abs=1e-5)
+
+
+def test_what_depends_on_padding_is_not_kept_of_a_teacher(tmp_path: Path) -> None:
+    whole, clips = model(tmp_path / "m", apply_spec_augment=False), folder(tmp_path / "clips")
+    how: dict[str, Any] = {"teacher": whole, "cache_teacher": True, "epochs": 1}
+    with pytest.raises(ConfigError, match="may depend on the batch that it is padded in"):
+        acn_compress.finetune(whole, tmp_path / "out", data=clips, eval_data=clips, **how)
