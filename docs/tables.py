@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from figures import RESULTS, placed
+from figures import HEAD, RESULTS, cells, placed
 
 from acn_compress.figures import change
 from acn_compress.quality import Drop
@@ -60,7 +60,15 @@ Row = dict[str, Any]
 def results(text: str) -> str:
     """The page with its tables in their place."""
     parts = "\n".join(
-        [*_narrower(), *_trained(), *_zeros(), *_decoders(), *_every_depth(), *_by_form()]
+        [
+            *_budgets(),
+            *_narrower(),
+            *_trained(),
+            *_zeros(),
+            *_decoders(),
+            *_every_depth(),
+            *_by_form(),
+        ]
     )
     return placed(text, f"\n{parts}\n")
 
@@ -70,6 +78,23 @@ def _found(kind: str) -> Iterator[tuple[str, Row]]:
     for name, title in NETWORKS.items():
         if (file := RESULTS / f"{kind}-{name}.json").is_file():
             yield title, json.loads(file.read_text())
+
+
+def _budgets() -> Iterator[str]:
+    yield "## `compress`, for several draws of the rows\n"
+    yield (
+        "What the README shows of one draw: rows that are looked at and rows that decide come from"
+        " a seed, the rows that are reported are the same. *Not held*: a limit that the reported"
+        " rows do not confirm, which `compress` says and ends with 1.\n"
+    )
+    for name, report in _found("compress"):
+        by_demand = dict.fromkeys(met["demand"] for met in report["rows"])
+        draws = {d: [met for met in report["rows"] if met["demand"] == d] for d in by_demand}
+        rows = [met for found in draws.values() if len(found) > 1 for met in found]
+        if rows:
+            yield HEAD.strip().replace("network", "network, seed", 1)
+            yield from (f"| {name}, {met['seed']} | {' | '.join(cells(met))} |" for met in rows)
+            yield ""
 
 
 def _narrower() -> Iterator[str]:
