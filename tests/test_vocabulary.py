@@ -255,7 +255,9 @@ def test_heads_features_and_tokens_go_in_one_command_and_to_onnx(tmp_path: Path)
 
 
 def test_what_has_no_vocabulary_to_cut_is_refused(digits_vit: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="vocabulary is one of texts, and the model reads images"):
+    with pytest.raises(
+        DataError, match="vocabulary is one of texts, and the model is for image-cl"
+    ):
         prune(digits_vit, tmp_path / "out", vocabulary="digits")
     with pytest.raises(ConfigError, match="has min_count, but no vocabulary to count in"):
         prune(digits_vit, tmp_path / "out", target_sparsity=0.5, min_count=2)
