@@ -405,6 +405,9 @@ def test_dearer_ones_that_keep_a_drop_are_tried_if_they_are_better_in_their_prec
         priced.points.append(point)
     priced.points.append(int8 := dearer(0.02, worse, int8=True))
     found = priced.keeping(limits)
-    assert found[0] is one and float_ in found and int8 in found and hidden not in found
+    assert found == [one, int8, float_] and hidden not in found
+    cheaper = dearer(-0.1, better).model_copy(update={"drop": priced.points[1].drop})
+    priced.points.append(cheaper)  # does not keep the drop, but is as good as the dearer one
+    assert priced.keeping(limits) == [one, int8]
     assert [p.milliseconds for p in found] == sorted(p.milliseconds for p in found)
     assert not priced.keeping(Limits(max_drop=-1))

@@ -160,8 +160,8 @@ class Frontier:
     def keeping(self, limits: Limits) -> list[Point]:
         """What was measured and keeps the drop, the cheapest first, once the gap from that to the
         next cheaper was halved. One that is dearer is among them if its loss, which scatters less
-        than the metric, is lower than that of all cheaper ones of its precision: of many that are
-        tried one would keep the drop by chance."""
+        than the metric, is lower than that of all that is cheaper in its precision, whether that
+        keeps the drop or not: of many that are tried one would keep it by chance."""
         apart = ALIKE * self.most  # the two candidates of a price cost nearly the same
         for _ in range(HALVINGS):
             keeping = (self.cost(p) for p in self.points if limits.keeps_drop(p.drop))
@@ -172,9 +172,10 @@ class Frontier:
                 self.at((low + high) / 2)
         found, best = list[Point](), {False: math.inf, True: math.inf}
         for point in sorted(self.points, key=self.cost):
-            if limits.keeps_drop(point.drop) and point.quality.loss < best[point.int8]:
-                best[point.int8] = point.quality.loss
+            better = point.quality.loss < best[point.int8]
+            if limits.keeps_drop(point.drop) and (better or not found):
                 found.append(point)
+            best[point.int8] = min(best[point.int8], point.quality.loss)
         return found
 
     def cost(self, point: Point) -> float:
