@@ -12,15 +12,13 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from acn_compress.checkpoint.processors import copy_processors
-from acn_compress.checkpoint.save import save_graph_config
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import MissingDependencyError, UnsupportedError
 from acn_compress.network.network import Network, longest_text
 from acn_compress.onnx.compare import Run
 from acn_compress.onnx.session import Array, reason
 from acn_compress.onnx.trace import LENGTH, Traced, silence
-from acn_compress.onnx.write import Prepared, WrittenFile, check_size
+from acn_compress.onnx.write import Prepared, WrittenFile
 from acn_compress.options import Export
 from acn_compress.targets.base import Exported, Rows
 from acn_compress.targets.program import Program, ProgramExported
@@ -47,6 +45,7 @@ class ExecuTorch(Program):
 
     writes = f"{FILE}, beside its config and processor files"
     files: tuple[str, ...] = (FILE,)
+    made = "the ExecuTorch program"
     verified = "In ExecuTorch it says what torch says, at several batch sizes and lengths."
     report: type[Exported] = ExecuTorchExported
 
@@ -59,25 +58,20 @@ class ExecuTorch(Program):
             )
         library()
 
+    def save(self, ready: Prepared, file: Path, name: str) -> None:
+        """Lowered to XNNPACK."""
+        save_program(ready.traced, file, name)
+
+    def running(self, file: Path, traced: Traced) -> Run:
+        """In ExecuTorch."""
+        return running(file, traced)
+
     def write(
         self, net: Network, source: Source, directory: Path, how: Export, rows: Rows | None = None
     ) -> WrittenFile:
-        """The program, config.json and processor files."""
-        file, ready = directory / FILE, Prepared.of_(net, source, caching=False)
-        save_program(ready.traced, file, source.name)
-        size = file.stat().st_size
-        check_size(size, ready.parameter_bytes, "the ExecuTorch program")
-        found = ready.proven(
-            file,
-            size,
-            ready.expected_(how.seed),
-            running(file, ready.traced),
-            tolerance=how.tolerance,
-            made="the ExecuTorch program",
-        )
-        save_graph_config(net, directory)
-        copy_processors(source, directory)
-        tokens = f", of {longest(ready.traced)} tokens" if net.modality == "text" else ""
+        """With a note of how much the program takes."""
+        found = super().write(net, source, directory, how, rows)
+        tokens = f", of {longest(net)} tokens" if net.modality == "text" else ""
         said = (found.note, f"It takes {BATCH} rows at most{tokens}.")
         return found.model_copy(update={"note": " ".join(filter(None, said))})
 
@@ -100,9 +94,9 @@ def library() -> Any:
     return exir, xnnpack_partitioner.XnnpackPartitioner
 
 
-def longest(traced: Traced) -> int:
+def longest(net: Network) -> int:
     """Tokens of the longest text that a program takes."""
-    return min(longest_text(traced.net.config), TOKENS)
+    return min(longest_text(net.config), TOKENS)
 
 
 def save_program(traced: Traced, file: Path, name: str) -> None:
@@ -130,7 +124,7 @@ def save_program(traced: Traced, file: Path, name: str) -> None:
 
 def _program(traced: Traced) -> ExportedProgram:
     example = traced.inputs_for(2, LENGTH, 0)
-    most = {0: BATCH, 1: longest(traced)}
+    most = {0: BATCH, 1: longest(traced.net)}
     free = {place: Dim(name, max=most[place]) for place, name in traced.free.items()}
     given = tuple(example.values())
     return torch.export.export(traced, given, dynamic_shapes=((free,) * len(given),), strict=False)

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from acn_compress.checkpoint.processors import copy_processors, name_tokenizer_plainly
-from acn_compress.checkpoint.save import save_graph_config
+from acn_compress.checkpoint.processors import name_tokenizer_plainly
 from acn_compress.checkpoint.scratch import scratch
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import MissingDependencyError, UnsupportedError
@@ -17,8 +16,8 @@ from acn_compress.network.network import Network
 from acn_compress.onnx.compare import Run
 from acn_compress.onnx.layout import FILES, LIMIT
 from acn_compress.onnx.session import Array, reason
-from acn_compress.onnx.trace import silence, trace
-from acn_compress.onnx.write import Prepared, WrittenFile, check_size
+from acn_compress.onnx.trace import Traced, silence, trace
+from acn_compress.onnx.write import Prepared, WrittenFile
 from acn_compress.options import Export
 from acn_compress.targets.base import Exported, Rows
 from acn_compress.targets.program import Program, ProgramExported
@@ -45,6 +44,7 @@ class OpenVino(Program):
 
     writes = f"{FILE} and its weights, beside its config and processor files"
     files: tuple[str, ...] = (FILE, str(Path(FILE).with_suffix(".bin")))
+    made = "the OpenVINO model"
     verified = "In OpenVINO it says what torch says, at several batch sizes and lengths."
     report: type[Exported] = OpenVinoExported
 
@@ -52,23 +52,23 @@ class OpenVino(Program):
         """OpenVINO must be there."""
         library()
 
-    def write(
-        self, net: Network, source: Source, directory: Path, how: Export, rows: Rows | None = None
-    ) -> WrittenFile:
-        """The graph, its weights, config.json and processor files."""
-        file, ready = directory / FILE, Prepared.of_(net, source, caching=False)
+    def save(self, ready: Prepared, file: Path, name: str) -> None:
+        """From an ONNX file."""
         with scratch() as place:
             graph = place / str(FILES[None])
             external = ready.parameter_bytes > LIMIT
-            trace(ready.traced, graph, source.name, {}, opset=OPSET, external=external)
-            convert(graph, file, ready.metadata, source.name)
-        size = sum(p.stat().st_size for p in (file, file.with_suffix(".bin")))
-        check_size(size, ready.parameter_bytes, "the OpenVINO model")
-        cases = ready.expected_(how.seed)
-        run, made = running(file), "the OpenVINO model"
-        found = ready.proven(file, size, cases, run, tolerance=how.tolerance, made=made)
-        save_graph_config(net, directory)
-        copy_processors(source, directory)
+            trace(ready.traced, graph, name, {}, opset=OPSET, external=external)
+            convert(graph, file, ready.metadata, name)
+
+    def running(self, file: Path, traced: Traced) -> Run:
+        """In OpenVINO."""
+        return running(file)
+
+    def write(
+        self, net: Network, source: Source, directory: Path, how: Export, rows: Rows | None = None
+    ) -> WrittenFile:
+        """With a tokenizer that `optimum-intel` can read."""
+        found = super().write(net, source, directory, how, rows)
         name_tokenizer_plainly(directory)
         return found
 

@@ -3,18 +3,23 @@ they were proven, and a card that says how a stranger loads them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from acn_compress.checkpoint.card import TAGS, header, quality_of
 from acn_compress.checkpoint.files import size
+from acn_compress.checkpoint.processors import copy_processors
+from acn_compress.checkpoint.save import save_graph_config
 from acn_compress.checkpoint.source import Source
 from acn_compress.network.network import Network
-from acn_compress.onnx.write import WrittenFile
+from acn_compress.onnx.compare import Run
+from acn_compress.onnx.trace import Traced
+from acn_compress.onnx.write import Prepared, WrittenFile, check_size
 from acn_compress.options import Export
 from acn_compress.reports.blocks import Block, Pairs
-from acn_compress.targets.base import Exported
+from acn_compress.targets.base import Exported, Rows
 
 
 class ProgramExported(Exported, WrittenFile):
@@ -81,11 +86,42 @@ class ProgramExported(Exported, WrittenFile):
         return "\n".join(lines)
 
 
-class Program:
+class Program(ABC):
     """What targets have in common whose export is one program (see `targets.base.Target`)."""
 
+    files: tuple[str, ...]
+    """The program, and what belongs to it."""
+    made: str
+    """What it is called in errors."""
     measures = False
     takes: Mapping[str, str] = {"tolerance": ""}
 
-    def check(self, net: Network, source: Source, how: Export) -> None:
+    def check(self, net: Network, source: Source, how: Export) -> None:  # noqa: B027  # most do not
         """Whether a network can be exported is seen when it is."""
+
+    @abstractmethod
+    def save(self, ready: Prepared, file: Path, name: str) -> None:
+        """Write the program; `name` is what the user calls the network.
+
+        Raises:
+            UnsupportedError: in one line, if it cannot be written.
+        """
+
+    @abstractmethod
+    def running(self, file: Path, traced: Traced) -> Run:
+        """The program, loaded by what runs it."""
+
+    def write(
+        self, net: Network, source: Source, directory: Path, how: Export, rows: Rows | None = None
+    ) -> WrittenFile:
+        """The program, config.json and processor files."""
+        file, ready = directory / self.files[0], Prepared.of_(net, source, caching=False)
+        self.save(ready, file, source.name)
+        written = sum((directory / name).stat().st_size for name in self.files)
+        check_size(written, ready.parameter_bytes, self.made)
+        cases = ready.expected_(how.seed)
+        run = self.running(file, ready.traced)
+        found = ready.proven(file, written, cases, run, tolerance=how.tolerance, made=self.made)
+        save_graph_config(net, directory)
+        copy_processors(source, directory)
+        return found

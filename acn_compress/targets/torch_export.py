@@ -12,17 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from acn_compress.checkpoint.processors import copy_processors
-from acn_compress.checkpoint.save import save_graph_config
-from acn_compress.checkpoint.source import Source
 from acn_compress.errors import UnsupportedError
-from acn_compress.network.network import Network
 from acn_compress.onnx.compare import Run
 from acn_compress.onnx.session import Array, reason
 from acn_compress.onnx.trace import LENGTH, Traced, silence
-from acn_compress.onnx.write import Prepared, WrittenFile, check_size
-from acn_compress.options import Export
-from acn_compress.targets.base import Exported, Rows
+from acn_compress.onnx.write import Prepared
+from acn_compress.targets.base import Exported
 from acn_compress.targets.program import Program, ProgramExported
 
 FILE = "model.pt2"
@@ -45,28 +40,17 @@ class TorchExport(Program):
 
     writes = f"{FILE}, beside its config and processor files"
     files: tuple[str, ...] = (FILE,)
+    made = "the exported program"
     verified = "Loaded again it says what the network says, at several batch sizes and lengths."
     report: type[Exported] = TorchExported
 
-    def write(
-        self, net: Network, source: Source, directory: Path, how: Export, rows: Rows | None = None
-    ) -> WrittenFile:
-        """The program, config.json and processor files."""
-        file, ready = directory / FILE, Prepared.of_(net, source, caching=False)
-        save_program(ready.traced, file, source.name, ready.metadata)
-        size = file.stat().st_size
-        check_size(size, ready.parameter_bytes, "the exported program")
-        found = ready.proven(
-            file,
-            size,
-            ready.expected_(how.seed),
-            running(file),
-            tolerance=how.tolerance,
-            made="the exported program",
-        )
-        save_graph_config(net, directory)
-        copy_processors(source, directory)
-        return found
+    def save(self, ready: Prepared, file: Path, name: str) -> None:
+        """By torch.export."""
+        save_program(ready.traced, file, name, ready.metadata)
+
+    def running(self, file: Path, traced: Traced) -> Run:
+        """In torch."""
+        return running(file)
 
 
 class Named(nn.Module):
