@@ -72,10 +72,15 @@ LIMITS = (
 )
 
 
+def config_file(path: str | PathLike[str]) -> Path:
+    """A config file that is named itself or by its directory."""
+    file = Path(path).expanduser()
+    return file / "config.json" if file.is_dir() else file
+
+
 def config_source(path: str | PathLike[str]) -> tuple[Source, Path]:
     """A config file (or its directory) as a source without weights, and the file."""
-    file = Path(path).expanduser()
-    file = file / "config.json" if file.is_dir() else file
+    file = config_file(path)
     if not file.is_file():
         raise ConfigError(f"{path}: no such config file. Expected a transformers config.json.")
     return Source(str(path), file.parent, ()), file

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from acn_compress.checkpoint import load as checkpoint
-from acn_compress.checkpoint.config import fitting
+from acn_compress.checkpoint.config import config_file, fitting
 from acn_compress.checkpoint.sentence import read_head
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import ModelDirError
@@ -51,10 +51,11 @@ def find_graph(src: object, config: str | PathLike[str] | None = None) -> Graph 
     file = find_onnx(src) if isinstance(src, (str, Path)) else None
     if file is None:
         return None
-    source = Source(str(src), _described_in(file, config), ())
-    architecture, cls, config = checkpoint.describe(source, None)
+    described = _described_by(file, config)
+    source = Source(str(src), described.parent, ())
+    architecture, cls, hf_config = checkpoint.describe(source, None, described)
     with fitting(source.name), torch.device("meta"):
-        net = Network(cls(config), architecture)
+        net = Network(cls(hf_config), architecture)
     net = replace(net, told=checkpoint.told(net, source))
     if task_of(net).taught:
         net = replace(net, sentence=read_head(source))
@@ -62,14 +63,15 @@ def find_graph(src: object, config: str | PathLike[str] | None = None) -> Graph 
     return Graph(file, source, net, (others,) if others else ())
 
 
-def _described_in(file: Path, config: str | PathLike[str] | None) -> Path:
-    """The directory of its config.json: the one that is named, its own, or that around `onnx`."""
-    where = None if config is None else Path(config).expanduser()
-    for place in (file.parent, file.parent.parent) if where is None else (where, where.parent):
+def _described_by(file: Path, config: str | PathLike[str] | None) -> Path:
+    """Its config.json: the one that is named, or that beside it or around `onnx`."""
+    if config is not None:
+        if (named := config_file(config)).is_file():
+            return named
+        raise ModelDirError(f"{config}: no {CONFIG}. Expected that of the original of {file}.")
+    for place in (file.parent, file.parent.parent):
         if (place / CONFIG).is_file():
-            return place
-    if where is not None:
-        raise ModelDirError(f"{where}: no {CONFIG}. Expected that of the original of {file}.")
+            return place / CONFIG
     raise ModelDirError(
         f"{file}: no {CONFIG} beside it or one directory up, so labels and inputs are unknown. "
         "Pass --config with the directory of its original: config.json and tokenizer or processor."
