@@ -112,6 +112,7 @@ def test_a_config_that_is_not_the_files_is_refused(
     bare = tmp_path / "bare.onnx"
     model = onnx.load(str(exported / onnx_file()))
     del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {"id2label": "[no labels"})  # by anybody
     onnx.save(model, str(bare))
     fails(
         "gives 10 classes, but the config that was read has 11",

@@ -37,8 +37,8 @@ def measure_file(
     """
     running, scored = Session(file), list[Scores]()
     classes = config if data.task.classes else None
-    if classes is not None and (own := running.metadata.get("id2label")):
-        _check_labels(file, json.loads(own), classes)
+    if classes is not None:
+        _check_labels(file, running.metadata.get("id2label", ""), classes)
     size = next((i.shape[0] for i in running.inputs if i.shape and i.shape[0]), batch_size)
     for batch in data.batches(size, noise=noise):
         found = _run(running, batch, data.name)
@@ -52,8 +52,14 @@ def measure_file(
     return Scores.joined(scored)
 
 
-def _check_labels(file: Path, own: dict[str, str], config: PreTrainedConfig) -> None:
-    """Whether a file and a config name the classes alike."""
+def _check_labels(file: Path, told: str, config: PreTrainedConfig) -> None:
+    """Whether a file and a config name the classes alike; anybody's file may tell anything."""
+    try:
+        own = json.loads(told)
+    except ValueError:
+        return
+    if not isinstance(own, dict):
+        return
     said = {str(number): name for number, name in (config.id2label or {}).items()}
     if own != said:
         place = next(n for n in [*own, *said] if own.get(n) != said.get(n))

@@ -141,7 +141,8 @@ class Session:
         longest = self.metadata.get("max_length", "")
         length = min(length, int(longest)) if longest.isdecimal() and int(longest) else length
         if any(i.name == "input_values" for i in self.inputs):
-            first, step = (int(self.metadata.get(n, usual)) for n, usual in FRAMES.items())
+            told = {n: self.metadata.get(n, "") for n in FRAMES}
+            first, step = (int(t) if t.isdecimal() else FRAMES[n] for n, t in told.items())
             length = first + (length - 1) * step
         rng = np.random.default_rng(0)
         own = own_inputs(self.inputs)
