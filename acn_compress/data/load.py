@@ -163,32 +163,27 @@ def load_data(
         table.answered, classes = True, None
         table.notes.append(ANSWERED)
     table = table.sampled(limit, seed, classes)
+    examples: ImageExamples | AudioExamples | TextExamples
+    alike, workers = None, columns.workers or 0
     if task.modality == "image":
-        images = ImageExamples.prepare(table, net, source, task, augment)
-        read = _read(split, table, len(images), size=list(images.size))
-        data = Data(split.name, task, images, read, workers=images.workers)
-        if table.answered:
-            images.label(_answers(data, net))
-        return data
-    if task.modality == "audio":
-        clips = AudioExamples.prepare(
+        examples = images = ImageExamples.prepare(table, net, source, task, augment)
+        read, workers = _read(split, table, len(images), size=list(images.size)), images.workers
+    elif task.modality == "audio":
+        examples = clips = AudioExamples.prepare(
             table, net, source, task, augment=augment, max_length=max_length
         )
-        read = _read(split, table, len(clips), clips=clips.read())
-        data = Data(split.name, task, clips, read, clips.alike, columns.workers or 0)
-        if table.answered:
-            clips.label(_answers(data, net))
-        return data
-    texts = TextExamples.prepare(table, net, source, task, max_length)
-    if task.taught:
-        _check_reference(net, reference)
-        texts.refer(reference or net)
-    if max_length is None and (cost := texts.cost()):
-        table.notes.append(cost)
-    read = _read(split, table, len(texts), lengths=texts.lengths())
-    data = Data(split.name, task, texts, read, workers=columns.workers or 0)
+        read, alike = _read(split, table, len(clips), clips=clips.read()), clips.alike
+    else:
+        examples = texts = TextExamples.prepare(table, net, source, task, max_length)
+        if task.taught:
+            _check_reference(net, reference)
+            texts.refer(reference or net)
+        if max_length is None and (cost := texts.cost()):
+            table.notes.append(cost)
+        read = _read(split, table, len(texts), lengths=texts.lengths())
+    data = Data(split.name, task, examples, read, alike, workers)
     if table.answered:
-        texts.label(_answers(data, net))
+        examples.label(_answers(data, net))
     return data
 
 
