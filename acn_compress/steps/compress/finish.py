@@ -81,8 +81,7 @@ class Finishing:
         best = min(ways, key=lambda done: done.scores.mean_loss)
         if not self._harmed("training", untrained, best.scores):
             return best
-        drop = paired(untrained, self.job.frontier.reference)
-        return replace(best, net=net, scores=untrained, drop=drop, harmed=True)
+        return replace(self._done(net, point, untrained, untrained, best.fit), harmed=True)
 
     def _harmed(self, what: str, before: Scores, after: Scores) -> bool:
         """Whether a network is worse on the rows that decide than before its training."""
