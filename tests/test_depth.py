@@ -21,7 +21,7 @@ from acn_compress.compression.depth import Depths, choose
 from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.quality import measure, summary
-from acn_compress.measure.readouts import Depth, cutoff, profile_model
+from acn_compress.measure.readouts import Depth, cutoff, profile_model, unsettled
 from acn_compress.tasks.base import Scored
 
 
@@ -93,6 +93,17 @@ def test_the_cutoff_is_decided_on_the_upper_end_unless_told_otherwise() -> None:
     assert cutoff(rows, 0.001) is None
     with pytest.raises(ConfigError, match="bound is 'mean', expected: 'upper' or 'point'"):
         truncate("nothing there", "out", max_drop=0.1, bound="mean")  # type: ignore[arg-type]
+
+
+def test_a_smaller_depth_that_more_examples_may_show_is_named_with_their_number() -> None:
+    rows = rows_of((0.8, 0.9), (0.005, 0.02), (0.01, 0.03), (0.004, 0.009), (0.0, 0.0))
+    found = unsettled(rows, 0.01, "upper", 100)
+    # the interval reaches 0.015 above the drop and may reach 0.005: a third, so nine times as many
+    assert found is not None and (found.depth, found.examples) == (1, 900)
+    assert unsettled(rows, 0.01, "point", 100) is None  # that is the cutoff
+    assert unsettled(rows[2:], 0.01, "upper", 100) is None  # and so is this
+    limit = unsettled(rows_of((0.8, 0.9), (0.01, 0.03), (0.0, 0.0)), 0.01, "upper", 100)
+    assert limit is not None and limit.examples is None
 
 
 def rows_of(*drops: tuple[float, float]) -> tuple[Depth, ...]:

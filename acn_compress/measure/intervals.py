@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from acn_compress.errors import ConfigError, DataError
+from acn_compress.quality import Drop
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Reach = tuple[float, float]  # the lowest and the highest value that an example can have
@@ -152,6 +153,15 @@ def unshown(max_drop: float, examples: int) -> str | None:
         f"max_drop {max_drop:g} needs about {round_up(examples_for(max_drop)):,} examples, "
         f"found {examples:,}: use more data or --bound point."
     )
+
+
+def examples_until(most: float, drop: Drop, examples: int) -> int | None:
+    """How many examples it takes until a drop's interval ends at `most`, if it stays what it was on
+    `examples`: the interval narrows by the root of their number. None if it is not below `most`.
+    """
+    if drop.drop >= most:
+        return None
+    return math.ceil(examples * ((drop.high - drop.drop) / (most - drop.drop)) ** 2)
 
 
 def round_up(number: int) -> int:

@@ -20,7 +20,12 @@ from torch import Tensor
 
 from acn_compress import processes
 from acn_compress.found import Found
-from acn_compress.measure.intervals import RESAMPLES, difference, mean_intervals
+from acn_compress.measure.intervals import (
+    RESAMPLES,
+    difference,
+    examples_until,
+    mean_intervals,
+)
 from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.network.device import exact
 from acn_compress.quality import Drop, Quality
@@ -368,3 +373,22 @@ def cutoff(depths: Sequence[Depth], max_drop: float, bound: Bound = "upper") -> 
         d.depth for d in depths[1:-1] if (d.drop_high if bound == "upper" else d.drop) <= max_drop
     )
     return next(passing, None)
+
+
+class Unsettled(Found):
+    """A depth below the cutoff whose drop passes as it was measured, but not with its interval."""
+
+    depth: int
+    examples: int | None
+    """With about so many its interval would pass, if its drop is what was measured; None: with no
+    number."""
+
+
+def unsettled(
+    depths: Sequence[Depth], max_drop: float, bound: Bound, examples: int
+) -> Unsettled | None:
+    """The smallest depth by the measured drop, where so many examples leave it open."""
+    depth = cutoff(depths, max_drop, "point")
+    if depth is None or depth == cutoff(depths, max_drop, bound):
+        return None
+    return Unsettled(depth=depth, examples=examples_until(max_drop, depths[depth].lost, examples))

@@ -9,7 +9,8 @@ from acn_compress.checkpoint.files import size
 from acn_compress.data.read import Read
 from acn_compress.found import Found
 from acn_compress.measure.early_exit import Exits
-from acn_compress.measure.readouts import Contribution, Depth
+from acn_compress.measure.intervals import round_up
+from acn_compress.measure.readouts import Contribution, Depth, Unsettled
 from acn_compress.measure.timing import BUSY, FIRST, NO_DIFFERENCE, UNCLEAR
 from acn_compress.network.structure import Structure
 from acn_compress.options import Bound
@@ -118,6 +119,8 @@ class Profiled(Report):
     bound: Bound
     cutoff: int | None
     """The smallest depth whose drop passes; None if there is none below the full one."""
+    unsettled: Unsettled | None = None
+    """A smaller one that more examples may show to pass."""
     unshown: str | None = None
     """Why so few examples cannot show that a drop is as small as max_drop."""
     full: Quality
@@ -173,10 +176,20 @@ class Profiled(Report):
         """Which depth passes, and by what."""
         within = f"within {self._most()} ({self.bound} bound)."
         last = len(self.blocks) - 1
+        told = f"cutoff: {self.cutoff} of {last} blocks keep the drop from all {last} {within}"
         if self.cutoff is None:
-            least = f"no depth below {last} keeps the drop from all {last} blocks {within}"
-            return f"{least} {self.unshown or ''}".rstrip()
-        return f"cutoff: {self.cutoff} of {last} blocks keep the drop from all {last} {within}"
+            told = f"no depth below {last} keeps the drop from all {last} blocks {within}"
+            told += f" {self.unshown}" if self.unshown else ""
+        return f"{told} {self._smaller()}".rstrip()
+
+    def _smaller(self) -> str:
+        """The depth that more examples may show to pass, and how many."""
+        if (found := self.unsettled) is None:
+            return ""
+        told = f"By the drop alone it is {found.depth}"
+        if found.examples is None:
+            return f"{told}, exactly at the limit."
+        return f"{told}: if that is the true one, {round_up(found.examples):,} examples show it."
 
     def _most(self) -> str:
         """The largest drop, as it is asked for and in points."""

@@ -16,7 +16,7 @@ from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.events import Progress
 from acn_compress.measure.intervals import check_shown, unshown
-from acn_compress.measure.readouts import Contribution, cutoff, profile_model
+from acn_compress.measure.readouts import Contribution, cutoff, profile_model, unsettled
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
 from acn_compress.options import ModelSpec, PathSpec, Profile
@@ -56,6 +56,7 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
         bound=how.bound,
         unshown=unshown,
         cutoff=cutoff(found.depths, how.max_drop, how.bound),
+        unsettled=unsettled(found.depths, how.max_drop, how.bound, len(data)),
         **dict(found),
     )
     files = where / "profile.json", where / "profile.png"
