@@ -35,7 +35,8 @@ class OpenVinoExported(ProgramExported):
     runner = "OpenVINO"
     snippet = """import openvino
 
-model = openvino.Core().compile_model("{file}", "CPU")
+exact = {{"INFERENCE_PRECISION_HINT": "f32"}}  # without it some processors take fewer bits
+model = openvino.Core().compile_model("{file}", "CPU", exact)
 {output} = model(dict({given}))["{output}"]"""
 
 
