@@ -18,6 +18,9 @@ head that reads one token needs that one. The ridge is what does best on a quart
 held out; a layer that cannot be bettered there stays. Nothing is added: the layers have the shapes
 they had.
 
+Last comes the layer that answers (`head.py`), where there were examples and not random inputs: on
+those it would learn to say what nobody asks (digits, 70 % cut: 95.6 % before, 93.9 after).
+
 Both networks are walked through once, block by block, for all examples side by side: the cost is
 linear in depth. Reconstruction by least squares after pruning: He et al., arXiv 1707.06168; in
 place of removed blocks: Shopkhoev et al., arXiv 2505.02819; of pruned widths: arXiv 2602.23795.
@@ -25,7 +28,7 @@ place of removed blocks: Shopkhoev et al., arXiv 2505.02819; of pruned widths: a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, cast
@@ -34,7 +37,15 @@ import torch
 from torch import Tensor, nn
 
 from acn_compress import processes
-from acn_compress.compression.calibration import FEWEST, ROWS, Batches, batch_size, spread
+from acn_compress.compression import head
+from acn_compress.compression.calibration import (
+    FEWEST,
+    ROWS,
+    Batches,
+    RandomInputs,
+    batch_size,
+    spread,
+)
 from acn_compress.compression.least_squares import Rows, Solver
 from acn_compress.compression.writers import (
     Seen,
@@ -42,6 +53,7 @@ from acn_compress.compression.writers import (
     Writer,
     rows_that_count,
     watching,
+    write_,
     writers,
     writers_of,
 )
@@ -49,7 +61,6 @@ from acn_compress.errors import ConfigError
 from acn_compress.form import LayerKind, total
 from acn_compress.measure.budget import forward_flops
 from acn_compress.network import widths
-from acn_compress.network.device import exact
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.stack import Call
 from acn_compress.network.structure import Structure
@@ -88,7 +99,8 @@ def refit_(
             replaced, not written to.
         data: a few examples.
         rows: about how many of them it is solved on, evenly spread, at most.
-        change: how each writer is solved for.
+        change: how each writer is solved for; the layer that answers only is where they are by
+            least squares.
     Returns:
         The floating-point operations it took.
     Raises:
@@ -108,8 +120,11 @@ def _refit_(
     """In every process on a part of the batches: the normal equations are sums over all of them, so
     that each comes to the same weights."""
     with threads_for(net), torch.no_grad(), net.evaluating(), whole.evaluating():
-        flops = _Walk.begin(net, whole, data, rows, change).refit_(first)
-    (total_flops,) = processes.summed(torch.tensor(flops, dtype=torch.float64))
+        walk = _Walk.begin(net, whole, data, rows, change)
+        walk.refit_(first)
+        if change is least_squares and not isinstance(data, RandomInputs):
+            walk.flops += head.solve_(net, whole, walk.ends(data, rows))
+    (total_flops,) = processes.summed(torch.tensor(walk.flops, dtype=torch.float64))
     return float(total_flops)
 
 
@@ -140,6 +155,12 @@ def price(net: Network, whole: Network) -> float:
     _, own = forward_flops(net)
     again = sum(1 + len(writers_of(net, k)) for k in range(first, net.depth))
     return 2 * outside + whole.depth * block + again * own
+
+
+def _price_of_head(net: Network, whole: Network, anew: bool) -> float:
+    """The same for the layer that answers; `anew`: both networks are run for it."""
+    outside, block = forward_flops(whole)
+    return 2 * outside + anew * (whole.depth * block + net.depth * forward_flops(net)[1])
 
 
 # what is to be refitted
@@ -260,6 +281,7 @@ class _Walk:
     goals: list[Goal]
     structure: Structure
     lanes: list[_Lane]
+    stride: int
     change: Change
     flops: float
 
@@ -269,21 +291,19 @@ class _Walk:
         # where tokens are weighted a head may read one of each example, so none is passed over
         enough = ENOUGH if net.depth == whole.depth else None
         stride = _stride(net, data, enough)
-        own = processes.part()
-        batches = islice(enumerate(spread(net, data, rows, stride)), own.start, None, own.step)
-        lanes = [_lane(net, whole, features(batch), number) for number, batch in batches]
+        own = _own(spread(net, data, rows, stride))
+        lanes = [_lane(net, whole, given, number) for number, given in own]
         examples = sum(lane.examples for lane in lanes)
         flops = examples * price(net, whole)
-        return cls(net, whole, goals(net, whole), net.structure, lanes, change, flops)
+        return cls(net, whole, goals(net, whole), net.structure, lanes, stride, change, flops)
 
-    def refit_(self, first: int) -> float:
-        """All the way. Returns the operations it took."""
+    def refit_(self, first: int) -> None:
+        """All the way."""
         for k in range(self.net.depth):
             self._lead_whole(k, solved=k >= first)
             for writer in writers_of(self.net, k) if k >= first else []:
                 self._solve_(writer)
             self._advance(k, solved=k >= first)
-        return self.flops
 
     def _lead_whole(self, k: int, solved: bool) -> None:
         """Take the whole network to where block k of the other one has to lead."""
@@ -356,6 +376,26 @@ class _Walk:
         for lane in self.lanes if k < self.net.depth - 1 else []:
             ran = _run(self.net, k, lane.net, lane.net_calls[k]) if solved else None
             lane.net = lane.whole if ran is None else ran.state
+
+    def ends(self, data: Batches, rows: int) -> Iterator[head.End]:
+        """Where both lead with every batch of this process. Where some were passed over they are
+        run for all of them anew: a head may read one token of each example."""
+        anew, k = self.stride > 1, self.net.depth - 1
+        price = _price_of_head(self.net, self.whole, anew)
+        for number, given in _own(spread(self.net, data, rows)) if anew else ():
+            self.flops += price * len(next(iter(given.values())))
+            yield head.End(number, given)
+        for lane in () if anew else self.lanes:
+            self.flops += price * lane.examples
+            state = _run(self.net, k, lane.net, lane.net_calls[k]).state
+            yield head.End(lane.number, lane.given, state.y, lane.whole.y)
+
+
+def _own(batches: Iterator[dict[str, Tensor]]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """What the models are called with for the batches of this process, and their numbers."""
+    part = processes.part()
+    for number, batch in islice(enumerate(batches), part.start, None, part.step):
+        yield number, features(batch)
 
 
 def _carried(alphas: Sequence[float], layer: LayerKind, h: Tensor, done: Tensor | None) -> Tensor:
@@ -463,26 +503,6 @@ def _attention_to(whole: Network, lane: _Lane) -> Tensor:
         mixture = torch.linspace(1, 2, answer.shape[-1], device=y.device)
         (gradient,) = torch.autograd.grad((answer * mixture).sum(), y)
     return gradient.float().square().sum(-1)
-
-
-# the weights
-
-
-def write_(writer: nn.Module, change: Tensor | None) -> None:
-    """Give a linear layer (nn.Linear, or transformers' Conv1D, which stores [in, out]) its new
-    weights."""
-    if change is None:
-        return
-    weight = change[:-1] if widths.dim(writer, output=True) == 1 else change[:-1].T
-    writer.weight = _plus(writer.get_parameter("weight"), weight)
-    if getattr(writer, "bias", None) is not None:
-        writer.bias = _plus(writer.get_parameter("bias"), change[-1])
-
-
-def _plus(parameter: nn.Parameter, change: Tensor) -> nn.Parameter:
-    """Another parameter in its place; a twin of the network keeps its own."""
-    now = exact(parameter.detach()) + change
-    return nn.Parameter(now.to(parameter), parameter.requires_grad)
 
 
 def _adopt_norm_(norm: nn.Module, other: nn.Module) -> None:

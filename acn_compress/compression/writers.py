@@ -4,7 +4,7 @@ The network is linear in each of them, so what is cut in front of one can be mad
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from acn_compress.architectures import Cut, Width
 from acn_compress.network import widths
+from acn_compress.network.device import exact
 from acn_compress.network.network import Network
 
 BRANCH = {"heads": 0, "tokens": 0, "mlp": 1}
@@ -115,16 +116,21 @@ class Stopped(Exception):
     """The last layer that is watched has run: nothing behind it need be."""
 
 
-@contextmanager
-def watching(found: Sequence[Writer], stops: bool = False) -> Iterator[list[Seen]]:
+def watching(found: Sequence[Writer], stops: bool = False) -> AbstractContextManager[list[Seen]]:
     """Inside, what goes through the writers is seen, in their order; `stops`: a pass raises
     `Stopped` behind the last of them."""
+    return watching_layers([writer.layer for writer in found], stops)
+
+
+@contextmanager
+def watching_layers(found: Sequence[nn.Module], stops: bool = False) -> Iterator[list[Seen]]:
+    """`watching` of any linear layers."""
     seen = [Seen(torch.empty(0), torch.empty(0)) for _ in found]
     with ExitStack() as hooks:
-        for writer, slot in zip(found, seen, strict=True):
-            hooks.callback(writer.layer.register_forward_hook(_see(slot)).remove)
+        for layer, slot in zip(found, seen, strict=True):
+            hooks.callback(layer.register_forward_hook(_see(slot)).remove)
         if stops:
-            hooks.callback(found[-1].layer.register_forward_hook(_stop).remove)
+            hooks.callback(found[-1].register_forward_hook(_stop).remove)
         yield seen
 
 
@@ -146,3 +152,20 @@ def rows_that_count(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None or mask.shape != values.shape[:-1]:
         return values.flatten(0, -2)
     return values[mask.bool()]
+
+
+def write_(layer: nn.Module, change: Tensor | None) -> None:
+    """Give a linear layer (nn.Linear, or transformers' Conv1D, which stores [in, out]) its new
+    weights."""
+    if change is None:
+        return
+    weight = change[:-1] if widths.dim(layer, output=True) == 1 else change[:-1].T
+    layer.weight = _plus(layer.get_parameter("weight"), weight)
+    if getattr(layer, "bias", None) is not None:
+        layer.bias = _plus(layer.get_parameter("bias"), change[-1])
+
+
+def _plus(parameter: nn.Parameter, change: Tensor) -> nn.Parameter:
+    """Another parameter in its place; a twin of the network keeps its own."""
+    now = exact(parameter.detach()) + change
+    return nn.Parameter(now.to(parameter), parameter.requires_grad)
