@@ -163,6 +163,16 @@ def test_an_object_of_datasets_is_data(tmp_path: Path) -> None:
         read({"text": texts(2)}, model)
 
 
+def test_rows_are_read_as_they_lie_whatever_they_are_shown_as(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m", num_labels=3)
+    plain = datasets.Dataset.from_dict({"text": texts(3), "label": [2, 0, 1]})
+    for shown in (plain.with_format("torch"), plain.with_format(None, columns=["text"])):
+        for data in (shown, datasets.DatasetDict(train=plain, test=shown)):
+            assert targets(read(data, model)) == [2, 0, 1]
+    changed = plain.with_transform(lambda rows: rows | {"label": [0] * len(rows["label"])})
+    assert targets(read(changed, model)) == [0, 0, 0]
+
+
 def test_what_was_read_is_reported(tmp_path: Path) -> None:
     model = bert(tmp_path / "m", labels=["no", "yes"])
     for name, count in (("train", 9), ("test", 5)):

@@ -161,9 +161,9 @@ def _splits_of(data: Spec) -> tuple[str, str | None, Splits, list[str]]:
 
     if isinstance(data, datasets.Dataset):
         only = str(data.split or "train")
-        return name_of(data), only, {only: data}, []
+        return name_of(data), only, {only: _unformatted(data)}, []
     if isinstance(data, datasets.DatasetDict):
-        return name_of(data), None, data, []
+        return name_of(data), None, {split: _unformatted(data[split]) for split in data}, []
     if not isinstance(data, str | Path):
         raise DataError(
             f"data is a {type(data).__name__}. Expected a name or path, a datasets.Dataset or a "
@@ -174,6 +174,14 @@ def _splits_of(data: Spec) -> tuple[str, str | None, Splits, list[str]]:
         return place, split, _digits(), []
     found, notes = _load(place)
     return place, split, found, notes
+
+
+def _unformatted(rows: datasets.Dataset) -> datasets.Dataset:
+    """Rows as they lie, whatever they are shown as (`set_format`: as tensors, some columns alone);
+    a function of the user's (`set_transform`) stays."""
+    shown = rows.format
+    as_they_lie = shown["type"] is None and shown["columns"] == rows.column_names
+    return rows if as_they_lie or shown["type"] == "custom" else rows.with_format(None)
 
 
 def _split_spec(spec: str) -> tuple[str, str | None]:
