@@ -125,6 +125,16 @@ def test_no_field_is_taken_for_that_of_another_column(tmp_path: Path, place: str
         open_table(str(tmp_path / place), "train")
 
 
+def test_no_quote_hides_rows(tmp_path: Path) -> None:
+    path, wanted = tmp_path / "a.tsv", ["good", '"fine', "bad", 'last"', "other"]
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t0\n" for text in wanted))
+    with pytest.raises(DataError, match="a quote in row 1 of column 'text' opens a text of"):
+        open_table(str(path), "train")
+    quoted = ('"' + text.replace('"', '""') + '"' for text in wanted)
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t0\n" for text in quoted))
+    assert list(open_table(str(path), "train")[0]["text"]) == wanted
+
+
 def test_files_of_another_encoding_are_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("text,label\nb\xe4d,0\n".encode("cp1252"))
     with pytest.raises(DataError, match=r"Save it as UTF-8\."):

@@ -287,12 +287,26 @@ def _named(place: str) -> list[Path]:
 
 def _check_fields(splits: Splits, place: Path) -> None:
     """Refuse csv files whose first row has more fields than the header: pandas takes the first of
-    them for the name of the row, and all others move to the left.
+    them for the name of the row, and all others move to the left. And fields with a tab and an end
+    of a line in them: a quote that opens a text goes on to the next one, over rows between.
 
     Raises:
         DataError: naming the columns.
     """
+    import pyarrow.compute as arrow
+
     for rows in splits.values():
+        for column, feature in rows.features.items():
+            if getattr(feature, "dtype", None) not in {"string", "large_string"}:
+                continue
+            values = rows.data.column(column)
+            tabs, ends = (arrow.match_substring(values, sign) for sign in "\t\n")
+            if (row := arrow.index(arrow.and_(tabs, ends), True).as_py()) >= 0:
+                raise DataError(
+                    f"data {place}: a quote in row {row} of column '{column}' opens a text of "
+                    "several rows. Write quotes within a text twice and around it once, or the "
+                    "rows as json lines."
+                )
         if any(column.startswith("__index_level_") for column in rows.column_names):
             names = [c for c in rows.column_names if not c.startswith("__index_level_")]
             raise DataError(
