@@ -102,6 +102,50 @@ def test_a_number_is_looked_for_where_numbers_are(tmp_path: Path) -> None:
         read(spec, model)
 
 
+def test_a_class_called_by_a_number_is_that_number(tmp_path: Path) -> None:
+    """And not the place at which it stands among the classes."""
+    model = bert(tmp_path / "m", num_labels=1)
+    stars = {"text": texts(3), "label": [4, 0, 2]}
+    typed = features(text="string", label=["1", "2", "3", "4", "5"])
+    found = read(datasets.Dataset.from_dict(stars, features=typed), model)
+    assert [float(found.examples[i]["labels"]) for i in range(3)] == [5.0, 1.0, 3.0]
+    typed = features(text="string", label=["one", "two", "three", "four", "five"])
+    with pytest.raises(DataError, match="does not hold a number in every row"):
+        read(datasets.Dataset.from_dict(stars, features=typed), model)
+
+
+def test_vectors_have_a_place_for_each_class(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m", num_labels=5, problem_type="multi_label_classification")
+    flags = [[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 1]]
+    with pytest.raises(DataError, match="vectors of 4 zeros and ones, but the model has 5 classes"):
+        read(table(tmp_path / "d.jsonl", text=texts(3), labels=flags), model)
+    spec = table(tmp_path / "e.jsonl", text=texts(2), labels=[[0, 1], [1, 0]])  # lists of classes
+    assert read(spec, model).examples[0]["labels"].tolist() == [1, 1, 0, 0, 0]
+
+
+def test_words_are_texts(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m", "ForTokenClassification", labels=["O", "B"])
+    for word in (3, None):
+        with pytest.raises(DataError, match=rf"row 1 of column 'tokens' holds {word}\."):
+            read(
+                table(tmp_path / "d.jsonl", tokens=[["w1"], [word]], ner_tags=[["O"], ["B"]]), model
+            )
+
+
+def test_a_row_is_told_by_its_number_in_the_data(tmp_path: Path) -> None:
+    """Not by that in the sample that a limit drew."""
+    model = bert(tmp_path / "m", num_labels=1)
+    scores = [*range(99), float("inf")]
+    spec = table(tmp_path / "d.parquet", text=[*texts(99), " "], score=scores)
+    for seed in range(20):  # the last row is drawn by some
+        try:
+            read(spec, model, limit=20, seed=seed)
+        except DataError as error:
+            assert "row 99 of column" in str(error)
+            return
+    raise AssertionError("no seed drew the last row")
+
+
 def test_a_new_head_gets_the_names_in_their_order(tmp_path: Path) -> None:
     task = TASKS["text-classification"]
     spec = table(tmp_path / "d.parquet", text=texts(3), label=[10, 9, 1])

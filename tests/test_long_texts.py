@@ -127,6 +127,15 @@ def test_spaces_around_an_answer_belong_to_no_token(tmp_path: Path) -> None:
     assert labels == [[[5, 6]]] * 4 + [[[0, 0]]] + [[[5, 6]]] + [[[0, 0]]]
 
 
+def test_answers_that_stand_elsewhere_are_told(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m", "ForQuestionAnswering")
+    spans = [(3, "w4 w5"), (4, "w4 w5"), (5, "w3"), None]
+    data = read(squad(tmp_path / "d.parquet", "w3 w4 w5 w6 w7", spans), model)
+    assert data.read is not None
+    (note,) = [n for n in data.read.notes if "answer_start" in n]
+    assert note.startswith("2 of 4 answers are not") and "row 1: 'w4 w5', there '4 w5 w6" in note
+
+
 def test_an_answer_is_found_in_the_windows_as_run_qa_finds_it(tmp_path: Path) -> None:
     model = bert(tmp_path / "m", "ForQuestionAnswering", longest=24)
     words = [WORDS[i % 30] for i in range(60)]

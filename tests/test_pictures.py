@@ -145,6 +145,17 @@ def test_what_bytes_cannot_hold_is_refused(
         read(rows([image], feature), model)
 
 
+def test_a_damaged_image_is_told_by_its_file(tmp_path: Path) -> None:
+    for name in ("0", "1"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        picture(9, 9).save(tmp_path / "d" / name / "a.png")
+    (tmp_path / "d" / "1" / "b.png").write_bytes((tmp_path / "d/1/a.png").read_bytes()[:100])
+    with pytest.raises(
+        DataError, match=r"row 2 of column 'image' \(.*d/1/b\.png\) is not an image"
+    ):
+        read(str(tmp_path / "d"), vit(tmp_path / "m", PROCESSORS["plain"]))
+
+
 def test_a_processor_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     small = rows([png(picture(16, 16))])
     other = vit(tmp_path / "other", {"size": {"height": 32, "width": 32}})

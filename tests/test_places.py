@@ -107,6 +107,47 @@ def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
     assert rows(str(tmp_path / "one"), "train") == (5, "train")
 
 
+def test_a_comma_may_be_part_of_a_name(tmp_path: Path) -> None:
+    for name in ("a,b.csv", "c,d/e.csv"):
+        table(tmp_path / name, text=texts(3), label=[0, 1, 0])
+    assert rows(str(tmp_path / "a,b.csv"), "train") == (3, "train")
+    assert rows(str(tmp_path / "c,d"), "train") == (3, "train")
+    before = fingerprint(str(tmp_path / "a,b.csv"))
+    table(tmp_path / "a,b.csv", text=texts(4), label=[0, 1, 0, 1])
+    assert fingerprint(str(tmp_path / "a,b.csv")) != before
+
+
+@pytest.mark.parametrize("place", ["d/a.csv", "d"])
+def test_no_field_is_taken_for_that_of_another_column(tmp_path: Path, place: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.csv").write_text("text,label\ngood, really,0\nbad, too,1\n")
+    with pytest.raises(DataError, match=r"more fields than the header \(text, label\)"):
+        open_table(str(tmp_path / place), "train")
+
+
+def test_no_quote_hides_rows(tmp_path: Path) -> None:
+    path, wanted = tmp_path / "a.tsv", ["good", '"fine', "bad", 'last"', "other"]
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t0\n" for text in wanted))
+    with pytest.raises(DataError, match="a quote in row 1 of column 'text' opens a text of"):
+        open_table(str(path), "train")
+    quoted = ('"' + text.replace('"', '""') + '"' for text in wanted)
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t0\n" for text in quoted))
+    assert list(open_table(str(path), "train")[0]["text"]) == wanted
+
+
+def test_files_of_another_encoding_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("text,label\nb\xe4d,0\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"Save it as UTF-8\."):
+        open_table(str(tmp_path / "a.csv"), "train")
+
+
+def test_words_that_a_csv_file_takes_for_nothing_are_told(tmp_path: Path) -> None:
+    for rows in ("good,None\nbad,0\n", "NA,0\nbad,1\n"):
+        (tmp_path / "a.csv").write_text("text,label\n" + rows)
+        with pytest.raises(DataError, match=r"empty .*in a csv file so is what says NA"):
+            read(str(tmp_path / "a.csv"), bert(tmp_path / "m"))
+
+
 def test_a_file_of_the_same_name_size_and_time_is_read_anew(tmp_path: Path) -> None:
     path = Path(table(tmp_path / "d.csv", text=["aa", "bb"], label=[0, 1]))
     os.utime(path, (1_700_000_000, 1_700_000_000))
@@ -130,6 +171,16 @@ def test_an_object_of_datasets_is_data(tmp_path: Path) -> None:
     assert has_eval_split(both) and not has_eval_split(made)
     with pytest.raises(DataError, match=r"data is a dict\. Expected a name or path"):
         read({"text": texts(2)}, model)
+
+
+def test_rows_are_read_as_they_lie_whatever_they_are_shown_as(tmp_path: Path) -> None:
+    model = bert(tmp_path / "m", num_labels=3)
+    plain = datasets.Dataset.from_dict({"text": texts(3), "label": [2, 0, 1]})
+    for shown in (plain.with_format("torch"), plain.with_format(None, columns=["text"])):
+        for data in (shown, datasets.DatasetDict(train=plain, test=shown)):
+            assert targets(read(data, model)) == [2, 0, 1]
+    changed = plain.with_transform(lambda rows: rows | {"label": [0] * len(rows["label"])})
+    assert targets(read(changed, model)) == [0, 0, 0]
 
 
 def test_what_was_read_is_reported(tmp_path: Path) -> None:

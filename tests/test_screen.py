@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -110,6 +111,14 @@ def test_a_command_can_be_copied_from_a_narrow_screen() -> None:
     text = as_text([Command(command)], 40)
     assert too_wide(text, 40) == [] and len(text.splitlines()) > 1
     assert text.replace("\\\n", "").split() == ["next:", *command.split()]
+
+
+def test_a_command_can_be_copied_whatever_the_folder_is_called() -> None:
+    out = "my models/it's the 2nd #1"
+    for width in (20, 40, 120):
+        text = as_text([Command.of("acn-compress evaluate {out} --data DATA", out=out)], width)
+        words = shlex.split(text.removeprefix("next: ").replace("\\\n", ""))
+        assert words == ["acn-compress", "evaluate", out, "--data", "DATA"]
 
 
 def test_markup_and_names_with_brackets_are_shown_as_they_are() -> None:

@@ -13,14 +13,13 @@ from acn_compress.architectures import wav2vec2
 from acn_compress.data.clips import Header, Preparation, Wave, header_of
 from acn_compress.data.noise import Noise
 from acn_compress.data.read import Clips
+from acn_compress.data.sample import place_of
 from acn_compress.data.table import AUDIO, Table
 from acn_compress.errors import ConfigError, DataError
 from acn_compress.network.network import Network
 from acn_compress.tasks.base import Batch, Rows, Task
 
 if TYPE_CHECKING:
-    import datasets
-
     from acn_compress.checkpoint.source import Source
 
 IN_MEMORY = 4 << 30  # bytes of prepared clips that are kept; more are prepared again on every use
@@ -77,7 +76,7 @@ class AudioExamples:
         column = table.pick("audio", AUDIO, "clips", typed)
         made = task.rows(table, None)
         prepare = Preparation.of(net, source)
-        rows = _Recordings(table.rows, column, prepare, table.name)
+        rows = _Recordings(table, column, prepare)
         headers = [rows.header(i) for i in range(len(table))]
         clips: Any = rows
         if 4 * sum(map(prepare.samples, headers)) <= IN_MEMORY:
@@ -153,11 +152,10 @@ def hidden(net: Network) -> int:
 class _Recordings:
     """Clips of a column, prepared on use."""
 
-    def __init__(
-        self, rows: datasets.Dataset, column: str, prepare: Preparation, name: str
-    ) -> None:
+    def __init__(self, table: Table, column: str, prepare: Preparation) -> None:
         import datasets
 
+        rows, name = table.rows, table.name
         feature = rows.features[column]
         said = feature.dtype if isinstance(feature, datasets.Value) else None
         files = isinstance(feature, dict) and set(feature) <= {"bytes", "path"}
@@ -170,7 +168,8 @@ class _Recordings:
             rows = rows.cast_column(column, datasets.Audio(decode=False))
         # nothing else of a row is looked at: another column may be one that cannot be decoded
         self._rows = rows.select_columns([column])
-        self._column, self._prepare, self._name = column, prepare, name
+        self._column, self._prepare = column, prepare
+        self._name, self._chosen = name, table.chosen
 
     def header(self, index: int) -> Header:
         """What the recording of a row says of itself."""
@@ -205,6 +204,5 @@ class _Recordings:
     def _fault(self, index: int, what: str) -> DataError:
         path = self._value(index).get("path")
         named = f" ({str(path)[-120:]})" if path else ""
-        return DataError(
-            f"data {self._name}: row {index} of column '{self._column}'{named} {what}."
-        )
+        row = place_of(index, self._chosen)
+        return DataError(f"data {self._name}: row {row} of column '{self._column}'{named} {what}.")

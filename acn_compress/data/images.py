@@ -14,14 +14,13 @@ from torch import Tensor
 from acn_compress.data.ahead import ahead, sensible
 from acn_compress.data.noise import Noise, add_noise
 from acn_compress.data.pictures import Pixels, Preparation
+from acn_compress.data.sample import place_of
 from acn_compress.data.table import IMAGES, Table
 from acn_compress.errors import ConfigError, DataError
 from acn_compress.network.network import Network
 from acn_compress.tasks.base import Batch, Rows, Task
 
 if TYPE_CHECKING:
-    import datasets
-
     from acn_compress.checkpoint.source import Source
 
 IN_MEMORY = 4 << 30  # bytes of prepared images that are kept; more are prepared again on every use
@@ -63,7 +62,7 @@ class ImageExamples:
         made = task.rows(table, None)
         prepare = Preparation.of(net, source)
         table.notes.extend([prepare.note] if prepare.note else [])
-        rows = _Pictures(table.rows, column, prepare, table.name)
+        rows = _Pictures(table, column, prepare)
         size = len(table) * prepare.channels * prepare.size[0] * prepare.size[1]
         wanted = table.columns.workers
         if size <= IN_MEMORY:
@@ -105,11 +104,10 @@ class ImageExamples:
 class _Pictures:
     """Images of a column, prepared on use."""
 
-    def __init__(
-        self, rows: datasets.Dataset, column: str, prepare: Preparation, name: str
-    ) -> None:
+    def __init__(self, table: Table, column: str, prepare: Preparation) -> None:
         import datasets
 
+        rows = table.rows
         feature = rows.features[column]
         if isinstance(feature, dict | datasets.Value):  # paths, or bytes without a type
             feature = datasets.Image()
@@ -117,7 +115,8 @@ class _Pictures:
         self._decode = feature.decode_example if isinstance(feature, datasets.Image) else None
         if self._decode is not None:
             rows = rows.cast_column(column, datasets.Image(decode=False))
-        self._rows, self._column, self._prepare, self._name = rows, column, prepare, name
+        self._rows, self._column, self._prepare = rows, column, prepare
+        self._name, self._chosen = table.name, table.chosen
 
     @property
     def stamp(self) -> str:
@@ -155,7 +154,11 @@ class _Pictures:
         return self._decode(value)
 
     def _fault(self, index: int, what: str) -> DataError:
-        return DataError(f"data {self._name}: row {index} of column '{self._column}' {what}.")
+        value = self._rows[index][self._column] if self._decode is not None else None
+        path = (value or {}).get("path")
+        named = f" ({str(path)[-120:]})" if path else ""
+        row = place_of(index, self._chosen)
+        return DataError(f"data {self._name}: row {row} of column '{self._column}'{named} {what}.")
 
 
 def _joined(images: Sequence[Pixels]) -> Batch:

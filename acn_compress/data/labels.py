@@ -16,10 +16,9 @@ from acn_compress.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-NEW_HEAD = (
-    "To train a head for these labels: acn-compress finetune with --task, for example "
-    "--task text-classification."
-)
+NEW_HEAD = "To train a head for these labels: acn-compress finetune with --task."
+# pandas takes these words for nothing, which a class or a text may be called
+EMPTY = "in a csv file so is what says NA, N/A, None, null or NaN; json lines can say these words"
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,13 @@ def is_generic(names: Sequence[str]) -> bool:
 
 def check(labels: Labels, name: str, column: str) -> None:
     """Refuse rows without a label, and numbers that are no classes."""
+    empty = sum(value is None or value != value for value in labels.values)  # NaN
+    if empty:
+        raise DataError(
+            f"data {name}: column '{column}' has empty labels ({empty} of {len(labels.values)}; "
+            f"{EMPTY}). Remove the rows, or name another column with --label-column."
+        )
     for value in labels.values:
-        if value is None or value != value:  # NaN
-            raise DataError(f"data {name}: column '{column}' has empty labels.")
         if isinstance(value, float) and not value.is_integer():
             raise DataError(
                 f"data {name}: column '{column}' is not a class label (found {value!r})."

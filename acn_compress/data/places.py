@@ -161,9 +161,9 @@ def _splits_of(data: Spec) -> tuple[str, str | None, Splits, list[str]]:
 
     if isinstance(data, datasets.Dataset):
         only = str(data.split or "train")
-        return name_of(data), only, {only: data}, []
+        return name_of(data), only, {only: _unformatted(data)}, []
     if isinstance(data, datasets.DatasetDict):
-        return name_of(data), None, data, []
+        return name_of(data), None, {split: _unformatted(data[split]) for split in data}, []
     if not isinstance(data, str | Path):
         raise DataError(
             f"data is a {type(data).__name__}. Expected a name or path, a datasets.Dataset or a "
@@ -174,6 +174,14 @@ def _splits_of(data: Spec) -> tuple[str, str | None, Splits, list[str]]:
         return place, split, _digits(), []
     found, notes = _load(place)
     return place, split, found, notes
+
+
+def _unformatted(rows: datasets.Dataset) -> datasets.Dataset:
+    """Rows as they lie, whatever they are shown as (`set_format`: as tensors, some columns alone);
+    a function of the user's (`set_transform`) stays."""
+    shown = rows.format
+    as_they_lie = shown["type"] is None and shown["columns"] == rows.column_names
+    return rows if as_they_lie or shown["type"] == "custom" else rows.with_format(None)
 
 
 def _split_spec(spec: str) -> tuple[str, str | None]:
@@ -219,10 +227,10 @@ def _load(place: str) -> tuple[Splits, list[str]]:
     datasets.logging.set_verbosity(logging.CRITICAL)  # it says a fault twice, here once
     path = Path(place).expanduser()
     try:
-        if path.is_file() or "," in place:
-            return _load_files([Path(p.strip()).expanduser() for p in place.split(",")]), []
         if path.is_dir():
             return _load_folder(path)
+        if path.is_file() or "," in place:
+            return _load_files(_named(place)), []
         if path.is_absolute() or place.startswith((".", "~")) or path.suffix in FILE_TYPES:
             raise DataError(f"data {place}: no such file or folder.")
         return datasets.load_dataset(place), []
@@ -232,8 +240,10 @@ def _load(place: str) -> tuple[Splits, list[str]]:
         reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         if "corresponds to no data" in reason[0]:  # how datasets says that there are no rows
             raise DataError(f"data {place} is empty.") from None
+        text = isinstance(error.__cause__ or error, UnicodeDecodeError)
         raise DataError(
             f"data {place}: cannot be read ({type(error).__name__}: {reason[0][:160]})."
+            + " Save it as UTF-8." * text
         ) from None
 
 
@@ -257,14 +267,53 @@ def _load_files(files: list[Path]) -> Splits:
         raise DataError(
             f"data: files of several types ({', '.join(sorted(types))}). Name one type."
         )
-    return dict(
-        datasets.load_dataset(
-            FILE_TYPES[files[0].suffix],
-            data_files=_by_split(files),
-            cache_dir=_cache(files),
-            **_reading(files[0].suffix),
-        )
+    found = datasets.load_dataset(
+        reader := FILE_TYPES[files[0].suffix],
+        data_files=_by_split(files),
+        cache_dir=_cache(files),
+        **_reading(files[0].suffix),
     )
+    if reader == "csv":
+        _check_fields(found, files[0])
+    return dict(found)
+
+
+def _named(place: str) -> list[Path]:
+    """The file of a name, or several with commas between."""
+    if (one := Path(place).expanduser()).exists():
+        return [one]
+    return [Path(part.strip()).expanduser() for part in place.split(",")]
+
+
+def _check_fields(splits: Splits, place: Path) -> None:
+    """Refuse csv files whose first row has more fields than the header: pandas takes the first of
+    them for the name of the row, and all others move to the left. And fields with a tab and an end
+    of a line in them: a quote that opens a text goes on to the next one, over rows between.
+
+    Raises:
+        DataError: naming the columns.
+    """
+    import pyarrow.compute as arrow
+
+    for rows in splits.values():
+        for column, feature in rows.features.items():
+            if getattr(feature, "dtype", None) not in {"string", "large_string"}:
+                continue
+            values = rows.data.column(column)
+            tabs, ends = (arrow.match_substring(values, sign) for sign in "\t\n")
+            if (row := arrow.index(arrow.and_(tabs, ends), True).as_py()) >= 0:
+                raise DataError(
+                    f"data {place}: a quote in row {row} of column '{column}' opens a text of "
+                    "several rows. Write quotes within a text twice and around it once, or the "
+                    "rows as json lines."
+                )
+        if any(column.startswith("__index_level_") for column in rows.column_names):
+            names = [c for c in rows.column_names if not c.startswith("__index_level_")]
+            raise DataError(
+                f"data {place}: the first row has more fields than the header "
+                f"({', '.join(names)}). Commas part the fields of csv, tabs those of tsv: put "
+                "texts that hold one into double quotes."
+            )
 
 
 def _by_split(files: list[Path]) -> dict[str, list[str]]:
@@ -328,7 +377,10 @@ def _load_folder(path: Path) -> tuple[Splits, list[str]]:
     if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
         builder.BASE_FEATURE = recording()
     builder.download_and_prepare()
-    return builder.as_dataset(), notes
+    found = builder.as_dataset()
+    if hasattr(builder.config, "delimiter"):
+        _check_fields(found, path)
+    return found, notes
 
 
 def recording() -> type[datasets.Audio]:
@@ -423,8 +475,7 @@ def _files_of(data: Spec) -> Iterator[tuple[str, Path]]:
         return
     place = _split_spec(str(data))[0]
     root = Path(place).expanduser()
-    files = [Path(part.strip()).expanduser() for part in place.split(",")]
-    for file in sorted(root.rglob("*")) if root.is_dir() else files:
+    for file in sorted(root.rglob("*")) if root.is_dir() else _named(place):
         name = file.relative_to(root).as_posix() if root.is_dir() else file.name
         own = name.startswith(".") or "/." in name or file.name.startswith("cache-")  # of datasets
         if file.is_file() and not own:

@@ -34,6 +34,12 @@ def stratified(classes: Sequence[str], count: int, seed: int) -> Rows:
     return rows
 
 
+def place_of(row: int, chosen: Sequence[int] | Rows | None) -> int:
+    """Where a row of a sample lies in the data, where the user looks for it; `chosen` are the rows
+    of the sample, None where it is all of them."""
+    return row if chosen is None else int(chosen[row])
+
+
 def shares(sizes: np.ndarray[tuple[int], np.dtype[np.int64]], count: int) -> Rows:
     """How many of each class: the largest remainders are rounded up."""
     wanted = sizes * (count / sizes.sum())

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from acn_compress.data.labels import Labels, Matched, by_place, check, match, names_of
-from acn_compress.data.sample import drawn, stratified, stretch
+from acn_compress.data.labels import EMPTY, Labels, Matched, by_place, check, match, names_of, some
+from acn_compress.data.sample import drawn, place_of, stratified, stretch
 from acn_compress.errors import DataError
 from acn_compress.tasks.base import AT_ONCE
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from acn_compress import options
+    from acn_compress.data.sample import Rows
 
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -70,6 +71,7 @@ class Table:
         matched: the labels as the model numbers them, once they were asked for.
         notes: what one should know about what was read.
         answered: there are no labels, and the model's own answers will stand for them.
+        chosen: of rows that were drawn from the data, which they are there.
     """
 
     rows: datasets.Dataset
@@ -80,9 +82,14 @@ class Table:
     matched: Matched | None = None
     notes: list[str] = field(default_factory=list)
     answered: bool = False
+    chosen: Sequence[int] | Rows | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def row(self, number: int) -> int:
+        """The number that a row has in the data as they lie, where the user looks for it."""
+        return place_of(number, self.chosen)
 
     def sampled(self, limit: int | None, seed: int, guesses: Sequence[str] | None) -> Table:
         """At most `limit` rows, drawn from `seed`; where there are classes (in the first of
@@ -99,7 +106,7 @@ class Table:
         else:
             rows, how = drawn(count, limit, seed), "each as likely"
         self.notes.insert(0, f"{limit} of {count} rows, drawn from seed {seed}, {how}")
-        return replace(self, rows=self.rows.select(rows))
+        return replace(self, rows=self.rows.select(rows), chosen=rows)
 
     def _has_lists(self, column: str) -> bool:
         return getattr(self.rows.features[column], "feature", None) is not None
@@ -202,9 +209,10 @@ class Table:
             if isinstance(value, str) and value.strip():
                 continue
             empty = value is None or isinstance(value, str)
-            what = "is empty" if empty else f"holds no text (found {str(value)[:40]})"
+            nothing = f"is empty ({EMPTY})" if value is None else "is empty"
+            what = nothing if empty else f"holds no text (found {str(value)[:40]})"
             raise DataError(
-                f"data {self.name}: row {number} of column '{column}' {what}. "
+                f"data {self.name}: row {self.row(number)} of column '{column}' {what}. "
                 "Remove the row, or name another column."
             )
         return values
@@ -246,8 +254,10 @@ class Table:
         numeric = set(self._typed(*NUMERIC))
         guesses = [g for g in guesses if g in numeric] or guesses
         column = self.pick("label", guesses, "numbers")
+        labels = self.labels(column)
+        values = labels.values if labels.names is None else labels.said()
         try:
-            found = torch.tensor([float(value) for value in self.rows[column][:]])
+            found = torch.tensor([float(value) for value in values])  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise DataError(
                 f"data {self.name}: column '{column}' does not hold a number in every row. "
@@ -255,7 +265,9 @@ class Table:
             ) from None
         if not found.isfinite().all():
             row = int((~found.isfinite()).nonzero()[0])
-            raise DataError(f"data {self.name}: row {row} of column '{column}' is {found[row]}.")
+            raise DataError(
+                f"data {self.name}: row {self.row(row)} of column '{column}' is {found[row]}."
+            )
         return found
 
     def values(self, guesses: Sequence[str], what: str) -> list[Any]:
@@ -273,11 +285,18 @@ class Table:
                     "Expected one word and one tag per list entry."
                 )
         words = list(self.rows[column][:])
+        for number, row in enumerate(words):
+            if others := [word for word in row or () if not isinstance(word, str)]:
+                raise DataError(
+                    f"data {self.name}: row {self.row(number)} of column '{column}' holds "
+                    f"{others[0]!r}. Expected lists of words, each a text."
+                )
         counts = [len(tags or ()) for tags in self.rows[label][:]]
         for number, (row, n) in enumerate(zip(words, counts, strict=True)):
             if not row or len(row) != n:
                 raise DataError(
-                    f"data {self.name}: row {number} has {len(row or ())} words and {n} tags. "
+                    f"data {self.name}: row {self.row(number)} has {len(row or ())} words and {n} "
+                    "tags. "
                     "Expected as many of each, and at least one."
                 )
         found = self._match(label)
@@ -295,9 +314,16 @@ class Table:
             )
         assert self.config is not None
         lists, names = [list(row or ()) for row in self.rows[column][:]], names_of(self.config)
-        if self.places(column) == len(names):
+        places = self.places(column)
+        if places == len(names):
             self.matched = by_place(lists, names)
             return [torch.tensor(row).nonzero().flatten() for row in lists], names
+        if places is not None and any(len(set(row)) < len(row) for row in lists):
+            raise DataError(
+                f"data {self.name}: column '{column}' holds vectors of {places} zeros and ones, "
+                f"but the model has {len(names)} classes ({some(names)}). Expected a place for "
+                "each."
+            )
         found = self._match(column)
         return list(torch.split(found.numbers, [len(row) for row in lists])), found.names
 

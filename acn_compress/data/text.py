@@ -198,7 +198,7 @@ class TextExamples:
         made = task.rows(table, prepare)
         if not made.inputs:
             raise DataError(f"data {table.name} has no text in it.")
-        _check_ends(made.inputs, prepare.pad, net, source, table.name)
+        _check_ends(made.inputs, prepare.pad, net, source, table)
         return cls(made, prepare, task)
 
     def refer(self, reference: Network) -> None:
@@ -298,7 +298,7 @@ def windows_of(row: Row) -> list[Row]:
 
 
 def _check_ends(
-    rows: Sequence[Row], pad: int, net: Network, source: Source | None, name: str
+    rows: Sequence[Row], pad: int, net: Network, source: Source | None, table: Table
 ) -> None:
     """Refuse texts whose last token is the padding, for a head that reads the last token that is
     none, where the checkpoint does not say itself what padding is."""
@@ -310,8 +310,9 @@ def _check_ends(
         ids = row["input_ids"]
         if len(ids) and ids[-1] == pad:
             raise DataError(
-                f"data {name}: row {number} ends with token {pad}, which is also the padding, so "
-                "that the head would not read it. Set pad_token_id in config.json to another token."
+                f"data {table.name}: row {table.row(number)} ends with token {pad}, which is also "
+                "the padding, so that the head would not read it. Set pad_token_id in config.json "
+                "to another token."
             )
 
 

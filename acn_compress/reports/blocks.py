@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,11 @@ class Command:
 
     text: str
     before: str = "next: "
+
+    @classmethod
+    def of(cls, text: str, **names: object) -> Command:
+        """A command with names in it ({out}), as a shell reads them: they may hold spaces."""
+        return cls(text.format(**{key: shlex.quote(str(name)) for key, name in names.items()}))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Begun(Report):
     def display(self) -> Iterator[Block]:
         """Where it is, and what to do with it."""
         yield Line(f"written: {self.out}")
-        yield Command(f"acn-compress run {self.out} --dry-run")
+        yield Command.of("acn-compress run {out} --dry-run", out=self.out)
 
 
 class Check(Found):

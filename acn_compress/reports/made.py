@@ -64,7 +64,7 @@ class Made(Report, Written):
         follow = self.unmeasured if self.drop is None and self.unmeasured else self.follow
         if follow:
             data = (self.data or "DATA").rsplit(":", 1)[0]
-            yield Command(follow.format(out=self.out, source=self.source, data=data))
+            yield Command.of(follow, out=self.out, source=self.source, data=data)
 
     def _rows(self) -> Iterator[tuple[str, object]]:
         s = self.structure

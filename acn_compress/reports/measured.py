@@ -144,7 +144,8 @@ class Profiled(Report):
         yield from read_lines(self.read, remarks=self.remarks)
         yield Line("written: " + ", ".join(self.files))
         if self.cutoff is not None:
-            yield Command(f"acn-compress truncate {self.source} OUT --max-drop {self.max_drop:g}")
+            cut = f"acn-compress truncate {{source}} OUT --max-drop {self.max_drop:g}"
+            yield Command.of(cut, source=self.source)
 
     def parts(self) -> Iterator[Block | Chart]:
         """What a page has of it: the picture with the cutoff, and the figures."""

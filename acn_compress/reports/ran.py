@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from acn_compress import figures
@@ -195,9 +196,10 @@ class Ran(Report, Table):
         onnx = [("ONNX", find_onnx(export) or export) for export in self.exports]
         table = ("this table", f"{self.out}/report.html, README.md, table.json")
         yield Pairs("", [("model", self.final), *onnx, table])
-        mine = f"acn-compress run {self.recipe} --source CHECKPOINT --data DATA"
+        mine = f"acn-compress run {shlex.quote(self.recipe)} --source CHECKPOINT --data DATA"
         target = self.exports[-1] if self.exports else self.final
-        yield Command(f"acn-compress benchmark {self.rows[0].path} {target}")
+        against = "acn-compress benchmark {source} {target}"
+        yield Command.of(against, source=self.rows[0].path, target=target)
         yield Command(mine, "or your own: ")
 
     def page(

@@ -21,6 +21,7 @@ from acn_compress.reports.blocks import Block, Command, Grid, Line, Pairs
 WIDE = 80  # columns where there is no screen whose width counts
 READABLE = 100  # columns of a sentence, however wide the screen
 TOGETHER = re.compile(r"[+-][\d.]+ \[[^]\s]+ [^]\s]+\]|\b95 %")  # what no line ends within
+QUOTED = re.compile("'[^']*'|\"[^\"]*\"")  # of a command, likewise
 KEPT = "\0"  # a blank there
 FIRST = 12  # columns that the first of a table has at least
 
@@ -73,8 +74,10 @@ def _command(block: Command, width: int) -> list[str]:
     if len(block.before + block.text) <= width:
         return [block.before + block.text]
     room = max(1, width - len(block.before) - len("   \\"))
-    lines = wrap(block.text, room, break_long_words=False, break_on_hyphens=False)
-    return [block.before + lines[0], *lines[1:]]
+    whole = QUOTED.sub(lambda found: found[0].replace(" ", KEPT), block.text)
+    lines = wrap(whole, room, break_long_words=False, break_on_hyphens=False)
+    first, *others = (line.replace(KEPT, " ") for line in lines)
+    return [block.before + first, *others]
 
 
 def _pairs(block: Pairs, width: int) -> Table:

@@ -101,10 +101,11 @@ class OnnxExported(Exported, Files):
             yield from few_lines(self.quality.examples)
             yield from read_lines(self.read, "measured on")
         # how many leave early depends on what comes in, and a benchmark's inputs are random
-        follow = f"benchmark ORIGINAL {self.out}"
+        follow = "acn-compress benchmark ORIGINAL {out}"
         if self.exit_entropy is not None:
-            follow = f"evaluate {self.source} --data D --exit-entropy {self.exit_entropy:g}"
-        yield Command(f"acn-compress {follow}")
+            exits = f"--data D --exit-entropy {self.exit_entropy:g}"
+            follow = f"acn-compress evaluate {{source}} {exits}"
+        yield Command.of(follow, out=self.out, source=self.source)
 
     def _rows(self) -> Iterator[tuple[str, object]]:
         alone = f"parameters alone: {size(self.parameter_bytes)}"

@@ -85,6 +85,9 @@ class Table(Protocol):
     def notes(self) -> list[str]:
         """What the user should know about what was read."""
 
+    def row(self, number: int) -> int:
+        """The number that a row has in the data as they lie, where the user looks for it."""
+
     def texts(self) -> Iterator[list[list[str]]]:
         """Some rows at a time: one list of texts, or two of the same length for pairs; none is
         empty."""

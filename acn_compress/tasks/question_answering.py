@@ -81,18 +81,18 @@ def rows(table: Table, encoder: Encoder) -> Rows:
 
     questions, contexts = table.question_columns()
     answers = table.values(("answers", "answer"), "answers")
-    spans = [characters(a, i, table.name) for i, a in enumerate(answers)]
+    spans = [characters(a, table.row(i), table.name) for i, a in enumerate(answers)]
     places: list[list[tuple[int, int]]] = [[] for _ in questions]
 
     def encoded() -> Iterator[Any]:
-        for first, found in windows(questions, contexts, encoder, table.name):
+        for first, found in windows(questions, contexts, encoder, table):
             for window, owner in enumerate(found["overflow_to_sample_mapping"]):
                 owner += first
                 places[owner].append(tokens_of(found, window, spans[owner]))
             yield found
 
     read = encoder.rows(encoded())
-    tell_doubts(table, spans, places)
+    tell_doubts(table, spans, contexts, places)
     sizes = [len(q) + len(c) for q, c in zip(questions, contexts, strict=True)]
     inputs = Windowed(read, [len(of_one) for of_one in places])
     return Rows(inputs, [torch.tensor(place) for place in places], None, sizes)
@@ -118,7 +118,7 @@ class Windowed(Sequence[Row]):
 
 
 def windows(
-    questions: list[str], contexts: list[str], encoder: Encoder, name: str
+    questions: list[str], contexts: list[str], encoder: Encoder, table: Table
 ) -> Iterator[tuple[int, Any]]:
     """Every question with its context, which is read in overlapping windows where it is long: some
     rows at a time, each time with the number of the first."""
@@ -133,8 +133,9 @@ def windows(
     room -= lengths[longest]
     if room < 1:
         raise DataError(
-            f"data {name}: the question of row {longest} has {lengths[longest]} tokens, so that "
-            f"of {encoder.length} none is left for its context. Take it out, or pass --max-length."
+            f"data {table.name}: the question of row {table.row(longest)} has {lengths[longest]} "
+            f"tokens, so that of {encoder.length} none is left for its context. Take it out, "
+            "or pass --max-length."
         )
     stride = min(STRIDE, room // 2)
     options = {"truncation": "only_second", "stride": stride, "return_overflowing_tokens": True}
@@ -176,9 +177,26 @@ def tokens_of(encoded: Any, window: int, span: tuple[int, str] | None) -> tuple[
 
 
 def tell_doubts(
-    table: Table, spans: Sequence[object], places: Sequence[Sequence[tuple[int, int]]]
+    table: Table,
+    spans: Sequence[tuple[int, str] | None],
+    contexts: Sequence[str],
+    places: Sequence[Sequence[tuple[int, int]]],
 ) -> None:
-    """Say how many answers are in no window whole: they count as unanswered."""
+    """Say how many answers are not what their context says at their place, and how many are in no
+    window whole: these count as unanswered."""
+    others = [
+        row
+        for row, (span, context) in enumerate(zip(spans, contexts, strict=True))
+        if span is not None and not context.startswith(span[1], max(span[0], 0))
+    ]
+    if others:
+        begin, text = spans[others[0]] or (0, "")
+        there = contexts[others[0]][max(begin, 0) :][: max(len(text), 20)]
+        table.notes.append(
+            f"{len(others)} of {len(spans)} answers are not what their context says at "
+            f"answer_start, which is what counts (row {table.row(others[0])}: {text[:40]!r}, "
+            f"there {there[:40]!r}). Are these characters, counted from 0?"
+        )
     lost = sum(
         span is not None and all(place == NOTHING for place in found)
         for span, found in zip(spans, places, strict=True)
