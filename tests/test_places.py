@@ -133,6 +133,9 @@ def test_no_quote_hides_rows(tmp_path: Path) -> None:
     quoted = ('"' + text.replace('"', '""') + '"' for text in wanted)
     path.write_text("text\tlabel\n" + "".join(f"{text}\t0\n" for text in quoted))
     assert list(open_table(str(path), "train")[0]["text"]) == wanted
+    path = tmp_path / "a.csv"  # where a tab is a sign like any other
+    path.write_text('text,label\n"one\tand\ntwo",0\n')
+    assert list(open_table(str(path), "train")[0]["text"]) == ["one\tand\ntwo"]
 
 
 def test_files_of_another_encoding_are_told(tmp_path: Path) -> None:

@@ -275,6 +275,8 @@ def _load_files(files: list[Path]) -> Splits:
     )
     if reader == "csv":
         _check_fields(found, files[0])
+    if files[0].suffix == ".tsv":
+        _check_quotes(found, files[0])
     return dict(found)
 
 
@@ -287,18 +289,33 @@ def _named(place: str) -> list[Path]:
 
 def _check_fields(splits: Splits, place: Path) -> None:
     """Refuse csv files whose first row has more fields than the header: pandas takes the first of
-    them for the name of the row, and all others move to the left. And fields with a tab and an end
-    of a line in them: a quote that opens a text goes on to the next one, over rows between.
+    them for the name of the row, and all others move to the left.
 
     Raises:
         DataError: naming the columns.
     """
+    for rows in splits.values():
+        if any(column.startswith("__index_level_") for column in rows.column_names):
+            names = [c for c in rows.column_names if not c.startswith("__index_level_")]
+            raise DataError(
+                f"data {place}: the first row has more fields than the header "
+                f"({', '.join(names)}). Commas part the fields of csv, tabs those of tsv: put "
+                "texts that hold one into double quotes."
+            )
+
+
+def _check_quotes(splits: Splits, place: Path) -> None:
+    """Refuse tsv files with a field that holds a tab and the end of a line: a quote that opens a
+    text goes on to the next one, over all rows between.
+
+    Raises:
+        DataError: naming the first such row.
+    """
     import pyarrow.compute as arrow
 
     for rows in splits.values():
-        for column, feature in rows.features.items():
-            if getattr(feature, "dtype", None) not in {"string", "large_string"}:
-                continue
+        texts = [n for n, f in rows.features.items() if "string" in str(getattr(f, "dtype", ""))]
+        for column in texts:
             values = rows.data.column(column)
             tabs, ends = (arrow.match_substring(values, sign) for sign in "\t\n")
             if (row := arrow.index(arrow.and_(tabs, ends), True).as_py()) >= 0:
@@ -307,13 +324,6 @@ def _check_fields(splits: Splits, place: Path) -> None:
                     "several rows. Write quotes within a text twice and around it once, or the "
                     "rows as json lines."
                 )
-        if any(column.startswith("__index_level_") for column in rows.column_names):
-            names = [c for c in rows.column_names if not c.startswith("__index_level_")]
-            raise DataError(
-                f"data {place}: the first row has more fields than the header "
-                f"({', '.join(names)}). Commas part the fields of csv, tabs those of tsv: put "
-                "texts that hold one into double quotes."
-            )
 
 
 def _by_split(files: list[Path]) -> dict[str, list[str]]:
