@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from acn_compress.errors import AcnError, ConfigError, UnsupportedError
+from acn_compress.errors import AcnError, ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -286,22 +286,12 @@ class _Launch:
     # messages
 
     def send(self, message: _Task | _End) -> None:
-        """From rank 0 to all others.
-
-        Raises:
-            UnsupportedError: for a network that cannot be sent.
-        """
+        """From rank 0 to all others."""
         import torch
         import torch.distributed as dist
 
         buffer = io.BytesIO()
-        try:
-            torch.save(message, buffer)
-        except RuntimeError as error:  # torch's, of weights that are computed (weight norm)
-            raise UnsupportedError(
-                "this network cannot be sent to other processes "
-                f"({str(error).split('. ')[0][:90]}). Run the command without a launcher."
-            ) from None
+        torch.save(message, buffer)
         content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
         dist.broadcast(torch.tensor(len(content)), 0, group=self.group)
         for chunk in content.split(CHUNK):

@@ -30,6 +30,7 @@ FINETUNE = {**HOW, "epochs": 0.8}
 PROFILE: dict[str, Any] = {"data": "digits:test", "batch_size": 50, "limit": 130}
 PROFILE |= {"measures": "influence,cka,leave-one-out,taylor"}
 CUT: dict[str, Any] = {"depth": 2, "refit_data": "digits"}
+CLIPS: dict[str, Any] = {"epochs": 2, "batch_size": 4, "prefix_loss": 1.0, "limit": 12}
 STEP = 3  # in which the signal comes
 
 
@@ -72,6 +73,8 @@ def main(model: str, place: Path) -> None:
     acn.truncate(model, place / "cut", progress=None, **CUT)
     kept = {**HOW, "epochs": 0.8, "teacher": model, "cache_teacher": True, "hidden_weight": 1.0}
     acn.finetune(model, place / "taught", progress=None, workers=1, **kept)
+    if (place / "clips").is_dir():
+        acn.convert(place / "hearing", place / "heard", place / "clips", progress=None, **CLIPS)
     odd = {**FINETUNE, "batch_size": 33}
     found["odd"] = told(ConfigError, "finetune", model, place / "odd", **odd)
     Stop.on_step_begin = lambda self, *args, **more: tell_one(*args, **more)

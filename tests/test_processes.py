@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from acn_compress.options import Trained
 from acn_compress.training.trainer import arguments
 
 pytestmark = pytest.mark.xdist_group("processes")  # one launch serves all
+NO_DROPOUT: dict[str, Any] = {  # which each process draws for itself
+    f"{name}_dropout": 0.0 for name in ("hidden", "activation", "attention", "final")
+}
 LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
@@ -29,6 +33,11 @@ LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"
 def launch(digits_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes did `launched`."""
     place = tmp_path_factory.mktemp("launched")
+    if find_spec("soundfile") and find_spec("soxr"):
+        import test_clips
+
+        test_clips.folder(place / "clips")
+        test_clips.model(place / "hearing", stable=True, **NO_DROPOUT)
     command = [sys.executable, *LAUNCH, launched.__file__, str(digits_vit), str(place)]
     done = subprocess.run(
         command,
@@ -48,12 +57,11 @@ def found(launch: Path) -> list[dict[str, Any]]:
 
 
 def outputs(directory: Path) -> torch.Tensor:
-    """Of a model, for some images. Not its weights: a key's bias moves no answer, and AdamW makes
+    """Of a model, for fixed inputs. Not its weights: a key's bias moves no answer, and AdamW makes
     steps of the rounding that is its gradient."""
-    pixels = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    net = network(directory)
     with torch.inference_mode():
-        logits: torch.Tensor = network(directory)(pixel_values=pixels).logits
-    return logits
+        return net.answer(**net.example_inputs(batch=64))
 
 
 @pytest.mark.long
@@ -97,6 +105,16 @@ def test_a_refit_in_two_processes_is_that_of_one(
         outputs(place) for place in (tmp_path / "cut", launch / "cut", tmp_path / "plain")
     )
     assert (one - two).abs().max() < 1e-5 < (one - without).abs().max()
+
+
+@pytest.mark.long
+def test_clips_train_in_two_processes_as_in_one(launch: Path, tmp_path: Path) -> None:
+    if not (launch / "heard").is_dir():
+        pytest.skip("the extra of audio is not installed")
+    how = launched.CLIPS
+    acn.convert(launch / "hearing", tmp_path / "one", launch / "clips", progress=None, **how)
+    one, two = outputs(tmp_path / "one"), outputs(launch / "heard")
+    assert (one - two).abs().max() < 1e-5 < (one - outputs(launch / "hearing")).abs().max()
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@ others make up for, and what calibration looks at."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -189,10 +190,20 @@ def test_an_answer_is_drawn_as_likely_as_the_model_says() -> None:
 
 def test_moments_are_means_over_examples() -> None:
     net = tiny("vit")
-    few, many = (moments(net, RandomInputs(net, rows), writers(net)[:1])[0] for rows in (256, 512))
+    few, many = (
+        next(moments(net, RandomInputs(net, rows), writers(net)[:1])) for rows in (256, 512)
+    )
     assert float(few.outputs.diagonal().sum()) == pytest.approx(1.0)
     scale = float(few.inputs.diagonal().sum() / many.inputs.diagonal().sum())
     assert 0.7 < scale < 1.4
+
+
+def test_moments_that_were_used_take_no_memory() -> None:
+    net = tiny("vit")
+    found = moments(net, RandomInputs(net, 64), writers(net))
+    for _ in writers(net):
+        gone = [weakref.ref(part) for part in next(found)]
+        assert [part() for part in gone] == [None, None]
 
 
 def test_a_score_for_which_there_is_no_data_says_so() -> None:

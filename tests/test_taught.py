@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from brought import bert, loaded, texts
 from test_pictures import PROCESSORS, picture, png, rows, vit
 
 import acn_compress as acn
+from acn_compress.checkpoint import swap
 from acn_compress.errors import ConfigError
 from acn_compress.training import objective, taught
 
@@ -134,6 +138,26 @@ def test_other_teachers_data_and_pixels_are_asked_anew(tmp_path: Path, cache: Pa
     wrong.flush()
     assert kept(4, data=data.select(range(COUNT - 4))) == 3
     assert (taught.Taught(directory).array("logits") == right).all()
+
+
+def test_what_no_run_uses_goes_and_what_is_not_ours_stays(tmp_path: Path, cache: Path) -> None:
+    student, teacher, data = pair_of("classes", tmp_path)
+    how = HOW | {"epochs": 1, "cache_teacher": True}
+    trained(tmp_path / "first", student, teacher, data, **how)
+    place = cache / "acn_compress/taught"
+    (used,) = place.iterdir()
+    left = swap.new_name(place / ("a" * 32)).name.replace(f"-{os.getpid()}-", "-999999999-")
+    for name in ("b" * 32, "c" * 32, "d" * 32, "mine", left):
+        shutil.copytree(used, place / name)
+    (place / ("d" * 32) / "notes.txt").write_text("mine")
+    for directory in set(place.iterdir()) - {place / ("c" * 32)}:
+        os.utime(directory, (0, time.time() - taught.UNUSED - 60))
+    os.utime(place / ("c" * 32), (0, time.time() - taught.UNUSED + 3600))
+    before = used.stat().st_ino
+    trained(tmp_path / "second", student, teacher, data, **how)
+    assert {p.name for p in place.iterdir()} == {used.name, "c" * 32, "d" * 32, "mine"}
+    assert used.stat().st_ino == before  # what is used stays, and is of now
+    assert time.time() - used.stat().st_mtime < 3600
 
 
 def long(directory: Path) -> int:

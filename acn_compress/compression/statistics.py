@@ -83,8 +83,17 @@ def flows(
 
 def moments(
     net: Network, data: Batches, found: Sequence[Writer], rows: int = FEW, seed: int = 0
-) -> list[Moments]:
-    """Of every writer, in one pass."""
+) -> Iterator[Moments]:
+    """Of every writer, in one pass. Each is handed over: nothing here keeps its memory."""
+    inputs, outputs, examples = _sums(net, data, found, rows, seed)
+    while inputs:
+        yield Moments(inputs.pop(0).div_(examples), _of_trace_one_(outputs.pop(0)))
+
+
+def _sums(
+    net: Network, data: Batches, found: Sequence[Writer], rows: int, seed: int
+) -> tuple[list[Tensor], list[Tensor], int]:
+    """What moments are means of, and over how many examples."""
     inputs: list[Tensor | float] = [0.0] * len(found)
     outputs: list[Tensor | float] = [0.0] * len(found)
     examples = 0
@@ -96,10 +105,7 @@ def moments(
             weighted = x * gradient.square().sum(-1, keepdim=True)
             inputs[i] += exact(weighted.T @ x)
             outputs[i] += exact(gradient.T @ gradient)
-    return [
-        Moments(torch.as_tensor(a) / examples, _of_trace_one(torch.as_tensor(b)))
-        for a, b in zip(inputs, outputs, strict=True)
-    ]
+    return [torch.as_tensor(a) for a in inputs], [torch.as_tensor(b) for b in outputs], examples
 
 
 def weighed_on(net: Network) -> int:
@@ -210,8 +216,8 @@ def _apart(answers: Tensor, whole: Tensor, numbers: bool) -> Tensor:
     )
 
 
-def _of_trace_one(square: Tensor) -> Tensor:
-    return square / square.diagonal().sum().clamp_min(torch.finfo(square.dtype).tiny)
+def _of_trace_one_(square: Tensor) -> Tensor:
+    return square.div_(square.diagonal().sum().clamp_min(torch.finfo(square.dtype).tiny))
 
 
 def _answers_of(net: Network) -> tuple[Callable[[Network, Batch], Tensor], bool]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from acn_compress.architectures import wav2vec2
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.form import LayerKind
+from acn_compress.network.pickled import forget_collecting_, let_pickle_
 from acn_compress.network.sentence import SentenceHead
 from acn_compress.network.stack import (
     AcnBlock,
@@ -69,6 +70,10 @@ class Network:
     def __call__(self, **inputs: Tensor) -> Any:
         """The model's own output, as transformers gives it."""
         return self.model(**self.cast(inputs))
+
+    def __getstate__(self) -> dict[str, Any]:
+        forget_collecting_(self.model)
+        return dict(self.__dict__)
 
     def __repr__(self) -> str:
         return f"Network({type(self.model).__name__}, {self.depth} blocks)"
@@ -289,6 +294,7 @@ class Network:
         for block in self.blocks:
             block.__class__ = block_class(cast(Any, type(block)), self.family)
         stack.__class__ = StackSequential if isinstance(stack, nn.Sequential) else StackList
+        let_pickle_(self.model)
 
     def unwrap_(self) -> None:
         """Undo `wrap_`: the family's own classes and forward again."""

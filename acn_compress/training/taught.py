@@ -8,16 +8,20 @@ example, in `.npy` files that are mapped into memory, in the cache of `datasets`
                       or hidden.K, y_K
 
 The fingerprint is that of the teacher's weights, of the prepared examples and of what is asked; a
-few examples are asked for anew before what is there is used. Nothing here is right for examples
-that change from epoch to epoch.
+few examples are asked for anew before what is there is used. What no run has used for long goes
+when the next one begins. Nothing here is right for examples that change from epoch to epoch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,8 @@ from acn_compress.training.objective import TAUGHT, Asked, answers_of, asked_of
 OUTPUTS = ("logits", "start_logits", "end_logits")
 BY_TOKEN = ("start_logits", "end_logits")  # beside what has three dimensions
 BATCH = 64
+OURS = re.compile(r"\.?([0-9a-f]{32})(\.acn-|$)")  # names: whole, or while it is put in place
+UNUSED = 30 * 24 * 3600  # seconds: what was not used for so long is removed
 CLOSE = 1e-3  # of the largest number: how near answers must be that are asked for again
 Array = np.ndarray[Any, Any]
 
@@ -126,10 +132,12 @@ def taught_by(teacher: Network, net: Network, data: Data, how: Trained) -> Taugh
     asked = asked_of(net, teacher, how, data.task)
     place = Path(datasets.config.HF_DATASETS_CACHE) / "acn_compress" / "taught"
     place = place / _fingerprint(teacher, data, asked)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # there is none, or it is another user's, to be read
+        os.utime(place)
+    _tidy(place.parent)
     if place.is_dir() and _still_right(Taught(place), teacher, data, asked):
         return Taught(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    swap.recover(place)
     made = swap.new_name(place)
     made.mkdir()
     try:
@@ -141,6 +149,17 @@ def taught_by(teacher: Network, net: Network, data: Data, how: Trained) -> Taugh
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return Taught(place)
+
+
+def _tidy(folder: Path) -> None:
+    """Take away what no run has used for `UNUSED` (the time of a directory is that of its last
+    use) and what processes that died left half made; what is not ours stays."""
+    for path in {folder / found[1] for p in folder.iterdir() if (found := OURS.match(p.name))}:
+        swap.recover(path)
+        with suppress(OSError):  # there is none any more, or it is another user's
+            unused = time.time() - path.stat().st_mtime > UNUSED
+            if unused and all(file.suffix == ".npy" for file in path.iterdir()):
+                shutil.rmtree(path.replace(swap.new_name(path)), ignore_errors=True)
 
 
 def fill(taught: Taught, teacher: Network, data: Data, asked: Asked) -> None:

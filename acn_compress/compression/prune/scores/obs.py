@@ -26,7 +26,7 @@ from acn_compress.network.network import Network
 
 DAMPING = 1e-2  # of the mean second moment; 1e-4 to 1e-1 made no real difference
 SHARE = 0.03  # of the features that are left, which go at a time
-MEMORY = 2 << 30  # bytes of moments that are held at a time
+MEMORY = 5 << 28  # bytes of moments that are held at a time: all of a BERT-base's
 
 
 def obs(net: Network, data: Batches | None) -> Units:
@@ -57,7 +57,8 @@ def _chunks(found: list[Writer]) -> list[list[Writer]]:
 
 
 def path(writer: Writer, found: Moments) -> Tensor:
-    """The cost of every unit of a writer [units], from taking one after the other; float64."""
+    """The cost of every unit of a writer [units], from taking one after the other; float64. Its
+    moments are used up."""
     size, units = writer.cut.size, writer.width.units
     weight, inverse = _in_the_metric(exact(writer.weight), found)
     alive = torch.ones(units, dtype=torch.bool, device=weight.device)
@@ -79,12 +80,12 @@ def _in_the_metric(weight: Tensor, found: Moments) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(found.outputs)
     root = (vectors * values.clamp_min(0).sqrt()).T
     features = weight.shape[1]
-    square = found.inputs.clone()
+    square = found.inputs  # in place, as such squares are larger than the network's layers
     mean = square.diagonal()[:features].mean().clamp_min(torch.finfo(square.dtype).tiny)
     square.diagonal()[:features] += DAMPING * mean
     # the bias takes part and is not held back; it is never removed
     square.diagonal()[features:] += 1e-9 * square.diagonal()[features:] + 1e-12 * mean
-    inverse = torch.linalg.inv(square)[:features, :features] * mean
+    inverse = torch.linalg.inv(square)[:features, :features].mul_(mean)
     return (root @ weight * mean.sqrt()).float(), inverse.float().contiguous()
 
 
