@@ -131,7 +131,11 @@ def weighing(depth: int, may_go: int, gone: int) -> Spent:
 
 
 def least_missed(
-    net: Network, data: Batches, may_go: Sequence[int], gone: int | None = None
+    net: Network,
+    data: Batches,
+    may_go: Sequence[int],
+    gone: int | None = None,
+    rises: Rises | None = None,
 ) -> list[tuple[int, float]]:
     """Blocks in the order in which they are missed least, each found while those before it are gone
     (they interact: two that are worth little alone may be worth all together).
@@ -144,6 +148,8 @@ def least_missed(
         data: `weighed_on` of it are looked at, evenly spread; labels are not.
         may_go: blocks to order.
         gone: how many of them; None is all.
+        rises: what the answers change by without some blocks, asked of all that are left; by
+            default where the others stay as they are, and of `CHECKED`.
     Returns:
         Each with the divergence of the answers without it and those before it from the whole
         network's, in nats per example.
@@ -153,15 +159,15 @@ def least_missed(
     left = sorted(may_go, key=turns.__getitem__)
     for _ in range(len(left) if gone is None else gone):
         before = [block for block, _ in found]
-        checked = left[:CHECKED]
-        rises = _rises_without(net, seen, [[*before, block] for block in checked])
-        at = min(range(len(checked)), key=rises.__getitem__)
-        found.append((checked[at], rises[at]))
+        checked = left[:CHECKED] if rises is None else left
+        risen = (rises or rises_without)(net, seen, [[*before, block] for block in checked])
+        at = min(range(len(checked)), key=risen.__getitem__)
+        found.append((checked[at], risen[at]))
         left.remove(checked[at])
     return found
 
 
-class _Seen(NamedTuple):
+class Looked(NamedTuple):
     """A batch, and y of the whole network behind its last block, which is all that its answers are
     read from: those of a language model are larger by far."""
 
@@ -173,7 +179,7 @@ class _Seen(NamedTuple):
         return len(self.y)
 
 
-def _seen(net: Network, data: Batches) -> tuple[list[_Seen], list[float]]:
+def _seen(net: Network, data: Batches) -> tuple[list[Looked], list[float]]:
     """The batches, and of every block the sum over tokens of one less the cosine between y in front
     of it and behind (ShortGPT: arXiv 2403.03853)."""
     seen, turns = [], [0.0] * net.depth
@@ -185,26 +191,35 @@ def _seen(net: Network, data: Batches) -> tuple[list[_Seen], list[float]]:
             for i, (before, behind) in enumerate(pairwise(prefixes)):
                 turned = 1 - F.cosine_similarity(before.float(), behind.float(), dim=-1)
                 turns[i] += float(rows_that_count(turned[..., None], net.counted(given)).sum())
-            seen.append(_Seen(given, prefixes[-1]))
+            seen.append(Looked(given, prefixes[-1]))
     return seen, turns
 
 
-def _rises_without(
-    net: Network, seen: Sequence[_Seen], sets: Sequence[Sequence[int]]
+Rises = Callable[[Network, "Sequence[Looked]", Sequence[Sequence[int]]], list[float]]
+"""(network, what it was seen to do, sets of blocks): of every set, the divergence of the answers
+without it from the whole network's, in nats per example."""
+
+
+def rises_without(
+    net: Network, seen: Sequence[Looked], sets: Sequence[Sequence[int]]
 ) -> list[float]:
-    """Of every set of blocks that add nothing, the divergence of the answers."""
-    rises = [0.0] * len(sets)
-    read, numbers = _answers_of(net)
+    """Of blocks that add nothing, while the others stay as they are: see `Rises`."""
+    rises = list[float]()
+    for gone in sets:
+        with net.bypassing(gone):
+            rises.append(divergence(net, net, seen))
+    return rises
+
+
+def divergence(net: Network, whole: Network, seen: Sequence[Looked]) -> float:
+    """Of the answers of `net` from those of `whole`, which was seen, in nats per example."""
+    rise, (read, numbers) = 0.0, _answers_of(whole)
     with net.evaluating(), threads_for(net), torch.inference_mode():
         for batch in seen:
-            with net.injecting(batch.y):
-                whole = read(net, batch.given).float()
-            for number, gone in enumerate(sets):
-                with net.bypassing(gone):
-                    now = read(net, batch.given).float()
-                rises[number] += float(_apart(now, whole, numbers))
-    examples = sum(batch.examples for batch in seen)
-    return [rise / examples for rise in rises]
+            with whole.injecting(batch.y):
+                expected = read(whole, batch.given).float()
+            rise += float(_apart(read(net, batch.given).float(), expected, numbers))
+    return rise / sum(batch.examples for batch in seen)
 
 
 def _apart(answers: Tensor, whole: Tensor, numbers: bool) -> Tensor:
