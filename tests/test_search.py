@@ -16,6 +16,7 @@ from acn_compress.compression.calibration import RandomInputs
 from acn_compress.compression.candidates import Candidates, Parameters
 from acn_compress.compression.search import STEPS, Array, Plan, Search, Worth, options
 from acn_compress.compression.statistics import least_missed, weighed_on, weighing
+from acn_compress.compression.writers import writers_of
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths
 from acn_compress.network.adopt import adopt
@@ -115,6 +116,19 @@ def test_a_block_that_adds_nothing_is_missed_least() -> None:
     (first, rise), *others = least_missed(net, RandomInputs(net, 16), range(net.depth))
     assert first == 1 and rise == pytest.approx(0, abs=1e-6)
     assert min(rise for _, rise in others) > 1e-4
+
+
+def test_a_block_that_the_others_make_up_for_goes_first() -> None:
+    """It adds the same to every token, which a bias in front of it can as well."""
+    net = tiny("vit")
+    for writer in writers_of(net, 1):
+        writer.weight.data.zero_()
+        writer.layer.bias.data.normal_(0, 3, generator=torch.Generator().manual_seed(0))
+    data = RandomInputs(net, 256)
+    (first, rise), *_ = Candidates.of(net, data).gone
+    assert first == 1
+    alone = dict(least_missed(net, data, [1]))[1]
+    assert rise < 0.01 * alone
 
 
 def test_blocks_are_missed_together_and_not_one_by_one() -> None:
