@@ -42,6 +42,12 @@ FEWER = {
     "depth, block influence": "block influence (ShortGPT)",
     "depth, drop-last": "last blocks dropped",
 }
+SHALLOWER = {
+    "width": FEWER["width"],
+    "depth, best, refit": FEWER["depth, best, refit"],
+    "TOAST": "TOAST (a linear map for a span, a layer of its own)",
+    **{name: title for name, title in FEWER.items() if name not in {"width", "depth, best, refit"}},
+}
 EVERY = {
     "converted": "**`convert --layer plain --prefix-loss 1`**, one network",
     "residual, readouts": "the residual network trained on with readouts (LayerSkip's way)",
@@ -66,6 +72,7 @@ def results(text: str) -> str:
             *_trained(),
             *_zeros(),
             *_decoders(),
+            *_blocks(),
             *_every_depth(),
             *_by_form(),
         ]
@@ -174,6 +181,27 @@ def _decoders() -> Iterator[str]:
                 for share in shares
             ]
             yield f"| {name} | {' | '.join(cells)} |"
+        yield ""
+
+
+def _blocks() -> Iterator[str]:
+    yield "## A classifier's blocks: narrower, fewer, or a linear map, nothing trained\n"
+    for title, report in _found("blocks"):
+        whole, rows = report["whole"], report["rows"]
+        depths = list(dict.fromkeys(row["depth"] for row in rows))
+        yield (
+            f"{title}: {100 * whole['value']:.1f} % uncut, n = {whole['examples']:,}. Accuracy with"
+            " so many blocks, change in points (paired, 95 %); `prune` at as many parameters.\n"
+        )
+        yield f"| method | {' | '.join(f'{k} blocks' for k in depths)} |"
+        yield f"|---|{'---|' * len(depths)}"
+        for route, name in SHALLOWER.items():
+            there = [row for row in rows if row["route"] == route]
+            if there:
+                found = [
+                    _cell([r for r in there if r["depth"] == k], "value", "drop") for k in depths
+                ]
+                yield f"| {name} | {' | '.join(found)} |"
         yield ""
 
 
