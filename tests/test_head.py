@@ -12,7 +12,7 @@ from tiny import MODELS, outputs, tiny
 from torch import nn
 
 from acn_compress.compression import head, refit
-from acn_compress.compression.calibration import RandomInputs, spread
+from acn_compress.compression.calibration import Batches, RandomInputs, spread
 from acn_compress.compression.prune import prune_
 from acn_compress.network.network import Network
 
@@ -57,7 +57,8 @@ def test_a_refit_solves_for_it_where_there_are_examples(
     cut, data = whole.twin(), Inputs(whole)
     prune_(cut, 0.7, score="magnitude", refit=False)
     answers, found = str(head.answering(whole)), dict[str, float]()
-    for kind, rows in {"examples": data, "random": RandomInputs(whole, 256, 1)}.items():
+    looked_at: dict[str, Batches] = {"examples": data, "random": RandomInputs(whole, 256, 1)}
+    for kind, rows in looked_at.items():
         net = cut.twin()
         refit.refit_(net, whole, rows)
         found[kind] = error(net, whole, data)

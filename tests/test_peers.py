@@ -14,8 +14,8 @@ from acn_compress.compression.calibration import RandomInputs
 from acn_compress.compression.prune import SCORES
 from acn_compress.compression.prune.cut import cut_checked_
 from acn_compress.compression.prune.ranking import Choice, choices
-from acn_compress.compression.refit import refit_, write_
-from acn_compress.compression.writers import writers
+from acn_compress.compression.refit import refit_
+from acn_compress.compression.writers import write_, writers
 from acn_compress.data.load import load_data
 from acn_compress.network.network import Network
 from benchmarks.peers import flap, kwon, torch_pruning

@@ -14,8 +14,7 @@ from acn_compress.compression.calibration import ROWS, Batches, spread
 from acn_compress.compression.prune.cut import cut_checked_
 from acn_compress.compression.prune.ranking import choices, everywhere
 from acn_compress.compression.prune.scores.score import by_block
-from acn_compress.compression.refit import write_
-from acn_compress.compression.writers import Writer, rows_that_count, watching, writers
+from acn_compress.compression.writers import Writer, rows_that_count, watching, write_, writers
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks.base import features
