@@ -42,12 +42,7 @@ FEWER = {
     "depth, block influence": "block influence (ShortGPT)",
     "depth, drop-last": "last blocks dropped",
 }
-SHALLOWER = {
-    "width": FEWER["width"],
-    "depth, best, refit": FEWER["depth, best, refit"],
-    "TOAST": "TOAST (a linear map for a span, a layer of its own)",
-    **{name: title for name, title in FEWER.items() if name not in {"width", "depth, best, refit"}},
-}
+SHALLOWER = FEWER | {"TOAST": "TOAST (a linear map for a span, a layer of its own)"}
 EVERY = {
     "converted": "**`convert --layer plain --prefix-loss 1`**, one network",
     "residual, readouts": "the residual network trained on with readouts (LayerSkip's way)",
@@ -129,7 +124,7 @@ def _zeros() -> Iterator[str]:
 
 
 def _by_share(title: str, report: Row, names: dict[str, str], value: str, drop: str) -> list[str]:
-    """A table with a column for every share that was removed."""
+    """A table with a column for every share that was removed, or depth that was left."""
     rows, whole = report["rows"], report["whole"]
     columns = list(dict.fromkeys(map(_column, rows)))
     lines = [
@@ -149,6 +144,8 @@ def _by_share(title: str, report: Row, names: dict[str, str], value: str, drop: 
 
 
 def _column(row: Row) -> str:
+    if "depth" in row:
+        return f"{row['depth']} blocks"
     return row.get("pattern") or f"{100 * row['share']:.0f} %"
 
 
@@ -186,23 +183,12 @@ def _decoders() -> Iterator[str]:
 
 def _blocks() -> Iterator[str]:
     yield "## A classifier's blocks: narrower, fewer, or a linear map, nothing trained\n"
+    yield (
+        "Accuracy with so many blocks left, the change in points (paired, 95 %); `prune` at as many"
+        " parameters.\n"
+    )
     for title, report in _found("blocks"):
-        whole, rows = report["whole"], report["rows"]
-        depths = list(dict.fromkeys(row["depth"] for row in rows))
-        yield (
-            f"{title}: {100 * whole['value']:.1f} % uncut, n = {whole['examples']:,}. Accuracy with"
-            " so many blocks, change in points (paired, 95 %); `prune` at as many parameters.\n"
-        )
-        yield f"| method | {' | '.join(f'{k} blocks' for k in depths)} |"
-        yield f"|---|{'---|' * len(depths)}"
-        for route, name in SHALLOWER.items():
-            there = [row for row in rows if row["route"] == route]
-            if there:
-                found = [
-                    _cell([r for r in there if r["depth"] == k], "value", "drop") for k in depths
-                ]
-                yield f"| {name} | {' | '.join(found)} |"
-        yield ""
+        yield from _by_share(title, report, SHALLOWER, "value", "drop")
 
 
 def _perplexity(rows: Sequence[Row]) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,7 +19,8 @@ from acn_compress.compression.search import Array, Kept, Worth
 from acn_compress.compression.statistics import (
     CHECKED,
     Looked,
-    divergence,
+    Sets,
+    divergences,
     least_missed,
     rises_without,
     weighed_on,
@@ -33,7 +33,6 @@ from acn_compress.network.network import Network
 # decides only which candidates are measured. What stays as it is measured does not stand beside the
 # costs of units: those are foreseen, and blocks seem dear then (a ViT kept all of its twelve)
 MADE_UP_FOR = 0.2
-Sets = Sequence[Sequence[int]]
 REFITTED = 2  # rows that others are led to make up for blocks on, for one that they are weighed on
 
 
@@ -63,7 +62,7 @@ class Candidates:
         # a head behind a post-norm network knows its last norm
         may_go = net.removable if net.norm_behind(0) is None else net.removable[:-1]
         gone = min(len(may_go), net.depth - 1)
-        order = least_missed(net, data, may_go, gone, partial(_refitted, data))
+        order = least_missed(net, data, may_go, gone, partial(_pick, data))
         return cls(net, data, scores, tuple(order))
 
     def worth(self) -> list[Worth]:
@@ -136,22 +135,23 @@ def _blocks_may_go(net: Network) -> bool:
     return net.depth > 1 and (not writers(net) or refit.refused(net) is None)
 
 
-def _refitted(data: Batches, net: Network, seen: Sequence[Looked], sets: Sets) -> list[float]:
-    """What the loss is foreseen to rise by without blocks (see `statistics.Rises`). Of `CHECKED`
-    sets, those that are missed least while nobody makes up for them, it is infinite but for the one
-    that is missed least once the others do: in a post-norm network that is another. Of MiniLM's
-    blocks the one that is missed least is not so before."""
+def _pick(data: Batches, net: Network, seen: Sequence[Looked], sets: Sets) -> tuple[int, float]:
+    """The set of blocks that is missed least once the others make up for it (see
+    `statistics.Pick`), of the `CHECKED` that are missed least while nobody does: of MiniLM's blocks
+    the best is not so before."""
     rises = [MADE_UP_FOR * rise for rise in rises_without(net, seen, sets)]
+    checked = sorted(range(len(sets)), key=rises.__getitem__)[:CHECKED]
     if not writers(net) or len(sets[0]) > net.depth // 2:
-        return rises
-    made_up = dict[int, float]()
-    for number in sorted(range(len(sets)), key=rises.__getitem__)[:CHECKED]:
+        return checked[0], rises[checked[0]]
+
+    def made_up(number: int) -> float:
         made = net.twin()
         made.keep_([k for k in range(net.depth) if k not in sets[number]])
         refit.refit_(made, net, data, REFITTED * weighed_on(net))
-        made_up[number] = divergence(made, net, seen)
-    best = min(made_up, key=made_up.__getitem__)
-    return [rise if number == best else math.inf for number, rise in enumerate(rises)]
+        return divergences(net, seen, [(made, ())])[0]
+
+    best = min(checked, key=made_up)
+    return best, rises[best]
 
 
 def _rises(score: Tensor) -> Array:

@@ -135,7 +135,7 @@ def least_missed(
     data: Batches,
     may_go: Sequence[int],
     gone: int | None = None,
-    rises: Rises | None = None,
+    pick: Pick | None = None,
 ) -> list[tuple[int, float]]:
     """Blocks in the order in which they are missed least, each found while those before it are gone
     (they interact: two that are worth little alone may be worth all together).
@@ -148,8 +148,8 @@ def least_missed(
         data: `weighed_on` of it are looked at, evenly spread; labels are not.
         may_go: blocks to order.
         gone: how many of them; None is all.
-        rises: what the answers change by without some blocks, asked of all that are left; by
-            default where the others stay as they are, and of `CHECKED`.
+        pick: decides among all sets with one block more, the one that turns the stream least first;
+            by default by what the answers of the first `CHECKED` change by.
     Returns:
         Each with the divergence of the answers without it and those before it from the whole
         network's, in nats per example.
@@ -159,11 +159,8 @@ def least_missed(
     left = sorted(may_go, key=turns.__getitem__)
     for _ in range(len(left) if gone is None else gone):
         before = [block for block, _ in found]
-        checked = left[:CHECKED] if rises is None else left
-        risen = (rises or rises_without)(net, seen, [[*before, block] for block in checked])
-        at = min(range(len(checked)), key=risen.__getitem__)
-        found.append((checked[at], risen[at]))
-        left.remove(checked[at])
+        at, rise = (pick or _pick)(net, seen, [[*before, block] for block in left])
+        found.append((left.pop(at), rise))
     return found
 
 
@@ -195,31 +192,41 @@ def _seen(net: Network, data: Batches) -> tuple[list[Looked], list[float]]:
     return seen, turns
 
 
-Rises = Callable[[Network, "Sequence[Looked]", Sequence[Sequence[int]]], list[float]]
-"""(network, what it was seen to do, sets of blocks): of every set, the divergence of the answers
-without it from the whole network's, in nats per example."""
+Sets = Sequence[Sequence[int]]
+Pick = Callable[[Network, "Sequence[Looked]", Sets], tuple[int, float]]
+"""(network, what it was seen to do, sets of blocks): which set is missed least, and what the loss
+is foreseen to rise by without it, in nats per example."""
 
 
-def rises_without(
-    net: Network, seen: Sequence[Looked], sets: Sequence[Sequence[int]]
+def _pick(net: Network, seen: Sequence[Looked], sets: Sets) -> tuple[int, float]:
+    """Of blocks that add nothing, while the others stay as they are."""
+    rises = rises_without(net, seen, sets[:CHECKED])
+    at = min(range(len(rises)), key=rises.__getitem__)
+    return at, rises[at]
+
+
+def rises_without(net: Network, seen: Sequence[Looked], sets: Sets) -> list[float]:
+    """Of every set of blocks that add nothing, the divergence of the answers."""
+    return divergences(net, seen, [(net, gone) for gone in sets])
+
+
+def divergences(
+    net: Network, seen: Sequence[Looked], others: Sequence[tuple[Network, Sequence[int]]]
 ) -> list[float]:
-    """Of blocks that add nothing, while the others stay as they are: see `Rises`."""
-    rises = list[float]()
-    for gone in sets:
-        with net.bypassing(gone):
-            rises.append(divergence(net, net, seen))
-    return rises
-
-
-def divergence(net: Network, whole: Network, seen: Sequence[Looked]) -> float:
-    """Of the answers of `net` from those of `whole`, which was seen, in nats per example."""
-    rise, (read, numbers) = 0.0, _answers_of(whole)
+    """Of the answers of other networks, of which some blocks add nothing, from those of the one
+    that was seen, in nats per example."""
+    rises = [0.0] * len(others)
+    read, numbers = _answers_of(net)
     with net.evaluating(), threads_for(net), torch.inference_mode():
         for batch in seen:
-            with whole.injecting(batch.y):
-                expected = read(whole, batch.given).float()
-            rise += float(_apart(read(net, batch.given).float(), expected, numbers))
-    return rise / sum(batch.examples for batch in seen)
+            with net.injecting(batch.y):
+                whole = read(net, batch.given).float()
+            for number, (other, gone) in enumerate(others):
+                with other.evaluating(), other.bypassing(gone):
+                    now = read(other, batch.given).float()
+                rises[number] += float(_apart(now, whole, numbers))
+    examples = sum(batch.examples for batch in seen)
+    return [rise / examples for rise in rises]
 
 
 def _apart(answers: Tensor, whole: Tensor, numbers: bool) -> Tensor:

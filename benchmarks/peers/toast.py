@@ -1,6 +1,6 @@
 """TOAST, "Transformer Optimization using Adaptive and Simple Transformations" (arXiv 2410.04941),
 with its linear map, from the paper: what a span of blocks does to every token, fitted by least
-squares on 500 examples and run in the place of the span.
+squares (there on 500 examples, here on all that are given) and run in the place of the span.
 
     minimises over W   sum over tokens  |y_i W - y_{i+n}|^2
 
