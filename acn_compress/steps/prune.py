@@ -47,7 +47,7 @@ def _run(
     progress: Progress | None,
 ) -> PruneReport:
     net = load_source(source, device=find_device(how.device))
-    original = net.copy() if how.data is not None else None
+    original = _original(net, how)
     own, cut = _narrowed(net, source, how, place)
     teacher = net.copy() if cut and how.trains else original
     of_original = source if cut else None
@@ -85,6 +85,14 @@ def _run(
         kind=PruneReport,
         files=own,
     )
+
+
+def _original(net: Network, how: Prune) -> Network | None:
+    """The network as it came, where it is measured; held a second time only if it is written to."""
+    if how.data is None:
+        return None
+    written = how.trains or how.vocabulary is not None or not METHODS[how.method].replaces
+    return net.copy() if written else net.twin()
 
 
 def _narrowed(

@@ -132,6 +132,8 @@ class Method:
         note: what the result is good for, for the report.
         prune_: (net, aim, start) -> the pruning, begun.
         looks_at_data: it looks at some of the data, where there are any.
+        replaces: it writes to no parameter but puts others in their place, so that a twin of the
+            network keeps what it had.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Method:
     note: str
     prune_: Callable[[Network, Aim, Start], Pruning]
     looks_at_data: bool = False
+    replaces: bool = False
 
     def begin_(self, net: Network, aim: Aim) -> Pruning:
         """Prune `net` in place; a method that prunes while training gets ready to.

@@ -158,4 +158,5 @@ METHOD = Method(
     note=NOTE,
     prune_=prune_,
     looks_at_data=True,
+    replaces=True,
 )
