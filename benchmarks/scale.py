@@ -20,8 +20,8 @@ import transformers as hf
 
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.compression import refit
+from acn_compress.compression.blocks import least_missed, weighed_on
 from acn_compress.compression.calibration import RandomInputs
-from acn_compress.compression.statistics import least_missed, weighed_on
 from acn_compress.measure.budget import Plan, plan
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network

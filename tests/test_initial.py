@@ -15,8 +15,9 @@ from acn_compress import compare, convert, finetune, run
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.files import read_json
 from acn_compress.checkpoint.find import find_source
+from acn_compress.compression.blocks import weighed_on
 from acn_compress.compression.start import cut_
-from acn_compress.compression.statistics import weighed_on
+from acn_compress.compression.writers import writers_of
 from acn_compress.data.splits import training_split
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import equal_epochs, training_flops
@@ -100,6 +101,19 @@ def four_blocks() -> Network:
         for parameter in model.parameters():
             parameter.normal_(0, 0.1)
     return adopt(model.eval())
+
+
+def test_best_takes_out_what_the_others_make_up_for_where_they_will() -> None:
+    """It adds the same to every token, which a bias in front of it can as well."""
+    spent: dict[bool, float] = {}
+    for refitted in (True, False):
+        net = tiny("vit")
+        for writer in writers_of(net, 1):
+            writer.weight.data.zero_()
+            writer.layer.bias.data.normal_(0, 3, generator=torch.Generator().manual_seed(0))
+        spent[refitted] = cut_(net, 2, "best", JOB, None, refitted=refitted)
+        assert (1 in kept_of(net)) != refitted
+    assert spent[True] > spent[False] > 0
 
 
 @pytest.mark.long

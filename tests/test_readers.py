@@ -42,7 +42,8 @@ def test_a_norm_that_was_damaged_is_made_up_for_in_what_reads(
     block = net.blocks[-1]
     reads = block.get_submodule(readers(net)[-1][1][0])
     norm = _norm_in_front(net, reads)
-    norm.weight = nn.Parameter(norm.weight * (1 + torch.rand_like(norm.weight)))
+    gain = norm.get_parameter("weight")
+    norm.weight = nn.Parameter(gain * (1 + torch.rand_like(gain)))
     before, untouched = error(net, whole, data), outputs(whole, **data.all)
     monkeypatch.setattr(refit, "first_changed", lambda net, whole: net.depth - 1)
     monkeypatch.setattr(refit, "narrowed", lambda net, whole: True)

@@ -12,10 +12,10 @@ from tiny import IMAGE, KINDS, SHAPE, outputs, tiny
 from transformers import ViTConfig, ViTForImageClassification
 
 from acn_compress.compression import refit
+from acn_compress.compression.blocks import least_missed, weighed_on, weighing
 from acn_compress.compression.calibration import RandomInputs
 from acn_compress.compression.candidates import Candidates, Parameters
 from acn_compress.compression.search import STEPS, Array, Plan, Search, Worth, options
-from acn_compress.compression.statistics import least_missed, weighed_on, weighing
 from acn_compress.compression.writers import writers_of
 from acn_compress.errors import ConfigError
 from acn_compress.network import widths

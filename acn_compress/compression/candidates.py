@@ -5,26 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
 
 from acn_compress.compression import refit
+from acn_compress.compression.blocks import MadeUpFor, least_missed, may_go
 from acn_compress.compression.calibration import Batches
 from acn_compress.compression.prune import cut, ranking
 from acn_compress.compression.prune.ranking import Choice
 from acn_compress.compression.prune.scores import SCORES, Units
 from acn_compress.compression.search import Array, Kept, Worth
-from acn_compress.compression.statistics import (
-    CHECKED,
-    Looked,
-    Sets,
-    divergences,
-    least_missed,
-    rises_without,
-    weighed_on,
-)
 from acn_compress.compression.writers import writers
 from acn_compress.network import widths
 from acn_compress.network.network import Network
@@ -33,7 +25,6 @@ from acn_compress.network.network import Network
 # decides only which candidates are measured. What stays as it is measured does not stand beside the
 # costs of units: those are foreseen, and blocks seem dear then (a ViT kept all of its twelve)
 MADE_UP_FOR = 0.2
-REFITTED = 2  # rows that others are led to make up for blocks on, for one that they are weighed on
 
 
 @dataclass(frozen=True)
@@ -59,11 +50,9 @@ class Candidates:
         scores = SCORES["obs"].units(net, data)
         if not _blocks_may_go(net):
             return cls(net, data, scores)
-        # a head behind a post-norm network knows its last norm
-        may_go = net.removable if net.norm_behind(0) is None else net.removable[:-1]
-        gone = min(len(may_go), net.depth - 1)
-        order = least_missed(net, data, may_go, gone, partial(_pick, data))
-        return cls(net, data, scores, tuple(order))
+        gone = min(len(net.removable), net.depth - 1)
+        order = least_missed(net, data, may_go(net, gone), gone, MadeUpFor(data))
+        return cls(net, data, scores, tuple((k, MADE_UP_FOR * rise) for k, rise in order))
 
     def worth(self) -> list[Worth]:
         """Of every block."""
@@ -133,25 +122,6 @@ class Parameters:
 def _blocks_may_go(net: Network) -> bool:
     """Whether a network can be refitted where blocks were left out, or has nothing to refit."""
     return net.depth > 1 and (not writers(net) or refit.refused(net) is None)
-
-
-def _pick(data: Batches, net: Network, seen: Sequence[Looked], sets: Sets) -> tuple[int, float]:
-    """The set of blocks that is missed least once the others make up for it (see
-    `statistics.Pick`), of the `CHECKED` that are missed least while nobody does: of MiniLM's blocks
-    the best is not so before."""
-    rises = [MADE_UP_FOR * rise for rise in rises_without(net, seen, sets)]
-    checked = sorted(range(len(sets)), key=rises.__getitem__)[:CHECKED]
-    if not writers(net) or len(sets[0]) > net.depth // 2:
-        return checked[0], rises[checked[0]]
-
-    def made_up(number: int) -> float:
-        made = net.twin()
-        made.keep_([k for k in range(net.depth) if k not in sets[number]])
-        refit.refit_(made, net, data, REFITTED * weighed_on(net))
-        return divergences(net, seen, [(made, ())])[0]
-
-    best = min(checked, key=made_up)
-    return best, rises[best]
 
 
 def _rises(score: Tensor) -> Array:

@@ -9,7 +9,7 @@ blocks are spread, and the last one stays, which the head knows. docs/method.md 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,7 +18,14 @@ import numpy as np
 
 from acn_compress.checkpoint.source import Source
 from acn_compress.compression import refit
-from acn_compress.compression.statistics import least_missed, weighed_on, weighing
+from acn_compress.compression.blocks import (
+    REFITTED,
+    MadeUpFor,
+    least_missed,
+    may_go,
+    weighed_on,
+    weighing,
+)
 from acn_compress.data.load import Data
 from acn_compress.data.splits import training_split
 from acn_compress.measure.budget import forward_flops, training_flops
@@ -92,11 +99,11 @@ class Start:
 
     @property
     def search(self) -> float:
-        """Operations per example of taking blocks out one after the other until `depth` are
-        left."""
+        """Operations per example of taking blocks out one after the other until `depth` are left,
+        while the others stay as they are."""
         outside, block = forward_flops(self.net)
         gone = self.net.depth - self.depth
-        spent = weighing(self.net.depth, len(self.net.removable), gone)
+        spent = weighing(self.net.depth, len(may_go(self.net, gone)), gone)
         return spent.passes * outside + spent.blocks * block
 
     def few(self, number: int) -> Data:
@@ -127,23 +134,45 @@ def even(start: Start) -> Kept:
 
 def best(start: Start) -> Kept:
     """What is left when the block without which the answers change least is taken out again and
-    again."""
+    again; where what is left will be refitted, once it made up for it."""
     if start.depth == start.net.depth:
         return first(start)
+    if not start.refitted:
+        return _missed_least(start)
+    net = start.net
+    data = start.few(REFITTED * weighed_on(net))
+    pick = MadeUpFor(data)
+    kept = _without(net, least_missed(net, data, *_that_go(start), pick))
+    outside, block = forward_flops(net)
+    looked_at = min(len(data), weighed_on(net))
+    return Kept(kept, pick.flops + looked_at * (outside + net.depth * block))
+
+
+def _missed_least(start: Start) -> Kept:
+    """While the others stay as they are."""
     net, data = start.net, start.few(weighed_on(start.net))
-    gone = dict(least_missed(net, data, net.removable, net.depth - start.depth))
-    return Kept(tuple(i for i in range(net.depth) if i not in gone), len(data) * start.search)
+    kept = _without(net, least_missed(net, data, *_that_go(start)))
+    return Kept(kept, len(data) * start.search)
+
+
+def _that_go(start: Start) -> tuple[Sequence[int], int]:
+    gone = start.net.depth - start.depth
+    return may_go(start.net, gone), gone
+
+
+def _without(net: Network, gone: list[tuple[int, float]]) -> tuple[int, ...]:
+    return tuple(sorted(set(range(net.depth)) - {block for block, _ in gone}))
 
 
 def auto(start: Start) -> Kept:
-    """In a pre-norm network the best for a cut to a quarter of the blocks or less whose training
-    costs at least ten times what choosing does; in a post-norm one evenly spaced if they are
-    refitted. Otherwise the first."""
+    """In a pre-norm network the best, as they are, for a cut to a quarter of the blocks or less
+    whose training costs at least ten times what choosing does; in a post-norm one evenly spaced if
+    they are refitted. Otherwise the first."""
     if start.net.norm_behind(0) is not None:
         return even(start) if start.refitted else first(start)
     deep = start.depth <= DEEP * start.net.depth
     cheap = deep and weighed_on(start.net) * start.search <= CHEAP * start.training
-    return best(start) if cheap else first(start)
+    return _missed_least(start) if cheap else first(start)
 
 
 KEEP: dict[str, Callable[[Start], Kept]] = {
