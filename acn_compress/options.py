@@ -95,6 +95,7 @@ File = Annotated[FileSpec, BeforeValidator(_path)]
 
 Layer = Literal["block", "branch", "plain"]
 Keep = Literal["first", "even", "best", "auto"]
+Stay = Literal["first", "best"]
 Bound = Literal["upper", "point"]
 Init = Literal["source", "random"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -597,6 +598,9 @@ class Truncate(Reads, Measured, Writes, Verb):
     dropped = {"tail_only": "only the last blocks are ever cut"}
     depth: Count | None = None
     """Keep the first DEPTH blocks."""
+    keep: Stay = "first"
+    """With depth and refit_data, best: not the first blocks, but what is left when the block that
+    the others make up for best goes, again and again."""
     max_drop: NotNegative | None = None
     """Or: the smallest depth whose drop against all blocks of SRC is at most this, in the metric's
     own units."""
@@ -628,6 +632,8 @@ class Truncate(Reads, Measured, Writes, Verb):
             raise ValueError("needs either depth or max_drop, not both")
         if self.of_original and (self.max_drop is None or self.data is None):
             raise ValueError("has against original, which needs max_drop and data")
+        if self.keep == "best" and (self.depth is None or self.refit_data is None):
+            raise ValueError("has keep best, which needs depth and refit_data")
         return self
 
 

@@ -42,6 +42,7 @@ from acn_compress.options import (
     Seed,
     Share,
     Size,
+    Stay,
     Task,
     Tokens,
     Want,
@@ -409,6 +410,7 @@ def truncate(
     data: DataSet | None = None,
     *,
     depth: Count | None = None,
+    keep: Stay = "first",
     max_drop: NotNegative | None = None,
     against: Reference = "source",
     bound: Bound = "upper",
@@ -434,6 +436,8 @@ def truncate(
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
         depth: Keep the first DEPTH blocks.
+        keep: With depth and refit_data, best: not the first blocks, but what is left when the block
+            that the others make up for best goes, again and again.
         max_drop: Or: the smallest depth whose drop against all blocks of SRC is at most this, in
             the metric's own units.
         against: With max_drop and data: original = the drop is from what the first step began with,

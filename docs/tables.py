@@ -36,7 +36,7 @@ ZEROS = {
 TRAINED = {"obs + refit": "**`prune --epochs 1`**", "magnitude": "magnitude, then the same epoch"}
 FEWER = {
     "width": "**`prune`** (narrower blocks)",
-    "depth, best, refit": "**`truncate --keep best --refit`**",
+    "depth, best, refit": "**`truncate --keep best --refit-data`**",
     "ReplaceMe": "ReplaceMe (a linear map for a span)",
     "depth, best": "blocks that are missed least, no refit",
     "depth, block influence": "block influence (ShortGPT)",

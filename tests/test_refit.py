@@ -4,6 +4,7 @@ one, and harms nothing."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from acn_compress import convert, truncate
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.find import find_source
 from acn_compress.compression import refit
+from acn_compress.compression.blocks import keep_best_
 from acn_compress.compression.prune import prune_
 from acn_compress.compression.start import SHARE, cut_
+from acn_compress.data.load import load_data
 from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import training_flops
@@ -160,6 +163,25 @@ def test_a_trained_network_is_better_for_it_and_loads_again(
     source = find_source(tmp_path / "fitted")
     test = eval_split(DIGITS, net, source)
     assert test is not None and measure(net, test).value == fitted["after"]["value"]
+
+
+def test_blocks_that_others_make_up_for_are_cut_by_a_command(
+    digits_vit: Path, tmp_path: Path
+) -> None:
+    cut = partial(truncate, digits_vit, data="digits")
+    fitted = cut(tmp_path / "fitted", depth=2, refit_data="digits")
+    best = cut(tmp_path / "best", depth=2, refit_data="digits", keep="best")
+    assert "make up for best" in best["why"] and "nothing was trained" in best["note"]
+    net, whole = network(tmp_path / "best"), network(digits_vit)
+    few = load_data("digits", whole, None, role="train", limit=refit.EXAMPLES)
+    keep_best_(whole, 2, few)
+    assert net.structure.blocks == whole.structure.blocks
+    test = eval_split(DIGITS, net, find_source(tmp_path / "best"))
+    assert test is not None and measure(net, test).value == best["after"]["value"]
+    assert best["after"]["loss"] <= fitted["after"]["loss"]
+    for wrong in (partial(cut, depth=2), partial(cut, max_drop=0.1, refit_data="digits")):
+        with pytest.raises(ConfigError, match="keep best, which needs depth and refit_data"):
+            wrong(tmp_path / "none", keep="best")
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ from acn_compress.compression import refit
 from acn_compress.compression.calibration import Batches, spread
 from acn_compress.compression.statistics import answers_of
 from acn_compress.compression.writers import rows_that_count, writers
+from acn_compress.errors import ConfigError
 from acn_compress.measure.budget import forward_flops
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
@@ -152,6 +153,19 @@ def least_missed(
         at, rise = pick(net, seen, [[*before, block] for block in left])
         found.append((left.pop(at), rise))
     return found
+
+
+def keep_best_(net: Network, depth: int, data: Batches) -> None:
+    """Keep those that `depth` of them can do most with, once they are refitted; that comes after.
+
+    Raises:
+        ConfigError: if they cannot be refitted.
+    """
+    if (why := refit.refused(net)) is not None:
+        raise ConfigError(why)
+    gone = net.depth - depth
+    order = least_missed(net, data, may_go(net, gone), gone, MadeUpFor(data))
+    net.keep_(sorted(set(range(net.depth)) - {block for block, _ in order}))
 
 
 def _seen(net: Network, data: Batches) -> tuple[list[Looked], list[float]]:

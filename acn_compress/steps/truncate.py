@@ -1,5 +1,5 @@
-"""truncate: cut the deep blocks off, physically. Only prefixes are kept: they are exact, and it is
-checked."""
+"""truncate: cut blocks off, physically. A prefix is exact, and it is checked; other blocks are led
+to make up for those that went."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import write
+from acn_compress.compression.blocks import keep_best_
 from acn_compress.compression.depth import choose, measured, stored, truncate_checked_
 from acn_compress.compression.refit import EXAMPLES, refit_
 from acn_compress.data.load import Columns, Data, load_data
@@ -19,6 +20,12 @@ from acn_compress.network.network import Network
 from acn_compress.options import ModelSpec, PathSpec, Truncate
 from acn_compress.reports.made import Truncated
 
+SOLVED = {
+    "first": "The last block's output layers were solved on {} to follow the whole network; "
+    "nothing was trained.",
+    "best": "The blocks' output layers were solved on {} to follow the whole network; nothing was "
+    "trained.",
+}
 BASELINE = (
     "Residual form: this is the plain baseline (drop the last blocks); fine-tune it to recover."
 )
@@ -27,7 +34,7 @@ BASELINE = (
 def run(
     src: ModelSpec, out: PathSpec, how: Truncate, progress: Progress | None = None
 ) -> Truncated:
-    """Keep the first blocks: so many, or as few as cost at most max_drop."""
+    """Keep the first blocks: so many, or as few as cost at most max_drop; or the best."""
     source = find_source(src, config=how.config)
     check_out(out, source=source, overwrite=how.overwrite)
     net = load_source(source, device=find_device(how.device))
@@ -60,24 +67,24 @@ def run(
     net.check_depth(depth, source.name)
     before = data and measure(net, data, batch_size=how.batch_size)
     whole = net.twin()
-    truncate_checked_(net, depth)
     note = BASELINE if structure.form == "residual" else None
-    if how.refit_data is not None:
-        few = load_data(
-            how.refit_data,
-            net,
-            source,
-            role="train",
-            columns=columns,
-            limit=EXAMPLES,
-            max_length=how.max_length,
-        )
+    few = how.refit_data and load_data(
+        how.refit_data,
+        net,
+        source,
+        role="train",
+        columns=columns,
+        limit=EXAMPLES,
+        max_length=how.max_length,
+    )
+    if few and how.keep == "best":
+        keep_best_(net, depth, few)
+        why = f"{why}; those went that the others make up for best"
+    else:
+        truncate_checked_(net, depth)
+    if few:
         refit_(net, whole, few)
-        note = (
-            f"The last block's output layers were solved on {few.name} to follow the whole "
-            "network; "
-            "nothing was trained."
-        )
+        note = SOLVED[how.keep].format(few.name)
     report: dict[str, object] = {
         "depth": depth,
         "of": len(structure.blocks),
