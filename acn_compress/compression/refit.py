@@ -47,7 +47,7 @@ from acn_compress.compression.calibration import (
     batch_size,
     spread,
 )
-from acn_compress.compression.least_squares import Rows, Solver
+from acn_compress.compression.least_squares import HELD_OUT, Rows, Solver
 from acn_compress.compression.readers import Readers, lead_, readers
 from acn_compress.compression.writers import (
     Seen,
@@ -300,20 +300,28 @@ class _Walk:
     flops: float
     readers: list[dict[int, Readers]]
     """Of every block, by the number of the writer; none where they stay."""
+    every: int
+    """Of how many batches one is enough for what reads."""
 
     @classmethod
     def begin(cls, net: Network, whole: Network, data: Batches, rows: int, change: Change) -> _Walk:
         """At h_0, with the batches of this process."""
         # where tokens are weighted a head may read one of each example, so none is passed over
         enough = ENOUGH if net.depth == whole.depth else None
-        stride = _stride(net, data, enough)
+        tokens = _tokens(net, data)
+        stride = _stride(net, data, tokens, enough)
         own = _own(spread(net, data, rows, stride))
         lanes = [_lane(net, whole, given, number) for number, given in own]
         examples = sum(lane.examples for lane in lanes)
         flops = examples * price(net, whole)
         leads = change is least_squares and narrowed(net, whole)
         led = readers(net) if leads else [{} for _ in range(net.depth)]
-        return cls(net, whole, goals(net, whole), net.structure, lanes, stride, change, flops, led)
+        enough_read = int(tokens / stride / (ENOUGH * net.width))
+        batches = 1 + processes.largest(max((lane.number for lane in lanes), default=0))
+        # odd, and of four and more: of those one is held out
+        every = max(1, (min(enough_read, batches // HELD_OUT) - 1) | 1)
+        place = goals(net, whole), net.structure, lanes, stride
+        return cls(net, whole, *place, change, flops, led, every)
 
     def refit_(self, first: int) -> None:
         """All the way."""
@@ -354,6 +362,8 @@ class _Walk:
         paths = () if self.goals[k].gap else self.readers[k].get(at, ())
         layers, solver = [self.net.blocks[k].get_submodule(path) for path in paths], Solver()
         for lane in self.lanes if layers else []:
+            if lane.number % self.every:
+                continue
             (seen,) = _run(self.net, k, lane.net, lane.net_calls[k], layers[:1], stops=True).seen
             solver.add(_rows(seen.x, lane.read[at] - seen.x, lane, writer), lane.number)
         if layers:
@@ -451,21 +461,25 @@ def _lane(net: Network, whole: Network, given: dict[str, Tensor], number: int) -
     return _Lane(given, number, *states, of_whole, of_net, net.counted(given))
 
 
-def _stride(net: Network, data: Batches, enough: int | None) -> int:
-    """Of how many batches one is used: where every example gives many rows there would be more than
-    `enough` for every feature, or than memory holds."""
-    rows, most = 0.0, max(w.weight.shape[1] for w in writers(net))
-    size = batch_size(data)
-    for batch in data.batches(size, device=net.device):
+def _tokens(net: Network, data: Batches) -> float:
+    """That count in all examples."""
+    tokens = 0.0
+    for batch in data.batches(batch_size(data), device=net.device):
         mask = net.counted(batch)
         if mask is None:
             stream = net.calls(**features(batch))[0].stream
-            rows = len(data) * stream.shape[1:-1].numel()
-            break
-        rows += float(mask.sum())
+            return len(data) * stream.shape[1:-1].numel()
+        tokens += float(mask.sum())
+    return tokens
+
+
+def _stride(net: Network, data: Batches, tokens: float, enough: int | None) -> int:
+    """Of how many batches one is used: where every example gives many rows there would be more than
+    `enough` for every feature, or than memory holds."""
+    most = max(w.weight.shape[1] for w in writers(net))
     held = MEMORY / (STREAMS * 4 * max(1, net.width))
     wanted = held if enough is None else min(enough * most, held)
-    return max(1, min(int(rows / wanted), -(-len(data) // size) // FEWEST))
+    return max(1, min(int(tokens / wanted), -(-len(data) // batch_size(data)) // FEWEST))
 
 
 def _run(
