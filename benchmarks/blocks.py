@@ -46,8 +46,7 @@ class Row(Found):
     parameters: int
     """Of the blocks; a linear map of its own is not counted."""
     seconds: float
-    """Of the processor, for choosing, cutting and refitting; a choice that two routes share counts
-    for the first."""
+    """Of the processor, for choosing, cutting and refitting."""
     value: float
     drop: Drop
     """From the uncut network, paired."""

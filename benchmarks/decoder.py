@@ -20,10 +20,10 @@ from itertools import product
 
 import numpy as np
 
+from acn_compress.compression.blocks import keep_best_, least_missed, may_go
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
 from acn_compress.compression.refit import refit_
-from acn_compress.compression.start import Start, best
 from acn_compress.data.load import Data, load_data
 from acn_compress.found import Found
 from acn_compress.measure.intervals import mean_interval
@@ -31,7 +31,6 @@ from acn_compress.measure.quality import Scores, measure
 from acn_compress.measure.timing import fixed_threads, interleave, judge
 from acn_compress.network import widths
 from acn_compress.network.network import Network
-from acn_compress.options import Trained
 from acn_compress.quality import Drop
 from benchmarks.command import rounded, write
 from benchmarks.peers import replaceme
@@ -67,14 +66,6 @@ class Case:
         """Blocks that go."""
         return round(self.share * self.whole.net.depth)
 
-    @cached_property
-    def best(self) -> list[int]:
-        """The blocks that `--keep best` keeps."""
-        whole, how = self.whole, self.whole.how.part(Trained, seed=self.seed)
-        depth = whole.net.depth - self.gone
-        start = Start(whole.net, depth, how, whole.source, None, refitted=True, examples=None)
-        return list(best(start).blocks)
-
 
 Cut = Callable[[Network, Case], object]
 """(net, case): cuts in place."""
@@ -99,9 +90,17 @@ def depth_(choose: Callable[[Network, Case], list[int]], refit: bool = False) ->
     return cut_
 
 
+def best_(net: Network, case: Case) -> None:
+    """`truncate --keep best --refit-data`."""
+    whole = net.twin()
+    keep_best_(net, net.depth - case.gone, case.data)
+    refit_(net, whole, case.data)
+
+
 def by_answers(net: Network, case: Case) -> list[int]:
-    """`--keep best`: the block without which the answers change least goes, again and again."""
-    return case.best
+    """The block without which the answers change least goes, again and again."""
+    gone = least_missed(net, case.data, may_go(net, case.gone), case.gone)
+    return sorted(set(range(net.depth)) - {block for block, _ in gone})
 
 
 def by_order(net: Network, case: Case) -> list[int]:
@@ -129,7 +128,7 @@ def map_(net: Network, case: Case) -> None:
 
 ROUTES: dict[str, tuple[Cut, int]] = {
     "width": (width_, SEEDS),
-    "depth, best, refit": (depth_(by_answers, refit=True), SEEDS),
+    "depth, best, refit": (best_, SEEDS),
     "depth, first, refit": (depth_(by_order, refit=True), 1),
     "depth, span, refit": (depth_(by_span, refit=True), 1),
     "ReplaceMe": (map_, SEEDS),
@@ -151,8 +150,7 @@ class Row(Found):
     parameters: int
     """Of the blocks."""
     seconds: float
-    """Of the processor, for choosing, cutting and refitting; a choice that two routes share counts
-    for the first."""
+    """Of the processor, for choosing, cutting and refitting."""
     perplexity: float
     loss: float
     """Nats per token."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acn_compress.compression import refit
-from acn_compress.compression.calibration import Batches, spread
+from acn_compress.compression.calibration import FEW, Batches, spread
 from acn_compress.compression.statistics import answers_of
 from acn_compress.compression.writers import rows_that_count, writers
 from acn_compress.errors import ConfigError
@@ -106,14 +106,15 @@ class MadeUpFor:
         rises = _rises(net, seen, sets[:SHORTLIST])
         checked = sorted(range(len(rises)), key=rises.__getitem__)[:CHECKED]
         self._count(net, seen, len(rises) + len(checked), net.depth - gone)
-        best = min(checked, key=lambda number: self._left(net, seen, sets[number]))
+        led_on = REFITTED * weighed_on(net)
+        best = min(checked, key=lambda number: self.left(net, seen, sets[number], led_on))
         return best, rises[best]
 
-    def _left(self, net: Network, seen: Sequence[Looked], gone: Sequence[int]) -> float:
-        """What the loss rises by once the others were led."""
+    def left(self, net: Network, seen: Sequence[Looked], gone: Sequence[int], rows: int) -> float:
+        """What the loss rises by without some blocks, once the others were led on so many rows."""
         made = net.twin()
         made.keep_([k for k in range(net.depth) if k not in gone])
-        self.flops += refit.refit_(made, net, self.data, REFITTED * weighed_on(net))
+        self.flops += refit.refit_(made, net, self.data, rows)
         return _divergences(net, seen, [(made, ())])[0]
 
     def _count(self, net: Network, seen: Sequence[Looked], sets: int, blocks: int) -> None:
@@ -146,7 +147,7 @@ def least_missed(
         network's, in nats per example.
     """
     found: list[tuple[int, float]] = []
-    seen, turns = _seen(net, data)
+    seen, turns = _seen(net, data, weighed_on(net))
     left = sorted(may_go, key=turns.__getitem__)
     for _ in range(len(left) if gone is None else gone):
         before = [block for block, _ in found]
@@ -157,23 +158,27 @@ def least_missed(
 
 def keep_best_(net: Network, depth: int, data: Batches) -> None:
     """Keep those that `depth` of them can do most with, once they are refitted; that comes after.
+    What was found one by one, on few rows, is compared with the first ones on more.
 
     Raises:
         ConfigError: if they cannot be refitted.
     """
     if (why := refit.refused(net)) is not None:
         raise ConfigError(why)
-    gone = net.depth - depth
-    order = least_missed(net, data, may_go(net, gone), gone, MadeUpFor(data))
-    net.keep_(sorted(set(range(net.depth)) - {block for block, _ in order}))
+    pick, gone = MadeUpFor(data), net.depth - depth
+    order = least_missed(net, data, may_go(net, gone), gone, pick)
+    seen, _ = _seen(net, data, FEW)
+    sets = [block for block, _ in order], range(depth, net.depth)
+    least = min(sets, key=lambda blocks: pick.left(net, seen, blocks, FEW))
+    net.keep_([k for k in range(net.depth) if k not in least])
 
 
-def _seen(net: Network, data: Batches) -> tuple[list[Looked], list[float]]:
+def _seen(net: Network, data: Batches, rows: int) -> tuple[list[Looked], list[float]]:
     """The batches, and of every block the sum over tokens of one less the cosine between y in front
     of it and behind (ShortGPT: arXiv 2403.03853)."""
     seen, turns = [], [0.0] * net.depth
     with net.evaluating(), threads_for(net), torch.inference_mode():
-        for batch in spread(net, data, weighed_on(net)):
+        for batch in spread(net, data, rows):
             given = features(batch)
             with net.recording() as prefixes:
                 net(**given)
