@@ -33,12 +33,19 @@ def test_what_reads_for_a_writer_is_what_puts_its_width_out(name: str) -> None:
             assert left in (set(), APART, SHARED)
 
 
-@pytest.mark.parametrize("name", ["vit", "llama", "gpt2", "mixer", "modernbert", "timmvit"])
+PRE_NORM = ("vit", "llama", "gpt2", "mixer", "modernbert", "timmvit")
+
+
+@pytest.mark.parametrize(
+    ("name", "enough", "rows"), [*((n, refit.ENOUGH, 256) for n in PRE_NORM), ("vit", 1, 1024)]
+)
 def test_a_norm_that_was_damaged_is_made_up_for_in_what_reads(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, enough: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where few rows would do."""
+    monkeypatch.setattr(refit, "ENOUGH", enough)
     whole = tiny(name)
-    net, data = whole.twin(), Inputs(whole)
+    net, data = whole.twin(), Inputs(whole, rows)
     block = net.blocks[-1]
     reads = block.get_submodule(readers(net)[-1][1][0])
     norm = _norm_in_front(net, reads)
