@@ -296,12 +296,13 @@ class _Walk:
     structure: Structure
     lanes: list[_Lane]
     stride: int
+    """Of how many batches one is used."""
+    every: int
+    """Of how many of those one is enough for what reads."""
     change: Change
     flops: float
     readers: list[dict[int, Readers]]
     """Of every block, by the number of the writer; none where they stay."""
-    every: int
-    """Of how many batches one is enough for what reads."""
 
     @classmethod
     def begin(cls, net: Network, whole: Network, data: Batches, rows: int, change: Change) -> _Walk:
@@ -316,12 +317,9 @@ class _Walk:
         flops = examples * price(net, whole)
         leads = change is least_squares and narrowed(net, whole)
         led = readers(net) if leads else [{} for _ in range(net.depth)]
-        enough_read = int(tokens / stride / (ENOUGH * net.width))
-        batches = 1 + processes.largest(max((lane.number for lane in lanes), default=0))
-        # odd, and of four and more: of those one is held out
-        every = max(1, (min(enough_read, batches // HELD_OUT) - 1) | 1)
-        place = goals(net, whole), net.structure, lanes, stride
-        return cls(net, whole, *place, change, flops, led, every)
+        every = _every(lanes, int(tokens / stride / (ENOUGH * net.width)))
+        found = goals(net, whole)
+        return cls(net, whole, found, net.structure, lanes, stride, every, change, flops, led)
 
     def refit_(self, first: int) -> None:
         """All the way."""
@@ -359,18 +357,17 @@ class _Walk:
     def _lead_readers_(self, writer: Writer, at: int) -> None:
         """Solve for what reads the branch of a writer, in place."""
         k = writer.block
-        paths = () if self.goals[k].gap else self.readers[k].get(at, ())
+        paths = self.readers[k].get(at)
+        if paths is None or self.goals[k].gap:
+            return
         layers, solver = [self.net.blocks[k].get_submodule(path) for path in paths], Solver()
-        for lane in self.lanes if layers else []:
-            if lane.number % self.every:
-                continue
+        for lane in (lane for lane in self.lanes if lane.number % self.every == 0):
             (seen,) = _run(self.net, k, lane.net, lane.net_calls[k], layers[:1], stops=True).seen
             solver.add(_rows(seen.x, lane.read[at] - seen.x, lane, writer), lane.number)
-        if layers:
-            self.flops += solver.flops
-            inputs = widths.by_inputs(layers[0]).shape[0]
-            solver.share_(inputs, inputs, self.net.device)
-            lead_(layers, solver)
+        self.flops += solver.flops
+        inputs = widths.by_inputs(layers[0]).shape[0]
+        solver.share_(inputs, inputs, self.net.device)
+        lead_(layers, solver)
 
     def _solve_(self, writer: Writer, at: int) -> None:
         """Solve for one writer, in place."""
@@ -459,6 +456,13 @@ def _lane(net: Network, whole: Network, given: dict[str, Tensor], number: int) -
     of_whole, of_net = whole.calls(**given), net.calls(**given)
     states = _State(of_whole[0].stream), _State(of_net[0].stream)
     return _Lane(given, number, *states, of_whole, of_net, net.counted(given))
+
+
+def _every(lanes: Sequence[_Lane], enough: int) -> int:
+    """Of how many batches one is used for what reads, where one of so many is `enough`: an odd
+    number, and four are left at least, so that one of them is held out."""
+    batches = 1 + processes.largest(max((lane.number for lane in lanes), default=0))
+    return max(1, (min(enough, batches // HELD_OUT) - 1) | 1)
 
 
 def _tokens(net: Network, data: Batches) -> float:
