@@ -20,7 +20,7 @@ from itertools import product
 
 import numpy as np
 
-from acn_compress.compression.blocks import keep_best_, least_missed, may_go
+from acn_compress.compression.blocks import best, least_missed, may_go
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
 from acn_compress.compression.refit import refit_
@@ -93,7 +93,7 @@ def depth_(choose: Callable[[Network, Case], list[int]], refit: bool = False) ->
 def best_(net: Network, case: Case) -> None:
     """`truncate --keep best --refit-data`."""
     whole = net.twin()
-    keep_best_(net, net.depth - case.gone, case.data)
+    net.keep_(best(net, net.depth - case.gone, case.data).blocks)
     refit_(net, whole, case.data)
 
 

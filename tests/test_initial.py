@@ -111,6 +111,8 @@ def test_best_takes_out_what_the_others_make_up_for_where_they_will() -> None:
         for writer in writers_of(net, 1):
             writer.weight.data.zero_()
             writer.layer.bias.data.normal_(0, 3, generator=torch.Generator().manual_seed(0))
+        for parameter in (p for k in (0, 2) for p in net.blocks[k].parameters()):
+            parameter.data.normal_(0, 0.5, generator=torch.Generator().manual_seed(1))
         spent[refitted] = cut_(net, 2, "best", JOB, None, refitted=refitted)
         assert (1 in kept_of(net)) != refitted
     assert spent[True] > spent[False] > 0

@@ -16,7 +16,7 @@ from acn_compress import convert, truncate
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.find import find_source
 from acn_compress.compression import refit
-from acn_compress.compression.blocks import keep_best_
+from acn_compress.compression.blocks import best as best_blocks
 from acn_compress.compression.prune import prune_
 from acn_compress.compression.start import SHARE, cut_
 from acn_compress.data.load import load_data
@@ -174,8 +174,7 @@ def test_blocks_that_others_make_up_for_are_cut_by_a_command(
     assert "make up for best" in best["why"] and "nothing was trained" in best["note"]
     net, whole = network(tmp_path / "best"), network(digits_vit)
     few = load_data("digits", whole, None, role="train", limit=refit.EXAMPLES)
-    keep_best_(whole, 2, few)
-    assert net.structure.blocks == whole.structure.blocks
+    assert net.structure.blocks == best_blocks(whole, 2, few).blocks
     test = eval_split(DIGITS, net, find_source(tmp_path / "best"))
     assert test is not None and measure(net, test).value == best["after"]["value"]
     assert best["after"]["loss"] <= fitted["after"]["loss"]

@@ -156,9 +156,16 @@ def least_missed(
     return found
 
 
-def keep_best_(net: Network, depth: int, data: Batches) -> None:
-    """Keep those that `depth` of them can do most with, once they are refitted; that comes after.
-    What was found one by one, on few rows, is compared with the first ones on more.
+class Kept(NamedTuple):
+    """A choice of blocks, by position, and the floating-point operations it took."""
+
+    blocks: tuple[int, ...]
+    flops: float = 0.0
+
+
+def best(net: Network, depth: int, data: Batches) -> Kept:
+    """Those that `depth` of them can do most with, once they are refitted; that comes after. What
+    was found one by one, on few rows, is compared with the first ones on `FEW`.
 
     Raises:
         ConfigError: if they cannot be refitted.
@@ -170,7 +177,10 @@ def keep_best_(net: Network, depth: int, data: Batches) -> None:
     seen, _ = _seen(net, data, FEW)
     sets = [block for block, _ in order], range(depth, net.depth)
     least = min(sets, key=lambda blocks: pick.left(net, seen, blocks, FEW))
-    net.keep_([k for k in range(net.depth) if k not in least])
+    looked_at = weighed_on(net) + sum(batch.examples for batch in seen)
+    outside, block = forward_flops(net)
+    flops = pick.flops + looked_at * (outside + net.depth * block)
+    return Kept(tuple(k for k in range(net.depth) if k not in least), flops)
 
 
 def _seen(net: Network, data: Batches, rows: int) -> tuple[list[Looked], list[float]]:

@@ -9,23 +9,16 @@ blocks are spread, and the last one stays, which the head knows. docs/method.md 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 from acn_compress.checkpoint.source import Source
-from acn_compress.compression import refit
-from acn_compress.compression.blocks import (
-    REFITTED,
-    MadeUpFor,
-    least_missed,
-    may_go,
-    weighed_on,
-    weighing,
-)
+from acn_compress.compression import blocks, refit
+from acn_compress.compression.blocks import Kept, least_missed, may_go, weighed_on, weighing
+from acn_compress.compression.calibration import FEW
 from acn_compress.data.load import Data
 from acn_compress.data.splits import training_split
 from acn_compress.measure.budget import forward_flops, training_flops
@@ -114,13 +107,6 @@ class Start:
         return training_split(how, self.net, self.source, self.reference)
 
 
-class Kept(NamedTuple):
-    """A choice of blocks, by position, and the operations it took."""
-
-    blocks: tuple[int, ...]
-    flops: float = 0.0
-
-
 def first(start: Start) -> Kept:
     """The first ones."""
     return Kept(tuple(range(start.depth)))
@@ -134,34 +120,19 @@ def even(start: Start) -> Kept:
 
 def best(start: Start) -> Kept:
     """What is left when the block without which the answers change least is taken out again and
-    again; where what is left will be refitted, once it made up for it."""
+    again; where what is left will be refitted, what can do most then (`blocks.best`)."""
     if start.depth == start.net.depth:
         return first(start)
     if not start.refitted:
         return _missed_least(start)
-    net = start.net
-    data = start.few(REFITTED * weighed_on(net))
-    pick = MadeUpFor(data)
-    kept = _without(net, least_missed(net, data, *_that_go(start), pick))
-    outside, block = forward_flops(net)
-    looked_at = min(len(data), weighed_on(net))
-    return Kept(kept, pick.flops + looked_at * (outside + net.depth * block))
+    return blocks.best(start.net, start.depth, start.few(FEW))
 
 
 def _missed_least(start: Start) -> Kept:
     """While the others stay as they are."""
-    net, data = start.net, start.few(weighed_on(start.net))
-    kept = _without(net, least_missed(net, data, *_that_go(start)))
-    return Kept(kept, len(data) * start.search)
-
-
-def _that_go(start: Start) -> tuple[Sequence[int], int]:
-    gone = start.net.depth - start.depth
-    return may_go(start.net, gone), gone
-
-
-def _without(net: Network, gone: list[tuple[int, float]]) -> tuple[int, ...]:
-    return tuple(sorted(set(range(net.depth)) - {block for block, _ in gone}))
+    net, data, gone = start.net, start.few(weighed_on(start.net)), start.net.depth - start.depth
+    out = {block for block, _ in least_missed(net, data, may_go(net, gone), gone)}
+    return Kept(tuple(k for k in range(net.depth) if k not in out), len(data) * start.search)
 
 
 def auto(start: Start) -> Kept:

@@ -8,7 +8,7 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import write
-from acn_compress.compression.blocks import keep_best_
+from acn_compress.compression.blocks import best
 from acn_compress.compression.depth import choose, measured, stored, truncate_checked_
 from acn_compress.compression.refit import EXAMPLES, refit_
 from acn_compress.data.load import Columns, Data, load_data
@@ -78,7 +78,7 @@ def run(
         max_length=how.max_length,
     )
     if few and how.keep == "best":
-        keep_best_(net, depth, few)
+        net.keep_(best(net, depth, few).blocks)
         why = f"{why}; those went that the others make up for best"
     else:
         truncate_checked_(net, depth)
