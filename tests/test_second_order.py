@@ -160,9 +160,10 @@ def test_a_refit_never_costs_more_than_a_few_passes(name: str) -> None:
             block.register_forward_pre_hook(lambda m, x, at=at: count(at))
     refit.refit_(net, whole, data)
     batches = len(list(spread(net, data)))
-    # linear in depth; two passes more count the operations
+    # linear in depth: on, and up to each of two writers and to what reads for it; two passes more
+    # count the operations, one finds what reads
     assert runs[0] <= whole.depth * (batches + 2)
-    assert runs[1] <= net.depth * (3 * batches + 2)
+    assert runs[1] <= net.depth * (5 * batches + 3)
 
 
 def test_what_was_looked_at_is_said() -> None:
