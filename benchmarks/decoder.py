@@ -20,7 +20,7 @@ from itertools import product
 
 import numpy as np
 
-from acn_compress.compression.blocks import best, least_missed, may_go
+from acn_compress.compression.blocks import best, least_missed, may_go, without
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.prune import prune_
 from acn_compress.compression.refit import refit_
@@ -100,7 +100,7 @@ def best_(net: Network, case: Case) -> None:
 def by_answers(net: Network, case: Case) -> list[int]:
     """The block without which the answers change least goes, again and again."""
     gone = least_missed(net, case.data, may_go(net, case.gone), case.gone)
-    return sorted(set(range(net.depth)) - {block for block, _ in gone})
+    return list(without(net, {block for block, _ in gone}))
 
 
 def by_order(net: Network, case: Case) -> list[int]:
@@ -110,8 +110,7 @@ def by_order(net: Network, case: Case) -> list[int]:
 
 def by_span(net: Network, case: Case) -> list[int]:
     """All but the span that ReplaceMe takes out."""
-    gone = replaceme.span(net, case.gone, case.data)
-    return [k for k in range(net.depth) if k not in gone]
+    return list(without(net, replaceme.span(net, case.gone, case.data)))
 
 
 def by_influence(net: Network, case: Case) -> list[int]:

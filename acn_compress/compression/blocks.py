@@ -3,7 +3,7 @@ once they make up for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -40,6 +40,11 @@ def may_go(net: Network, gone: int) -> Sequence[int]:
     that block stays where it can."""
     found = net.removable
     return found if net.norm_behind(0) is None or len(found) <= gone else found[:-1]
+
+
+def without(net: Network, gone: Collection[int]) -> tuple[int, ...]:
+    """The positions of the others."""
+    return tuple(k for k in range(net.depth) if k not in gone)
 
 
 class Spent(NamedTuple):
@@ -91,21 +96,24 @@ class MadeUpFor:
 
     Args:
         data: that they are led on.
-        flops: that it took so far.
+        led: floating-point operations that refits took so far.
+        passes, blocks: what was run besides, as in `Spent`, of all examples.
     """
 
     data: Batches
-    flops: float = 0.0
+    led: float = 0.0
+    passes: int = 0
+    blocks: int = 0
 
     def __call__(self, net: Network, seen: Sequence[Looked], sets: Sets) -> tuple[int, float]:
         """Of the `CHECKED` of a `SHORTLIST` that are missed least while nobody does."""
         gone = len(sets[0])
         if not writers(net) or gone > net.depth // 2:
-            self._count(net, seen, min(CHECKED, len(sets)), net.depth - gone)
+            self._count(seen, min(CHECKED, len(sets)), net.depth - gone)
             return as_they_are(net, seen, sets)
         rises = _rises(net, seen, sets[:SHORTLIST])
         checked = sorted(range(len(rises)), key=rises.__getitem__)[:CHECKED]
-        self._count(net, seen, len(rises) + len(checked), net.depth - gone)
+        self._count(seen, len(rises) + len(checked), net.depth - gone)
         led_on = REFITTED * weighed_on(net)
         best = min(checked, key=lambda number: self.left(net, seen, sets[number], led_on))
         return best, rises[best]
@@ -113,14 +121,14 @@ class MadeUpFor:
     def left(self, net: Network, seen: Sequence[Looked], gone: Sequence[int], rows: int) -> float:
         """What the loss rises by without some blocks, once the others were led on so many rows."""
         made = net.twin()
-        made.keep_([k for k in range(net.depth) if k not in gone])
-        self.flops += refit.refit_(made, net, self.data, rows)
+        made.keep_(without(net, gone))
+        self.led += refit.refit_(made, net, self.data, rows)
         return _divergences(net, seen, [(made, ())])[0]
 
-    def _count(self, net: Network, seen: Sequence[Looked], sets: int, blocks: int) -> None:
-        outside, block = forward_flops(net)
+    def _count(self, seen: Sequence[Looked], sets: int, blocks: int) -> None:
         examples = sum(batch.examples for batch in seen)
-        self.flops += examples * ((1 + sets) * outside + sets * blocks * block)
+        self.passes += examples * (1 + sets)
+        self.blocks += examples * sets * blocks
 
 
 def least_missed(
@@ -179,8 +187,9 @@ def best(net: Network, depth: int, data: Batches) -> Kept:
     least = min(sets, key=lambda blocks: pick.left(net, seen, blocks, FEW))
     looked_at = weighed_on(net) + sum(batch.examples for batch in seen)
     outside, block = forward_flops(net)
-    flops = pick.flops + looked_at * (outside + net.depth * block)
-    return Kept(tuple(k for k in range(net.depth) if k not in least), flops)
+    blocks = pick.blocks + looked_at * net.depth
+    flops = pick.led + (pick.passes + looked_at) * outside + blocks * block
+    return Kept(without(net, least), flops)
 
 
 def _seen(net: Network, data: Batches, rows: int) -> tuple[list[Looked], list[float]]:

@@ -72,6 +72,7 @@ def lead_(layers: Sequence[Any], solver: Solver) -> None:
     """Let layers read in the cut network what they read in the whole one, in place. `solver`: of
     what they read [rows, inputs] and what it lacks [rows, inputs]."""
     change = solver.best(all(getattr(layer, "bias", None) is not None for layer in layers))
-    for layer in layers if change is not None else ():
-        assert change is not None
+    if change is None:
+        return
+    for layer in layers:
         write_(layer, change @ exact(widths.by_inputs(layer).detach()))

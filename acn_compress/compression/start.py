@@ -17,7 +17,14 @@ import numpy as np
 
 from acn_compress.checkpoint.source import Source
 from acn_compress.compression import blocks, refit
-from acn_compress.compression.blocks import Kept, least_missed, may_go, weighed_on, weighing
+from acn_compress.compression.blocks import (
+    Kept,
+    least_missed,
+    may_go,
+    weighed_on,
+    weighing,
+    without,
+)
 from acn_compress.compression.calibration import FEW
 from acn_compress.data.load import Data
 from acn_compress.data.splits import training_split
@@ -132,7 +139,7 @@ def _missed_least(start: Start) -> Kept:
     """While the others stay as they are."""
     net, data, gone = start.net, start.few(weighed_on(start.net)), start.net.depth - start.depth
     out = {block for block, _ in least_missed(net, data, may_go(net, gone), gone)}
-    return Kept(tuple(k for k in range(net.depth) if k not in out), len(data) * start.search)
+    return Kept(without(net, out), len(data) * start.search)
 
 
 def auto(start: Start) -> Kept:
