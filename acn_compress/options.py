@@ -589,15 +589,16 @@ class Profile(Measured, Runs, Verb):
 
 
 class Truncate(Reads, Measured, Writes, Verb):
-    """Cut the deep blocks off, physically; exact, and checked."""
+    """Cut the deep blocks off, physically; exact, and checked. With keep best, others go, and a
+    refit makes up for them."""
 
     verb = "truncate"
     example = "acn-compress truncate acn cut --max-drop 0.02 --data digits"
     step = True
     renamed = {"refit": "refit_data"}
-    dropped = {"tail_only": "only the last blocks are ever cut"}
+    dropped = {"tail_only": "the last blocks are cut unless keep says otherwise"}
     depth: Count | None = None
-    """Keep the first DEPTH blocks."""
+    """Keep DEPTH blocks, the first ones unless keep says otherwise."""
     keep: Stay = "first"
     """With depth and refit_data, best: not the first blocks, but what is left when the block that
     the others make up for best goes, again and again."""

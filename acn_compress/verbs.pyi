@@ -430,12 +430,13 @@ def truncate(
     overwrite: bool = False,
     progress: bool | Progress | None = True,
 ) -> Truncated:
-    """Cut the deep blocks off, physically; exact, and checked.
+    """Cut the deep blocks off, physically; exact, and checked. With keep best, others go, and a
+    refit makes up for them.
 
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
-        depth: Keep the first DEPTH blocks.
+        depth: Keep DEPTH blocks, the first ones unless keep says otherwise.
         keep: With depth and refit_data, best: not the first blocks, but what is left when the block
             that the others make up for best goes, again and again.
         max_drop: Or: the smallest depth whose drop against all blocks of SRC is at most this, in
