@@ -79,6 +79,16 @@ def test_what_is_written_is_what_is_reported(halved: Compressed) -> None:
     assert (Path(halved.out) / "frontier.png").stat().st_size > 10_000
 
 
+def test_one_speed_is_said_and_its_interval_is_of_it(halved: Compressed) -> None:
+    whole, mine, baseline = halved.rows
+    for row in halved.rows:
+        assert row.faster == pytest.approx(whole.milliseconds / row.milliseconds)
+        assert row.speedup["ratio_low"] <= row.faster <= row.speedup["ratio_high"]
+    assert halved.verdict().startswith(f"{mine.faster:.2g}x faster, ")
+    assert f"({baseline.faster:.2g}x)" in halved.verdict()
+    assert f"{mine.faster:.2f}x" in str(halved)
+
+
 def test_the_file_says_what_the_model_says(halved: Compressed) -> None:
     net = network(halved.out)
     pixels = net.example_inputs(batch=3)["pixel_values"]

@@ -60,15 +60,18 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def judge(
-    seconds: Sequence[float], first: Sequence[float], is_first: bool = False
+    seconds: Sequence[float],
+    first: Sequence[float],
+    is_first: bool = False,
+    quantile: float = 0.5,
 ) -> dict[str, Any]:
-    """The ratio of medians (first / this: above 1 is faster), its bootstrap 95 % interval over
-    rounds, and a verdict.
+    """The ratio of medians, or of another quantile (first / this: above 1 is faster), its bootstrap
+    95 % interval over rounds, and a verdict.
 
     Samples whose median is above `BUSY` times the fastest are not judged. A difference is called
     one only if the interval excludes 1, the ratio is not within `SMALLEST` of 1, and the fastest
     samples say the same: other work on the machine only ever adds time, so a gain that the fastest
-        samples do not show is that work's.
+    samples do not show is that work's.
     """
     if is_first:
         return {
@@ -80,11 +83,9 @@ def judge(
     mine, theirs = np.asarray(seconds), np.asarray(first)
     rng = np.random.default_rng(0)
     rounds = rng.integers(0, len(mine), (2000, len(mine)))
-    ratios = np.median(theirs[rounds], 1) / np.median(mine[rounds], 1)
-    ratio, (low, high) = (
-        float(np.median(theirs) / np.median(mine)),
-        np.quantile(ratios, (0.025, 0.975)),
-    )
+    ratios = np.quantile(theirs[rounds], quantile, 1) / np.quantile(mine[rounds], quantile, 1)
+    ratio = float(np.quantile(theirs, quantile) / np.quantile(mine, quantile))
+    low, high = np.quantile(ratios, (0.025, 0.975))
     fastest = float(np.min(theirs) / np.min(mine))
     if max(np.median(s) / np.min(s) for s in (mine, theirs)) > BUSY:
         verdict = UNCLEAR

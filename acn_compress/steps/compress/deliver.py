@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from acn_compress import surface
-from acn_compress.backends.latency import Shape, busy, milliseconds
+from acn_compress.backends.latency import QUANTILE, Shape, busy, milliseconds
 from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.write import write
@@ -203,7 +203,7 @@ def _rows(job: Job, subjects: list[Subject]) -> tuple[tuple[Row, ...], float]:
             depth=subject.net.depth,
             parameters=subject.net.parameters,
             milliseconds=ms,
-            speedup=judge(list(own), list(seconds[0]), subject.scores is first),
+            speedup=judge(own, seconds[0], subject.scores is first, QUANTILE),
             quality=summary(subject.scores, job.rows.reported.task),
             drop=None if subject.scores is first else paired(subject.scores, first),
         )
@@ -222,8 +222,7 @@ def _limits(
         below: how far what came out lies below the original.
         size: bytes of the file that is delivered.
     """
-    how, found, (whole, mine) = job.how, list[Limit](), rows[:2]
-    faster = whole.milliseconds / mine.milliseconds
+    how, found, mine = job.how, list[Limit](), rows[1]
     drop = mine.drop
     if job.original is not None:
         if below is None:
@@ -235,8 +234,8 @@ def _limits(
         holds = limits.keeps_drop(drop)
         found.append(Limit.of("max_drop", how.max_drop, value, holds, than))
     if how.speedup is not None:
-        holds = faster >= (1 - SMALLEST) * how.speedup
-        found.append(Limit.of("speedup", how.speedup, faster, holds))
+        holds = mine.faster >= (1 - SMALLEST) * how.speedup
+        found.append(Limit.of("speedup", how.speedup, mine.faster, holds))
     if how.max_latency_ms is not None:
         holds = mine.milliseconds <= (1 + SMALLEST) * how.max_latency_ms
         found.append(Limit.of("max_latency_ms", how.max_latency_ms, mine.milliseconds, holds))
