@@ -8,9 +8,11 @@ from pathlib import Path
 import datasets
 import pytest
 from brought import bert, read, table, targets, texts
+from PIL import Image
 
 from acn_compress.data.load import has_eval_split, open_table
 from acn_compress.data.places import fingerprint, guessed, kind_of, name_of, open_split
+from acn_compress.data.table import Columns, Table
 from acn_compress.errors import DataError
 
 
@@ -223,3 +225,15 @@ def test_a_folder_may_be_called_as_a_reader_is(
     Path(name).mkdir()
     Path(name, "train.csv").write_text("text,label\ngood,1\nbad,0\n")
     assert open_split(name, "train").rows["text"] == ["good", "bad"]
+
+
+def test_folders_that_are_no_classes_are_told_why(tmp_path: Path) -> None:
+    for name in ("d/cat/0.png", "d/dog/0.png", "d/stray.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    split = open_split(str(tmp_path / "d"), "train")
+    with pytest.raises(DataError, match="no classes here, as stray does not lie as deep as other"):
+        Table.of(split, Columns()).class_column(["label"])
+    (tmp_path / "d" / "stray.png").unlink()
+    split = open_split(str(tmp_path / "d"), "train")
+    assert Table.of(split, Columns()).class_column(["label"]) == "label" and not split.notes

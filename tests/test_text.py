@@ -781,6 +781,11 @@ def test_recipes_know_every_task() -> None:
             "has no column 'body'. Present: text, label. Set --text-column",
         ),
         (
+            {"data": [[{"texts": [{"text": "good"}]}]], "label": [0]},
+            {"text": "text"},
+            "has no column 'text'. .* Column 'data' holds objects within a row: write one row per",
+        ),
+        (
             {"text": ["good"], "label": [0]},
             {"text": "text,text,text"},
             "--text-column names 3 columns. Expected one, or two",

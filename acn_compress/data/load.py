@@ -157,7 +157,7 @@ def load_data(
     split = open_split(spec, role)
     if len(split.rows) == 0 or limit == 0:
         raise DataError(f"data {split.name} is empty.")
-    table = Table(split.rows, split.name, columns, net.config, notes=list(split.notes))
+    table = Table.of(split, columns, net.config)
     classes = task.classes
     if answered and task.one_class and classes and not table.has_classes(classes):
         table.answered, classes = True, None
@@ -202,7 +202,7 @@ def token_counts(
     if own.modality != "text":
         raise DataError(f"vocabulary is one of texts, and the model is for {own.name}.")
     split = open_split(spec, "train")
-    table = Table(split.rows, split.name, columns, net.config)
+    table = Table.of(split, columns, net.config)
     task = own if own.name in OF_TEXT_ALONE or own.taught else task_called("features")
     texts = TextExamples.prepare(table, net, source, task, max_length)
     return split.name, texts.counts(net.config.vocab_size)
@@ -266,10 +266,9 @@ def label_names(spec: Spec, columns: Columns, task: Task) -> list[str] | None:
     classes."""
     if task.classes is None:
         return None
-    rows, name = open_table(spec, "train")
-    table = Table(rows, name, columns)
+    table = Table.of(open_split(spec, "train"), columns)
     column = table.class_column(task.classes)
     labels = table.labels(column)
-    check(labels, name, column)
+    check(labels, table.name, column)
     places = table.places(column) if task.vectors and labels.names is None else None
     return labels.classes() if places is None else [f"LABEL_{i}" for i in range(places)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -390,7 +391,20 @@ def _load_folder(path: Path) -> tuple[Splits, list[str]]:
     found = builder.as_dataset()
     if hasattr(builder.config, "delimiter"):
         _check_fields(found, path)
-    return found, notes
+    folders = hasattr(builder, "BASE_FEATURE") and "label" not in builder.info.features
+    return found, notes + (_not_classes(path.resolve(), read) if folders else [])
+
+
+def _not_classes(root: Path, read: dict[str, list[Path]]) -> list[str]:
+    """Why the folders of images or clips are no classes, where it is that some files lie deeper
+    than others: `datasets` takes folders for classes only if all are equally deep."""
+    parts = [_parts(root, file) for files in read.values() for file in files]
+    depths = Counter(map(len, parts))
+    if len(depths) < 2:
+        return []
+    (usual, _), *_ = depths.most_common()
+    odd = next("/".join(part) for part in parts if len(part) != usual)
+    return [f"folders are no classes here, as {odd} does not lie as deep as other files"]
 
 
 def recording() -> type[datasets.Audio]:

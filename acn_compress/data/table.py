@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from acn_compress import options
+    from acn_compress.data.places import Split
     from acn_compress.data.sample import Rows
 
 PAIRS = (
@@ -84,6 +85,11 @@ class Table:
     answered: bool = False
     chosen: Sequence[int] | Rows | None = None
 
+    @classmethod
+    def of(cls, split: Split, columns: Columns, config: PreTrainedConfig | None = None) -> Table:
+        """Of a split as it was found."""
+        return cls(split.rows, split.name, columns, config, notes=list(split.notes))
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -130,7 +136,7 @@ class Table:
             why = f"{', '.join(found)} could all hold" if found else "no column holds"
             raise DataError(
                 f"data {self.name}: {why} the {what}. Present: {here}. Name it with "
-                f"--{kind}-column."
+                f"--{kind}-column." + "".join(f" Note: {note}." for note in self.notes)
             )
         return self.taken(found[0], kind)
 
@@ -146,8 +152,15 @@ class Table:
             return self.taken(column, kind)
         raise DataError(
             f"data {self.name} has no column '{column}'. "
-            f"Present: {', '.join(self.rows.column_names)}. Set --{kind}-column."
+            f"Present: {', '.join(self.rows.column_names)}. Set --{kind}-column." + self._nested()
         )
+
+    def _nested(self) -> str:
+        """What to do where a column holds rows of its own."""
+        nested = [c for c, f in self.rows.features.items() if _holds_objects(f)]
+        if not nested:
+            return ""
+        return f" Column '{nested[0]}' holds objects within a row: write one row per example."
 
     # texts
 
@@ -342,3 +355,12 @@ class Table:
         assert self.config is not None
         self.matched = match(self.labels(column), self.config, self.name, column)
         return self.matched
+
+
+def _holds_objects(feature: Any) -> bool:
+    """Whether a column holds lists of objects with fields of their own."""
+    while (inner := getattr(feature, "feature", None)) is not None:
+        feature = inner
+        if isinstance(feature, dict):
+            return True
+    return False
