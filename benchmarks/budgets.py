@@ -4,7 +4,8 @@
         [--seeds 0,1,2]
 
 A demand is an option of `compress`; several joined by + are asked together: epochs=1 trains the
-result back, quantize=auto lets int8 take part. Rows that decide are those of the validation split
+result back, quantize=auto lets int8 take part, bound=point asks the drop and not the upper end of
+its interval to keep within max_drop. Rows that decide are those of the validation split
 where there is one, else half of the test split; figures are of the others. Writes
 compress-NAME.json, and beside it the picture of the first that is in it; what the file has of other
 demands and seeds of the same network stays in it.
@@ -80,7 +81,7 @@ def options_of(demand: str) -> dict[str, object]:
     """Options of `compress`: speedup=2+epochs=1."""
     pairs = (part.split("=") for part in demand.split("+"))
     return {
-        name: value if name in {"target_size", "quantize"} else float(value)
+        name: value if name in {"target_size", "quantize", "bound"} else float(value)
         for name, value in pairs
     }
 
