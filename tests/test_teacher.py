@@ -249,7 +249,7 @@ def test_a_teacher_must_take_the_longest_text_of_the_data(tmp_path: Path) -> Non
 
 
 @pytest.mark.long
-def test_what_was_before_is_measured_on_the_teacher_as_it_is(
+def test_before_is_the_student_and_the_teacher_is_measured_beside_it(
     vit_config: Path, tmp_path: Path
 ) -> None:
     trained = tmp_path / "trained"
@@ -258,7 +258,17 @@ def test_what_was_before_is_measured_on_the_teacher_as_it_is(
     student = _reordered(trained, tmp_path / "s", [*range(1, 10), 0])
     alone = acn.evaluate(trained, data="digits", progress=False)["result"]["value"]
     assert acn.evaluate(student, data="digits", progress=False)["result"]["value"] == alone > 0.4
-    found = acn.finetune(
-        student, tmp_path / "out", teacher=trained, epochs=0.5, lr=1e-4, task_weight=0.0, **how
-    )
-    assert found["before"]["value"] == alone and found["after"]["value"] > alone - 0.02
+    how |= {"teacher": trained, "epochs": 0.5, "lr": 1e-4, "task_weight": 0.0}
+    found = acn.finetune(student, tmp_path / "out", **how)
+    assert found.before is not None and found.teacher is not None and found.after is not None
+    assert found.before.value == found.teacher.value == alone < found.after.value + 0.02
+    acn.truncate(student, tmp_path / "cut", depth=1)
+    found = acn.finetune(tmp_path / "cut", tmp_path / "taught", **how)
+    cut = acn.evaluate(tmp_path / "cut", data="digits", progress=False).result
+    assert (found.before, found.after) != (None, None) and found.teacher is not None
+    assert found.before == cut and found.teacher.value == alone > cut.value
+    assert f"teacher     accuracy {alone:.4f}" in str(found)
+    converted = acn.convert(tmp_path / "cut", tmp_path / "acn", **how)
+    assert (converted.before, converted.teacher) == (found.before, found.teacher)
+    itself = acn.convert(tmp_path / "cut", tmp_path / "self", **how | {"teacher": tmp_path / "cut"})
+    assert itself.before == cut and itself.teacher is None

@@ -46,6 +46,10 @@ class Source:
         is before `load_source` reads them."""
         return self._hashed[1]
 
+    def is_same(self, other: Source) -> bool:
+        """Whether both have the same weights."""
+        return self is other or self.sha256() == other.sha256()
+
     def check_unchanged(self) -> None:
         """Refuse weights that are no longer those that were hashed.
 

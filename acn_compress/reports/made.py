@@ -33,6 +33,8 @@ class Made(Report, Written):
     before: Quality | None = None
     """Of what it was made from."""
     after: Quality | None = None
+    teacher: Quality | None = None
+    """Of another model that taught it."""
     drop: Drop | None = None
     training: Fit | None = None
 
@@ -52,7 +54,7 @@ class Made(Report, Written):
 
     def measured(self) -> tuple[tuple[str, Quality | None], ...]:
         """The states of the model that were measured, in time."""
-        return ("before", self.before), ("after", self.after)
+        return ("before", self.before), ("after", self.after), ("teacher", self.teacher)
 
     def display(self) -> Iterator[Block]:
         """A list of names and values, and what to do next."""
@@ -181,8 +183,8 @@ class PruneReport(Made, extra="allow"):
 
     def measured(self) -> tuple[tuple[str, Quality | None], ...]:
         """Between both, pruned and not yet trained."""
-        before, after = super().measured()
-        return before, ("pruned, untrained", self.pruned), after
+        before, *rest = super().measured()
+        return before, ("pruned, untrained", self.pruned), *rest
 
     def display(self) -> Iterator[Block]:
         """Also whether the training did harm."""

@@ -15,7 +15,7 @@ from acn_compress.options import Convert, ModelSpec, PathSpec
 from acn_compress.reports.made import Converted
 from acn_compress.steps.scratch import from_scratch
 from acn_compress.tasks import task_of
-from acn_compress.training.job import run_job
+from acn_compress.training.job import begins_as, run_job
 from acn_compress.training.state import kept
 from acn_compress.training.teacher import load_teacher
 from acn_compress.training.walk import Walk
@@ -33,6 +33,7 @@ def run(src: ModelSpec, out: PathSpec, how: Convert, progress: Progress | None =
         taught_by = source if how.teacher is None else find_source(how.teacher)
         teacher = load_teacher(taught_by, net, source, task=how.task)
         check_teacher(teacher, how)
+        itself = taught_by.is_same(source)
         structure = net.structure
         if structure.layer != how.layer and structure.form != "residual":
             raise ConfigError(
@@ -48,9 +49,8 @@ def run(src: ModelSpec, out: PathSpec, how: Convert, progress: Progress | None =
             source,
             how,
             teacher=teacher,
-            reference=teacher,
-            against=taught_by.name,
-            before_of=taught_by,
+            reference=teacher if itself else None,
+            **begins_as(source, how.depth, itself),
             walk=_walk(net, how),
             state=training,
             progress=progress,

@@ -15,7 +15,7 @@ from acn_compress.options import Finetune, ModelSpec, PathSpec
 from acn_compress.reports.made import Finetuned
 from acn_compress.steps.scratch import from_scratch
 from acn_compress.tasks import task_called
-from acn_compress.training.job import run_job
+from acn_compress.training.job import begins_as, run_job
 from acn_compress.training.state import kept
 from acn_compress.training.teacher import load_teacher
 
@@ -35,23 +35,20 @@ def run(
         if how.task is not None:
             names = label_names(how.data, Columns.of(how), task_called(how.task))
         net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
-        teacher, taught_by = None, None if how.teacher is None else find_source(how.teacher)
-        against, intact = None if taught_by is None else taught_by.name, True
-        if taught_by is not None:
-            teacher = load_teacher(taught_by, net, source)
+        teacher, itself = None, False
+        if how.teacher is not None:
+            taught_by = find_source(how.teacher)
+            teacher, itself = load_teacher(taught_by, net, source), taught_by.is_same(source)
         if how.depth is not None:
             net.check_depth(how.depth, source.name)
             cut_(net, how.depth, how.keep, how, source, teacher, refitted=how.refit)
-            if teacher is None:
-                against, intact = f"itself cut to {how.depth} blocks, untrained", False
         report = run_job(
             net,
             source,
             how,
             teacher=teacher,
-            reference=teacher,
-            against=against,
-            before_of=(taught_by or source) if intact else None,
+            reference=teacher if itself else None,
+            **begins_as(source, how.depth, itself),
             state=training,
             progress=progress,
         )

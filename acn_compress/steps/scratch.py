@@ -56,9 +56,7 @@ def from_scratch(
         net = checkpoint.from_config(src, labels=names, task=how.task)
         net.model.to(device)
         near = None if family.modality == "image" else beside  # where the tokenizer lies
-        teacher, taught_by = None, None if how.teacher is None else find_source(how.teacher)
-        if taught_by is not None:
-            teacher = load_teacher(taught_by, net, near)
+        teacher = None if how.teacher is None else load_teacher(find_source(how.teacher), net, near)
         if how.depth is not None:
             net.check_depth(how.depth, str(src))
             cut_(net, how.depth, how.keep, how, near, teacher, refitted=how.refit)
@@ -71,8 +69,6 @@ def from_scratch(
             near,
             how,
             teacher=teacher,
-            reference=teacher,
-            against=None if taught_by is None else taught_by.name,
             walk=walk,
             state=training,
             progress=progress,

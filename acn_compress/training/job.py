@@ -3,7 +3,7 @@ the same examples."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
@@ -46,7 +46,7 @@ def run_job(
 
     Args:
         reference: the network that "before" means and that the drop is paired with; None measures
-            `net` itself before training.
+            `net` itself before training, and the teacher beside it.
         untrained: what to call the network that training begins from, where that is not the
             reference: its quality is reported under this name, its drop as NAME_drop.
         of_reference: where the reference's tokenizer lies, if it is not that of `source`.
@@ -55,8 +55,8 @@ def run_job(
         (the others as in `training.fit`)
     Returns:
         data, examples, eval_data, what was read of both, training; and where there is data to
-        measure on before, after and drop (see `quality.Change`), and how far it lies below the
-        original.
+        measure on before, after and drop (see `quality.Change`), how far it lies below the
+        original, and teacher, the quality of one that is not the reference.
     """
     from acn_compress.training.fit import fit  # takes seconds, and what does not train needs none
 
@@ -84,6 +84,8 @@ def run_job(
             scores=before,
             net=net,
         )
+    other = teacher if reference is None and not data.task.taught else None
+    taught = measure(other, eval_data) if other is not None and eval_data is not None else None
     begun = measure(net, eval_data) if untrained and eval_data is not None else None
     glance = eval_data and evenly(eval_data, GLANCE)
     result = fit(
@@ -111,9 +113,25 @@ def run_job(
     if begun is not None:
         report |= {f"{untrained}": summary(begun, data.task)}
         report |= {f"{untrained}_drop": paired(begun, before)}
+    if taught is not None:
+        report |= {"teacher": summary(taught, data.task)}
     after = measure(net, eval_data)
     below = None if original is None else original.below(after)
     return report | dict(change(before, after, data.task)) | {"original": below}
+
+
+class Beginning(TypedDict):
+    """What `run_job` is told of what "before" is."""
+
+    against: str | None
+    before_of: Source | None
+
+
+def begins_as(source: Source, depth: int | None, whole: bool) -> Beginning:
+    """Of a training of `source`, cut to a depth or not; `whole`: before is what it was uncut."""
+    if depth is None or whole:
+        return {"against": None, "before_of": source}
+    return {"against": f"itself cut to {depth} blocks, untrained", "before_of": None}
 
 
 def measure_job(
