@@ -20,6 +20,7 @@ from typing import (
     Self,
     TypeAlias,
     TypeVar,
+    get_args,
 )
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -74,9 +75,9 @@ def _words(value: object) -> object:
 
 def _bytes(value: object) -> int:
     """20MB as 20,000,000 bytes."""
-    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kMG]?)B?\s*", str(value))
+    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kKMG]?)B?\s*", str(value))
     if found is None or (count := round(float(found[1]) * UNITS[found[2]])) < 1:
-        raise ValueError("a size, such as 20MB")
+        raise ValueError("a size, such as 20MB or 500KB")
     return count
 
 
@@ -157,7 +158,7 @@ Learned = Annotated[bool, BeforeValidator(lambda v: True if v == "learned" else 
 Opset = Annotated[int, Field(ge=18, le=24)]
 Rounds = Annotated[int, Field(ge=5)]
 
-UNITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}  # of bytes
+UNITS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}  # of bytes
 DATA = "digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed."
 T = TypeVar("T", bound="Options")
 
@@ -1042,10 +1043,18 @@ class Begin(Verb):
     def _answered(self) -> Self:
         asked = ("model", "data", "want", "budget")
         if missing := [name for name in asked if getattr(self, name) is None]:
-            raise ValueError(f"needs {', '.join(missing)}")
+            one_of = {name: f" ({', '.join(c)})" for name in missing if (c := self.choices(name))}
+            told = ", ".join(name + one_of.get(name, "") for name in missing)
+            raise ValueError(f"needs {told}")
         if self.want == "any-depth" and self.budget == "none":
             raise ValueError("has want any-depth, which trains. Choose budget short or long")
         return self
+
+    @classmethod
+    def choices(cls, name: str) -> list[str]:
+        """What an option can be, where that is one of a few."""
+        kinds = get_args(cls.model_fields[name].annotation)
+        return [choice for kind in kinds for choice in get_args(kind)]
 
 
 class Doctor(Verb):

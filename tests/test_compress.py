@@ -139,7 +139,7 @@ def test_what_cannot_be_reached_is_told_before_anything_is_written(
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match=r"cannot be made as small as asked: the smallest candid"):
         acn.compress(digits_vit, out, target_params=10.0, **HOW)
-    assert not out.exists()
+    assert not out.exists() and not list(tmp_path.glob("out*"))
 
 
 def test_few_rows_that_cannot_show_a_drop_are_told(digits_vit: Path, tmp_path: Path) -> None:
@@ -348,7 +348,8 @@ def test_limits_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "bytes_"), [("20MB", 20_000_000), ("1.5 GB", 1_500_000_000), ("7kB", 7000), (9, 9)]
+    ("written", "bytes_"),
+    [("20MB", 20_000_000), ("1.5 GB", 1_500_000_000), ("7kB", 7000), ("7KB", 7000), (9, 9)],
 )
 def test_sizes_are_read(written: str | int, bytes_: int) -> None:
     assert Compress(data="digits", target_size=written).target_size == bytes_

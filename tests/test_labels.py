@@ -58,6 +58,13 @@ def test_numbers_count_only_for_a_model_whose_names_say_nothing() -> None:
         matched(2, [0, 1], own=["a", "b", "c"])
 
 
+def test_labels_that_a_model_does_not_know_are_named() -> None:
+    names = [f"class {i}" for i in range(9)]
+    told = r"has 10 labels \(.*\), .*; not among them: other \(other in 2 rows\)\. To train"
+    with pytest.raises(DataError, match=told):
+        matched(names, [*names, "other", "other"])
+
+
 @pytest.mark.parametrize("values", [[None, 1], [0.5, 1], [float("nan"), 1.0]])
 def test_rows_without_a_class_are_refused(values: list[Any]) -> None:
     with pytest.raises(DataError, match=r"empty labels|is not a class label"):

@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers as hf
 from brought import WORDS, bert, dense, encoder, loaded, read, table, texts, tokenizer
+from tiny import MODELS, outputs, tiny
 
 from acn_compress.data.load import Data
 from acn_compress.errors import DataError, UnsupportedError
@@ -299,3 +300,15 @@ def test_a_tokenizer_may_know_more_than_the_model(tmp_path: Path) -> None:
     spec = table(tmp_path / "e.parquet", text=["w1 more7"])
     with pytest.raises(DataError, match="knows token 42, but the model embeds 35"):
         read(spec, model)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if tiny(name).modality == "text"])
+def test_the_longest_text_is_as_long_as_the_table_of_positions(name: str) -> None:
+    net = tiny(name)
+    longest = min(net.longest_text, 64)
+    outputs(net, input_ids=torch.full((1, longest), 5))
+    embeddings = [m for n, m in net.model.named_modules() if n.endswith("position_embeddings")]
+    absolute = [m for m in embeddings if isinstance(m, torch.nn.Embedding)]
+    if absolute and net.family.model_type != "deberta-v2":  # its positions are relative, too
+        with pytest.raises((IndexError, RuntimeError)):
+            outputs(net, input_ids=torch.full((1, longest + 1), 5))

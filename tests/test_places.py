@@ -15,6 +15,8 @@ from acn_compress.data.places import fingerprint, guessed, kind_of, name_of, ope
 from acn_compress.data.table import Columns, Table
 from acn_compress.errors import DataError
 
+MEASURES = "what a command measures on"
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +44,18 @@ def test_names_say_the_split(tmp_path: Path, train: str, held_out: str, split: s
     assert rows(str(tmp_path / "d"), "train") == (7, "train")
     assert rows(str(tmp_path / "d"), "eval") == (3, split)
     assert has_eval_split(str(tmp_path / "d"))
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [("a_test.csv", "test"), ("dev.csv", "validation"), ("rows.csv", "train")]
+)
+def test_one_file_that_is_named_is_what_is_meant(tmp_path: Path, name: str, split: str) -> None:
+    place = str(table(tmp_path / name, text=texts(2)))
+    assert rows(place, "eval") == rows(place, "train") == (2, split)
+    assert not has_eval_split(place)
+    said = open_split(place, "train").notes
+    assert said == (() if split == "train" else (f"'{split}' by its name, which is {MEASURES}",))
+    assert open_split(place, "eval").notes == ()
 
 
 def test_a_word_within_a_word_says_nothing(tmp_path: Path) -> None:
@@ -237,3 +251,34 @@ def test_folders_that_are_no_classes_are_told_why(tmp_path: Path) -> None:
     (tmp_path / "d" / "stray.png").unlink()
     split = open_split(str(tmp_path / "d"), "train")
     assert Table.of(split, Columns()).class_column(["label"]) == "label" and not split.notes
+
+
+def test_a_mistyped_place_is_answered_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(self: object, name: str, **options: object) -> None:
+        asked.append(name)
+        raise OSError("nobody there\nat all")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", refuse)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reviews").mkdir()
+    table(tmp_path / "a.csv", text=texts(2))
+    told = (
+        r"data reviewz: no such file .* Hub it cannot .* \(OSError: nobody there\)\. Did you mean"
+    )
+    with pytest.raises(DataError, match=told + r" reviews\?"):
+        open_split("reviewz", "train")
+    assert asked == ["reviewz"]
+    with pytest.raises(
+        DataError, match=r"data b\.csv: no such file or folder\. Did you mean a.csv"
+    ):
+        open_split("b.csv", "train")
+
+
+def test_fields_that_are_parted_by_something_else_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text;label\ngood;1\nbad;0\n")
+    with pytest.raises(DataError, match=r"Present: text;label\. .* Its fields are parted by ';'"):
+        Table.of(open_split(str(tmp_path / "a.csv"), "train"), Columns()).class_column(["label"])

@@ -50,9 +50,9 @@ def test_a_whole_file_says_what_it_takes_and_gives(written: bytes, tmp_path: Pat
     running = opened(written, tmp_path / FILES[None])
     assert [i.name for i in running.inputs] == ["input_ids", "attention_mask"]
     assert running.inputs[0].shape == (None, None) and running.outputs == ["logits"]
-    assert int(running.metadata["max_length"]) == 38
+    assert int(running.metadata["max_length"]) == 40
     feeds = running.feeds(batch=3, length=128)
-    assert feeds["input_ids"].shape == (3, 38)  # as long as the model takes
+    assert feeds["input_ids"].shape == (3, 40)  # as long as the model takes
     running.try_out(feeds)
     assert running.run(None, feeds)[0].shape[0] == 3
 

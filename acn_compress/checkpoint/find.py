@@ -104,12 +104,12 @@ def _hub_source(text: str, path: Path, revision: str | None, adapters: bool) -> 
     name, _, at = text.partition("@")
     is_path = path.is_absolute() or text.startswith((".", "~")) or path.suffix in LOOSE
     if is_path or text.count("/") > 1:
-        raise ModelDirError(f"{text}: no such file or directory.{_near(path)}")
-    directory = hub.download(name, revision or at or None, hint=_near(path, hub.cached_names()))
+        raise ModelDirError(f"{text}: no such file or directory.{near(path)}")
+    directory = hub.download(name, revision or at or None, hint=near(path, hub.cached_names()))
     return _directory_source(directory, text, adapters)
 
 
-def _near(path: Path, others: Iterable[str] = ()) -> str:
+def near(path: Path, others: Iterable[str] = ()) -> str:
     """The names most like that of `path`, in its directory and among `others`, as a sentence."""
     try:
         here = {p.name: str(path.parent / p.name) for p in path.parent.iterdir()}

@@ -28,14 +28,12 @@ def download(name: str, revision: str | None = None, hint: str = "") -> Path:
     Raises:
         ModelDirError: if the Hub does not have it, or neither the Hub nor the cache can be asked.
     """
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    # the client of the library is no OSError, and is called differently from version to version
-    failed = (OSError, ValueError, getattr(errors, "HTTPError", OSError))
     try:
         files = _wanted(name, revision)
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
-    except failed as error:
+    except failures() as error:
         if (directory := cached(name, revision)) is not None:
             return directory
         reason = (str(error).strip().splitlines() or ["no answer"])[0]
@@ -43,6 +41,14 @@ def download(name: str, revision: str | None = None, hint: str = "") -> Path:
             f"{name}: no such directory here, and as a Hugging Face Hub id it cannot be had either "
             f"({type(error).__name__}: {reason}).{hint}"
         ) from None
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What a request to the Hub may raise."""
+    from huggingface_hub import errors
+
+    # the client of the library is no OSError, and is called differently from version to version
+    return OSError, ValueError, getattr(errors, "HTTPError", OSError)
 
 
 def cached(name: str, revision: str | None = None) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import get_args
 
 import typer
 
@@ -30,7 +29,7 @@ def asked(cls: type[Verb], own: dict[str, object]) -> dict[str, object]:
 
 
 def _answer(name: str, question: str) -> str:
-    choices = [c for kind in get_args(Begin.model_fields[name].annotation) for c in get_args(kind)]
+    choices = Begin.choices(name)
     if choices:
         typer.echo(surface.sentence(Begin, name), err=True)
         question += f" ({', '.join(choices)})"

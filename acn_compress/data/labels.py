@@ -200,12 +200,22 @@ def refuse(labels: Labels, occurring: Sequence[str], names: Sequence[str], where
     if len(found) != len(names):
         raise DataError(
             f"{where} has {len(found)} labels ({some(found)}), but the model has {len(names)} "
-            f"({some(names)}). {NEW_HEAD}"
+            f"({some(names)}){_others(labels, found, names)}. {NEW_HEAD}"
         )
     raise DataError(
         f"{where} has the labels {some(found)}, but the model knows {some(names)}. "
         f"They must have the same names. {NEW_HEAD}"
     )
+
+
+def _others(labels: Labels, found: Sequence[str], names: Sequence[str]) -> str:
+    """Which labels are none of the model's, and how many rows have the first, where some are."""
+    known = {name.strip().casefold() for name in names}
+    others = [label for label in found if label.strip().casefold() not in known]
+    if not 0 < len(others) < len(found):
+        return ""
+    rows = labels.said().count(others[0])
+    return f"; not among them: {some(others)} ({others[0]} in {rows:,} rows)"
 
 
 def some(names: Sequence[str]) -> str:

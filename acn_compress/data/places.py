@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from acn_compress.checkpoint.find import near
+from acn_compress.data import hub
 from acn_compress.errors import DataError
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ def open_split(data: Spec, role: Role) -> Split:
         raise DataError(f"data {place}: {what}. Present: {here}. Name one as {place}:SPLIT.")
     if role == "eval" and kind_of(split) == "train" and len(found) > 1:
         notes = [*notes, f"measured on '{split}', which is what a command trains on"]
+    if role == "train" and kind_of(split) not in {None, "train"}:
+        notes = [*notes, f"'{split}' by its name, which is what a command measures on"]
     return Split(found[split], f"{place}:{split}", split, tuple(notes))
 
 
@@ -174,6 +178,8 @@ def _splits_of(data: Spec) -> tuple[str, str | None, Splits, list[str]]:
     if place == "digits":
         return place, split, _digits(), []
     found, notes = _load(place)
+    if Path(place).expanduser().is_file():  # who names a file names what is in it
+        split = split or next(iter(found))
     return place, split, found, notes
 
 
@@ -233,8 +239,8 @@ def _load(place: str) -> tuple[Splits, list[str]]:
         if path.is_file() or "," in place:
             return _load_files(_named(place)), []
         if path.is_absolute() or place.startswith((".", "~")) or path.suffix in FILE_TYPES:
-            raise DataError(f"data {place}: no such file or folder.")
-        return datasets.load_dataset(place), []
+            raise DataError(f"data {place}: no such file or folder.{near(path)}")
+        return hub.download(place), []
     except DataError:
         raise
     except Exception as error:
@@ -328,8 +334,8 @@ def _check_quotes(splits: Splits, place: Path) -> None:
 
 
 def _by_split(files: list[Path]) -> dict[str, list[str]]:
-    """Several files by the splits that their names say; without such names all are one split."""
-    kinds = [kind_of(file.stem) if len(files) > 1 else None for file in files]
+    """Files by the splits that their names say; without such names all are one split."""
+    kinds = [kind_of(file.stem) for file in files]
     if None in kinds and set(kinds) != {None}:
         without = [str(file) for file, kind in zip(files, kinds, strict=True) if kind is None]
         raise DataError(

@@ -136,7 +136,7 @@ class Table:
             why = f"{', '.join(found)} could all hold" if found else "no column holds"
             raise DataError(
                 f"data {self.name}: {why} the {what}. Present: {here}. Name it with "
-                f"--{kind}-column." + "".join(f" Note: {note}." for note in self.notes)
+                f"--{kind}-column." + self._unparted() + _told(self.notes)
             )
         return self.taken(found[0], kind)
 
@@ -154,6 +154,13 @@ class Table:
             f"data {self.name} has no column '{column}'. "
             f"Present: {', '.join(self.rows.column_names)}. Set --{kind}-column." + self._nested()
         )
+
+    def _unparted(self) -> str:
+        """What to do where one column bears the names of several."""
+        sign = next((s for s in ";|\t" if s in self.rows.column_names[0]), None)
+        if len(self.rows.column_names) > 1 or sign is None:
+            return ""
+        return f" Its fields are parted by {sign!r}: a .csv file has commas, a .tsv file tabs."
 
     def _nested(self) -> str:
         """What to do where a column holds rows of its own."""
@@ -355,6 +362,11 @@ class Table:
         assert self.config is not None
         self.matched = match(self.labels(column), self.config, self.name, column)
         return self.matched
+
+
+def _told(notes: Sequence[str]) -> str:
+    """As sentences behind an error."""
+    return "".join(f" Note: {note}." for note in notes)
 
 
 def _holds_objects(feature: Any) -> bool:

@@ -126,7 +126,7 @@ def padding(net: Network, tokenizer: Any) -> int:
 
 def _limit(net: Network, tokenizer: Any) -> int:
     """Most tokens of a text that the model and its tokenizer take."""
-    return int(min(_positions(net), tokenizer.model_max_length, UNLIMITED))
+    return int(min(net.longest_text, tokenizer.model_max_length, UNLIMITED))
 
 
 def _frame(tokenizer: Any, pad: int) -> Tensor:
@@ -163,17 +163,6 @@ def _tokenizer(source: Source | None, words: bool) -> Any:
             "align words and answers."
         )
     return tokenizer
-
-
-def _positions(net: Network) -> int:
-    """Tokens the model has positions for; some families count them from the padding token's number
-    on."""
-    embeddings = getattr(
-        getattr(net.model.base_model, "embeddings", None), "position_embeddings", None
-    )
-    first = getattr(embeddings, "padding_idx", None)
-    positions = int(getattr(net.config, "max_position_embeddings", None) or UNLIMITED)
-    return positions - (0 if first is None else first + 1)
 
 
 class TextExamples:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from acn_compress.architectures.base import Architecture, Modality
 
+ENDLESS = 1 << 31  # tokens
 STREAM = (
     "hidden_size",
     "n_embd",
@@ -145,6 +146,15 @@ class Network:
         return image_size(self.config)
 
     @property
+    def longest_text(self) -> int:
+        """Tokens it has positions for; `ENDLESS` where it needs none. Some families count them from
+        the number of the padding token on."""
+        embeddings = getattr(self.model.base_model, "embeddings", None)
+        first = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+        positions = int(getattr(self.config, "max_position_embeddings", None) or ENDLESS)
+        return positions - (0 if first is None else first + 1)
+
+    @property
     def channels(self) -> int:
         """Colour channels of the images it takes."""
         return channels(self.config)
@@ -244,7 +254,7 @@ class Network:
             told = torch.ones_like(wave, dtype=torch.long).to(self.device)
             return inputs | ({"attention_mask": told} if self.masks else {})
         vocabulary = self.config.vocab_size
-        shape = (batch, min(length, longest_text(self.config)))
+        shape = (batch, min(length, self.longest_text))
         ids = torch.randint(5 if vocabulary > 16 else 0, vocabulary, shape, generator=generator).to(
             self.device
         )
@@ -489,12 +499,6 @@ def first_output(output: Any) -> Tensor:
     return cast(
         Tensor, output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0]
     )
-
-
-def longest_text(config: PreTrainedConfig) -> int:
-    """Tokens every family can take, whatever it counts its positions from; 2^31 where positions do
-    not end."""
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 31) - 2
 
 
 def of_images(config: PreTrainedConfig) -> PreTrainedConfig:

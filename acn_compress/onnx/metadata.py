@@ -11,7 +11,7 @@ from acn_compress.checkpoint.provenance import handed_on, history, packages
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.clips import HEARING
 from acn_compress.data.pictures import Preparation
-from acn_compress.network.network import Network, longest_text
+from acn_compress.network.network import Network
 from acn_compress.network.plain import plain_class
 from acn_compress.quality import Outcome, told
 from acn_compress.tasks import head_named
@@ -37,7 +37,7 @@ def described(net: Network, source: Source, preparation: Preparation | None) -> 
         "task": task.pipeline_tag if task else None,
         "id2label": json.dumps({str(k): v for k, v in labels.items()}),
         "license": licence(source),
-        "max_length": str(longest_text(net.config)) if net.modality == "text" else None,
+        "max_length": str(net.longest_text) if net.modality == "text" else None,
         "preprocessor": _preprocessor(preparation),
         **(_of_clips(net, source) if net.modality == "audio" else {}),
         "acn_structure": net.structure.model_dump_json(),

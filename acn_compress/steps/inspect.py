@@ -18,7 +18,7 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.errors import CheckpointError, UnsupportedError
 from acn_compress.events import Progress
 from acn_compress.network import widths
-from acn_compress.network.network import Network, channels, image_size
+from acn_compress.network.network import ENDLESS, Network
 from acn_compress.network.plain import plain_class
 from acn_compress.network.structure import Structure
 from acn_compress.onnx.facts import facts_of
@@ -93,7 +93,7 @@ def _describe(source: Source) -> dict[str, Any]:
         "task": task.name if task else None,
         "parameters": net.parameters,
         "parts": _parts(net),
-        "input": _input(hf_config, architecture, source),
+        "input": _input(net, source),
         "labels": tuple(name for _, name in sorted(hf_config.id2label.items())) if classes else (),
         "form": structure.form,
         "layer": structure.layer,
@@ -134,17 +134,12 @@ def _parts(net: Network) -> dict[str, int]:
     return parts
 
 
-def _input(config: Any, architecture: Architecture, source: Source) -> dict[str, str | int | None]:
-    if architecture.modality == "image":
-        height, width = image_size(config)
-        return {
-            "modality": "image",
-            "channels": channels(config),
-            "height": height,
-            "width": width,
-        }
-    if architecture.modality == "audio":
-        samples, step = wav2vec2.frame(config)
+def _input(net: Network, source: Source) -> dict[str, str | int | None]:
+    if net.modality == "image":
+        height, width = net.image_size
+        return {"modality": "image", "channels": net.channels, "height": height, "width": width}
+    if net.modality == "audio":
+        samples, step = wav2vec2.frame(net.config)
         said = (source.read("preprocessor_config.json") or {}).get("sampling_rate")
         return {
             "modality": "audio",
@@ -152,8 +147,12 @@ def _input(config: Any, architecture: Architecture, source: Source) -> dict[str,
             "frame": samples,
             "hop": step,
         }
-    longest = getattr(config, "max_position_embeddings", None)
-    return {"modality": "text", "vocabulary": config.vocab_size, "max_length": longest}
+    longest = net.longest_text
+    return {
+        "modality": "text",
+        "vocabulary": net.config.vocab_size,
+        "max_length": longest if longest < ENDLESS else None,
+    }
 
 
 def _full_widths(cls: Any, config: Any, architecture: Architecture) -> dict[str, int]:

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import MissingDependencyError, UnsupportedError
-from acn_compress.network.network import Network, longest_text
+from acn_compress.network.network import Network
 from acn_compress.onnx.compare import Run
 from acn_compress.onnx.session import Array, reason
 from acn_compress.onnx.trace import LENGTH, Traced, silence
@@ -96,7 +96,7 @@ def library() -> Any:
 
 def longest(net: Network) -> int:
     """Tokens of the longest text that a program takes."""
-    return min(longest_text(net.config), TOKENS)
+    return min(net.longest_text, TOKENS)
 
 
 def save_program(traced: Traced, file: Path, name: str) -> None:

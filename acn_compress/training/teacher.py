@@ -30,7 +30,7 @@ from acn_compress.data.load import Data
 from acn_compress.data.pictures import Preparation
 from acn_compress.data.text import padding
 from acn_compress.errors import ConfigError
-from acn_compress.network.network import Network, longest_text
+from acn_compress.network.network import Network
 from acn_compress.tasks import task_of
 
 PROBE = "Hello WORLD, naïve Ünicode: 42 don't — Straße (a_b) {x}!"  # what tokenizers differ about
@@ -82,9 +82,9 @@ def check_lengths(teacher: Network, net: Network, data: Data) -> None:
     Raises:
         ConfigError: saying which length fits.
     """
-    limit = longest_text(teacher.config)
+    limit = teacher.longest_text
     lengths = None if data.read is None else data.read.lengths
-    if lengths is None or limit >= longest_text(net.config):
+    if lengths is None or limit >= net.longest_text:
         return
     if (longest := lengths.longest) > limit:
         raise ConfigError(

@@ -21,7 +21,7 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.compression.notes import Notes
 from acn_compress.data.places import fingerprint
 from acn_compress.data.splits import held_apart
-from acn_compress.errors import Interrupted
+from acn_compress.errors import ConfigError, Interrupted
 from acn_compress.events import Progress
 from acn_compress.measure.intervals import check_shown
 from acn_compress.network.device import find_device
@@ -69,9 +69,12 @@ def _depends(how: Compress, source: Source) -> dict[str, object]:
 
 @contextmanager
 def _going_on(notes: Notes) -> Iterator[None]:
-    """A signal says how to go on."""
+    """A signal says how to go on; where there is nothing to go on to, nothing is kept."""
     try:
         yield
+    except ConfigError:
+        notes.remove()
+        raise
     except KeyboardInterrupt as stopped:
         said = f"interrupted; what was measured is in {notes.path}. "
         said += "Run the same command with --resume to go on."
