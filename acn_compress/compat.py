@@ -45,17 +45,29 @@ def broken_torchvision(error: BaseException) -> MissingDependencyError | None:
         cause = cause.__cause__ or cause.__context__
     if cause is None:
         return None
-    from importlib.metadata import version
-
     from acn_compress.errors import MissingDependencyError
+
+    return MissingDependencyError(
+        f"torchvision cannot be imported ({str(cause).splitlines()[0][:120]}), and transformers "
+        f"and timm need it where it is installed. {fitting_torchvision()}"
+    )
+
+
+def stands_in_for_torchvision() -> bool:
+    """Whether the torchvision that is installed is another build than torch, so that plain
+    transformers cannot be imported beside it."""
+    return bool(_libraries)
+
+
+def fitting_torchvision() -> str:
+    """How to install the torchvision that belongs to the torch that is installed."""
+    from importlib.metadata import version
 
     torch, _, build = version("torch").partition("+")
     # torch 2.x is released with torchvision 0.(x + 15)
     wanted = f"torchvision==0.{int(torch.split('.')[1]) + 15}.*"
     index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
-    return MissingDependencyError(
-        f"torchvision cannot be imported ({str(cause).splitlines()[0][:120]}), and transformers "
-        "and timm need it where it is installed. "
+    return (
         f"Install the one that belongs to torch {torch}: pip install --force-reinstall --no-deps "
         f"'{wanted}'{index}"
     )

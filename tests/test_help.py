@@ -11,7 +11,7 @@ import pytest
 from test_cli import invoke
 
 import acn_compress
-from acn_compress import options
+from acn_compress import compat, options
 from acn_compress.cli import ask
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.options import Begin
@@ -66,6 +66,18 @@ def test_doctor_says_of_this_machine_that_export_agrees_with_torch() -> None:
     found = {check.name: check for check in report.checks}
     assert found["export to ONNX"].advice is None and "agrees" in found["export to ONNX"].found
     assert {"torch", "threads", "memory", "disk here", "timm", "openvino"} <= set(found)
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_doctor_names_a_torchvision_of_another_build(
+    other: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compat, "_libraries", ["declared"] * other)
+    found = {check.name: check for check in doctor._extras()}
+    assert ("torchvision" in found) == other
+    if other:  # the work can be done, so it is no complaint
+        assert "--no-deps 'torchvision==0." in found["torchvision"].found
+        assert found["torchvision"].advice is None
 
 
 def test_what_is_wrong_comes_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

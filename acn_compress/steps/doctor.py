@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from acn_compress import compat
 from acn_compress.checkpoint.config import config_source
 from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.load import from_config
@@ -64,6 +65,9 @@ def _extras() -> Iterator[Check]:
         there = find_spec(name) is not None
         install = f"not installed; for {what}: pip install 'acn-compress[{extra}]'"
         yield Check(name=name, found=machine()[name] if there else install)
+    if compat.stands_in_for_torchvision():
+        found = "of another build than torch: acn-compress works, transformers alone does not. "
+        yield Check(name="torchvision", found=found + compat.fitting_torchvision())
 
 
 def _room() -> Iterator[Check]:
