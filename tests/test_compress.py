@@ -4,9 +4,10 @@ not those that are reported; nothing is lost."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from acn_compress.onnx.session import Session
 from acn_compress.options import Compress
 from acn_compress.quality import Drop, Quality, told
 from acn_compress.reports.compressed import Compressed
+from acn_compress.steps.compress import choose
 
 pytestmark = pytest.mark.xdist_group("compress")  # what is made once is made in one process
 
@@ -171,20 +173,32 @@ def test_what_training_did_harm_to_is_not_what_comes_out(digits_vit: Path, tmp_p
 
 
 @dataclass
-class Crowded(Machine):
+class Bent(Machine):
     """A machine on which small networks take more than the sum of what their parts take in large
-    ones."""
+    ones (a power below 1), or less."""
+
+    def __init__(self, power: float) -> None:
+        super().__init__()
+        self.power = power
 
     def seconds(self, sizes: Sizes) -> float:
-        return float(super().seconds(sizes) ** 0.8)
+        return float(super().seconds(sizes) ** self.power)
 
 
-@pytest.mark.parametrize("asked", [{"speedup": 1.5}, {"max_latency_ms": 170.0}])
+@pytest.mark.parametrize("power", [0.8, 1.25])
+@pytest.mark.parametrize("asked", [{"speedup": 1.5}, {"max_latency_ms": 0.65}])
 @pytest.mark.long
 def test_a_time_holds_where_parts_do_not_add_up(
-    asked: dict[str, Any], digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: dict[str, Any],
+    power: float,
+    digits_vit: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Crowded()
+    machine = Bent(power)
+    if "max_latency_ms" in asked:  # as a share of what the whole network takes
+        taken = 1000 * machine.seconds(tuple(widths.counts(network(digits_vit))))
+        asked = {"max_latency_ms": asked["max_latency_ms"] * taken}
     monkeypatch.setitem(BACKENDS, "torch", machine)
     monkeypatch.setattr(latency, "clock_for", lambda threads, device: lambda: machine.now)
     report = acn.compress(digits_vit, tmp_path / "out", **HOW, **asked)
@@ -422,3 +436,37 @@ def test_dearer_ones_that_keep_a_drop_are_tried_if_they_are_better_in_their_prec
     assert priced.keeping(limits) == [one, int8]
     assert [p.milliseconds for p in found] == sorted(p.milliseconds for p in found)
     assert not priced.keeping(Limits(max_drop=-1))
+
+
+class Smooth(Frontier):
+    """A candidate for every time: the more it takes, the less it loses."""
+
+    slowest = 10.0  # a property of what is measured
+
+    def __init__(self) -> None:
+        self.one = Priced().at(1.0)
+
+    def within(self, limits: Limits) -> Point:
+        assert limits.milliseconds is not None
+        loss = {"loss": 1 / limits.milliseconds}
+        quality = self.one.quality.model_copy(update=loss)
+        found = {"milliseconds": limits.milliseconds, "quality": quality}
+        return self.one.model_copy(update=found)
+
+
+@pytest.mark.parametrize(
+    ("takes", "chosen"),
+    [
+        (lambda foreseen: foreseen, 4.8),  # as was foreseen
+        (lambda foreseen: 0.8 * foreseen, 6.0),  # less: there is room
+        (lambda foreseen: 0.8 * foreseen if foreseen < 5 else foreseen, 4.8),  # only for this one
+    ],
+)
+def test_room_that_a_candidate_leaves_is_used(
+    takes: Callable[[float], float], chosen: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "_time", lambda job, point: takes(point.milliseconds))
+    how = Compress(data="digits", speedup=2.0)  # within 5 ms
+    job: Any = SimpleNamespace(how=how, frontier=Smooth(), tell=lambda text: None)
+    (point,) = choose.tries(job, Limits(milliseconds=4.8))
+    assert point.milliseconds == pytest.approx(chosen)
