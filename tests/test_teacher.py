@@ -243,9 +243,9 @@ def test_a_teacher_must_take_the_longest_text_of_the_data(tmp_path: Path) -> Non
     how: dict[str, Any] = {"data": str(tmp_path / "texts.csv"), "epochs": 1, "batch_size": 8}
     how |= {"teacher": teacher, "progress": False}
     student = _bert(tmp_path / "s")
-    with pytest.raises(ConfigError, match=r"takes texts of 10 tokens, but .* has some of 13. Cut"):
+    with pytest.raises(ConfigError, match=r"takes texts of 12 tokens, but .* has some of 13. Cut"):
         acn.finetune(student, tmp_path / "out", **how)
-    acn.finetune(student, tmp_path / "out", max_length=10, **how)
+    acn.finetune(student, tmp_path / "out", max_length=12, **how)
 
 
 @pytest.mark.long
