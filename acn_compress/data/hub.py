@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 from acn_compress.checkpoint.find import near
 from acn_compress.checkpoint.hub import PATIENCE, failures
@@ -30,14 +29,26 @@ def download(name: str) -> datasets.DatasetDict:
     try:
         HfApi().dataset_info(name, timeout=PATIENCE)
     except failures() as error:
-        with patch.object(datasets.config, "HF_HUB_OFFLINE", True):
-            try:
-                return datasets.load_dataset(name)
-            except Exception:
-                reason = (str(error).strip().splitlines() or ["no answer"])[0]
-                raise DataError(
-                    f"data {name}: no such file or folder here, and as a data set of the Hugging "
-                    f"Face Hub it cannot be had either ({type(error).__name__}: {reason[:120]})."
-                    f"{near(Path(name))}"
-                ) from None
+        found = _cached(name)
+        if found is None:
+            reason = (str(error).strip().splitlines() or ["no answer"])[0]
+            raise DataError(
+                f"data {name}: no such file or folder here, and as a data set of the Hugging "
+                f"Face Hub it cannot be had either ({type(error).__name__}: {reason[:120]})."
+                f"{near(Path(name))}"
+            ) from None
+        return found
     return datasets.load_dataset(name)
+
+
+def _cached(name: str) -> datasets.DatasetDict | None:
+    """What is in the cache; `datasets` looks nowhere else while it is told to be offline."""
+    from datasets import config, load_dataset
+
+    before, config.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE, True
+    try:
+        return load_dataset(name)
+    except Exception:  # of a dozen classes, its own and pyarrow's
+        return None
+    finally:
+        config.HF_HUB_OFFLINE = before
