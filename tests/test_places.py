@@ -10,7 +10,7 @@ import pytest
 from brought import bert, read, table, targets, texts
 from PIL import Image
 
-from acn_compress.data.load import has_eval_split, open_table
+from acn_compress.data.load import has_eval_split
 from acn_compress.data.places import fingerprint, guessed, kind_of, name_of, open_split
 from acn_compress.data.table import Columns, Table
 from acn_compress.errors import DataError
@@ -24,8 +24,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows(spec: str, role: str) -> tuple[int, str]:
-    found, name = open_table(spec, role)  # type: ignore[arg-type]
-    return len(found), name.rpartition(":")[2]
+    found = open_split(spec, role)  # type: ignore[arg-type]
+    return len(found.rows), found.split
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_mixture_is_refused(tmp_path: Path, names: tuple[str, ...], text: str)
     for name in names:
         table(tmp_path / "d" / name, text=texts(4))
     with pytest.raises(DataError, match=text):
-        open_table(str(tmp_path / "d"), "train")
+        open_split(str(tmp_path / "d"), "train")
 
 
 def test_files_that_are_named_are_taken_by_their_names(tmp_path: Path) -> None:
@@ -89,15 +89,15 @@ def test_files_that_are_named_are_taken_by_their_names(tmp_path: Path) -> None:
     assert rows(f"{train},{test}", "eval") == (2, "test")
     assert rows(f"{other},{other}", "train") == (6, "train")
     with pytest.raises(DataError, match=r"b\.csv says no split"):
-        open_table(f"{train},{other}", "train")
+        open_split(f"{train},{other}", "train")
     with pytest.raises(DataError, match="files of several types"):
-        open_table(f"{train},{table(tmp_path / 'c.jsonl', text=texts(2))}", "train")
+        open_split(f"{train},{table(tmp_path / 'c.jsonl', text=texts(2))}", "train")
 
 
 def test_nothing_is_trained_on_that_is_named_for_measuring(tmp_path: Path) -> None:
     table(tmp_path / "d" / "test.csv", text=texts(4))
     with pytest.raises(DataError, match=r"no split for train could be guessed\. Present: test"):
-        open_table(str(tmp_path / "d"), "train")
+        open_split(str(tmp_path / "d"), "train")
     assert guessed("eval", ["train", "validation_matched", "test"]) == "validation_matched"
     assert guessed("eval", ["train", "val", "test"]) == "val"
     assert guessed("train", ["a", "b"]) is None
@@ -138,26 +138,26 @@ def test_no_field_is_taken_for_that_of_another_column(tmp_path: Path, place: str
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "a.csv").write_text("text,label\ngood, really,0\nbad, too,1\n")
     with pytest.raises(DataError, match=r"more fields than the header \(text, label\)"):
-        open_table(str(tmp_path / place), "train")
+        open_split(str(tmp_path / place), "train")
 
 
 def test_no_quote_hides_rows(tmp_path: Path) -> None:
     path, wanted = tmp_path / "a.tsv", ["good", '"fine', "bad", 'last"', "other"]
     path.write_text("text\tlabel\n" + "".join(f"{text}\t0\n" for text in wanted))
     with pytest.raises(DataError, match="a quote in row 1 of column 'text' opens a text of"):
-        open_table(str(path), "train")
+        open_split(str(path), "train")
     quoted = ('"' + text.replace('"', '""') + '"' for text in wanted)
     path.write_text("text\tlabel\n" + "".join(f"{text}\t0\n" for text in quoted))
-    assert list(open_table(str(path), "train")[0]["text"]) == wanted
+    assert list(open_split(str(path), "train").rows["text"]) == wanted
     path = tmp_path / "a.csv"  # where a tab is a sign like any other
     path.write_text('text,label\n"one\tand\ntwo",0\n')
-    assert list(open_table(str(path), "train")[0]["text"]) == ["one\tand\ntwo"]
+    assert list(open_split(str(path), "train").rows["text"]) == ["one\tand\ntwo"]
 
 
 def test_files_of_another_encoding_are_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("text,label\nb\xe4d,0\n".encode("cp1252"))
     with pytest.raises(DataError, match=r"Save it as UTF-8\."):
-        open_table(str(tmp_path / "a.csv"), "train")
+        open_split(str(tmp_path / "a.csv"), "train")
 
 
 def test_words_that_a_csv_file_takes_for_nothing_are_told(tmp_path: Path) -> None:
@@ -171,10 +171,10 @@ def test_a_file_of_the_same_name_size_and_time_is_read_anew(tmp_path: Path) -> N
     path = Path(table(tmp_path / "d.csv", text=["aa", "bb"], label=[0, 1]))
     os.utime(path, (1_700_000_000, 1_700_000_000))
     first = fingerprint(str(path))
-    assert open_table(str(path), "eval")[0]["label"][:] == [0, 1]
+    assert open_split(str(path), "eval").rows["label"][:] == [0, 1]
     table(path, text=["aa", "bb"], label=[1, 0])
     os.utime(path, (1_700_000_000, 1_700_000_000))
-    assert open_table(str(path), "eval")[0]["label"][:] == [1, 0]
+    assert open_split(str(path), "eval").rows["label"][:] == [1, 0]
     assert fingerprint(str(path)) != first
 
 

@@ -21,7 +21,7 @@ from acn_compress import figures
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.provenance import history
 from acn_compress.checkpoint.push import sorted_out
-from acn_compress.data.load import load_data, open_table
+from acn_compress.data.load import load_data, open_split
 from acn_compress.errors import DataError, VerificationError
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network
@@ -200,7 +200,7 @@ def test_what_is_reported_of_a_file_is_what_a_stranger_finds_in_it(
 ) -> None:
     """The accuracy of each, by scikit-learn's images, transformers' processor and ONNX Runtime."""
     out, report = every
-    split = open_table("digits", "eval")[0]
+    split = open_split("digits", "eval").rows
     processor = hf.AutoImageProcessor.from_pretrained(digits_vit)
     images = [Image.fromarray(np.uint8(image)).convert("RGB") for image in split["image"]]
     pixels = processor(images, return_tensors="np")["pixel_values"]
@@ -267,7 +267,7 @@ def test_static_ranges_are_never_taken_from_rows_that_are_measured(
     rows = _rows(options, net, source)
     assert rows is not None and rows.calibrated_on == "digits:train, n = 128"
     alone = tmp_path / "alone.parquet"
-    open_table("digits", "eval")[0].to_parquet(alone)
+    open_split("digits", "eval").rows.to_parquet(alone)
     rows = _rows(options.changed(data=str(alone), limit=200), net, source)
     assert rows is not None and (len(rows.measured), len(rows.calibration or ())) == (150, 50)
     both = [[str(rows.measured.examples[i]) for i in range(150)]]

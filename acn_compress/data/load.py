@@ -18,7 +18,7 @@ from acn_compress.data.examples import Examples
 from acn_compress.data.images import ImageExamples
 from acn_compress.data.labels import check, some
 from acn_compress.data.noise import Noise
-from acn_compress.data.places import Role, Split, has_eval_split, open_split, open_table
+from acn_compress.data.places import Role, Split, has_eval_split, open_split
 from acn_compress.data.read import Read
 from acn_compress.data.table import Columns, Table
 from acn_compress.data.text import TextExamples
@@ -46,7 +46,7 @@ __all__ = [
     "label_names",
     "load_data",
     "token_counts",
-    "open_table",
+    "open_split",
 ]
 
 

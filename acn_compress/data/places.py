@@ -57,12 +57,6 @@ class Split:
     notes: tuple[str, ...] = ()
 
 
-def open_table(data: Spec, role: Role) -> tuple[datasets.Dataset, str]:
-    """The rows of a split, and its full name."""
-    found = open_split(data, role)
-    return found.rows, found.name
-
-
 def open_split(data: Spec, role: Role) -> Split:
     """The split that `data` names, or the one for `role`.
 

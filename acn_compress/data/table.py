@@ -157,8 +157,9 @@ class Table:
 
     def _unparted(self) -> str:
         """What to do where one column bears the names of several."""
-        sign = next((s for s in ";|\t" if s in self.rows.column_names[0]), None)
-        if len(self.rows.column_names) > 1 or sign is None:
+        names = self.rows.column_names
+        sign = next((s for s in ";|\t" if len(names) == 1 and s in names[0]), None)
+        if sign is None:
             return ""
         return f" Its fields are parted by {sign!r}: a .csv file has commas, a .tsv file tabs."
 

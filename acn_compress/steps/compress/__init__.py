@@ -54,7 +54,11 @@ def run(
 
 def _made(job: Job, finishing: Finishing) -> Compressed:
     began = time.perf_counter()
-    limits = limits_of(job)
+    try:
+        limits = limits_of(job)
+    except ConfigError:  # no candidate is as small: there is nothing to go on to
+        job.notes.remove()
+        raise
     job.frontier.explore()
     done = finishing.finish(tries(job, limits), limits)
     return deliver(job, done, finishing.baseline(done), limits, began)
@@ -69,12 +73,9 @@ def _depends(how: Compress, source: Source) -> dict[str, object]:
 
 @contextmanager
 def _going_on(notes: Notes) -> Iterator[None]:
-    """A signal says how to go on; where there is nothing to go on to, nothing is kept."""
+    """A signal says how to go on."""
     try:
         yield
-    except ConfigError:
-        notes.remove()
-        raise
     except KeyboardInterrupt as stopped:
         said = f"interrupted; what was measured is in {notes.path}. "
         said += "Run the same command with --resume to go on."
