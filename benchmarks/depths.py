@@ -47,9 +47,13 @@ LARGER = {"image_size": 32, "patch_size": 8, "hidden_size": 128, "intermediate_s
 NOISE = "gaussian:0.2"
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"config": VIT | SMALL, "augment": "crop", "scratch": 300, "further": 240},
-    "cifar10": {"config": VIT | LARGER, "augment": "flip-crop", "scratch": 60, "further": 40},
+    "cifar10": {
+        **{"config": VIT | LARGER, "augment": "flip-crop", "scratch": 45, "further": 30},
+        "limit": 15000,
+    },
 }
-"""By data: the network, and how many epochs from scratch and from a trained checkpoint."""
+"""By data: the network, how many epochs from scratch and from a trained checkpoint, and of how many
+rows where not of all."""
 DEPTHS = (2, 4)
 """For which networks are made alone."""
 STORY = {"residual": INK, "ACN": MUTED, "converted": ACCENT, "residual, readouts": "#b7791f"}
@@ -117,6 +121,12 @@ class Lab:
         self.at = work / name / str(seed)
         self.at.mkdir(parents=True, exist_ok=True)
         write_json(self.at / "vit.json", self.setting["config"])
+        self.name = data
+        if Path(data).is_dir():
+            # A link to it beside the networks: a command reads the same wherever the folder lies.
+            self.name = Path(data).name
+            (self.at / self.name).unlink(missing_ok=True)
+            (self.at / self.name).symlink_to(Path(data).resolve())
 
     def place(self, route: str) -> Path:
         """Of a network."""
@@ -126,8 +136,9 @@ class Lab:
         """That makes it."""
         places = {"config": "vit.json", "residual": "residual", "out": self.place(route).name}
         given = [word.format(**places) for word in routes(self.setting)[route]]
-        how = ["--data", self.data, "--augment", self.setting["augment"], "--lr", "1e-3"]
-        return [*given, *how, "--seed", str(self.seed)]
+        how = ["--data", self.name, "--augment", self.setting["augment"], "--lr", "1e-3"]
+        limit = ["--limit", str(self.setting["limit"])] if "limit" in self.setting else []
+        return [*given, *how, *limit, "--seed", str(self.seed)]
 
     def training(self, route: str) -> dict[str, Any]:
         """What its training told; it is made if it is not there."""
