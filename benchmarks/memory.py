@@ -6,8 +6,10 @@ random weights in bfloat16.
     python -m benchmarks.memory --blocks 4 --folder D  # smaller, in D
 
 Writes results/memory.json and prints it: the machine, the checkpoint's bytes, and for each command
-its seconds, the bytes it wrote and its peak resident memory (of the process and its children, as
-the system counts it, file pages included), also as a multiple of the checkpoint's bytes.
+its seconds, the bytes it wrote and its peak memory, also as a multiple of the checkpoint's bytes:
+resident (of the process and its children, as the system counts it, file pages included) and, on
+Linux, private (without the pages of files that are only mapped, which the system drops where memory
+is short; looked at every 20 ms).
 """
 
 from __future__ import annotations
@@ -59,10 +61,23 @@ REST: dict[str, tuple[int, ...]] = {
 # runs one command and says what its process and children used: a process inherits the peak of what
 # it was forked from, so this one imports nothing
 CHILD = """
-import json, resource, subprocess, sys
-done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-print(json.dumps({"code": done.returncode, "peak": peak, "error": done.stderr[-2000:]}))
+import json, re, resource, subprocess, sys, tempfile, time
+def private(pid):
+    try:
+        return int(re.search("RssAnon:[^0-9]*([0-9]+)", open(f"/proc/{pid}/status").read())[1])
+    except (OSError, TypeError):  # it has just ended, or this is no Linux
+        return 0
+with tempfile.TemporaryFile("w+") as error:
+    run = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=error, text=True)
+    most = 0
+    while run.poll() is None:
+        most = max(most, private(run.pid))
+        time.sleep(0.02)
+    error.seek(0)
+    said = error.read()[-2000:]
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+found = {"code": run.returncode, "peak": peak * 1024, "private": most * 1024, "error": said}
+print(json.dumps(found))
 """
 
 
@@ -117,7 +132,7 @@ def commands(source: Path, out: Path, depth: int) -> dict[str, list[str]]:
 
 
 def usage(command: list[str], checkpoint: int) -> dict[str, object]:
-    """Peak resident bytes and seconds of a command in a process of its own; `checkpoint` are the
+    """Peak bytes, resident and private, and seconds of a command in a process of its own; `checkpoint` are the
     bytes of what it reads."""
     started = time.perf_counter()
     child = [sys.executable, "-c", CHILD, *command]
@@ -126,8 +141,10 @@ def usage(command: list[str], checkpoint: int) -> dict[str, object]:
     return {
         **failed,
         "peak_bytes": done["peak"],
+        "private_bytes": done["private"],
         "seconds": round(time.perf_counter() - started, 1),
         "of_checkpoint": round(done["peak"] / checkpoint, 3),
+        "private_of_checkpoint": round(done["private"] / checkpoint, 3),
     }
 
 
