@@ -132,8 +132,8 @@ def commands(source: Path, out: Path, depth: int) -> dict[str, list[str]]:
 
 
 def usage(command: list[str], checkpoint: int) -> dict[str, object]:
-    """Peak bytes, resident and private, and seconds of a command in a process of its own; `checkpoint` are the
-    bytes of what it reads."""
+    """Peak bytes, resident and private, and seconds of a command in a process of its own;
+    `checkpoint` are the bytes of what it reads."""
     started = time.perf_counter()
     child = [sys.executable, "-c", CHILD, *command]
     done = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout)

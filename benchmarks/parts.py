@@ -14,14 +14,14 @@ from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
-from acn_compress.compression import head, refit
+from acn_compress.compression import head, walk
 from acn_compress.data.load import Data
 from acn_compress.network.network import Network
 from benchmarks import structured
 
 SEEDS = 3
 ANSWERS = (head, "solve_", 0.0)
-READS = (refit, "narrowed", False)
+READS = (walk, "narrowed", False)
 """What a part is switched off by: what says that there is nothing to do for it."""
 
 

@@ -75,9 +75,8 @@ def test_mask_tuning_makes_up_for_a_feature_that_another_repeats(digits_vit: Pat
     whole, expected = net.twin(), outputs(net)
     found = _found(net)
     cut_checked_(net, found, [[3] if i == 1 else [] for i in range(len(found))])
-    refit_(
-        net, whole, load_data("digits", net, None, role="train", limit=256), change=kwon.Tuning()
-    )
+    rows = load_data("digits", net, None, role="train", limit=256)
+    refit_(net, whole, rows, change=kwon.Tuning(), writers_alone=True)
     now = _layer(net, "mlp.fc2").weight.data
     assert torch.allclose(now[:, 2], 1.5 * second[:, 2], rtol=0.02)
     assert torch.allclose(outputs(net), expected, atol=1e-2)

@@ -9,7 +9,7 @@ from test_refit import Inputs, error
 from tiny import KINDS, MODELS, outputs, tiny
 from torch import nn
 
-from acn_compress.compression import refit
+from acn_compress.compression import goals, refit, walk
 from acn_compress.compression.prune import prune_
 from acn_compress.compression.readers import readers
 from acn_compress.compression.writers import writers_of
@@ -37,13 +37,13 @@ PRE_NORM = ("vit", "llama", "gpt2", "mixer", "modernbert", "timmvit")
 
 
 @pytest.mark.parametrize(
-    ("name", "enough", "rows"), [*((n, refit.ENOUGH, 256) for n in PRE_NORM), ("vit", 1, 1024)]
+    ("name", "enough", "rows"), [*((n, walk.ENOUGH, 256) for n in PRE_NORM), ("vit", 1, 1024)]
 )
 def test_a_norm_that_was_damaged_is_made_up_for_in_what_reads(
     name: str, enough: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where few rows would do."""
-    monkeypatch.setattr(refit, "ENOUGH", enough)
+    monkeypatch.setattr(walk, "ENOUGH", enough)
     whole = tiny(name)
     net, data = whole.twin(), Inputs(whole, rows)
     block = net.blocks[-1]
@@ -53,7 +53,7 @@ def test_a_norm_that_was_damaged_is_made_up_for_in_what_reads(
     norm.weight = nn.Parameter(gain * (1 + torch.rand_like(gain)))
     before, untouched = error(net, whole, data), outputs(whole, **data.all)
     monkeypatch.setattr(refit, "first_changed", lambda net, whole: net.depth - 1)
-    monkeypatch.setattr(refit, "narrowed", lambda net, whole: True)
+    monkeypatch.setattr(walk, "narrowed", lambda net, whole: True)
     refit.refit_(net, whole, data)
     assert error(net, whole, data) < 1e-4 * before
     assert torch.equal(outputs(whole, **data.all), untouched)
@@ -87,9 +87,9 @@ def ratio(whole: Network, data: Inputs, monkeypatch: pytest.MonkeyPatch) -> floa
     features: with it, over without it."""
     cut, found = whole.twin(), list[float]()
     prune_(cut, 0.5, score="magnitude", refit=False)
-    for narrowed in (refit.narrowed, lambda net, whole: False):
+    for narrowed in (goals.narrowed, lambda net, whole: False):
         net = cut.twin()
-        monkeypatch.setattr(refit, "narrowed", narrowed)
+        monkeypatch.setattr(walk, "narrowed", narrowed)
         refit.refit_(net, whole, data)
         assert widths.counts(net) == widths.counts(cut)
         found.append(error(net, whole, data))

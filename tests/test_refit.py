@@ -15,7 +15,7 @@ from torch import Tensor
 from acn_compress import convert, truncate
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.find import find_source
-from acn_compress.compression import refit
+from acn_compress.compression import refit, walk
 from acn_compress.compression.blocks import best as best_blocks
 from acn_compress.compression.prune import prune_
 from acn_compress.compression.start import SHARE, cut_
@@ -85,7 +85,7 @@ def test_a_network_that_lost_heads_and_features_answers_more_like_the_whole_one(
         net.structure,
         outputs(whole, **data.all),
     )
-    assert refit.price(net, whole) > 0 and refit.refit_(net, whole, data) > 0
+    assert walk.price(net, whole) > 0 and refit.refit_(net, whole, data) > 0
     # behind a norm, what a branch lost in length comes back as what it has left in direction
     behind = name.startswith(("gemma3", "olmo2"))
     assert error(net, whole, data) < (0.8 if behind else 0.5) * before
@@ -107,7 +107,7 @@ def test_a_cut_network_answers_more_like_the_whole_one(name: str) -> None:
 def test_what_is_right_already_stays_bit_for_bit() -> None:
     whole = tiny("vit")
     net, data = whole.twin(), Inputs(whole)
-    assert refit.price(net, whole) == 0.0 == refit.refit_(net, whole, data)
+    assert walk.price(net, whole) == 0.0 == refit.refit_(net, whole, data)
     assert torch.equal(outputs(net, **data.all), outputs(whole, **data.all))
     net.truncate_(2)
     first = net.twin()

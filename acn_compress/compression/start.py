@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from acn_compress.checkpoint.source import Source
-from acn_compress.compression import blocks, refit
+from acn_compress.compression import blocks, refit, walk
 from acn_compress.compression.blocks import (
     Kept,
     least_missed,
@@ -164,7 +164,7 @@ KEEP: dict[str, Callable[[Start], Kept]] = {
 def _refit_(start: Start, whole: Network, affordable: float) -> float:
     """Refit the network that was cut from `whole`, on as many examples as can be afforded. Returns
     the operations that took."""
-    if not (price := refit.price(start.net, whole)):
+    if not (price := walk.price(start.net, whole)):
         return 0.0
     number = min(int(affordable / price), refit.EXAMPLES, start.how.limit or refit.EXAMPLES)
     return refit.refit_(start.net, whole, start.few(number)) if number >= EXAMPLES else 0.0

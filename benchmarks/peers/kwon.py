@@ -32,7 +32,7 @@ def prune_(net: Network, share: float, rows: Batches, seed: int) -> None:
     found = choices(net, units)
     drops = [rearranged(d, f) for d, f in zip(search(found, share), fisher, strict=True)]
     cut_checked_(net, found, drops)
-    refit_(net, whole, rows, change=Tuning())
+    refit_(net, whole, rows, change=Tuning(), writers_alone=True)
 
 
 def informations(net: Network, rows: Batches, seed: int) -> list[Tensor]:
