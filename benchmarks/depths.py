@@ -43,12 +43,12 @@ VIT = {
     "num_attention_heads": 4,
 }
 SMALL = {"image_size": 8, "patch_size": 2, "hidden_size": 64, "intermediate_size": 128}
-LARGER = {"image_size": 32, "patch_size": 8, "hidden_size": 128, "intermediate_size": 256}
+LARGER = {"image_size": 32, "patch_size": 8, "hidden_size": 96, "intermediate_size": 192}
 NOISE = "gaussian:0.2"
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"config": VIT | SMALL, "augment": "crop", "scratch": 300, "further": 240},
     "cifar10": {
-        **{"config": VIT | LARGER, "augment": "flip-crop", "scratch": 45, "further": 30},
+        **{"config": VIT | LARGER, "augment": "flip-crop", "scratch": 30, "further": 20},
         "limit": 15000,
     },
 }
