@@ -11,7 +11,8 @@ from brought import bert, read, table, targets, texts
 from PIL import Image
 
 from acn_compress.data.load import has_eval_split
-from acn_compress.data.places import fingerprint, guessed, kind_of, name_of, open_split
+from acn_compress.data.places import fingerprint, name_of, open_split
+from acn_compress.data.split_names import guessed, kind_of
 from acn_compress.data.table import Columns, Table
 from acn_compress.errors import DataError
 

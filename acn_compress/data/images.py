@@ -121,7 +121,7 @@ class _Pictures:
     @property
     def stamp(self) -> str:
         """Of the rows, which are too many to read: where `datasets` keeps them, which for files is
-        named by their sizes and times (`places._cache`)."""
+        named by their sizes and times (`files.cache`)."""
         return repr((self._rows._fingerprint, [f["filename"] for f in self._rows.cache_files]))
 
     def __getitem__(self, index: int) -> Pixels:

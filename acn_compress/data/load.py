@@ -18,8 +18,9 @@ from acn_compress.data.examples import Examples
 from acn_compress.data.images import ImageExamples
 from acn_compress.data.labels import check, some
 from acn_compress.data.noise import Noise
-from acn_compress.data.places import Role, Split, has_eval_split, open_split
+from acn_compress.data.places import Split, has_eval_split, open_split
 from acn_compress.data.read import Read
+from acn_compress.data.split_names import Role
 from acn_compress.data.table import Columns, Table
 from acn_compress.data.text import TextExamples
 from acn_compress.errors import DataError
