@@ -4,6 +4,8 @@ it is right."""
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.find import find_source
 from acn_compress.compression.depth import truncate_checked_
 from acn_compress.compression.prune import prune_
+from acn_compress.compression.writers import writers_of
 from acn_compress.errors import UnsupportedError
 from acn_compress.form import LAYER_KINDS, LayerKind
 from acn_compress.measure.readouts import readout
-from acn_compress.network.network import first_output
+from acn_compress.network.network import first_output, of_images
 from acn_compress.onnx.compare import compare, expected
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.onnx.session import Session
@@ -56,9 +59,87 @@ families = pytest.mark.parametrize("name", FAMILIES)
 def test_alpha_one_is_the_original_bit_for_bit(name: str, layer: LayerKind) -> None:
     net, original = tiny(name, 1.0, layer), plain(name)
     inputs = net.example_inputs(batch=3)
+    if "attention_mask" in inputs:
+        inputs["attention_mask"][1, -5:] = 0
     assert torch.equal(outputs(net, **inputs), answer(original, **inputs))
     assert list(net.model.state_dict()) == list(original.state_dict())
     assert isinstance(net.model, type(original))
+
+
+@models
+def test_alpha_one_is_the_original_in_training_too(name: str) -> None:
+    """What is dropped is part of a branch: the same draws give the same answer."""
+    net, own = tiny(name), plain(name)
+    inputs, found = net.example_inputs(batch=3), []
+    for model in (net.model, own):
+        _drop_(model)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            found.append((first_output(model(**inputs)), torch.get_rng_state()))
+    (ours, drawn), (theirs, drawn_there) = found
+    assert torch.equal(ours, theirs) and torch.equal(drawn, drawn_there)
+
+
+def _drop_(model: Any) -> None:
+    """Put a model into training mode, with every dropout it has at 0.3."""
+    for module in model.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+        for field, value in vars(module).items():
+            if isinstance(value, float) and ("dropout" in field or field == "drop_prob"):
+                setattr(module, field, 0.3)
+
+
+@models
+def test_a_layer_moves_the_stream_by_what_its_adapter_says(name: str) -> None:
+    """`scale`, `norm` and `along_tokens` of a `Cut`, and the branch that its width lies in."""
+    net = tiny(name)
+    net.model.double()
+    inputs = net.example_inputs()
+    call, block = net.calls(**inputs)[1], net.blocks[1]
+    for writer in writers_of(net, 1):
+        branch = net.family.branches(block, *call.args, **call.kwargs)[writer.branch]
+        wrote: list[Tensor] = []
+
+        def move(layer: Any, x: Any, out: Tensor, wrote: list[Tensor] = wrote) -> Tensor:
+            moved = out + torch.linspace(-1, 1, out.numel()).view_as(out) if wrote else out
+            wrote.append(moved)
+            return moved
+
+        with torch.inference_mode(), net.evaluating(), hooked(writer.layer, move):
+            here, there = branch.f(call.stream), branch.f(call.stream)
+        said = writer.into_stream(wrote[1], wrote[0])
+        torch.testing.assert_close(said, there - here, rtol=1e-6, atol=1e-9)
+
+
+@contextmanager
+def hooked(layer: Any, hook: Any) -> Iterator[None]:
+    """Inside, a layer has a hook."""
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@models
+def test_heads_are_those_of_the_config(name: str) -> None:
+    """In groups that share keys and values, where there are such."""
+    net = tiny(name)
+    config = of_images(net.config)
+    said = {getattr(config, f, None) for f in ("num_key_value_heads", "num_attention_heads")}
+    for block in net.blocks:
+        found = net.family.widths(block)
+        if name.partition("-")[0] in HEADLESS:
+            assert "heads" not in found
+        elif hasattr(config, "architecture"):  # timm's, which does not say how many
+            assert found["heads"].units == 4
+        else:
+            assert found["heads"].units == min(said - {None})
+
+
+HEADLESS = {"mixer", "mpnet", "beit", "timmbeit", "eva", "olmo2", "phi3"}
+"""Who have none, or whose attention cannot be made narrower."""
 
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
