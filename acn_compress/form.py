@@ -19,14 +19,19 @@ model.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Alpha: TypeAlias = "float | Tensor"
 LayerKind: TypeAlias = Literal["block", "branch", "plain"]
-LAYER_KINDS: tuple[LayerKind, ...] = ("block", "branch", "plain")
+LAYER_KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
+
+
+def layers_in_a_block(kind: LayerKind) -> int:
+    """One, or one for each of the two branches that every block has."""
+    return 2 if kind == "branch" else 1
 
 
 class Branch(NamedTuple):

@@ -25,6 +25,8 @@ from typing import (
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from acn_compress.form import LayerKind as LayerKind
+
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import PreTrainedModel
@@ -94,7 +96,6 @@ DataSet = Annotated[DataSpec, BeforeValidator(_data_spec), WithJsonSchema({"type
 Model = Annotated[ModelSpec, BeforeValidator(model_spec), WithJsonSchema({"type": "string"})]
 File = Annotated[FileSpec, BeforeValidator(_path)]
 
-Layer = Literal["block", "branch", "plain"]
 Keep = Literal["first", "even", "best", "auto"]
 Stay = Literal["first", "best"]
 Bound = Literal["upper", "point"]
@@ -469,7 +470,7 @@ class Convert(Cut, Reads, Headed, Trained, Resumes, Verb):
     pull: NotNegative = 0.0
     """Let alpha find its own way down instead, per layer: this much loss is added per unit of mean
     alpha, for example 0.1. 0 = the fixed walk to alpha_end."""
-    layer: Layer = "block"
+    layer: LayerKind = "block"
     """What one layer is: a block, each of its branches, or the paper's plain block."""
     anneal: Share = 0.5
     """Share of the steps in which alpha walks from 1 to alpha_end."""
@@ -511,7 +512,7 @@ class Finetune(Cut, Reads, Headed, Trained, Resumes, Verb):
     """random trains from scratch; SRC is then a config."""
     alpha: Share | None = None
     """With init random: the form to train, 0 = ACN; default residual."""
-    layer: Layer = "block"
+    layer: LayerKind = "block"
     """With alpha: what one layer is."""
     keep: Keep = "first"
     """With depth, which blocks: first (the plain baseline), even, best, or auto, as in convert."""

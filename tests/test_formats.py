@@ -52,7 +52,10 @@ def stranger(directory: Path, inputs: Path, output: str) -> torch.Tensor:
     return load_file(f"{inputs}.found")["found"]
 
 
-@pytest.mark.parametrize("name", ["torch-export", "openvino", "executorch"])
+OWN = {"onnx", "safetensors"}  # whose laws are in test_export.py and test_contract.py
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if name not in OWN])
 @pytest.mark.long
 def test_a_stranger_loads_it_as_its_card_says(name: Format, tmp_path: Path) -> None:
     """At a size it was not traced with, half of a text padded."""

@@ -17,7 +17,7 @@ from tiny import MODELS, outputs, tiny
 
 from acn_compress.data.load import Data
 from acn_compress.errors import DataError, UnsupportedError
-from acn_compress.measure.quality import measure
+from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.network.network import Network
 from acn_compress.tasks import TASKS
 
@@ -126,6 +126,34 @@ def test_spaces_around_an_answer_belong_to_no_token(tmp_path: Path) -> None:
     data = read(squad(tmp_path / "d.parquet", context, [*spans, None]), model)
     labels = [data.examples[i]["labels"].tolist() for i in range(7)]
     assert labels == [[[5, 6]]] * 4 + [[[0, 0]]] + [[[5, 6]]] + [[[0, 0]]]
+
+
+@pytest.mark.parametrize("longest", [512, 24])
+def test_of_several_right_answers_any_is_right_in_any_order(longest: int, tmp_path: Path) -> None:
+    """As SQuAD measures: the most over the answers, in windows too; F1 is not below exact match."""
+    model = bert(tmp_path / "m", "ForQuestionAnswering", longest=longest)
+    context, token = " ".join(WORDS[:28]), hf.AutoTokenizer.from_pretrained(model).vocab[WORDS[22]]
+    long = (context.index(WORDS[20]), " ".join(WORDS[20:23]))
+    short = (context.index(WORDS[22]), WORDS[22])
+    task, found = TASKS["question-answering"], []
+    for number, golds in enumerate(
+        ([long, short], [short, long], [short, long, short], [short], [long])
+    ):
+        answers = {"text": [t for _, t in golds], "answer_start": [b for b, _ in golds]}
+        rows = [answers, {"text": [], "answer_start": []}]
+        path = tmp_path / f"{number}.parquet"
+        data = read(table(path, question=["w1"] * 2, context=[context] * 2, answers=rows), model)
+        batch = data.examples.collate([data.examples[0], data.examples[1]])
+        ids = batch["input_ids"]
+        logits = torch.zeros(len(ids), 2, ids.shape[1])
+        logits[:, :, 0] = 1.0  # nothing, but where the first example has the short answer
+        for window in range(int(batch.get("windows", [1])[0])):
+            logits[window, :, ids[window] == token] = 2.0
+        output = type("Output", (), {"start_logits": logits[:, 0], "end_logits": logits[:, 1]})()
+        scores = Scores.of(task.score(output, batch))
+        found.append((scores.score.tolist(), summary(scores, task)["token_f1"]))
+    assert found[:4] == [([1.0, 1.0], 1.0)] * 4
+    assert found[4] == ([0.0, 1.0], pytest.approx((2 * 1 / 4 + 1) / 2))
 
 
 def test_answers_that_stand_elsewhere_are_told(tmp_path: Path) -> None:

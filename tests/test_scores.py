@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import network, saved, tiny
+from test_refit import Inputs
+from tiny import KINDS, network, saved, tiny
 
 from acn_compress import prune
 from acn_compress.compression.prune import SCORES
@@ -17,18 +18,21 @@ from acn_compress.network import widths
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_units_that_do_nothing_are_worth_least(name: str, digits_vit: Path) -> None:
-    net = network(digits_vit)
-    data = load_data("digits", net, None, role="train", limit=32)
+@pytest.mark.parametrize("model", KINDS)
+def test_units_that_do_nothing_are_worth_least(model: str, name: str) -> None:
+    net, score = tiny(model), SCORES[name]
     block = net.blocks[1]
-    for width in net.family.widths(block).values():
-        widths.zero_(block, width, [0])
-    for k, scores in enumerate(SCORES[name].units(net, data)):
-        for width_name, values in scores.items():
-            assert values.shape == (net.family.widths(net.blocks[k])[width_name].units,)
-            assert SCORES[name].adds_up or float(values.mean()) == pytest.approx(1.0, rel=1e-4)
+    idle = {name: width.units // 2 for name, width in net.family.widths(block).items()}
+    for name_of, width in net.family.widths(block).items():
+        widths.zero_(block, width, [idle[name_of]])
+    for k, scores in enumerate(score.units(net, Inputs(net))):
+        assert scores.keys() == idle.keys()
+        for name_of, values in scores.items():
+            assert values.shape == (net.family.widths(net.blocks[k])[name_of].units,)
+            assert score.adds_up or float(values.mean()) == pytest.approx(1.0, rel=1e-4)
             if k == 1:
-                assert int(values.argmin()) == 0 and float(values[0]) < 1e-9 * float(values.mean())
+                least = int(values.argmin())
+                assert least == idle[name_of] and float(values[least]) < 1e-9 * values.mean()
 
 
 def test_activation_energy_follows_the_data_and_not_its_number(digits_vit: Path) -> None:

@@ -12,12 +12,14 @@ import signal
 from pathlib import Path
 from typing import Any, get_args
 
+import datasets
 import numpy as np
 import pandas
 import pytest
 import torch
 import transformers as hf
 from tiny import net_of, network, tiny
+from tokenizers.processors import TemplateProcessing
 
 from acn_compress import convert, evaluate, export, finetune, inspect, profile, prune, truncate
 from acn_compress.checkpoint.find import find_source
@@ -534,6 +536,44 @@ def test_a_text_file_is_one_row_of_blocks(bert: Path, tmp_path: Path) -> None:
     told = summary(scores, TASKS["causal-lm"])
     assert told["loss"] == pytest.approx(theirs, abs=1e-5)
     assert told["perplexity"] == pytest.approx(np.exp(theirs), rel=1e-4)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_documents_begin_and_end_as_the_tokenizer_has_it_and_lines_go_on(
+    begins: bool, bert: Path, tmp_path: Path
+) -> None:
+    """A row is a document, however it ends; lines are those of a .txt file, or told."""
+    model = tmp_path / "m"
+    shutil.copytree(bert, model)
+    made = hf.AutoTokenizer.from_pretrained(bert)
+    made.add_special_tokens({"bos_token": "[CLS]", "eos_token": "[SEP]"})
+    frame = ("[CLS] $A", [("[CLS]", made.cls_token_id)]) if begins else ("$A", [])
+    processor = TemplateProcessing(single=frame[0], special_tokens=frame[1])
+    made.backend_tokenizer.post_processor = processor
+    made.save_pretrained(model)
+    gpt = hf.GPT2Config(vocab_size=150, n_embd=32, n_layer=2, n_head=2, n_positions=48)
+    net, some = net_of(hf.GPT2LMHeadModel(gpt).eval()), [t for t, _ in sentences(6, 3)]
+    rows = [f"{a}\n{b}\n" for a, b in zip(some[::2], some[1::2], strict=True)]
+
+    def joined(data: Any) -> tuple[list[int], list[str]]:
+        found = load_data(data, net, find_source(model), role="eval", max_length=16)
+        assert found.read is not None
+        blocks = [found.examples[n]["input_ids"].tolist() for n in range(len(found.examples))]
+        return list(itertools.chain(*blocks)), found.read.notes
+
+    def wanted(documents: list[str]) -> list[int]:
+        ids = [made(t, add_special_tokens=False)["input_ids"] for t in documents]
+        start = [made.bos_token_id] if begins else []
+        return [n for each in ids for n in [*start, *each, made.eos_token_id]]
+
+    documents = datasets.Dataset.from_dict({"text": rows})
+    assert joined(documents) == (wanted(rows), [])
+    lines = datasets.Dataset.from_dict({"text": [f"{t}\n" for t in some]})
+    (tmp_path / "a.txt").write_text("".join(lines["text"]))
+    found, notes = joined(lines)
+    assert found == wanted(["".join(lines["text"])])[:-1]
+    assert notes == ["each row is one line with its end: taken for lines of one text"]
+    assert joined(str(tmp_path / "a.txt")) == (found, [])
 
 
 @pytest.mark.long

@@ -2,7 +2,7 @@
 over all of them.
 
 To add your architecture: write its adapter (`acn_compress/architectures/`), add a maker here, run
-    `pytest tests/test_contract.py -k NAME`.
+    `pytest tests/test_contract.py tests/test_refit.py -k NAME -m ""`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from acn_compress.architectures.timm import complete
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.write import write
-from acn_compress.form import LayerKind
+from acn_compress.form import LayerKind, layers_in_a_block
 from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network, first_output
 
@@ -291,7 +291,7 @@ def plain(name: str) -> PreTrainedModel:
 def tiny(name: str, alpha: float = 1.0, layer: LayerKind = "block") -> Network:
     """The same model as a network, all its layers at `alpha`."""
     net = adopt(plain(name))
-    n = net.depth * (2 if layer == "branch" else 1)
+    n = net.depth * layers_in_a_block(layer)
     net.set_structure_(net.structure.with_alpha((alpha,) * n, layer))
     return net
 

@@ -72,10 +72,6 @@ def said_by(field: str) -> Callable[[PreTrainedConfig, int], None]:
     return lambda config, units: setattr(config, field, units)
 
 
-def _as_it_is(config: PreTrainedConfig) -> None:
-    """Most configs ask for nothing that the stack cannot do."""
-
-
 def _no_init(model: PreTrainedModel) -> None:
     """Most models are made with the random weights of their family."""
 
@@ -110,8 +106,6 @@ class Architecture:
         record_depth_: (config, depth), where the number of blocks is written elsewhere.
         init_: gives a model (not wrapped) the random weights of its family, where its constructor
             does not.
-        settle_: takes out of a config what a loop over the blocks does in training alone and the
-            stack cannot follow.
         tuples: the model's loop takes a tuple from a block, of which the stream is the first.
         checkpointing: gradient checkpointing works: a block is a layer that transformers knows to
             recompute.
@@ -133,7 +127,6 @@ class Architecture:
     leftovers: tuple[str, ...] = ()
     record_depth_: Callable[[PreTrainedConfig, int], None] = _no_record
     init_: Callable[[PreTrainedModel], None] = _no_init
-    settle_: Callable[[PreTrainedConfig], None] = _as_it_is
     tuples: bool = False
     checkpointing: bool = True
     refuse: Callable[[PreTrainedConfig], str | None] = field(default=lambda config: None)

@@ -71,11 +71,6 @@ def alone(config: Any) -> bool:
     return config.feat_extract_norm == "group" or getattr(config, "conv_pos_batch_norm", False)
 
 
-def keep_whole_(config: Any) -> None:
-    """LayerDrop leaves blocks out at random while it trains, and with one the sum of the stack."""
-    config.layerdrop = 0.0
-
-
 def refuse(config: Any) -> str | None:
     """Heads that read every block, and blocks with a third branch."""
     if getattr(config, "use_weighted_layer_sum", False):
@@ -101,7 +96,6 @@ def family(model_type: str, name: str) -> Architecture:
         widths=widths,
         modality="audio",
         says={"mlp": said_by("intermediate_size")},  # all heads of a config make up its stream
-        settle_=keep_whole_,
         refuse=refuse,
     )
 

@@ -2,13 +2,11 @@
 
     drop-last        the first K blocks, residual, distilled from the whole: the plain baseline
     evenly-spaced    K blocks spread over the depth, residual, distilled
-    best-blocks      the K blocks that acn-cut-first starts from, refitted alike, residual,
-    distilled residual-prefix  ONE residual run of the whole network with prefix readouts at the
-    depths
+    best-blocks      the K blocks that acn-cut-first starts from, refitted alike, distilled
+    residual-prefix  ONE residual run of the whole network with prefix readouts at the depths
                      (LayerSkip-like), read at each
     acn-cut-first    K blocks (`start.py`, "auto") refitted to follow the whole network, alpha
-    walked
-                     down while distilling
+                     walked down while distilling
     acn-one-run      ONE conversion of the whole with the same prefix readouts, read at each depth
     acn-then-cut     half of the budget on that conversion, then cut to K and train on
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from acn_compress.data.labels import EMPTY, Labels, Matched, by_place, check, match, names_of, some
 from acn_compress.data.sample import drawn, place_of, stratified, stretch
 from acn_compress.errors import DataError
-from acn_compress.tasks.base import AT_ONCE
+from acn_compress.tasks.base import AT_ONCE, Lines
 
 if TYPE_CHECKING:
     import datasets
@@ -107,7 +107,7 @@ class Table:
             labels = self.labels(column)
             check(labels, self.name, column)
             rows, how = stratified(labels.said(), limit, seed), "with every class in its share"
-        elif self._goes_on():
+        elif self.lines:
             rows, how = stretch(count, limit, seed), "one after the other"
         else:
             rows, how = drawn(count, limit, seed), "each as likely"
@@ -117,9 +117,17 @@ class Table:
     def _has_lists(self, column: str) -> bool:
         return getattr(self.rows.features[column], "feature", None) is not None
 
-    def _goes_on(self) -> bool:
-        """Whether a text goes on in the next row, as the lines of a text file do."""
-        return self.rows.column_names == ["text"] and str(self.rows[0]["text"]).endswith("\n")
+    @property
+    def lines(self) -> Lines | None:
+        """Whether a text goes on in the next row: those of a .txt file do; others are taken to
+        where each is one line with its end and nothing else is there, as in WikiText."""
+        if self.rows.info.builder_name == "text":
+            return "read"
+        if self.rows.column_names != ["text"]:
+            return None
+        some = [text for text in self.rows[:AT_ONCE]["text"] if text]
+        alike = all(isinstance(t, str) and t.find("\n") == len(t) - 1 for t in some)
+        return "taken" if some and alike else None
 
     def pick(self, kind: Kind, guesses: Sequence[str], what: str, typed: Sequence[str] = ()) -> str:
         """The column to read: the one the user named, or the first of `guesses` that is there, or

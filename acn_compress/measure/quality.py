@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """Every example of a data set, scored: arrays of [examples], and per row of logits prediction
-    and target [rows]. `reach`: what the score of an example can be."""
+    """Every example of a data set, scored: arrays of [examples], and per row of logits (or what a
+    task holds against each other) prediction and target [rows]. `reach`: what the score of an
+    example can be."""
 
     loss: Array
     score: Array
@@ -39,6 +40,7 @@ class Scores:
         """Of one batch: a few numbers per example and row, without its logits, which for a language
         model are larger than the model."""
         target = batch.loss.new_zeros(0) if batch.target is None else batch.target
+        said, right = batch.held or (batch.prediction, target)
 
         def flat(values: torch.Tensor) -> Array:
             return values.detach().reshape(-1).cpu().double().numpy()
@@ -47,8 +49,8 @@ class Scores:
             flat(batch.loss),
             flat(batch.score),
             flat(batch.weight),
-            flat(batch.prediction),
-            flat(target),
+            flat(said),
+            flat(right),
             reach,
         )
 

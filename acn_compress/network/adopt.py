@@ -23,8 +23,7 @@ def adopt(model: PreTrainedModel) -> Network:
     """
     net = Network(model, architecture_of(model.config))
     net.check_blocks()
-    for config in net.configs:
-        net.family.settle_(config)
+    _keep_whole_(net)
     stored = getattr(model.config, "acn", None)
     structure = (
         Structure.residual(net.depth) if stored is None else Structure.read(stored, "config.json")
@@ -38,3 +37,11 @@ def adopt(model: PreTrainedModel) -> Network:
     net.wrap_()
     net.set_structure_(structure)
     return net
+
+
+def _keep_whole_(net: Network) -> None:
+    """No LayerDrop, wherever a library keeps its rate: it leaves blocks out at random while it
+    trains, and with the last one the sum of the stack."""
+    for holder in [*net.configs, *net.model.modules()]:
+        if getattr(holder, "layerdrop", 0.0):
+            holder.layerdrop = 0.0

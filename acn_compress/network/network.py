@@ -119,7 +119,7 @@ class Network:
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The blocks in order. A wrapped list must not be iterated: it would yield one callable."""
+        """The blocks themselves, in order; a wrapped list yields what a pass calls."""
         return list(cast("dict[str, nn.Module]", self.stack._modules).values())
 
     @property

@@ -86,7 +86,7 @@ class Stack(nn.Module):
             isinstance(index, slice)
             and not index.start
             and index.step in (None, 1)
-            and (index.stop or len(self)) >= len(self)
+            and (index.stop is None or index.stop >= len(self))
         ):
             return self  # `layers[: config.num_hidden_layers]` keeps its probes
         return super().__getitem__(index)  # type: ignore[misc]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from acn_compress.errors import ModelDirError
+from acn_compress.form import LayerKind, layers_in_a_block
 from acn_compress.found import Found
 
 Form = Literal["residual", "hybrid", "acn"]
@@ -25,9 +26,7 @@ class Structure(Found):
 
     version: Literal[1] = 1
     form: Form = Field(description="residual, hybrid or acn; follows from alpha")
-    layer: Literal["block", "branch", "plain"] = Field(
-        default="block", description="what one layer is"
-    )
+    layer: LayerKind = Field(default="block", description="what one layer is")
     alpha: tuple[float, ...] = Field(
         description="scale of the short skip connection, one per layer"
     )
@@ -47,7 +46,7 @@ class Structure(Found):
 
     @model_validator(mode="after")
     def _consistent(self) -> Structure:
-        per_block = 2 if self.layer == "branch" else 1
+        per_block = layers_in_a_block(self.layer)
         if len(self.alpha) != per_block * len(self.blocks):
             raise ValueError(
                 f"alpha has {len(self.alpha)} values, {per_block * len(self.blocks)} expected for "
@@ -97,9 +96,7 @@ class Structure(Found):
         n = len(self.alpha) // len(self.blocks)
         return self.alpha[n * index : n * (index + 1)]
 
-    def with_alpha(
-        self, alpha: tuple[float, ...], layer: Literal["block", "branch", "plain"] | None = None
-    ) -> Structure:
+    def with_alpha(self, alpha: tuple[float, ...], layer: LayerKind | None = None) -> Structure:
         """The same structure with other alphas; the form follows."""
         return self.changed(alpha=alpha, form=form_of(alpha), layer=layer or self.layer)
 

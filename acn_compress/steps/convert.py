@@ -9,6 +9,7 @@ from acn_compress.checkpoint.write import write
 from acn_compress.compression.start import cut_
 from acn_compress.errors import ConfigError
 from acn_compress.events import Progress
+from acn_compress.form import layers_in_a_block
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
 from acn_compress.options import Convert, ModelSpec, PathSpec
@@ -79,7 +80,7 @@ def check_teacher(teacher: Network, how: Convert) -> None:
 
 
 def _walk(net: Network, how: Convert) -> Walk:
-    n, start = net.depth * (2 if how.layer == "branch" else 1), net.structure.alpha
+    n, start = net.depth * layers_in_a_block(how.layer), net.structure.alpha
     if len(start) != n:
         start = (start[0],) * n  # residual: every alpha is 1
     end = tuple(min(a, how.alpha_end) for a in start)

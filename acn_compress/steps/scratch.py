@@ -13,6 +13,7 @@ from acn_compress.compression.start import cut_
 from acn_compress.data.load import Columns, label_names
 from acn_compress.errors import ConfigError
 from acn_compress.events import Progress
+from acn_compress.form import layers_in_a_block
 from acn_compress.network.device import find_device
 from acn_compress.network.plain import plain_class
 from acn_compress.options import Convert, Finetune, ModelSpec, PathSpec
@@ -62,7 +63,7 @@ def from_scratch(
             cut_(net, how.depth, how.keep, how, near, teacher, refitted=how.refit)
         walk = None
         if alpha is not None:
-            values = (alpha,) * (net.depth * (2 if how.layer == "branch" else 1))
+            values = (alpha,) * (net.depth * layers_in_a_block(how.layer))
             walk = Walk(values, values, 0.0, how.layer)
         report = run_job(
             net,

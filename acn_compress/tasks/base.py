@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,8 @@ class Scored:
         logits: [rows, classes], what agreement and distillation compare; a row is an example or a
             token that counts.
         target: [rows], the label of each row, or None.
+        held: what was said and what is right, [n] each, that a task's further figures compare,
+            where they are not the class and the target of each row.
         numbers: `logits` are numbers (a regression, an embedding), not scores of classes.
     """
 
@@ -48,6 +50,7 @@ class Scored:
     logits: Tensor
     target: Tensor | None
     numbers: bool = False
+    held: tuple[Tensor, Tensor] | None = None
 
     @property
     def prediction(self) -> Tensor:
@@ -73,6 +76,9 @@ class Rows:
     sizes: Sequence[int] | None = None
 
 
+Lines = Literal["read", "taken"]
+
+
 class Table(Protocol):
     """What a task may ask of the data. A column is the one the user named, or the first of
     `guesses` that is there; each method raises a DataError that lists the columns present."""
@@ -91,6 +97,11 @@ class Table(Protocol):
     def texts(self) -> Iterator[list[list[str]]]:
         """Some rows at a time: one list of texts, or two of the same length for pairs; none is
         empty."""
+
+    @property
+    def lines(self) -> Lines | None:
+        """Whether a text goes on in the next row, as a line of a text does: "read" from a .txt
+        file, or "taken" for one."""
 
     def loose_texts(self) -> Iterator[list[str]]:
         """All texts, some at a time, empty ones too; of two columns one after the other."""

@@ -1,5 +1,6 @@
-"""The next token. All texts stand in one row, cut into blocks; lines of a .txt file follow each
-other, other texts are separated by the end-of-text token. Main metric: token_accuracy."""
+"""The next token. All texts stand in one row, cut into blocks. Each begins with what the tokenizer
+begins a text with, if anything, and ends with the end-of-text token; of a .txt file the lines
+follow each other. Main metric: token_accuracy."""
 
 from __future__ import annotations
 
@@ -26,14 +27,26 @@ def answers(output: Any, batch: Batch) -> Tensor:
 
 def rows(table: Table, encoder: Encoder) -> Rows:
     """All texts in one row, cut to the longest length."""
-    return Rows(encoder.rows(blocks(table.loose_texts(), encoder)))
+    if table.lines == "taken":
+        table.notes.append("each row is one line with its end: taken for lines of one text")
+    lines = table.lines is not None
+    return Rows(encoder.rows(blocks(table.loose_texts(), encoder, lines)))
 
 
-def blocks(texts: Iterable[list[str]], encoder: Encoder) -> Iterator[dict[str, list[list[int]]]]:
-    """Texts that come some at a time, in blocks of the longest length; the last may be shorter."""
+def blocks(
+    texts: Iterable[list[str]], encoder: Encoder, lines: bool
+) -> Iterator[dict[str, list[list[int]]]]:
+    """Texts that come some at a time, in blocks of the longest length; the last may be shorter.
+    `lines`: one that ends with a newline goes on in the next."""
     joined: list[int] = []
-    for some in texts:
-        joined += join(some, encoder)
+    tokenizer, begins = encoder.tokenizer, True
+    start, end = first_token(tokenizer), [tokenizer.eos_token_id]
+    for some in (some for some in texts if some):
+        encoded = encoder.encode(some, truncation=False, add_special_tokens=False)["input_ids"]
+        for text, ids in zip(some, encoded, strict=True):
+            joined += [*start, *ids] if begins else ids
+            begins = not (lines and text.endswith("\n"))
+            joined += end if begins and end != [None] else []
         whole = len(joined) - len(joined) % encoder.length
         yield cut(joined[:whole], encoder.length)
         joined = joined[whole:]
@@ -47,16 +60,10 @@ def cut(tokens: list[int], length: int) -> dict[str, list[list[int]]]:
     return {"input_ids": found, "token_type_ids": [[0] * len(block) for block in found]}
 
 
-def join(texts: list[str], encoder: Encoder) -> list[int]:
-    """The tokens of all texts. A text that ends with a newline goes on in the next."""
-    if not texts:
-        return []
-    end = encoder.tokenizer.eos_token_id
-    joined: list[int] = []
-    encoded = encoder.encode(texts, truncation=False, add_special_tokens=False)["input_ids"]
-    for text, ids in zip(texts, encoded, strict=True):
-        joined += ids if text.endswith("\n") or end is None else [*ids, end]
-    return joined
+def first_token(tokenizer: Any) -> list[int]:
+    """What a tokenizer begins a text with: Llama's and Gemma's do, GPT-2's and Qwen's do not."""
+    first: list[int] = tokenizer("")["input_ids"][:1]
+    return first if first == [tokenizer.bos_token_id] else []
 
 
 def collate(

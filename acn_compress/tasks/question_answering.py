@@ -1,5 +1,5 @@
 """Where in a context the answer to a question lies. Main metric: exact_match, the first and the
-last token of the answer are both right.
+last token of the answer, or of one of several, are both right.
 
 A context longer than the model takes is read in overlapping windows, and an answer is found in
 them, as transformers' run_qa.py does. Of the windows of an example that find something, the surest
@@ -24,22 +24,33 @@ if TYPE_CHECKING:
 STRIDE = 128  # most tokens that neighbouring windows share, as in run_qa.py
 NOTHING = (0, 0)  # where no answer is in view: the first token, twice
 
+Span = tuple[int, str]
+"""The character an answer begins with, and its text."""
+
 
 def score(output: Any, batch: Batch) -> Scored:
-    """Labels [windows, 2]: the first and the last token of the answer. Rows alternate: start, end,
-    start, ... Where examples have several windows, `windows` ([batch]) counts them."""
+    """Labels [windows, 2 * answers]: the first and the last token of every right answer; the loss
+    is that of the first. Rows alternate: start, end, start, ... of every window; `held` is of the
+    one that answers. Where examples have several windows, `windows` ([batch]) counts them."""
     import torch
     import torch.nn.functional as F
 
-    logits, labels = _logits(output, batch), batch["labels"]
-    loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(-1)
-    right = (logits.argmax(-1) == labels).all(-1).float()
-    if (counts := batch.get("windows")) is not None:
-        parts = counts.tolist()
+    logits, labels = _logits(output, batch), _pairs(batch["labels"])
+    loss = F.cross_entropy(logits.transpose(1, 2), labels[:, 0], reduction="none").mean(-1)
+    parts = batch["windows"].tolist() if "windows" in batch else [1] * len(loss)
+    if "windows" in batch:
         loss = torch.stack([part.mean() for part in torch.split(loss, parts)])
-        pairs = zip(torch.split(logits, parts), torch.split(labels, parts), strict=True)
-        right = torch.stack([surest_is_right(*pair) for pair in pairs])
-    return Scored(loss, right, torch.ones_like(loss), logits.flatten(0, 1), labels.flatten())
+    said = zip(torch.split(logits, parts), torch.split(labels, parts), strict=True)
+    spans, targets = zip(*(judged(*of_one) for of_one in said), strict=True)
+    span, right = torch.stack(spans), torch.stack(targets)
+    return Scored(
+        loss=loss,
+        score=(span == right).all(-1).float(),
+        weight=torch.ones_like(loss),
+        logits=logits.flatten(0, 1),
+        target=labels[:, 0].flatten(),
+        held=(span.flatten(), right.flatten()),
+    )
 
 
 def answers(output: Any, batch: Batch) -> Tensor:
@@ -55,40 +66,55 @@ def _logits(output: Any, batch: Batch) -> Tensor:
     return logits.masked_fill(batch["attention_mask"][:, None] == 0, -1e4)
 
 
-def surest_is_right(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether the windows of one example ([windows, 2, length], [windows, 2]) answer it."""
-    sure, found = logits.max(-1)
-    finds = (found != 0).any(-1)
-    best = (sure.sum(-1) - 1e6 * (~finds)).argmax()
-    missed = (labels != 0).any() & ~finds[best]
-    return ((found[best] == labels[best]).all() & ~missed).float()
+def _pairs(labels: Tensor) -> Tensor:
+    """[windows, answers, 2]."""
+    return labels.view(len(labels), -1, 2)
+
+
+def judged(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What the windows of one example ([windows, 2, length]) answer, [2], and of its right answers
+    ([windows, answers, 2]) the one that is nearest, [2]."""
+    sure, found = logits.detach().max(-1)
+    finds, present = (found != 0).any(-1), (labels != 0).any(-1)
+    best = int((sure.sum(-1) - 1e6 * (~finds)).argmax())
+    if not finds[best] and present.any():  # it found nothing, and there is something
+        return found[best], labels[present][0]
+    gold = labels[best]
+    return found[best], gold[int(overlap(found[best].expand_as(gold), gold).argmax())]
+
+
+def overlap(found: Tensor, right: Tensor) -> Tensor:
+    """F1 of the tokens of spans ([spans, 2]: first, last) and of the right ones, [spans]."""
+    import torch
+
+    first, last = torch.maximum(found, right)[:, 0], torch.minimum(found, right)[:, 1]
+    lengths = (found[:, 1] - found[:, 0] + 1).clamp_min(0) + right[:, 1] - right[:, 0] + 1
+    return 2 * (last - first + 1).clamp_min(0) / lengths
 
 
 def extras(prediction: Array, target: Array, loss: float) -> dict[str, float]:
-    """F1 of the tokens of the span found and of the right one, the mean over examples (over
-    windows, where contexts are long)."""
-    import numpy as np
+    """F1 of the tokens of the span found and of the nearest right one, the mean over examples."""
+    import torch
 
-    found, right = prediction.reshape(-1, 2), target.reshape(-1, 2)
-    shared = np.minimum(found[:, 1], right[:, 1]) - np.maximum(found[:, 0], right[:, 0]) + 1
-    length = np.maximum(found[:, 1] - found[:, 0] + 1, 0) + right[:, 1] - right[:, 0] + 1
-    return {"token_f1": float((2 * np.maximum(shared, 0) / length).mean())}
+    found, right = (torch.from_numpy(x).view(-1, 2) for x in (prediction, target))
+    return {"token_f1": float(overlap(found.double(), right.double()).mean())}
 
 
 def rows(table: Table, encoder: Encoder) -> Rows:
-    """Question, context, and where the first answer lies."""
+    """Question, context, and where the answers lie."""
     import torch
 
     questions, contexts = table.question_columns()
     answers = table.values(("answers", "answer"), "answers")
     spans = [characters(a, table.row(i), table.name) for i, a in enumerate(answers)]
-    places: list[list[tuple[int, int]]] = [[] for _ in questions]
+    places: list[list[list[int]]] = [[] for _ in questions]
 
     def encoded() -> Iterator[Any]:
         for first, found in windows(questions, contexts, encoder, table):
             for window, owner in enumerate(found["overflow_to_sample_mapping"]):
                 owner += first
-                places[owner].append(tokens_of(found, window, spans[owner]))
+                of_window = [tokens_of(found, window, span) for span in spans[owner] or [None]]
+                places[owner].append([token for place in of_window for token in place])
             yield found
 
     read = encoder.rows(encoded())
@@ -144,23 +170,21 @@ def windows(
         yield begin, encoder.encode(questions[begin:end], contexts[begin:end], **options)
 
 
-def characters(answer: Any, number: int, name: str) -> tuple[int, str] | None:
-    """Where the first answer begins, and its text, {"text": [...], "answer_start": [...]} as in
-    SQuAD; None where there is none."""
+def characters(answer: Any, number: int, name: str) -> list[Span]:
+    """Where every answer begins, and its text, {"text": [...], "answer_start": [...]} as in SQuAD,
+    each once; none where there is none."""
     try:
         texts, starts = answer["text"], answer["answer_start"]
-        if not len(starts):
-            return None
-        begin, text = int(starts[0]), str(texts[0])
+        found = [(int(at), str(text)) for at, text in zip(starts, texts, strict=True)]
     except (TypeError, KeyError, IndexError, ValueError):
         raise DataError(
             f"data {name}: row {number} has no answer as SQuAD writes it. Expected text and "
             f"answer_start, two lists; found {str(answer)[:60]}."
         ) from None
-    return (begin, text) if text.strip() else None
+    return [span for span in dict.fromkeys(found) if span[1].strip()]
 
 
-def tokens_of(encoded: Any, window: int, span: tuple[int, str] | None) -> tuple[int, int]:
+def tokens_of(encoded: Any, window: int, span: Span | None) -> tuple[int, int]:
     """First and last token of an answer in a window; spaces around it belong to no token."""
     if span is None:
         return NOTHING
@@ -178,28 +202,29 @@ def tokens_of(encoded: Any, window: int, span: tuple[int, str] | None) -> tuple[
 
 def tell_doubts(
     table: Table,
-    spans: Sequence[tuple[int, str] | None],
+    spans: Sequence[list[Span]],
     contexts: Sequence[str],
-    places: Sequence[Sequence[tuple[int, int]]],
+    places: Sequence[Sequence[list[int]]],
 ) -> None:
-    """Say how many answers are not what their context says at their place, and how many are in no
-    window whole: these count as unanswered."""
+    """Say in how many rows an answer is not what the context says at its place, and in how many
+    none is in a window whole: these count as unanswered."""
     others = [
-        row
-        for row, (span, context) in enumerate(zip(spans, contexts, strict=True))
-        if span is not None and not context.startswith(span[1], max(span[0], 0))
+        (row, begin, text)
+        for row, (of_row, context) in enumerate(zip(spans, contexts, strict=True))
+        for begin, text in of_row
+        if not context.startswith(text, max(begin, 0))
     ]
     if others:
-        begin, text = spans[others[0]] or (0, "")
-        there = contexts[others[0]][max(begin, 0) :][: max(len(text), 20)]
+        row, begin, text = others[0]
+        there = contexts[row][max(begin, 0) :][: max(len(text), 20)]
         table.notes.append(
-            f"{len(others)} of {len(spans)} answers are not what their context says at "
-            f"answer_start, which is what counts (row {table.row(others[0])}: {text[:40]!r}, "
-            f"there {there[:40]!r}). Are these characters, counted from 0?"
+            f"{len({row for row, *_ in others})} of {len(spans)} answers are not what their "
+            f"context says at answer_start, which is what counts (row {table.row(row)}: "
+            f"{text[:40]!r}, there {there[:40]!r}). Are these characters, counted from 0?"
         )
     lost = sum(
-        span is not None and all(place == NOTHING for place in found)
-        for span, found in zip(spans, places, strict=True)
+        bool(of_row) and not any(map(any, found))
+        for of_row, found in zip(spans, places, strict=True)
     )
     if lost:
         table.notes.append(
@@ -211,10 +236,15 @@ def tell_doubts(
 def collate(
     ids: list[Tensor], labels: list[Tensor], seeds: list[int | None], encoder: Encoder
 ) -> tuple[list[Tensor], Tensor | None]:
-    """The labels of all windows."""
+    """The labels of all windows; of an example with fewer answers than others the first again."""
     import torch
 
-    return ids, torch.cat(labels)
+    most = max(label.shape[1] for label in labels) // 2
+    alike = [
+        torch.cat([label, label[:, :2].repeat(1, most - label.shape[1] // 2)], 1)
+        for label in labels
+    ]
+    return ids, torch.cat(alike)
 
 
 def set_head_(config: PreTrainedConfig) -> None:

@@ -76,7 +76,7 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     thin = [str(c) for c, d in zip(choices, drops, strict=True) if d and _leaves_one(c, d)]
     start["note"] += ONE_FEATURE.format(len(thin)) if thin else ""
     difference = cut.cut_checked_(net, choices, drops)
-    start["note"] += _alike(net) if aim.uniform else ""
+    start["note"] += _alike(net, _names(choices, drops)) if aim.uniform else ""
     start["note"] += _refit_(net, whole, examples, aim) if removed else ""
     found = Narrowed(
         **start,
@@ -114,15 +114,25 @@ def _chosen(net: Network, choices: Sequence[Choice], aim: Aim) -> Drops:
     return ranking.cheapest(choices, aim.target, ladders)
 
 
-def _alike(net: Network) -> str:
-    """What there is to say of a network whose blocks were made alike."""
-    unsaid = _unsaid(net)
-    family = base_type(net.config.model_type)
-    because = f"a config of '{family}' cannot say fewer {' or '.join(unsaid)}" if unsaid else ""
+def _alike(net: Network, cut_: set[str]) -> str:
+    """What there is to say of a network whose blocks were made alike; `cut_`: the widths that lost
+    something."""
+    unsaid, form = _unsaid(net), net.structure.form
     if is_plain(net):
-        return PLAIN + (f" Nothing else was cut: {because}." if because else "")
-    form = net.structure.form
-    return NOT_PLAIN.format(f"it is in {form} form" if form != "residual" else because or SIZES)
+        return PLAIN + (f" Nothing else was cut: {_cannot_say(net, unsaid)}." if unsaid else "")
+    if form != "residual":
+        return NOT_PLAIN.format(f"it is in {form} form")
+    lost = [name for name in unsaid if name in cut_]
+    return NOT_PLAIN.format(_cannot_say(net, lost) if lost else SIZES)
+
+
+def _cannot_say(net: Network, names: list[str]) -> str:
+    return f"a config of '{base_type(net.config.model_type)}' cannot say fewer {' or '.join(names)}"
+
+
+def _names(choices: Sequence[Choice], drops: Drops) -> set[str]:
+    """Of the widths that lose something."""
+    return {choice.name for choice, gone in zip(choices, drops, strict=True) if gone}
 
 
 def _unsaid(net: Network) -> list[str]:
