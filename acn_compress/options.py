@@ -418,6 +418,8 @@ class Verb(Options):
     """A step of it writes a model that the next step reads."""
     converts: ClassVar[bool] = False
     """A step of it changes the form."""
+    interrupted: ClassVar[str] = "interrupted; nothing was written."
+    """What there is to say when it is."""
 
     @property
     def trains(self) -> bool:
@@ -980,6 +982,7 @@ class Run(Placed, Verb):
     verb = "run"
     arguments = (RECIPE,)
     example = "acn-compress run quickstart"
+    interrupted = "interrupted. Finished steps stay: run the same command again to go on."
     out: File | None = None
     """Directory for the steps; default runs/NAME."""
     source: Model | None = None

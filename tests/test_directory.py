@@ -18,7 +18,7 @@ from tiny import network, saved, tiny
 
 import acn_compress
 from acn_compress.checkpoint import lock, swap
-from acn_compress.checkpoint.directory import check_out, new_directory
+from acn_compress.checkpoint.directory import check_folder, check_out, new_directory
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.scratch import scratch
@@ -86,6 +86,21 @@ def test_what_we_wrote_is_replaced_and_an_empty_directory_filled(tmp_path: Path)
     (tmp_path / "empty").mkdir()
     saved(tiny("vit"), tmp_path / "empty")
     assert names(tmp_path) == ["empty", "m"]
+
+
+def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    saved(tiny("vit"), tmp_path / "out")
+    assert network(tmp_path / "out").depth == 3 and names(tmp_path) == ["out"]
+
+
+def test_a_file_on_the_way_to_out_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    source = find_source(saved(tiny("vit"), tmp_path / "m"))
+    with pytest.raises(ModelDirError, match="file is a file, expected a directory"):
+        check_out(tmp_path / "file" / "out")
+    with pytest.raises(ModelDirError, match="file is a file, expected a directory"):
+        check_folder(tmp_path / "file" / "out", source)
 
 
 def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:

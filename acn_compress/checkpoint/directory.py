@@ -54,6 +54,19 @@ def check_out(
     return path
 
 
+def check_folder(out: str | PathLike[str], source: Source) -> None:
+    """The same of a folder for several outputs, which may hold some already; it is held as long as
+    this process lives.
+
+    Raises:
+        ModelDirError: saying why nothing can be written there.
+    """
+    path = Path(out).expanduser()
+    _check_apart(path / "1", str(out), source)
+    _check_writable(path / "1", str(out))
+    lock.take(path)
+
+
 def is_ours(directory: Path) -> bool:
     """Whether this package wrote a directory: it has the provenance that every step leaves."""
     try:
@@ -94,6 +107,10 @@ def _check_writable(path: Path, out: str) -> None:
     parent = path.parent
     while not parent.exists():
         parent = parent.parent
+    if not parent.is_dir():
+        raise ModelDirError(
+            f"OUT {out}: {parent} is a file, expected a directory. Choose another OUT."
+        )
     if not os.access(parent, os.W_OK):
         raise ModelDirError(f"OUT {out}: no permission to write in {parent}.")
 

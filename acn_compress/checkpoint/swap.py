@@ -32,7 +32,7 @@ def new_name(path: Path) -> Path:
 
 def put(new: Path, path: Path) -> None:
     """Put a finished directory (named by `new_name`) in place; what stood there goes only after."""
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         new.replace(path)
         return
     old = _as(new, "old")

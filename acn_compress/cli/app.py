@@ -110,7 +110,7 @@ def _run(cls: type[Verb], where: list[object], own: dict[str, object], as_json: 
         _fail(str(advice), 1)
     except KeyboardInterrupt as stopped:
         code = interrupt.exit_code(interrupt.number_of(stopped))
-        _fail("interrupted; nothing was written.", code)
+        _fail(cls.interrupted, code)
     else:
         from acn_compress.reports.base import Report
 

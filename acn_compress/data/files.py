@@ -38,7 +38,7 @@ def load_files(files: list[Path]) -> Splits:
         if file.suffix not in FILE_TYPES:
             raise DataError(
                 f"data {file}: files of type '{file.suffix}' are not read. "
-                f"Expected {', '.join(FILE_TYPES)}, or a folder."
+                f"Expected {', '.join(FILE_TYPES)}, or a folder (packed files are read in one)."
             )
         if file.stat().st_size == 0:
             raise DataError(f"data {file} is empty.")

@@ -125,7 +125,10 @@ def held_apart(how: Trained, net: Network, source: Source | None, *, answered: b
 def _enough(data: Data) -> Data:
     if len(data) >= FEWEST:
         return data
+    blocks = data.task is not None and data.task.one_way  # of several texts or of a part of one
     raise DataError(
-        f"data {data.name} has {len(data)} rows, too few to decide on some and report on others. "
-        f"Expected {FEWEST}, or --eval-data with rows of its own."
+        f"data {data.name} has {len(data)} {'blocks of tokens' if blocks else 'rows'}, too few to "
+        f"decide on some and report on others. Expected {FEWEST}, "
+        + ("a smaller --max-length, " if blocks else "")
+        + "or --eval-data with rows of its own."
     )

@@ -288,9 +288,11 @@ class Table:
         try:
             found = torch.tensor([float(value) for value in values])  # type: ignore[arg-type]
         except (TypeError, ValueError):
+            row = next(i for i, value in enumerate(values) if not _is_number(value))
             raise DataError(
-                f"data {self.name}: column '{column}' does not hold a number in every row. "
-                "Name another with --label-column."
+                f"data {self.name}: column '{column}' does not hold a number in every row: row "
+                f"{self.row(row)} is {str(values[row])[:40]!r}. Mend it, or name another column "
+                "with --label-column."
             ) from None
         if not found.isfinite().all():
             row = int((~found.isfinite()).nonzero()[0])
@@ -385,3 +387,11 @@ def _holds_objects(feature: Any) -> bool:
         if isinstance(feature, dict):
             return True
     return False
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from acn_compress import surface
 from acn_compress.checkpoint.config import config_source
-from acn_compress.checkpoint.directory import check_out, writing
+from acn_compress.checkpoint.directory import check_folder, writing
 from acn_compress.checkpoint.files import read_json, write_json, write_text
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.processors import content_sha256
@@ -55,6 +55,8 @@ class Entry(Found):
     fingerprint: str
     finished: bool
     seconds: float = 0.0
+    files: list[str] = Field(default_factory=list)
+    """That it wrote; where one is missing it is run again."""
 
 
 class Record(Found):
@@ -162,7 +164,7 @@ def run(
     directory = directory_of(recipe, how)
     scratch = recipe.options(recipe.steps[0]).scratch
     if not scratch:
-        check_out(directory / "1", source=find_source(recipe.source or ""))
+        check_folder(directory, find_source(recipe.source or ""))
     plan = baseline.plan(recipe)
     total = len(recipe.steps) + len(plan) + 1 + (recipe.compare is not None)
     chain = Chain(recipe, directory, device, progress, total, _open(directory, how.overwrite))
@@ -306,7 +308,8 @@ def run_step(
     how = chain.options(step, **more)
     mark = _fingerprint(chain, how, source)
     known = chain.record["steps"].get(folder, {})
-    reused = known.get("fingerprint") == mark and known.get("finished", False) and place.is_dir()
+    whole = place.is_dir() and all((place / file).is_file() for file in known.get("files", []))
+    reused = known.get("fingerprint") == mark and known.get("finished", False) and whole
     chain.tell(number, folder, reused)
     began = time.perf_counter()
     if not reused:
@@ -317,7 +320,9 @@ def run_step(
         chain.remember(folder, {"fingerprint": mark, "finished": False})
         _do(chain, how, source, place, resume)
         seconds = round(time.perf_counter() - began, 1)
-        chain.remember(folder, {"fingerprint": mark, "finished": True, "seconds": seconds})
+        files = [p.relative_to(place).as_posix() for p in sorted(place.rglob("*")) if p.is_file()]
+        done = {"fingerprint": mark, "finished": True, "seconds": seconds, "files": files}
+        chain.remember(folder, done)
     seconds = chain.record["steps"][folder]["seconds"]
     chain.done.append(Done(folder=str(place), seconds=seconds, reused=reused))
     return Made(name or folder, str(place), how)
