@@ -31,7 +31,7 @@ from benchmarks.structured import ROUTES
 from benchmarks.whole import Whole, arguments
 
 DEFAULT = ((0, 1.0), (1, 1.0))
-RUNS = {"magnitude": DEFAULT, "obs + refit": (*DEFAULT, (0, 0.3), (0, 0.1), (0, 0.03))}
+RUNS = {"magnitude": DEFAULT, "obs + refit": (*DEFAULT, (0, 0.3), (1, 0.3), (0, 0.1), (0, 0.03))}
 """Of every route all trainings: seed, and learning rate as a share of the default one."""
 
 
