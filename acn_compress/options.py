@@ -296,7 +296,7 @@ class Training(Options):
     """Examples per batch."""
     lr: Positive | None = None
     """Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text and
-    audio."""
+    audio, and 0.3 of that where prune or compress refitted what is left."""
     warmup: BelowOne = 0.05
     """Share of the steps with rising learning rate."""
     weight_decay: NotNegative = 0.05

@@ -167,7 +167,7 @@ def convert(
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
-            and audio.
+            and audio, and 0.3 of that where prune or compress refitted what is left.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -276,7 +276,7 @@ def finetune(
         epochs: Passes over the training data; a fraction is allowed.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
-            and audio.
+            and audio, and 0.3 of that where prune or compress refitted what is left.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -572,7 +572,7 @@ def prune(
             folder of datasets, instead of in every epoch and run; not with augment.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
-            and audio.
+            and audio, and 0.3 of that where prune or compress refitted what is left.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -696,7 +696,7 @@ def compress(
             folder of datasets, instead of in every epoch and run; not with augment.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
-            and audio.
+            and audio, and 0.3 of that where prune or compress refitted what is left.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.
@@ -895,7 +895,7 @@ def compare(
             folder of datasets, instead of in every epoch and run; not with augment.
         batch_size: Examples per batch.
         lr: Peak learning rate (AdamW, cosine decay to 0); default 5e-4 for images, 1e-4 for text
-            and audio.
+            and audio, and 0.3 of that where prune or compress refitted what is left.
         warmup: Share of the steps with rising learning rate.
         weight_decay: Weight decay; not on norms, biases and alphas.
         max_grad_norm: Gradients are scaled down to this norm where theirs is larger.

@@ -547,6 +547,18 @@ def test_training_back_keeps_what_was_pruned(method: Any, tmp_path: Path) -> Non
     assert {"before", "after", "drop"} <= set(report.keys())
 
 
+@pytest.mark.parametrize(("refit", "share"), [(True, 0.3), (False, 1.0)])
+def test_behind_a_refit_it_trains_gently_unless_told_otherwise(
+    refit: bool, share: float, tmp_path: Path
+) -> None:
+    source = saved(tiny("vit"), tmp_path / "source")
+    short = {k: v for k, v in TRAINED.items() if k != "lr"} | {"refit": refit}
+    report = prune(source, tmp_path / "out", target_sparsity=0.5, **short)
+    assert report["training"]["lr"] == pytest.approx(share * 5e-4)
+    told = prune(source, tmp_path / "told", target_sparsity=0.5, **short, lr=2e-4)
+    assert told["training"]["lr"] == 2e-4
+
+
 @pytest.mark.parametrize("method", ["magnitude", "structured"])
 @pytest.mark.long
 def test_the_same_seed_gives_the_same_weights(method: Any, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from acn_compress.options import ModelSpec, PathSpec, Prune
 from acn_compress.reports.made import PruneReport
 from acn_compress.training.job import measure_job, run_job
 from acn_compress.training.state import Kept, kept
+from acn_compress.training.trainer import learning_rate
 
 
 def run(src: ModelSpec, out: PathSpec, how: Prune, progress: Progress | None = None) -> PruneReport:
@@ -57,7 +58,7 @@ def _run(
         report = run_job(
             net,
             own,
-            how,
+            how.changed(lr=learning_rate(net, how.lr, pruning.refitted)),
             teacher=teacher,
             reference=original,
             hook=pruning.hook,

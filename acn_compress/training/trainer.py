@@ -41,6 +41,7 @@ PEAK = {
     "text": 1e-4,
     "audio": 1e-4,
 }  # learning rates, unless the user says otherwise
+REFITTED = 0.3  # of them behind a refit (docs/method.md, section 14)
 WIDE = 256  # features of the stream from which on bfloat16 gains
 WEIGHTS, HOOK, HISTORY = "model.safetensors", "hook.safetensors", "history.json"
 
@@ -229,9 +230,10 @@ def _keep_on(args: TrainingArguments, device: torch.device) -> None:
     args._n_gpu = min(1, args.n_gpu)
 
 
-def learning_rate(net: Network, lr: float | None) -> float:
-    """The peak: what the user said, or what suits the modality."""
-    return PEAK[net.modality] if lr is None else lr
+def learning_rate(net: Network, lr: float | None, refitted: bool = False) -> float:
+    """The peak: what the user said, or what suits the modality; `refitted`: what is trained was
+    solved for, of which large steps take away more than a short training gives."""
+    return PEAK[net.modality] * (REFITTED if refitted else 1) if lr is None else lr
 
 
 def use_bf16(net: Network, precision: str) -> bool:

@@ -116,10 +116,12 @@ class Pruning:
         finish_: checks that what was pruned is so still, records it in the network's structure and
             tells what was reached.
         hook: takes part in every step of the training, where the method prunes while it trains.
+        refitted: what is left was solved for.
     """
 
     finish_: Callable[[], Pruned]
     hook: Hook | None = None
+    refitted: bool = False
 
 
 @dataclass(frozen=True)

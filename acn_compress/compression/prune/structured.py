@@ -13,7 +13,7 @@ from functools import partial
 
 from acn_compress.architectures import base_type
 from acn_compress.compression import refit
-from acn_compress.compression.calibration import Batches, calibration, named
+from acn_compress.compression.calibration import calibration, named
 from acn_compress.compression.prune import cut, ranking
 from acn_compress.compression.prune.method import Aim, Method, Pruned, Pruning, Start
 from acn_compress.compression.prune.ranking import Choice, Drops
@@ -77,7 +77,13 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
     start["note"] += ONE_FEATURE.format(len(thin)) if thin else ""
     difference = cut.cut_checked_(net, choices, drops)
     start["note"] += _alike(net, _names(choices, drops)) if aim.uniform else ""
-    start["note"] += _refit_(net, whole, examples, aim) if removed else ""
+    why = refit.refused(net, whole) if aim.refit else None
+    refitted = aim.refit and why is None and removed > 0
+    if refitted:
+        refit.refit_(net, whole, examples)
+        start["note"] += REFITTED.format(min(len(examples), refit.EXAMPLES), named(aim.data))
+    elif why is not None and removed:
+        start["note"] += f" Not refitted: {why}"
     found = Narrowed(
         **start,
         max_difference=difference,
@@ -96,7 +102,7 @@ def prune_(net: Network, aim: Aim, start: Start) -> Pruning:
         check_held()
         return found
 
-    return Pruning(finish_)
+    return Pruning(finish_, refitted=refitted)
 
 
 def _chosen(net: Network, choices: Sequence[Choice], aim: Aim) -> Drops:
@@ -138,16 +144,6 @@ def _names(choices: Sequence[Choice], drops: Drops) -> set[str]:
 def _unsaid(net: Network) -> list[str]:
     """Widths of which no config of the family says how many units there are."""
     return [name for name in net.family.widths(net.blocks[0]) if name not in net.family.says]
-
-
-def _refit_(net: Network, whole: Network, examples: Batches, aim: Aim) -> str:
-    """Let what is left make up for what went, if that is asked for. Returns what was done."""
-    if not aim.refit:
-        return ""
-    if (why := refit.refused(net, whole)) is not None:
-        return f" Not refitted: {why}"
-    refit.refit_(net, whole, examples)
-    return REFITTED.format(min(len(examples), refit.EXAMPLES), named(aim.data))
 
 
 def _removed(choices: Sequence[Choice], drops: Drops) -> int:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from acn_compress.backends.latency import milliseconds
+from acn_compress.compression import refit
 from acn_compress.compression.frontier import Limits
 from acn_compress.measure.candidate import Point
 from acn_compress.measure.quality import Scores, paired
@@ -21,6 +22,7 @@ from acn_compress.training.state import kept, resumable
 from acn_compress.training.walk import Walk
 
 PULL = 0.1  # of a walk into ACN form, as in compare
+DROPPED = "drop-last"  # what the training of the baseline is called
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,16 @@ class Finishing:
     def _train_(self, net: Network, label: str, walk: Walk | None = None) -> Fit:
         """Distil from the whole network; what an interrupted training left is gone on from."""
         from acn_compress.training.fit import fit  # takes seconds
+        from acn_compress.training.trainer import learning_rate
 
         job = self.job
         job.tell(f"training {label}")
         place = job.out.with_name(f"{job.out.name}.{label}")
-        how = job.how.changed(resume=job.how.resume and resumable(place))
+        refitted = label != DROPPED and walk is None and refit.refused(net) is None
+        how = job.how.changed(
+            resume=job.how.resume and resumable(place),
+            lr=learning_rate(net, job.how.lr, refitted),
+        )
         state = self.trainings.enter_context(kept(place, job.source, how))
         return fit(
             net,
@@ -136,7 +143,7 @@ class Finishing:
         if not self.job.how.trains:
             return net
         trained = net.copy()
-        self._train_(trained, "drop-last")
+        self._train_(trained, DROPPED)
         before, after = (self._measured(each, done.point) for each in (net, trained))
         return net if self._harmed("training drop-last", before, after) else trained
 
