@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Options)
 Place = tuple[int | str, ...]
+LONGEST = 200  # characters of a value that are shown
 INNER = (
     "function-",
     "str",
@@ -76,7 +77,13 @@ def _say(error: ErrorDetails, cls: type[Options]) -> str:
     if error["type"] == "value_error" and not error["loc"]:
         return message
     message = (message[0].lower() + message[1:]).removeprefix("input should be ")
-    return f"is {error['input']!r}, expected: {message}"
+    return f"is {_in_a_line(error['input'])}, expected: {message}"
+
+
+def _in_a_line(value: object) -> str:
+    """What was given, as much of it as tells it."""
+    said = " ".join(repr(value).split())
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]}... ({type(value).__name__})"
 
 
 def _known(cls: type[BaseModel], place: Place) -> list[str]:

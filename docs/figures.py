@@ -14,6 +14,7 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 BEGIN, END = "<!-- made from benchmarks/results by `make docs` -->", "<!-- end -->"
 NETWORKS = {
     "minilm-sst2": "MiniLM, SST-2",
+    "mpnet-sst2": "MPNet 12 x 768, SST-2",
     "vit-cifar": "ViT 12 x 128, CIFAR-10",
     "mixer": "Mixer 12 x 128, CIFAR-10",
 }

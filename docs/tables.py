@@ -14,6 +14,7 @@ from acn_compress.quality import Drop
 
 NETWORKS = {
     "minilm-sst2": "MiniLM (6 layers) on SST-2",
+    "mpnet-sst2": "MPNet (12 layers) on SST-2",
     "vit-cifar": "ViT (12 x 128) on CIFAR-10",
     "mixer": "MLP-Mixer (12 x 128) on CIFAR-10",
     "llama-docstrings": "Llama shape on docstrings",

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
+import numpy as np
 import pytest
 from pydantic import Field
 from test_cli import fails, invoke
@@ -322,3 +323,11 @@ def test_a_type_checker_refuses_what_the_functions_would(tmp_path: Path) -> None
     assert len(told) == len(WRONG), done.stdout + done.stderr
     for number, (line, code) in enumerate(zip(told, WRONG.values(), strict=True), first):
         assert f"snippet.py:{number}:" in line and f"[{code}]" in line, line
+
+
+def test_what_was_given_is_told_in_a_line_however_large_it_is() -> None:
+    rows: Any = [{"image": np.zeros((8, 8)), "label": 1}]
+    with pytest.raises(ConfigError) as told:
+        acn.evaluate("nowhere", data=rows)
+    assert "\n" not in str(told.value) and len(str(told.value)) < 500
+    assert "... (list), expected: a data set" in str(told.value)
