@@ -11,12 +11,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from test_contract import ALWAYS, NAMES
 from tiny import KINDS, tiny
 
+from acn_compress.compression.prune.structured import UNITS
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 from acn_compress.network.plain import plain_class
 from acn_compress.network.sayable import can_say
 
-SAID = {"heads": "heads", "mlp": "MLP features", "tokens": "token features"}
 HEAD = """# Families
 
 Made from the models of `tests/tiny.py` by `make docs`: do not edit. Each row is one tiny model,
@@ -55,4 +55,4 @@ def _row(name: str) -> Iterator[str]:
 
 def _width(net: Network, name: str) -> str:
     units = widths.counts(net)[0][name]
-    return f"**{SAID[name]}**" if units > 1 and can_say(net, name, units // 2) else SAID[name]
+    return f"**{UNITS[name]}**" if units > 1 and can_say(net, name, units // 2) else UNITS[name]

@@ -110,7 +110,7 @@ def rows(layer: Any, some: slice) -> set[tuple[float, ...]]:
     [
         ("bert", 0.8, 1.0, "a config of 'bert' cannot say fewer heads"),
         ("vit", 0.5, 0.0, "it is in acn form"),
-        ("timmvit", 0.5, 1.0, "a config of 'timm_wrapper' cannot say fewer heads or mlp"),
+        ("timmvit", 0.5, 1.0, "a config of 'timm_wrapper' cannot say fewer MLP features"),
     ],
 )
 def test_what_no_config_can_say_is_uniform_all_the_same_and_told(

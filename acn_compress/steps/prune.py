@@ -25,7 +25,6 @@ from acn_compress.options import ModelSpec, PathSpec, Prune
 from acn_compress.reports.made import PruneReport
 from acn_compress.training.job import measure_job, run_job
 from acn_compress.training.state import Kept, kept
-from acn_compress.training.trainer import learning_rate
 
 
 def run(src: ModelSpec, out: PathSpec, how: Prune, progress: Progress | None = None) -> PruneReport:
@@ -55,6 +54,8 @@ def _run(
     pruning = nothing_else(net, cut) if cut and how.only_vocabulary else _begun(net, own, how)
     report: dict[str, object] = {}
     if how.trains:
+        from acn_compress.training.trainer import learning_rate  # takes seconds
+
         report = run_job(
             net,
             own,

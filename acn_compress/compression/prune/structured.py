@@ -37,6 +37,8 @@ NOTHING = (
 )
 PLAIN = " Every block has the same widths, which the config says: plain transformers loads it."
 NOT_PLAIN = " Every block has the same widths, but plain transformers cannot load it: {}."
+UNITS = {"heads": "heads", "mlp": "MLP features", "tokens": "token features"}
+"""Of a width, for people."""
 SIZES = "its config cannot say these widths"
 
 
@@ -133,7 +135,8 @@ def _alike(net: Network, cut_: set[str]) -> str:
 
 
 def _cannot_say(net: Network, names: list[str]) -> str:
-    return f"a config of '{base_type(net.config.model_type)}' cannot say fewer {' or '.join(names)}"
+    family, units = base_type(net.config.model_type), " or ".join(UNITS[name] for name in names)
+    return f"a config of '{family}' cannot say fewer {units}"
 
 
 def _names(choices: Sequence[Choice], drops: Drops) -> set[str]:
