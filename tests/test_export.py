@@ -303,8 +303,9 @@ def test_every_target_says_what_it_takes_and_how_it_is_verified() -> None:
 
 
 def test_options_that_cannot_be_meant(digits_acn: Path, tmp_path: Path) -> None:
+    *others, last = map(repr, get_args(Format))
     for options, text in (
-        ({"format": "tflite"}, "format is 'tflite', expected: 'onnx', "),
+        ({"format": "tflite"}, f"format is 'tflite', expected: {', '.join(others)} or {last}"),
         ({"quantize": "int3"}, "quantize.0 is 'int3', expected: 'fp16', 'int8', .* or 'int4'"),
         ({"opset": 3}, "opset is 3, expected: greater than or equal to 18"),
         ({"opset": 99}, "opset is 99, expected: less than or equal to 24"),

@@ -27,10 +27,10 @@ def answers(output: Any, batch: Batch) -> Tensor:
 
 def rows(table: Table, encoder: Encoder) -> Rows:
     """All texts in one row, cut to the longest length."""
-    if table.lines == "taken":
+    lines = table.lines
+    if lines == "taken":
         table.notes.append("each row is one line with its end: taken for lines of one text")
-    lines = table.lines is not None
-    return Rows(encoder.rows(blocks(table.loose_texts(), encoder, lines)))
+    return Rows(encoder.rows(blocks(table.loose_texts(), encoder, lines is not None)))
 
 
 def blocks(

@@ -22,7 +22,6 @@ from acn_compress.training.state import kept, resumable
 from acn_compress.training.walk import Walk
 
 PULL = 0.1  # of a walk into ACN form, as in compare
-DROPPED = "drop-last"  # what the training of the baseline is called
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ class Finishing:
     def _trained(
         self, net: Network, point: Point, untrained: Scores, label: str, walk: Walk | None
     ) -> Done:
-        found = self._train_(net, label, walk)
+        refitted = walk is None and refit.refused(net, self.job.whole) is None
+        found = self._train_(net, label, walk, refitted)
         return self._done(net, point, self._measured(net, point), untrained, found)
 
     def _measured(self, net: Network, point: Point) -> Scores:
@@ -108,7 +108,9 @@ class Finishing:
         drop = paired(scores, self.job.frontier.reference)
         return Done(net, point, scores, drop, untrained, found)
 
-    def _train_(self, net: Network, label: str, walk: Walk | None = None) -> Fit:
+    def _train_(
+        self, net: Network, label: str, walk: Walk | None = None, refitted: bool = False
+    ) -> Fit:
         """Distil from the whole network; what an interrupted training left is gone on from."""
         from acn_compress.training.fit import fit  # takes seconds
         from acn_compress.training.trainer import learning_rate
@@ -116,7 +118,6 @@ class Finishing:
         job = self.job
         job.tell(f"training {label}")
         place = job.out.with_name(f"{job.out.name}.{label}")
-        refitted = label != DROPPED and walk is None and refit.refused(net) is None
         how = job.how.changed(
             resume=job.how.resume and resumable(place),
             lr=learning_rate(net, job.how.lr, refitted),
@@ -143,7 +144,7 @@ class Finishing:
         if not self.job.how.trains:
             return net
         trained = net.copy()
-        self._train_(trained, DROPPED)
+        self._train_(trained, "drop-last")
         before, after = (self._measured(each, done.point) for each in (net, trained))
         return net if self._harmed("training drop-last", before, after) else trained
 

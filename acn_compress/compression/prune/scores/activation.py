@@ -10,13 +10,11 @@ from __future__ import annotations
 import torch
 
 from acn_compress.compression.calibration import FEW, Batches, spread
-from acn_compress.compression.prune.scores.score import Score, Units, by_block
+from acn_compress.compression.prune.scores.score import Score, Units, by_block, relative
 from acn_compress.compression.writers import rows_that_count, watching, writers
 from acn_compress.network.network import Network
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks.base import features
-
-TINY = torch.finfo(torch.float32).tiny
 
 
 def activation(net: Network, data: Batches | None) -> Units:
@@ -39,7 +37,7 @@ def activation(net: Network, data: Batches | None) -> Units:
         for energy, writer in zip(handed_on, found, strict=True)
     ]
     return tuple(
-        {name: score / score.mean().clamp_min(TINY) for name, score in block.items()}
+        {name: relative(score) for name, score in block.items()}
         for block in by_block(net, found, units)
     )
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from acn_compress.architectures import Width
 from acn_compress.compression.calibration import Batches
-from acn_compress.compression.prune.scores.score import Score, Units
+from acn_compress.compression.prune.scores.score import Score, Units, relative
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 
@@ -32,7 +32,7 @@ def over_mean(block: nn.Module, width: Width) -> Tensor:
         if output and layer.bias is not None:
             square = square + layer.bias.detach().float().square()
         found += square.view(cut.parts, width.units, cut.size).sum((0, 2)).cpu()
-    return found / found.mean().clamp_min(torch.finfo(found.dtype).tiny)
+    return relative(found)
 
 
 SCORE = Score(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, finfo
 
 from acn_compress.errors import ConfigError
 
@@ -26,6 +26,11 @@ def by_block(net: Network, found: Sequence[Writer], scores: Sequence[Tensor]) ->
         block = units[writer.block]
         block[writer.name] = score + block[writer.name] if writer.name in block else score
     return units
+
+
+def relative(score: Tensor) -> Tensor:
+    """Relative to the mean of a width, [units]; zeros stay."""
+    return score / score.mean().clamp_min(finfo(score.dtype).tiny)
 
 
 @dataclass(frozen=True)
