@@ -26,6 +26,7 @@ from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.found import Found
 from acn_compress.network.sentence import POOLS
 from acn_compress.onnx.compare import compare, expected
+from acn_compress.onnx.join import join
 from acn_compress.onnx.layout import FILES, find_onnx, onnx_file
 from acn_compress.onnx.metadata import described
 from acn_compress.onnx.operators import kept_operators
@@ -159,6 +160,28 @@ def test_weights_too_large_for_the_graph_lie_beside_it_by_the_name_that_others_l
         return
     acn_compress.export(source, tmp_path / "int8", quantize=("int8",))
     assert {p.name for p in (tmp_path / "int8" / "onnx").iterdir()} >= {*files}
+
+
+def test_a_file_put_together_weight_by_weight_is_the_one_that_onnx_reads(tmp_path: Path) -> None:
+    """Weights in the graph and beside it, lengths of one to three bytes of protobuf."""
+    arrays = {f"w{n}": np.arange(n, dtype="float32") for n in (0, 1, 30, 100, 40_000, 3_000_000)}
+    arrays["half"] = np.ones((5, 70), dtype="float16")
+    inputs = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n"])]
+    node = onnx.helper.make_node("Add", ["x", "w1"], ["y"])
+    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n"])]
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    made = onnx.helper.make_graph([node], "g", inputs, outputs, weights)
+    apart, whole = tmp_path / "apart.onnx", tmp_path / "whole.onnx"
+    model = onnx.helper.make_model(made, producer_name="we")
+    onnx.save(model, apart, save_as_external_data=True, location="data", size_threshold=256)
+    join(apart, tmp_path / "data", whole)
+    ours, theirs = onnx.load(whole), onnx.load(apart)
+    for tensor in theirs.graph.initializer:
+        tensor.ClearField("data_location")
+    assert ours == theirs
+    found = {t.name: onnx.numpy_helper.to_array(t) for t in ours.graph.initializer}
+    assert all(np.array_equal(found[name], array) for name, array in arrays.items())
+    assert onnxruntime.InferenceSession(str(whole)).run(None, {"x": np.zeros(1, "float32")})
 
 
 @pytest.mark.long

@@ -58,19 +58,18 @@ def _of_clips(net: Network, source: Source) -> dict[str, str]:
 
 
 def tell_quality(file: Path, found: Outcome | None) -> None:
-    """Say in a file that is finished what became of the quality, which is measured of the file.
+    """Say in a file that is finished, and says nothing of it yet, what became of the quality, which
+    is measured of the file.
 
     Args:
         found: None if it was not measured.
     """
     import onnx
 
-    model = onnx.load(str(file), load_external_data=False)
-    said = {p.key: p.value for p in model.metadata_props}
-    onnx.helper.set_model_props(model, said | {"quality": told(handed_on(found))})
-    new = file.with_name(f"{file.name}.new")
-    onnx.save(model, str(new))
-    new.replace(file)
+    said = onnx.StringStringEntryProto(key="quality", value=told(handed_on(found)))
+    # what repeats in a message may stand anywhere in it: the file need not be read for it
+    with file.open("ab") as out:
+        out.write(onnx.ModelProto(metadata_props=[said]).SerializeToString())
 
 
 def _preprocessor(found: Preparation | None) -> str | None:

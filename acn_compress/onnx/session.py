@@ -61,19 +61,27 @@ class Session:
         path: the file.
         threads: of ONNX Runtime.
         lean: keep no second, rewritten copy of the weights, which takes more time per run.
+        folded: work out once what does not depend on the inputs. A weight in half precision is then
+            held in float32 too, and opening takes four times the file's bytes.
     Raises:
         CheckpointError: in one line, if it is damaged or something else.
     """
 
-    def __init__(self, path: Path, threads: int = 1, *, lean: bool = False) -> None:
+    def __init__(
+        self, path: Path, threads: int = 1, *, lean: bool = False, folded: bool = True
+    ) -> None:
         self.path = path
         self.patience = PATIENCE + file_bytes(path) / PER_SECOND
-        options = _options(threads, lean)
+        options = _options(threads, lean, folded)
         with self._readable(lambda: options.set_load_cancellation_flag(True)):
             import onnxruntime
 
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+                str(path),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,
+                disabled_optimizers=None if folded else ["ConstantFolding"],
             )
             said = [o.name for o in self._session.get_outputs()]
             self.outputs: list[str] = [name for name in said if not is_present(name)]
@@ -185,17 +193,18 @@ def taken(batch: Mapping[str, Tensor], inputs: Sequence[Input]) -> dict[str, Arr
     return from_the_beginning(given, inputs)
 
 
-def _options(threads: int, lean: bool) -> SessionOptions:
+def _options(threads: int, lean: bool, folded: bool) -> SessionOptions:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4
+    options.enable_cpu_mem_arena = folded and not lean  # it keeps what a run needed
     if lean:
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
         # a weight becomes float32 when it is needed, not first
         options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.enable_mem_pattern = False
         options.add_session_config_entry("session.disable_prepacking", "1")
     return options

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from acn_compress.network.network import Network
 from acn_compress.onnx import exit as onnx_exit
 from acn_compress.onnx.cache import PRESENT, Cache, is_past, take_any_empty_past_
 from acn_compress.onnx.inputs import inputs_for
+from acn_compress.onnx.join import join
 from acn_compress.onnx.layout import weights_of
 from acn_compress.onnx.metadata import producer
 from acn_compress.onnx.operators import kept_operators
@@ -110,6 +111,13 @@ class Traced(nn.Module):
         return (*found, self.head(result.last_hidden_state, named["attention_mask"]))
 
 
+class Written(NamedTuple):
+    """A graph that was written."""
+
+    nodes: int
+    opset: int
+
+
 def trace(
     traced: Traced,
     path: Path,
@@ -118,8 +126,8 @@ def trace(
     *,
     opset: int,
     external: bool,
-) -> int:
-    """Write the graph, its weights beside it if `external`. Returns its nodes.
+) -> Written:
+    """Write the graph, its weights beside it if `external`.
 
     Args:
         name: what the user calls the network.
@@ -138,11 +146,18 @@ def trace(
         nodes = _lighten_(program)
         program.model.metadata_props.update(metadata)
         program.model.producer_name, program.model.producer_version = producer()
-        beside = weights_of(path).name if external else None
-        ir.save(program.model, path, external_data=beside)
+        # weights of early exit lie in inner graphs, which `join` does not put together
+        whole = traced.exit_entropy is not None and not external
+        ir.save(program.model, path, external_data=None if whole else weights_of(path).name)
+        written = Written(nodes, program.model.opset_imports[""])
         _forget_weights_(program)
     onnx.checker.check_model(str(path))
-    return nodes
+    if not (whole or external):
+        graph = path.rename(path.with_name(f"{path.name}.graph"))
+        join(graph, weights_of(path), path)
+        graph.unlink()
+        weights_of(path).unlink()
+    return written
 
 
 def _export(traced: Traced, name: str, opset: int) -> ONNXProgram:

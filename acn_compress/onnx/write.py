@@ -14,7 +14,7 @@ from acn_compress.network.network import Network
 from acn_compress.onnx import half
 from acn_compress.onnx.compare import Compared, Expected, Run, compare, expected
 from acn_compress.onnx.inputs import preparation
-from acn_compress.onnx.layout import LIMIT, file_bytes, opset_of
+from acn_compress.onnx.layout import LIMIT, file_bytes
 from acn_compress.onnx.metadata import described
 from acn_compress.onnx.session import Session
 from acn_compress.onnx.trace import Traced, trace
@@ -84,7 +84,7 @@ def write_onnx(
     """
     check_options(opset, tolerance)
     ready = Prepared.of_(net, source, exit_entropy)
-    nodes = trace(
+    graph = trace(
         ready.traced,
         path,
         source.name,
@@ -94,12 +94,14 @@ def write_onnx(
     )
     size = file_bytes(path)
     check_size(size, ready.parameter_bytes)
+    _check_opset(graph.opset, opset)
     cases = ready.expected_(seed)
-    running = Session(path, lean=size > LIMIT)
+    folded = net.dtype not in half.TYPES
+    running = Session(path, lean=size > LIMIT, folded=folded)
     return OnnxFile(
         **ready.proven(path, size, cases, running.run, tolerance=tolerance),
-        opset=_checked_opset(path, opset),
-        nodes=nodes,
+        opset=graph.opset,
+        nodes=graph.nodes,
         exit_entropy=exit_entropy,
         exit_depths=None if exit_entropy is None else _left(cases),
     )
@@ -235,15 +237,14 @@ def _left(cases: list[Expected]) -> list[int]:
     return sorted({int(case.outputs[1]) for case in cases})
 
 
-def _checked_opset(path: Path, asked: int) -> int:
-    """The operator set that a file has.
+def _check_opset(found: int, asked: int) -> None:
+    """Refuse an operator set that is not the one that was asked for.
 
     Raises:
-        VerificationError: if it is not the one that was asked for.
+        VerificationError: with both.
     """
-    if (found := opset_of(path)) != asked:
+    if found != asked:
         raise VerificationError(
             f"the ONNX file has opset {found}, but {asked} was asked for. "
             f"Ask for {found}. Nothing was written."
         )
-    return found

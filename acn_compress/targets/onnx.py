@@ -285,7 +285,7 @@ class Onnx:
                 file=name,
                 precision=precision,
                 bytes=file_bytes(directory / name),
-                opset=opset_of(directory / name),
+                opset=whole.opset if precision is None else opset_of(directory / name),
                 judged=None if precision is None else judged[precision],
                 measured=found,
             )
