@@ -276,7 +276,7 @@ class Writes(Runs):
     """How a step runs and writes."""
 
     overwrite: bool = False
-    """Replace OUT if it exists."""
+    """Replace OUT if it exists, and holds nothing that others put there."""
 
 
 class Resumes(Writes):

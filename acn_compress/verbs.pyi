@@ -189,7 +189,7 @@ def convert(
             model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
-        overwrite: Replace OUT if it exists.
+        overwrite: Replace OUT if it exists, and holds nothing that others put there.
         resume: Go on from the training checkpoint an interrupted run left beside OUT.
 
     Example:
@@ -298,7 +298,7 @@ def finetune(
             model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
-        overwrite: Replace OUT if it exists.
+        overwrite: Replace OUT if it exists, and holds nothing that others put there.
         resume: Go on from the training checkpoint an interrupted run left beside OUT.
 
     Example:
@@ -464,7 +464,7 @@ def truncate(
             model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
-        overwrite: Replace OUT if it exists.
+        overwrite: Replace OUT if it exists, and holds nothing that others put there.
 
     Example:
         acn-compress truncate acn cut --max-drop 0.02 --data digits
@@ -592,7 +592,7 @@ def prune(
             model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
-        overwrite: Replace OUT if it exists.
+        overwrite: Replace OUT if it exists, and holds nothing that others put there.
         resume: Go on from the training checkpoint an interrupted run left beside OUT.
 
     Example:
@@ -716,7 +716,7 @@ def compress(
             model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
-        overwrite: Replace OUT if it exists.
+        overwrite: Replace OUT if it exists, and holds nothing that others put there.
         resume: Go on from the training checkpoint an interrupted run left beside OUT.
 
     Example:
@@ -782,7 +782,7 @@ def export(
             model. Of an ONNX file: that of its original.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, mps, or auto. ONNX Runtime runs on the CPU.
-        overwrite: Replace OUT if it exists.
+        overwrite: Replace OUT if it exists, and holds nothing that others put there.
 
     Example:
         acn-compress export small onnx

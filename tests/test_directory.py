@@ -88,6 +88,25 @@ def test_what_we_wrote_is_replaced_and_an_empty_directory_filled(tmp_path: Path)
     assert names(tmp_path) == ["empty", "m"]
 
 
+def test_what_somebody_else_put_into_what_we_wrote_is_not_replaced_with_it(tmp_path: Path) -> None:
+    out = saved(tiny("vit", 0.3), tmp_path / "m")
+    (out / ".DS_Store").write_text("")
+    check_out(out, overwrite=True)
+    (out / "notes").mkdir()
+    (out / "notes" / "mine.txt").write_text("x")
+    (out / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        ModelDirError, match=r"did not write \(link, notes/mine.txt\), so it is not"
+    ):
+        check_out(out, overwrite=True)
+    assert (out / "notes" / "mine.txt").read_text() == "x" and network(out).depth == 3
+    # an earlier version does not say what it wrote
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert "model.safetensors" in provenance.pop("files")
+    (out / "provenance.json").write_text(json.dumps(provenance))
+    check_out(out, overwrite=True)
+
+
 def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path / "nowhere")
     saved(tiny("vit"), tmp_path / "out")
@@ -284,15 +303,16 @@ with new_directory(sys.argv[1], overwrite=True) as directory:
 """
 
 
-KILLED_BEFORE = 2  # changes before the first rename: the modes of two files
+KILLED_BEFORE = 4  # changes before the first rename: the list of files, the modes of two
 
 
 @pytest.fixture
 def provenance(model: Path) -> str:
-    return (model / "provenance.json").read_text()
+    stored = json.loads((model / "provenance.json").read_text())
+    return json.dumps(stored | {"files": ["who"]})
 
 
-@pytest.mark.parametrize("moment", range(8))
+@pytest.mark.parametrize("moment", range(10))
 def test_a_kill_while_a_result_is_replaced_loses_nothing(
     moment: int, provenance: str, tmp_path: Path
 ) -> None:

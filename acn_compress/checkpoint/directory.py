@@ -9,7 +9,8 @@
     README.md                         a model card written from them
     profile.json, profile.png         added by `profile`
 
-A directory with our provenance.json is ours. No other is ever replaced.
+A directory with our provenance.json is ours. No other is ever replaced, and one of ours not while
+it holds a file that we did not write.
 """
 
 from __future__ import annotations
@@ -17,16 +18,23 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
 from acn_compress.checkpoint import lock, swap
-from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.files import read_json, write_json
 from acn_compress.checkpoint.provenance import Provenance
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import AcnError, ModelDirError
+
+# what steps write into a directory beside the model, and beside the files that go with one
+TOLD = (
+    *("config.json", "report.json", "provenance.json", "README.md"),
+    *("profile.json", "profile.png", "frontier.json", "frontier.png", "report.html"),
+)
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # that systems leave wherever somebody looks
 
 
 def check_out(
@@ -69,11 +77,42 @@ def check_folder(out: str | PathLike[str], source: Source) -> None:
 
 def is_ours(directory: Path) -> bool:
     """Whether this package wrote a directory: it has the provenance that every step leaves."""
+    found = _provenance(directory)
+    return bool(found and found.steps)
+
+
+def _provenance(directory: Path) -> Provenance | None:
+    """None where it is not one that this version writes."""
     try:
         stored = read_json(directory / "provenance.json")
-        return bool(stored and Provenance.read(stored, str(directory)).steps)
+        return Provenance.read(stored, str(directory)) if stored else None
     except ModelDirError:
-        return False
+        return None
+
+
+def _strangers(directory: Path) -> list[str]:
+    """Files of a directory of ours that we did not write, as far as it says which those are."""
+    found = _provenance(directory)
+    if found is None or found.files is None:
+        return []
+    others = _files(directory) - {*found.files, *TOLD}
+    return sorted(f for f in others if f.rpartition("/")[2] not in LITTER)
+
+
+def _files(directory: Path) -> set[str]:
+    """All that is no folder, by its path within the directory."""
+    return {
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+
+
+def _sign(directory: Path) -> None:
+    """Note which files were written, so that others' are never replaced with them."""
+    file = directory / "provenance.json"
+    if stored := read_json(file):
+        write_json(file, stored | {"files": sorted(_files(directory))})
 
 
 def _check_apart(path: Path, out: str, source: Source) -> None:
@@ -96,11 +135,19 @@ def _check_replaceable(path: Path, out: str, overwrite: bool) -> None:
             f"OUT {out} exists and is not empty. Choose another, or pass --overwrite to replace it."
         )
     if not is_ours(path):
-        shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
         raise ModelDirError(
             f"OUT {out} was not written by acn-compress (it has no provenance.json of ours, but "
-            f"{shown}), so it is not replaced. Choose another OUT, or move it away."
+            f"{_some(found)}), so it is not replaced. Choose another OUT, or move it away."
         )
+    if strangers := _strangers(path):
+        raise ModelDirError(
+            f"OUT {out} also holds what acn-compress did not write ({_some(strangers)}), so it is "
+            "not replaced. Move that away, or choose another OUT."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _check_writable(path: Path, out: str) -> None:
@@ -132,6 +179,7 @@ def new_directory(
             path.parent.mkdir(parents=True, exist_ok=True)
             new.mkdir()
             yield new
+            _sign(new)
             _follow_umask(new)
             swap.put(new, path)
     finally:

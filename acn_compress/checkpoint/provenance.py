@@ -68,6 +68,8 @@ class Provenance(Found):
 
     version: Literal[1] = 1
     steps: tuple[Entry, ...] = ()
+    files: tuple[str, ...] | None = None
+    """What the last step wrote beside it; None where an earlier version did."""
 
     @property
     def quality(self) -> Outcome | None:

@@ -9,15 +9,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from acn_compress.checkpoint.carried import is_carried
-from acn_compress.checkpoint.directory import is_ours
+from acn_compress.checkpoint.directory import TOLD, is_ours
 from acn_compress.errors import ModelDirError
 from acn_compress.found import Found
-
-# what steps write into a directory beside the model, and beside the files that go with one
-TOLD = (
-    *("config.json", "report.json", "provenance.json", "README.md"),
-    *("profile.json", "profile.png", "frontier.json", "frontier.png", "report.html"),
-)
 
 
 class Uploaded(Found):
