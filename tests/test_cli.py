@@ -296,6 +296,14 @@ def test_a_structure_that_was_tampered_with(digits_acn: Path, tmp_path: Path) ->
     ):
         (bad / "config.json").write_text(json.dumps(config | {"acn": config["acn"] | change}))
         fails(text, "truncate", bad, tmp_path / "out", "--depth", 1)
+    # fewer layers by hand, also where plain transformers saved it
+    for model_type in (config["model_type"], "vit"):
+        changed = {"num_hidden_layers": 2, "model_type": model_type}
+        (bad / "config.json").write_text(json.dumps(config | changed))
+        fails(
+            "num_hidden_layers 2, but its structure (acn) has 3 blocks",
+            *("truncate", bad, tmp_path / "out", "--depth", 1),
+        )
 
 
 def test_data_that_does_not_fit(digits_vit: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def describe(
     _check_plain(data, source.name)
     base = transformers.AutoConfig.for_model(name).__class__
     compressed = data["model_type"] != name
-    if compressed:
+    if compressed or data.get("acn") is not None:  # plain transformers keeps what it does not know
         structure = Structure.read(data.get("acn"), f"{source.name}: config.json")
         _check_depth(structure, architecture, data, source.name)
     fields = {k: v for k, v in data.items() if k not in DROPPED}
