@@ -15,6 +15,7 @@ BEGIN, END = "<!-- made from benchmarks/results by `make docs` -->", "<!-- end -
 NETWORKS = {
     "minilm-sst2": "MiniLM, SST-2",
     "mpnet-sst2": "MPNet 12 x 768, SST-2",
+    "dinov2-cifar": "DINOv2-S shape, CIFAR-10",
     "vit-cifar": "ViT 12 x 128, CIFAR-10",
     "mixer": "Mixer 12 x 128, CIFAR-10",
 }

@@ -15,6 +15,7 @@ from acn_compress.quality import Drop
 NETWORKS = {
     "minilm-sst2": "MiniLM (6 layers) on SST-2",
     "mpnet-sst2": "MPNet (12 layers) on SST-2",
+    "dinov2-cifar": "ViT of DINOv2-S's shape (12 x 384) on CIFAR-10",
     "vit-cifar": "ViT (12 x 128) on CIFAR-10",
     "mixer": "MLP-Mixer (12 x 128) on CIFAR-10",
     "llama-docstrings": "Llama shape on docstrings",
