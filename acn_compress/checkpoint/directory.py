@@ -90,12 +90,9 @@ def _provenance(directory: Path) -> Provenance | None:
         return None
 
 
-def _strangers(directory: Path) -> list[str]:
+def _strangers(directory: Path, ours: Sequence[str] | None) -> list[str]:
     """Files of a directory of ours that we did not write, as far as it says which those are."""
-    found = _provenance(directory)
-    if found is None or found.files is None:
-        return []
-    others = _files(directory) - {*found.files, *TOLD}
+    others = set() if ours is None else _files(directory) - {*ours, *TOLD}
     return sorted(f for f in others if f.rpartition("/")[2] not in LITTER)
 
 
@@ -134,12 +131,13 @@ def _check_replaceable(path: Path, out: str, overwrite: bool) -> None:
         raise ModelDirError(
             f"OUT {out} exists and is not empty. Choose another, or pass --overwrite to replace it."
         )
-    if not is_ours(path):
+    provenance = _provenance(path)
+    if provenance is None or not provenance.steps:
         raise ModelDirError(
             f"OUT {out} was not written by acn-compress (it has no provenance.json of ours, but "
             f"{_some(found)}), so it is not replaced. Choose another OUT, or move it away."
         )
-    if strangers := _strangers(path):
+    if strangers := _strangers(path, provenance.files):
         raise ModelDirError(
             f"OUT {out} also holds what acn-compress did not write ({_some(strangers)}), so it is "
             "not replaced. Move that away, or choose another OUT."

@@ -111,7 +111,7 @@ class Traced(nn.Module):
         return (*found, self.head(result.last_hidden_state, named["attention_mask"]))
 
 
-class Written(NamedTuple):
+class WrittenGraph(NamedTuple):
     """A graph that was written."""
 
     nodes: int
@@ -126,7 +126,7 @@ def trace(
     *,
     opset: int,
     external: bool,
-) -> Written:
+) -> WrittenGraph:
     """Write the graph, its weights beside it if `external`.
 
     Args:
@@ -149,7 +149,7 @@ def trace(
         # weights of early exit lie in inner graphs, which `join` does not put together
         whole = traced.exit_entropy is not None and not external
         ir.save(program.model, path, external_data=None if whole else weights_of(path).name)
-        written = Written(nodes, program.model.opset_imports[""])
+        written = WrittenGraph(nodes, program.model.opset_imports[""])
         _forget_weights_(program)
     onnx.checker.check_model(str(path))
     if not (whole or external):
