@@ -4,6 +4,7 @@ not those that are reported; nothing is lost."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ from acn_compress.onnx.session import Session
 from acn_compress.options import Compress
 from acn_compress.quality import Drop, Quality, told
 from acn_compress.reports.compressed import Compressed
+from acn_compress.reports.show import as_text
 from acn_compress.steps.compress import choose
 
 pytestmark = pytest.mark.xdist_group("compress")  # what is made once is made in one process
@@ -211,6 +213,87 @@ def test_a_time_holds_where_parts_do_not_add_up(
         whole.milliseconds / mine.milliseconds if "speedup" in asked else mine.milliseconds
     )
     assert abs(limit.found / limit.asked - 1) < 0.1  # and no more was taken out than that
+
+
+class Shared(Machine):
+    """A machine on which others work too: what takes a second takes more while they do."""
+
+    slower: float = 1.0
+    calls: float = math.inf
+    """So many calls more are made until they are done."""
+
+    def work(self, seconds: float) -> None:
+        self.calls -= 1
+        super().work(seconds * (self.slower if self.calls >= 0 else 1))
+
+
+@pytest.mark.parametrize(
+    ("table", "choice", "last", "held"),
+    [
+        (1.0, 1.5, 1.0, True),  # candidates are timed in a worse moment than the rest
+        (1.0, 1.0, 1.5, False),  # all that is timed last is
+        (1.5, 1.5, 1.0, True),  # all but that
+    ],
+)
+@pytest.mark.long
+def test_a_limit_in_milliseconds_is_of_the_calmest_moment(
+    table: float,
+    choice: float,
+    last: float,
+    held: bool,
+    digits_vit: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Shared()
+    machine.slower = table
+    found, asked = _on(machine, digits_vit, tmp_path, monkeypatch, choice, last)
+    whole, mine, _ = found.rows
+    assert found.held == held
+    assert found.calmest == pytest.approx(whole.milliseconds * min(table, choice) / last)
+    changed = last / min(table, choice)
+    assert abs(mine.milliseconds / (changed * asked) - 1) < 0.1  # and no more was taken out
+    told = "The machine is " + ("busier" if changed > 1 else "calmer")
+    assert (told in (found.complaint() or "")) == (not held)
+    assert (told in _said(found)) == (changed != 1)
+
+
+@pytest.mark.long
+def test_what_is_timed_in_a_bad_moment_is_timed_again(
+    digits_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, asked = _on(Shared(), digits_vit, tmp_path, monkeypatch, 1.0, 1.5, calls=99)
+    assert found.held and abs(found.rows[1].milliseconds / asked - 1) < 0.1
+    assert "The machine is" not in _said(found)
+
+
+def _said(report: Compressed) -> str:
+    return " ".join(as_text(report.display()).split())
+
+
+def _on(
+    machine: Shared,
+    source: Path,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    choice: float,
+    last: float,
+    calls: float = math.inf,
+) -> tuple[Compressed, float]:
+    """A limit of two thirds of what the network takes while nobody else works, on a machine that
+    is slower while candidates are chosen and in the last timing; and the limit."""
+    monkeypatch.setitem(BACKENDS, "torch", machine)
+    monkeypatch.setattr(latency, "clock_for", lambda threads, device: lambda: machine.now)
+    asked = 650 * machine.seconds(tuple(widths.counts(network(source))))
+
+    def others(event: Event) -> None:
+        if str(event).startswith("looking at"):
+            machine.slower = choice
+        elif str(event).startswith("timing side by side"):
+            machine.slower, machine.calls = last, calls
+
+    how = HOW | {"max_latency_ms": asked, "progress": others}
+    return acn.compress(source, place / "out", **how), asked
 
 
 @pytest.mark.slow  # a dozen exports; that it is chosen is tested below

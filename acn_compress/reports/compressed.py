@@ -14,6 +14,7 @@ from acn_compress.figures import millions
 from acn_compress.found import Found
 from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import LatencyTable
+from acn_compress.measure.timing import SMALLEST
 from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.write import OnnxFile
 from acn_compress.quality import Drop, Quality
@@ -96,6 +97,9 @@ class Compressed(Made):
     """Of int8, where it took part in the search."""
     scale: float | None = None
     """What foreseen times were multiplied by after some were measured, where time is limited."""
+    calmest: float | None = None
+    """Milliseconds of the original in the calmest moment in which candidates were timed, where
+    milliseconds are limited."""
     busy: float
     frontier: tuple[Point, ...]
     """All candidates that were measured."""
@@ -120,9 +124,23 @@ class Compressed(Made):
         missed = [str(limit) for limit in self.limits if not limit.holds]
         if not missed:
             return None
+        moved = self._moved()
         return (
             f"not reached on the rows that are reported: {'; '.join(missed)}. "
-            f"{self.out} has the best that was found. Ask for less, or give it (more) --epochs."
+            + (f"{moved} " if moved else "")
+            + f"{self.out} has the best that was found. Ask for less, or give it (more) --epochs."
+        )
+
+    def _moved(self) -> str:
+        """What is to be said where the machine got faster or slower between choosing and the last
+        timing, and milliseconds are limited."""
+        now, then = self.rows[0].milliseconds, self.calmest
+        if then is None or abs(now / then - 1) <= SMALLEST:
+            return ""
+        than = "busier" if now > then else "calmer"
+        return (
+            f"The machine is {than} than while candidates were chosen: the original took "
+            f"{then:.3g} ms then, {now:.3g} now."
         )
 
     def verdict(self) -> str:
@@ -210,6 +228,8 @@ class Compressed(Made):
         t = self.table
         where = f"{t.backend}, {t.batch} per call, {threads(t.threads)}"
         yield Line(f"ms: {where}.{busy_note(self.busy)} {duration(self.seconds)} in all.")
+        if moved := self._moved():
+            yield Line(moved)
         for limit in self.limits:
             yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
 

@@ -82,12 +82,15 @@ def _nearest(job: Job, point: Point, limits: Limits) -> Point:
 
 
 def _time(job: Job, plan: Plan | Point) -> float:
-    """Milliseconds of a plan, timed beside the whole network; where a speed-up is asked for, as if
-    that took what the table says, however busy the machine is now."""
+    """Milliseconds of a plan, timed beside the whole network, however busy the machine is now: as
+    if that took the least that it was seen to, or, where a speed-up is asked for, what the table
+    says."""
     shapes = [job.watch.whole, job.watch.plan(plan.blocks, plan.int8)]
     rounds = min(200, max(ROUNDS, round(100 / job.frontier.slowest)))  # short calls scatter more
     whole, made = milliseconds(job.watch.seconds(shapes, rounds))
-    return made if job.how.speedup is None else made * job.frontier.slowest / whole
+    job.calmest = min(job.calmest, whole, job.frontier.slowest)
+    usual = job.frontier.slowest if job.how.speedup is not None else job.calmest
+    return made * usual / whole
 
 
 def _reachable(job: Job, limits: Limits) -> list[Plan]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,8 @@ class Job:
     Args:
         whole: the network of `source`; not changed.
         notes: what is known, so that an interrupted one can go on.
+        calmest: the least milliseconds that the whole network was seen to take while candidates
+            were timed.
     """
 
     source: Source
@@ -49,6 +52,7 @@ class Job:
     rows: Held
     notes: Notes
     progress: Progress | None
+    calmest: float = math.inf
 
     @cached_property
     def watch(self) -> Stopwatch:
