@@ -13,7 +13,7 @@ import torch
 from tiny import KINDS, tiny
 from torch import Tensor, nn
 
-from acn_compress.compression import refit
+from acn_compress.compression import refit, statistics
 from acn_compress.compression.calibration import RandomInputs, spread
 from acn_compress.compression.prune import prune_, ranking
 from acn_compress.compression.prune.scores import SCORES
@@ -111,6 +111,39 @@ def test_gradients_are_those_of_a_finite_difference(name: str) -> None:
                 change.append(float(loss(net, given)))
                 writer.layer.weight.copy_(before)
         assert (change[0] - change[1]) / (2 * h) == pytest.approx(expected, rel=3e-2, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_kept_for_the_way_back_is_bounded(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a batch is, and what is found is the same."""
+    net = tiny(name)
+    data = RandomInputs(net, 64)
+    expected = SCORES["obs"].units(net, data)
+    (one,) = spread(net, RandomInputs(net, 1))
+    tokens = net.calls(**one)[0].stream.shape[1:-1].numel()
+    monkeypatch.setattr(statistics, "MEMORY", 3.5 * tokens * statistics.kept_of_a_token(net))
+    own = {weight.untyped_storage().data_ptr() for weight in net.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        kept.setdefault(storage.data_ptr(), storage.nbytes())
+        held.append(value)  # no other comes to lie there
+        return value
+
+    held: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        for part in flows(net, data, writers(net)):
+            assert len(part[0].x) in (3, 2)  # of eight
+            bytes_ = sum(size for place, size in kept.items() if place not in own)
+            assert 0.4 * statistics.MEMORY < bytes_ * 3.5 / len(part[0].x) < statistics.MEMORY
+            kept.clear()
+            held.clear()
+    for block, other in zip(SCORES["obs"].units(net, data), expected, strict=True):
+        for width, costs in block.items():
+            torch.testing.assert_close(costs, other[width], rtol=1e-3, atol=1e-9)
 
 
 @pytest.mark.parametrize("score", SECOND_ORDER)

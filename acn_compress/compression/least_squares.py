@@ -42,13 +42,10 @@ class Solver:
 
     def add(self, rows: Rows, number: int) -> None:
         """One batch more, and which it is; every `HELD_OUT`-th is held out."""
-        part = Normal.of(rows)
         features, width = rows.x.shape[1] + 1, rows.missing.shape[1]
         self.flops += 2.0 * len(rows.x) * features * (features + width)
-        if (number + 1) % HELD_OUT == 0:
-            self._held += part
-        else:
-            self._fitted += part
+        part = self._held if (number + 1) % HELD_OUT == 0 else self._fitted
+        part.add_(Normal.of(rows))
 
     def share_(self, features: int, width: int, device: torch.device) -> None:
         """Add up what all processes gathered: of a layer of so many inputs and outputs."""
@@ -67,12 +64,14 @@ class Solver:
         fitted, held = (part.mixed() for part in (self._fitted, self._held))
         more = {ridge: held.more_left(fitted.solve(ridge, bias)) for ridge in RIDGES}
         ridge = min(more, key=more.__getitem__)
-        return self.normal.solve(ridge, bias) if more[ridge] < 0 else None
+        return self.normal_().solve(ridge, bias) if more[ridge] < 0 else None
 
-    @property
-    def normal(self) -> Normal:
-        """Of all rows."""
-        return self._fitted + self._held
+    def normal_(self) -> Normal:
+        """Of all rows; none is held out any more. In place: they may be larger than the network's
+        layers."""
+        self._fitted.add_(self._held)
+        self._held = Normal()
+        return self._fitted
 
 
 @dataclass
@@ -89,8 +88,10 @@ class Normal:
         heavy = x if rows.weight is None else rows.weight[:, None] * x
         return cls(exact(heavy.T @ x), exact(heavy.T @ rows.missing))
 
-    def __add__(self, other: Normal) -> Normal:
-        return Normal(self.gram + other.gram, self.cross + other.cross)
+    def add_(self, other: Normal) -> None:
+        """More rows, in place."""
+        self.gram += other.gram
+        self.cross += other.cross
 
     def shared(self, n: int, width: int, device: torch.device) -> Normal:
         """The sum over all processes, of which some may have no rows."""

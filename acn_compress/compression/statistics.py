@@ -21,7 +21,12 @@ from acn_compress.network.device import exact
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks import task_of
-from acn_compress.tasks.base import Batch, features
+from acn_compress.tasks.base import Batch, Task, features
+
+MEMORY = 1 << 30  # bytes that may be kept for the way back, about
+KEPT = 56  # of a token in every block, per unit of width
+SCORED = 24  # of a token per word that it may be, where its answer is a word
+CHANCES = 1 << 22  # that are added up at a time
 
 
 class Flow(NamedTuple):
@@ -54,7 +59,8 @@ class Moments(NamedTuple):
 def flows(
     net: Network, data: Batches, found: Sequence[Writer], rows: int = FEW, seed: int = 0
 ) -> Iterator[list[Flow]]:
-    """Per batch, what it says about every writer.
+    """Per batch, what it says about every writer; per part of one, where that would take more than
+    `MEMORY`.
 
     Args:
         rows: about how many examples, evenly spread over the data.
@@ -64,8 +70,7 @@ def flows(
     """
     generator, (read, numbers) = torch.Generator().manual_seed(seed), answers_of(net)
     with net.evaluating(), _frozen(net), threads_for(net):
-        for batch in spread(net, data, rows):
-            given = features(batch)
+        for given in (part for batch in spread(net, data, rows) for part in _parts(net, batch)):
             with torch.enable_grad(), watching(found) as seen:
                 loss = drawn(read(net, given), numbers, generator)
             gradients = torch.autograd.grad(loss, [slot.out for slot in seen])
@@ -74,6 +79,23 @@ def flows(
                 Flow(slot.x.float(), gradient.float(), mask)
                 for slot, gradient in zip(seen, gradients, strict=True)
             ]
+
+
+def _parts(net: Network, batch: Batch) -> Iterator[Batch]:
+    """What the network is called with, as many examples at a time as there is memory for."""
+    given = features(batch)
+    one = {name: values[:1] for name, values in given.items()}
+    tokens = net.calls(**one)[0].stream.shape[1:-1].numel()
+    size = max(1, int(MEMORY / (tokens * kept_of_a_token(net))))
+    for at in range(0, len(next(iter(given.values()))), size):
+        yield {name: values[at : at + size] for name, values in given.items()}
+
+
+def kept_of_a_token(net: Network) -> int:
+    """Bytes that a pass keeps of a token for the way back, about; no weight takes a gradient."""
+    task = _task(net)
+    words = net.config.vocab_size if task is not None and task.over_vocabulary else 0
+    return KEPT * net.width * net.depth + SCORED * words
 
 
 def moments(
@@ -110,11 +132,16 @@ def _of_trace_one_(square: Tensor) -> Tensor:
 def answers_of(net: Network) -> tuple[Callable[[Network, Batch], Tensor], bool]:
     """How the answers of this network are read, [rows, classes], and whether they are numbers: as
     its task has it; where its head is for none, what it puts out are numbers."""
-    try:
-        task = task_of(net)
-    except UnsupportedError:
+    if (task := _task(net)) is None:
         return (lambda net, given: first_output(net(**given))), True
     return (lambda net, given: task.answers(net(**given), given)), task.numbers
+
+
+def _task(net: Network) -> Task | None:
+    try:
+        return task_of(net)
+    except UnsupportedError:
+        return None
 
 
 def drawn(answers: Tensor, numbers: bool, generator: torch.Generator) -> Tensor:
@@ -128,11 +155,19 @@ def drawn(answers: Tensor, numbers: bool, generator: torch.Generator) -> Tensor:
         raise VerificationError("the model's answers are not finite: nothing can be chosen.")
     if numbers:
         return (answers * torch.randn(answers.shape, generator=generator).to(answers)).sum()
-    # where a uniform number falls among the chances: classes without a chance change no draw
-    below = exact(answers.detach()).softmax(-1).cpu().cumsum(-1)
-    at = torch.rand(len(below), 1, generator=generator, dtype=torch.float64) * below[:, -1:]
-    target = torch.searchsorted(below, at, right=True)[:, 0].clamp(max=below.shape[-1] - 1)
+    at = torch.rand(len(answers), 1, generator=generator, dtype=torch.float64)
+    some = max(1, CHANCES // answers.shape[-1])
+    parts = zip(answers.detach().split(some), at.split(some), strict=True)
+    target = torch.cat([_class_at(*part) for part in parts])
     return F.cross_entropy(answers, target.to(answers.device), reduction="sum")
+
+
+def _class_at(answers: Tensor, at: Tensor) -> Tensor:
+    """Where numbers between 0 and 1 [rows, 1] fall among the chances: [rows]. Classes without a
+    chance change no draw."""
+    below = exact(answers).softmax(-1).cpu().cumsum(-1)
+    found = torch.searchsorted(below, at * below[:, -1:], right=True)
+    return found[:, 0].clamp(max=below.shape[-1] - 1)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class Tuning:
     def __call__(self, writer: Writer, solver: Solver) -> Tensor | None:
         """The change of a writer's weight; the bias stays."""
         units, size = writer.width.units, writer.cut.size
-        weight, rows = writer.weight.double(), solver.normal
+        weight, rows = writer.weight.double(), solver.normal_()
         features = weight.shape[1]
         gram, cross = (torch.as_tensor(part)[:features] for part in (rows.gram, rows.cross))
         pairs = (weight.T @ weight * gram[:, :features]).view(units, size, units, size).sum((1, 3))
