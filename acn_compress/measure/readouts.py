@@ -1,10 +1,8 @@
 """What every depth is worth and what every block adds, from ONE pass over the data.
 
 The stack's prefix sums y_0 .. y_L are recorded while the model runs, and each y_k is then read
-through the model's own norm,
-pooling and head: one forward pass and L cheap readouts per batch. Further measures are options;
-    those that need more passes
-say so.
+through the model's own norm, pooling and head: one forward pass and L cheap readouts per batch.
+Further measures are options; those that need more passes say so.
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ from acn_compress.measure.intervals import (
 )
 from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.network.device import exact
+from acn_compress.network.threads import threads_for
 from acn_compress.quality import Drop, Quality
 from acn_compress.tasks.base import Scored, divergence, features
 
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from acn_compress.data.load import Data
     from acn_compress.network.network import Network
     from acn_compress.options import Bound
+
+SMALLEST = 1e-12  # product of two lengths that is divided by
 
 
 def readout(net: Network, y: Tensor, batch: dict[str, Tensor]) -> Any:
@@ -152,21 +153,21 @@ def profile_model(
         seed: of the bootstrap.
         reference: what drops are from; default: the whole network.
     """
-    scores, sums = processes.together(_read_out, net, data, batch_size, "cka" in extras)
-    with net.evaluating():
+    scores, sums = processes.together(_read_out, net, data, batch_size, extras)
+    with net.evaluating(), threads_for(net):
         further = _extra_measures(net, data, extras, sums, batch_size, scores[-1].mean_loss)
     return _summarise(scores, reference or scores[-1], sums, further, data, seed)
 
 
 def _read_out(
-    net: Network, data: Data, batch_size: int, similarity: bool
+    net: Network, data: Data, batch_size: int, extras: tuple[str, ...]
 ) -> tuple[list[Scores], _Sums]:
     """The scores at every depth, and what is summed over the data; several processes share the
     batches."""
     depths = net.depth + 1
     scored: list[list[Scores]] = []  # by batch, then depth
-    sums = _Sums(depths, similarity)
-    with torch.inference_mode(), net.evaluating():
+    sums = _Sums(depths, "cka" in extras, "influence" in extras)
+    with torch.inference_mode(), net.evaluating(), threads_for(net):
         for batch in data.batches(batch_size, device=net.device, part=processes.part()):
             with net.recording() as prefixes:
                 full = data.task.score(net(**features(batch)), batch)
@@ -191,6 +192,9 @@ class _Sums:
 
     depths: int
     similarity: bool
+    """What CKA needs is gathered,"""
+    turns: bool
+    """and what block influence does."""
 
     def __post_init__(self) -> None:
         self.rows, self.tokens, self.numbers = 0.0, 0.0, False
@@ -227,14 +231,17 @@ class _Sums:
         if mask is not None:
             prefixes = [y[mask.bool()] for y in prefixes]
         last = prefixes[-1].float()
-        self.tokens += last[..., 0].numel()
+        long = last.norm(dim=-1)
+        self.tokens += long.numel()
         before: Tensor | None = None
         for k, y in enumerate(prefixes):
             now = y.float()
             added = now if before is None else now - before
-            self.norm[k] += float(added.norm(dim=-1).sum())
-            self.cosine[k] += float(F.cosine_similarity(added, last, dim=-1).sum())
-            if before is not None:
+            norm = added.norm(dim=-1)
+            self.norm[k] += float(norm.sum())
+            along = (added * last).sum(-1) / (norm * long).clamp_min(SMALLEST)
+            self.cosine[k] += float(along.sum())
+            if before is not None and self.turns:
                 turned = F.cosine_similarity(before, now, dim=-1).clamp(-1, 1)
                 self.turn[k] += float((1 - turned).sum())
                 self.angle[k] += float(turned.arccos().sum() / torch.pi)
