@@ -181,9 +181,9 @@ def new_processor(net: Network, source: Source) -> Any:
         return load_feature_extractor(source)
     if hasattr(net.config, "pretrained_cfg"):
         return None
-    from transformers import ViTImageProcessor
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
     (height, width), n = net.image_size, net.channels
-    return ViTImageProcessor(
+    return ViTImageProcessorPil(  # which does not ask for torchvision
         size={"height": height, "width": width}, image_mean=[0.5] * n, image_std=[0.5] * n
     )
