@@ -111,8 +111,8 @@ def _sums(
     net: Network, data: Batches, found: Sequence[Writer], rows: int, seed: int
 ) -> tuple[list[Tensor], list[Tensor], int]:
     """What moments are means of, and over how many examples."""
-    inputs: list[Tensor | float] = [0.0] * len(found)
-    outputs: list[Tensor | float] = [0.0] * len(found)
+    inputs: list[Tensor | None] = [None] * len(found)
+    outputs: list[Tensor | None] = [None] * len(found)
     examples = 0
     for batch in flows(net, data, found, rows, seed):
         examples += len(batch[0].x)
@@ -120,9 +120,14 @@ def _sums(
             x, gradient = (rows_that_count(part, flow.mask) for part in flow[:2])
             x = torch.cat([x, x.new_ones(len(x), 1)], 1)
             weighted = x * gradient.square().sum(-1, keepdim=True)
-            inputs[i] += exact(weighted.T @ x)
-            outputs[i] += exact(gradient.T @ gradient)
-    return [torch.as_tensor(a) for a in inputs], [torch.as_tensor(b) for b in outputs], examples
+            inputs[i] = _plus_(inputs[i], weighted.T @ x)
+            outputs[i] = _plus_(outputs[i], gradient.T @ gradient)
+    return [a for a in inputs if a is not None], [b for b in outputs if b is not None], examples
+
+
+def _plus_(sums: Tensor | None, more: Tensor) -> Tensor:
+    """A sum in float64, in place; without a copy in it of what is added."""
+    return exact(more) if sums is None else sums.add_(more)
 
 
 def _of_trace_one_(square: Tensor) -> Tensor:
