@@ -127,7 +127,7 @@ def _sums(
 
 def _plus_(sums: Tensor | None, more: Tensor) -> Tensor:
     """A sum in float64, in place; without a copy in it of what is added."""
-    return exact(more) if sums is None else sums.add_(more)
+    return exact(more) if sums is None else sums.add_(more.to(sums.device))
 
 
 def _of_trace_one_(square: Tensor) -> Tensor:
