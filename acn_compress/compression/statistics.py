@@ -16,12 +16,12 @@ from torch import Tensor
 
 from acn_compress.compression.calibration import FEW, Batches, spread
 from acn_compress.compression.writers import Writer, rows_that_count, watching
-from acn_compress.errors import UnsupportedError, VerificationError
+from acn_compress.errors import VerificationError
 from acn_compress.network.device import exact
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.threads import threads_for
-from acn_compress.tasks import task_of
-from acn_compress.tasks.base import Batch, Task, features
+from acn_compress.tasks import task_or_none
+from acn_compress.tasks.base import Batch, features
 
 MEMORY = 1 << 30  # bytes that may be kept for the way back, about
 KEPT = 56  # of a token in every block, per unit of width
@@ -83,9 +83,12 @@ def flows(
 
 def _parts(net: Network, batch: Batch) -> Iterator[Batch]:
     """What the network is called with, as many examples at a time as there is memory for."""
-    given = features(batch)
-    one = {name: values[:1] for name, values in given.items()}
-    tokens = net.calls(**one)[0].stream.shape[1:-1].numel()
+    given, mask = features(batch), net.counted(batch)
+    if mask is None:
+        one = {name: values[:1] for name, values in given.items()}
+        tokens = net.calls(**one)[0].stream.shape[1:-1].numel()
+    else:
+        tokens = mask.shape[1]
     size = max(1, int(MEMORY / (tokens * kept_of_a_token(net))))
     for at in range(0, len(next(iter(given.values()))), size):
         yield {name: values[at : at + size] for name, values in given.items()}
@@ -93,7 +96,7 @@ def _parts(net: Network, batch: Batch) -> Iterator[Batch]:
 
 def kept_of_a_token(net: Network) -> int:
     """Bytes that a pass keeps of a token for the way back, about; no weight takes a gradient."""
-    task = _task(net)
+    task = task_or_none(net)
     words = net.config.vocab_size if task is not None and task.over_vocabulary else 0
     return KEPT * net.width * net.depth + SCORED * words
 
@@ -137,16 +140,9 @@ def _of_trace_one_(square: Tensor) -> Tensor:
 def answers_of(net: Network) -> tuple[Callable[[Network, Batch], Tensor], bool]:
     """How the answers of this network are read, [rows, classes], and whether they are numbers: as
     its task has it; where its head is for none, what it puts out are numbers."""
-    if (task := _task(net)) is None:
+    if (task := task_or_none(net)) is None:
         return (lambda net, given: first_output(net(**given))), True
     return (lambda net, given: task.answers(net(**given), given)), task.numbers
-
-
-def _task(net: Network) -> Task | None:
-    try:
-        return task_of(net)
-    except UnsupportedError:
-        return None
 
 
 def drawn(answers: Tensor, numbers: bool, generator: torch.Generator) -> Tensor:

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from acn_compress.network.network import Network
     from acn_compress.options import Bound
 
-SMALLEST = 1e-12  # product of two lengths that is divided by
-
 
 def readout(net: Network, y: Tensor, batch: dict[str, Tensor]) -> Any:
     """The model's output for y_k ([batch, ..., width]), through its own norm, pooling and head."""
@@ -231,16 +229,13 @@ class _Sums:
         if mask is not None:
             prefixes = [y[mask.bool()] for y in prefixes]
         last = prefixes[-1].float()
-        long = last.norm(dim=-1)
-        self.tokens += long.numel()
+        self.tokens += last[..., 0].numel()
         before: Tensor | None = None
         for k, y in enumerate(prefixes):
             now = y.float()
             added = now if before is None else now - before
-            norm = added.norm(dim=-1)
-            self.norm[k] += float(norm.sum())
-            along = (added * last).sum(-1) / (norm * long).clamp_min(SMALLEST)
-            self.cosine[k] += float(along.sum())
+            self.norm[k] += float(added.norm(dim=-1).sum())
+            self.cosine[k] += float(F.cosine_similarity(added, last, dim=-1).sum())
             if before is not None and self.turns:
                 turned = F.cosine_similarity(before, now, dim=-1).clamp(-1, 1)
                 self.turn[k] += float((1 - turned).sum())

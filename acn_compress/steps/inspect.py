@@ -25,8 +25,7 @@ from acn_compress.onnx.facts import facts_of
 from acn_compress.onnx.layout import beside, file_bytes, find_onnx
 from acn_compress.options import Inspect, ModelSpec
 from acn_compress.reports.inspected import Inspected, InspectedOnnx, Past, ProfileFound
-from acn_compress.tasks import task_of
-from acn_compress.tasks.base import Task
+from acn_compress.tasks import task_or_none
 
 # of safetensors
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -86,7 +85,7 @@ def _describe(source: Source) -> dict[str, Any]:
         if stored is None
         else Structure.read(stored, f"{source.name}: config.json")
     )
-    task = _task(net)
+    task = task_or_none(net)
     classes = task is not None and task.classes is not None
     return {
         "class_": plain_class(cls).__name__,
@@ -111,13 +110,6 @@ def _sparsity(source: Source, structure: Structure) -> float:
     if structure.sparsity == 0:
         return 0.0
     return checkpoint.load_source(source, verify=False).structure.sparsity
-
-
-def _task(net: Network) -> Task | None:
-    try:
-        return task_of(net)
-    except UnsupportedError:
-        return None
 
 
 def _parts(net: Network) -> dict[str, int]:

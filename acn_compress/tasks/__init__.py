@@ -102,6 +102,14 @@ def task_of(net: Network) -> Task:
     return task_named(plain_class(type(net.model)).__name__, net.config).of(net)
 
 
+def task_or_none(net: Network) -> Task | None:
+    """The task of a network; None where its head is for none that is known."""
+    try:
+        return task_of(net)
+    except UnsupportedError:
+        return None
+
+
 def task_named(name: str, config: PreTrainedConfig) -> Task:
     """`task_of` a model class, by its name."""
     modality = architecture_of(config).modality
