@@ -27,6 +27,7 @@ from acn_compress.checkpoint import lock
 from acn_compress.deprecated import Job, current
 from acn_compress.errors import ConfigError
 from acn_compress.options import Options, Verb
+from acn_compress.training import interrupt
 
 if TYPE_CHECKING:
     from acn_compress.found import Found
@@ -114,7 +115,7 @@ def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) 
     """
 
     def command() -> Found:
-        with lock.let_go():
+        with lock.let_go(), interrupt.as_signal():
             step = import_module(f"acn_compress.steps.{cls.verb}")
             found: Found = step.run(*where, how, **extras)
         return found

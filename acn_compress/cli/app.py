@@ -35,7 +35,8 @@ def _ending() -> Iterator[None]:
     """A signal outside of a step too ends the process with its own exit code; typer's is 130 for
     all."""
     try:
-        yield
+        with interrupt.as_signal():
+            yield
     except KeyboardInterrupt as stopped:
         typer.echo("error: interrupted.", err=True)
         sys.exit(interrupt.exit_code(interrupt.number_of(stopped)))
@@ -127,7 +128,7 @@ def _run(cls: type[Verb], where: list[object], own: dict[str, object], as_json: 
 
 def _fail(text: str, code: int) -> None:
     typer.echo(f"error: {text}", err=True)
-    raise typer.Exit(code) from None
+    sys.exit(code)
 
 
 def _said(value: object) -> bool:

@@ -59,7 +59,7 @@ class Solver:
         The ridge is one for all outputs, so that `SKETCH` random mixtures of them tell it: what
         they leave is that of all in expectation (Johnson and Lindenstrauss), in half of the time
         for a layer of 3,072 inputs and 768 outputs."""
-        if isinstance(self._held.gram, float):  # too few batches: nothing to decide on
+        if self._held.gram is None:  # too few batches: nothing to decide on
             return None
         fitted, held = (part.mixed() for part in (self._fitted, self._held))
         more = {ridge: held.more_left(fitted.solve(ridge, bias)) for ridge in RIDGES}
@@ -67,8 +67,7 @@ class Solver:
         return self.normal_().solve(ridge, bias) if more[ridge] < 0 else None
 
     def normal_(self) -> Normal:
-        """Of all rows; none is held out any more. In place: they may be larger than the network's
-        layers."""
+        """Of all rows; none is held out any more."""
         self._fitted.add_(self._held)
         self._held = Normal()
         return self._fitted
@@ -76,61 +75,74 @@ class Solver:
 
 @dataclass
 class Normal:
-    """The normal equations of weighted rows, inputs with a one behind them."""
+    """The normal equations of weighted rows, inputs with a one behind them; None before there is
+    any. They may be larger than the network's layers: what can be is done in place."""
 
-    gram: Tensor | float = 0.0
-    cross: Tensor | float = 0.0
+    gram: Tensor | None = None
+    cross: Tensor | None = None
 
     @classmethod
     def of(cls, rows: Rows) -> Normal:
-        """Of some rows."""
+        """Of some rows, in their precision."""
         x = torch.cat([rows.x, rows.x.new_ones(len(rows.x), 1)], 1)
         heavy = x if rows.weight is None else rows.weight[:, None] * x
-        return cls(exact(heavy.T @ x), exact(heavy.T @ rows.missing))
+        return cls(heavy.T @ x, heavy.T @ rows.missing)
 
     def add_(self, other: Normal) -> None:
-        """More rows, in place."""
-        self.gram += other.gram
-        self.cross += other.cross
+        """More rows, summed in float64."""
+        if other.gram is None or other.cross is None:
+            return
+        if self.gram is None or self.cross is None:
+            self.gram, self.cross = exact(other.gram), exact(other.cross)
+        else:
+            self.gram.add_(other.gram.to(self.gram.device))
+            self.cross.add_(other.cross.to(self.cross.device))
 
     def shared(self, n: int, width: int, device: torch.device) -> Normal:
         """The sum over all processes, of which some may have no rows."""
-        there = not isinstance(self.gram, float)
-        own = (
-            torch.as_tensor(self.gram) if there else exact(torch.zeros(n, n, device=device)),
-            torch.as_tensor(self.cross) if there else exact(torch.zeros(n, width, device=device)),
-        )
-        if not processes.largest(int(there)):
+        if not processes.largest(int(self.gram is not None)):
             return self
-        gram, cross = processes.summed(*own)
-        return Normal(gram, cross)
+        gram, cross = self.gram, self.cross
+        if gram is None or cross is None:
+            gram, cross = (exact(torch.zeros(n, m, device=device)) for m in (n, width))
+        return Normal(*processes.summed(gram, cross))
 
     def mixed(self) -> Normal:
         """Of `SKETCH` mixtures of the outputs, the same ones for every layer of a width."""
-        cross = torch.as_tensor(self.cross)
-        if (width := cross.shape[1]) <= SKETCH:
+        assert self.cross is not None
+        if (width := self.cross.shape[1]) <= SKETCH:
             return self
         drawn = torch.Generator().manual_seed(0)
         mixtures = torch.randn(width, SKETCH, generator=drawn, dtype=torch.float64)
-        return Normal(self.gram, cross @ mixtures.to(cross))
+        return Normal(self.gram, self.cross @ mixtures.to(self.cross))
 
     def solve(self, ridge: float, bias: bool) -> Tensor:
         """The change [features + 1, width]; the bias is not held back."""
-        gram, cross = torch.as_tensor(self.gram), torch.as_tensor(self.cross)
-        n = len(gram) - (0 if bias else 1)
-        square = gram[:n, :n].clone()
-        square.diagonal().add_(ridge * float(gram.diagonal()[:-1].mean()) + 1e-12)
-        if bias:
-            square[-1, -1] = (1 + 1e-9) * gram[-1, -1]
-        found, (factor, failed) = torch.zeros_like(cross), torch.linalg.cholesky_ex(square)
+        assert self.cross is not None
+        square = self._square(ridge, bias)
+        n, found = len(square), torch.zeros_like(self.cross)
+        # in place of the square, which the library can where it lies by columns
+        info = torch.empty(0, dtype=torch.int32, device=square.device)
+        factor, failed = torch.linalg.cholesky_ex(square, out=(square, info))
         found[:n] = (
-            torch.linalg.solve(square, cross[:n])
+            torch.linalg.solve(self._square(ridge, bias), self.cross[:n])
             if failed
-            else torch.cholesky_solve(cross[:n], factor)
+            else torch.cholesky_solve(self.cross[:n], factor)
         )
         return found
 
+    def _square(self, ridge: float, bias: bool) -> Tensor:
+        """What is solved, [features + 1 or features] square, by columns."""
+        assert self.gram is not None
+        n = len(self.gram) - (0 if bias else 1)
+        square = torch.empty_strided((n, n), (1, n), dtype=self.gram.dtype, device=self.gram.device)
+        square.copy_(self.gram[:n, :n])
+        square.diagonal().add_(ridge * float(self.gram.diagonal()[:-1].mean()) + 1e-12)
+        if bias:
+            square[-1, -1] = (1 + 1e-9) * self.gram[-1, -1]
+        return square
+
     def more_left(self, change: Tensor) -> float:
         """What is left of the squares after a change, less what there was."""
-        gram, cross = torch.as_tensor(self.gram), torch.as_tensor(self.cross)
-        return float((change * (gram @ change - 2 * cross)).sum())
+        assert self.gram is not None and self.cross is not None
+        return float((change * (self.gram @ change - 2 * self.cross)).sum())

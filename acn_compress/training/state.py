@@ -27,7 +27,7 @@ from acn_compress.checkpoint.source import Source
 from acn_compress.errors import AcnError, ConfigError, Interrupted, ModelDirError
 from acn_compress.options import Resumes
 from acn_compress.training.identity import Run
-from acn_compress.training.interrupt import exit_code, number_of
+from acn_compress.training.interrupt import as_signal, exit_code, number_of
 
 MARKER = "acn-training.json"
 PARTIAL = ".partial"
@@ -69,7 +69,8 @@ def kept(
     state = Kept(state_directory(out), source, how.resume)
     state.check(how.overwrite)
     try:
-        yield state
+        with as_signal():
+            yield state
     except KeyboardInterrupt as stopped:
         if not state.checkpoints:
             raise

@@ -111,8 +111,9 @@ class Tuning:
         """The change of a writer's weight; the bias stays."""
         units, size = writer.width.units, writer.cut.size
         weight, rows = writer.weight.double(), solver.normal_()
+        assert rows.gram is not None and rows.cross is not None
         features = weight.shape[1]
-        gram, cross = (torch.as_tensor(part)[:features] for part in (rows.gram, rows.cross))
+        gram, cross = rows.gram[:features], rows.cross[:features]
         pairs = (weight.T @ weight * gram[:, :features]).view(units, size, units, size).sum((1, 3))
         wanted = (weight.T * cross).sum(1).view(units, size).sum(1)
         factors = torch.linalg.solve(pairs + DAMPING * torch.eye(units).double(), wanted)

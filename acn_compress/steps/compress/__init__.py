@@ -31,7 +31,7 @@ from acn_compress.steps.compress.choose import limits_of, tries
 from acn_compress.steps.compress.deliver import deliver
 from acn_compress.steps.compress.finish import Finishing
 from acn_compress.steps.compress.job import Job, looked_at
-from acn_compress.training.interrupt import exit_code, number_of
+from acn_compress.training.interrupt import as_signal, exit_code, number_of
 
 
 def run(
@@ -75,7 +75,8 @@ def _depends(how: Compress, source: Source) -> dict[str, object]:
 def _going_on(notes: Notes) -> Iterator[None]:
     """A signal says how to go on."""
     try:
-        yield
+        with as_signal():
+            yield
     except KeyboardInterrupt as stopped:
         said = f"interrupted; what was measured is in {notes.path}. "
         said += "Run the same command with --resume to go on."
