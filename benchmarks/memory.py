@@ -4,22 +4,29 @@ random weights in bfloat16.
     python -m benchmarks.memory                        # 1.5 billion parameters: 3 GB in a
                                                        # temporary folder, removed afterwards
     python -m benchmarks.memory --blocks 4 --folder D  # smaller, in D
+    python -m benchmarks.memory --within 1.5           # where there is no more than 1.5 times the
+                                                       # checkpoint's bytes: a memory cgroup of
+                                                       # Linux, for root
 
 Writes results/memory.json and prints it: the machine, the checkpoint's bytes, and for each command
 its seconds, the bytes it wrote and its peak memory, also as a multiple of the checkpoint's bytes:
 resident (of the process and its children, as the system counts it, file pages included) and, on
 Linux, private (without the pages of files that are only mapped, which the system drops where memory
-is short; looked at every 20 ms).
+is short; looked at every 20 ms). Within a cgroup those pages count, and are dropped: where a
+command ends there, that was enough.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -59,16 +66,19 @@ REST: dict[str, tuple[int, ...]] = {
     "lm_head.weight": (VOCABULARY, HIDDEN),
 }
 # runs one command and says what its process and children used: a process inherits the peak of what
-# it was forked from, so this one imports nothing
+# it was forked from, so this one imports nothing. A folder is that of a cgroup, or empty
 CHILD = """
 import json, re, resource, subprocess, sys, tempfile, time
+group, *command = sys.argv[1:]
+if group:
+    open(group + "/cgroup.procs", "w").write("0")
 def private(pid):
     try:
         return int(re.search("RssAnon:[^0-9]*([0-9]+)", open(f"/proc/{pid}/status").read())[1])
     except (OSError, TypeError):  # it has just ended, or this is no Linux
         return 0
 with tempfile.TemporaryFile("w+") as error:
-    run = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=error, text=True)
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=error, text=True)
     most = 0
     while run.poll() is None:
         most = max(most, private(run.pid))
@@ -131,13 +141,42 @@ def commands(source: Path, out: Path, depth: int) -> dict[str, list[str]]:
     }
 
 
-def usage(command: list[str], checkpoint: int) -> dict[str, object]:
+@contextmanager
+def confined(limit: float | None) -> Iterator[str]:
+    """The folder of a cgroup whose processes may take so many bytes together, pages of files
+    included; none without a limit."""
+    if limit is None:
+        yield ""
+        return
+    old = Path("/sys/fs/cgroup/memory")  # cgroups of version 1
+    root, name = (old, "memory.limit_in_bytes") if old.is_dir() else (old.parent, "memory.max")
+    group = root / f"acn-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / name).write_text(str(int(limit)))
+        yield str(group)
+    finally:
+        group.rmdir()
+
+
+def forget(folder: Path) -> None:
+    """Drop the pages of all files in a folder that the system keeps: read again, they count where
+    they are read."""
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def usage(command: list[str], checkpoint: int, within: float | None = None) -> dict[str, object]:
     """Peak bytes, resident and private, and seconds of a command in a process of its own;
-    `checkpoint` are the bytes of what it reads."""
+    `checkpoint` are the bytes of what it reads, and `within` how many times those there are."""
     started = time.perf_counter()
-    child = [sys.executable, "-c", CHILD, *command]
-    done = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
-    failed = {"failed": done["error"].strip().splitlines()[-1]} if done["code"] else {}
+    with confined(within and within * checkpoint) as group:
+        child = [sys.executable, "-c", CHILD, group, *command]
+        done = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
+    said = [f"exit code {done['code']}", *done["error"].strip().splitlines()]
+    failed = {"failed": said[-1]} if done["code"] else {}
     return {
         **failed,
         "peak_bytes": done["peak"],
@@ -145,10 +184,13 @@ def usage(command: list[str], checkpoint: int) -> dict[str, object]:
         "seconds": round(time.perf_counter() - started, 1),
         "of_checkpoint": round(done["peak"] / checkpoint, 3),
         "private_of_checkpoint": round(done["private"] / checkpoint, 3),
+        **({} if within is None else {"within": within}),
     }
 
 
-def report(folder: Path, blocks: int, only: list[str] | None) -> dict[str, object]:
+def report(
+    folder: Path, blocks: int, only: list[str] | None, within: float | None
+) -> dict[str, object]:
     """The commands named in `only` (None: all), measured in `folder`; each command's output is
     removed before the next."""
     source, out = folder / "source", folder / "out"
@@ -157,7 +199,9 @@ def report(folder: Path, blocks: int, only: list[str] | None) -> dict[str, objec
     found: dict[str, dict[str, object]] = {}
     for name, command in commands(source, out, max(1, blocks // 2)).items():
         if only is None or name in only:
-            found[name] = usage(command, written) | {"written_bytes": size(out)}
+            if within is not None:
+                forget(source)
+            found[name] = usage(command, written, within) | {"written_bytes": size(out)}
             print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
             shutil.rmtree(out, ignore_errors=True)
     return {
@@ -175,9 +219,11 @@ def main() -> None:
     command.add_argument("--folder", type=Path, help="for all of it; default: the system's own")
     command.add_argument("--out", type=Path, default=RESULTS / "memory.json", help="the JSON file")
     command.add_argument("--only", nargs="*", help="names of the measurements to take")
+    command.add_argument("--within", type=float, help="of so many times the checkpoint's bytes")
     options = command.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        text = json.dumps(report(Path(folder), options.blocks, options.only), indent=1)
+        found = report(Path(folder), options.blocks, options.only, options.within)
+        text = json.dumps(found, indent=1)
     options.out.write_text(text + "\n")
     print(text)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from acn_compress import processes
-from acn_compress.network.device import exact
+from acn_compress.network.device import exact, plus_
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # as shares of the mean square of the layer's inputs
 HELD_OUT = 4  # every 4th batch
@@ -89,14 +89,10 @@ class Normal:
         return cls(heavy.T @ x, heavy.T @ rows.missing)
 
     def add_(self, other: Normal) -> None:
-        """More rows, summed in float64."""
+        """More rows."""
         if other.gram is None or other.cross is None:
             return
-        if self.gram is None or self.cross is None:
-            self.gram, self.cross = exact(other.gram), exact(other.cross)
-        else:
-            self.gram.add_(other.gram.to(self.gram.device))
-            self.cross.add_(other.cross.to(self.cross.device))
+        self.gram, self.cross = plus_(self.gram, other.gram), plus_(self.cross, other.cross)
 
     def shared(self, n: int, width: int, device: torch.device) -> Normal:
         """The sum over all processes, of which some may have no rows."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from acn_compress.compression.calibration import FEW, Batches, spread
 from acn_compress.compression.writers import Writer, rows_that_count, watching
 from acn_compress.errors import VerificationError
-from acn_compress.network.device import exact
+from acn_compress.network.device import exact, plus_
 from acn_compress.network.network import Network, first_output
 from acn_compress.network.threads import threads_for
 from acn_compress.tasks import task_or_none
@@ -123,14 +123,9 @@ def _sums(
             x, gradient = (rows_that_count(part, flow.mask) for part in flow[:2])
             x = torch.cat([x, x.new_ones(len(x), 1)], 1)
             weighted = x * gradient.square().sum(-1, keepdim=True)
-            inputs[i] = _plus_(inputs[i], weighted.T @ x)
-            outputs[i] = _plus_(outputs[i], gradient.T @ gradient)
+            inputs[i] = plus_(inputs[i], weighted.T @ x)
+            outputs[i] = plus_(outputs[i], gradient.T @ gradient)
     return [a for a in inputs if a is not None], [b for b in outputs if b is not None], examples
-
-
-def _plus_(sums: Tensor | None, more: Tensor) -> Tensor:
-    """A sum in float64, in place; without a copy in it of what is added."""
-    return exact(more) if sums is None else sums.add_(more.to(sums.device))
 
 
 def _of_trace_one_(square: Tensor) -> Tensor:

@@ -37,6 +37,11 @@ def exact(tensor: Tensor) -> Tensor:
     return tensor.to(place).double()
 
 
+def plus_(sums: Tensor | None, more: Tensor) -> Tensor:
+    """A sum in float64, in place: what is added is not copied in it. None is a sum of nothing."""
+    return exact(more) if sums is None else sums.add_(more.to(sums.device))
+
+
 def wait_for(device: torch.device) -> None:
     """Until a device has computed what it was asked for: an accelerator answers before that."""
     if device.type != "cpu":
