@@ -192,6 +192,17 @@ def test_the_lock_is_let_go_when_the_result_stands_or_the_step_fails(tmp_path: P
     assert names(tmp_path) == ["m"]
 
 
+def test_folders_on_the_way_to_what_was_not_written_go_again(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RuntimeError), new_directory(tmp_path / "there" / "a" / "b" / "m") as new:
+        (new.parent.parent / "somebody's").touch()
+        raise RuntimeError
+    assert names(tmp_path / "there") == ["a"] and names(tmp_path / "there" / "a") == ["somebody's"]
+    with pytest.raises(RuntimeError), new_directory(tmp_path / "there" / "c" / "m"):
+        raise RuntimeError
+    assert names(tmp_path / "there") == ["a"]
+
+
 def test_a_step_that_fails_early_holds_nothing(model: Path, tmp_path: Path) -> None:
     with pytest.raises(AcnError, match="depth is 99"):
         acn_compress.truncate(model, tmp_path / "out", depth=99)

@@ -19,7 +19,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
@@ -165,13 +165,13 @@ def new_directory(
     out: str | PathLike[str], *, source: Source | None = None, overwrite: bool = False
 ) -> Iterator[Path]:
     """A directory to fill; it appears at `out` when the context ends well, and leaves nothing
-    behind when it does not.
+    behind when it does not, no folder on the way to it either.
 
     Raises:
         ModelDirError: as `check_out`, or if the disk is full or not writable.
     """
     path = check_out(out, source=source, overwrite=overwrite)
-    new = swap.new_name(path)
+    new, missing = swap.new_name(path), [p for p in path.parents if not p.exists()]
     try:
         with writing(f"OUT {out}", "Nothing was written."):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +182,9 @@ def new_directory(
             swap.put(new, path)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):  # one that is not empty stays
+            for parent in missing:
+                parent.rmdir()
         lock.release(path)
 
 

@@ -26,7 +26,8 @@ from acn_compress.network.network import Network
 
 DAMPING = 1e-2  # of the mean second moment; 1e-4 to 1e-1 made no real difference
 SHARE = 0.03  # of the features that are left, which go at a time
-MEMORY = 5 << 28  # bytes of moments that are held at a time: all of a BERT-base's
+HELD = 0.75  # of the units held, that are left when the memory of the others is let go
+MEMORY = 5 << 28  # bytes of moments that may be held at a time: all of a BERT-base's
 
 
 def obs(net: Network, data: Batches | None) -> Units:
@@ -35,22 +36,28 @@ def obs(net: Network, data: Batches | None) -> Units:
     found = writers(net)
     scores = [
         path(writer, of_it)
-        for some in _chunks(found)
+        for some in _chunks(found, max(MEMORY, _bytes(net) / 2))
         for writer, of_it in zip(some, moments(net, rows, some), strict=True)
     ]
     return by_block(net, found, scores)
 
 
-def _chunks(found: list[Writer]) -> list[list[Writer]]:
+def _bytes(net: Network) -> int:
+    """Of all parameters. The moments held are a share of them in a large network: with depth there
+    come no more passes then."""
+    return sum(p.numel() * p.element_size() for p in net.model.parameters())
+
+
+def _chunks(found: list[Writer], memory: float) -> list[list[Writer]]:
     """As many writers at a time as their moments may take memory."""
     chunks: list[list[Writer]] = []
-    room = 0
+    room = 0.0
     for writer in found:
         out, features = writer.weight.shape
         size = 8 * (features**2 + out**2)
         if not chunks or size > room:
             chunks.append([])
-            room = MEMORY
+            room = memory
         chunks[-1].append(writer)
         room -= size
     return chunks
@@ -61,15 +68,20 @@ def path(writer: Writer, found: Moments) -> Tensor:
     moments are used up."""
     size, units = writer.cut.size, writer.width.units
     weight, inverse = _in_the_metric(exact(writer.weight), found)
+    held = torch.arange(units, device=weight.device)  # the units of `weight` and `inverse`
     alive = torch.ones(units, dtype=torch.bool, device=weight.device)
     costs, least = torch.zeros(units, dtype=torch.float64), 0.0
     while len(ids := alive.nonzero()[:, 0]) > 0:
+        if len(ids) < HELD * len(held):
+            index = _features(ids, size)
+            weight, inverse = weight[:, index], inverse[index][:, index]
+            held, alive, ids = held[ids], alive[ids], torch.arange(len(ids), device=ids.device)
         now = _costs(weight, inverse, ids, size)
         go = now.argsort(stable=True)[: 1 if size > 1 else max(1, int(SHARE * len(ids)))]
         for place in go.tolist():
             # a little more for each, so that the order stays where costs are equal
             least = max(least * (1 + 1e-9), float(now[place]), 1e-300)
-            costs[ids[place]] = least
+            costs[held[ids[place]]] = least
         _remove_(weight, inverse, ids[go], size)
         alive[ids[go]] = False
     return costs
@@ -85,8 +97,10 @@ def _in_the_metric(weight: Tensor, found: Moments) -> tuple[Tensor, Tensor]:
     square.diagonal()[:features] += DAMPING * mean
     # the bias takes part and is not held back; it is never removed
     square.diagonal()[features:] += 1e-9 * square.diagonal()[features:] + 1e-12 * mean
-    inverse = torch.linalg.inv(square)[:features, :features].mul_(mean)
-    return (root @ weight * mean.sqrt()).float(), inverse.float().contiguous()
+    factor, failed = torch.linalg.cholesky_ex(square)
+    whole = torch.linalg.inv(square) if failed else torch.cholesky_inverse(factor, out=factor)
+    inverse = whole[:features, :features].mul_(mean).float().contiguous()
+    return (root @ weight * mean.sqrt()).float(), inverse
 
 
 def _costs(weight: Tensor, inverse: Tensor, ids: Tensor, size: int) -> Tensor:
@@ -94,7 +108,7 @@ def _costs(weight: Tensor, inverse: Tensor, ids: Tensor, size: int) -> Tensor:
     if size == 1:
         own = inverse.diagonal()[ids].clamp_min(torch.finfo(inverse.dtype).tiny)
         return weight[:, ids].square().sum(0) / own
-    index = ids[:, None] * size + torch.arange(size, device=ids.device)
+    index = _features(ids, size).view(-1, size)
     own = inverse[index[:, :, None], index[:, None, :]]
     parts = weight[:, index].transpose(0, 1)  # [units, out, size]
     return torch.einsum("uij,uij->u", torch.linalg.solve(own, parts, left=False), parts)
@@ -102,13 +116,18 @@ def _costs(weight: Tensor, inverse: Tensor, ids: Tensor, size: int) -> Tensor:
 
 def _remove_(weight: Tensor, inverse: Tensor, units: Tensor, size: int) -> None:
     """Take units out and let the rest make up for them, in place."""
-    index = (units[:, None] * size + torch.arange(size, device=units.device)).flatten()
+    index = _features(units, size)
     rows = inverse[index]
     share = torch.linalg.solve(rows[:, index], rows)
     weight -= weight[:, index] @ share
     inverse -= inverse[:, index] @ share
     weight[:, index], inverse[index], inverse[:, index] = 0.0, 0.0, 0.0
     inverse[index, index] = 1.0
+
+
+def _features(units: Tensor, size: int) -> Tensor:
+    """Of some units, in their order."""
+    return (units[:, None] * size + torch.arange(size, device=units.device)).flatten()
 
 
 SCORE = Score(
