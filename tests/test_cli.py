@@ -86,6 +86,7 @@ def test_every_command_takes_the_common_options(command: str) -> None:
     assert options >= {"--json", "--seed", "--device", "--overwrite"}
 
 
+@pytest.mark.long
 def test_help_loads_no_heavy_package_and_no_step_a_trainer() -> None:
     code = """
 import sys

@@ -96,6 +96,7 @@ def test_finished_runs_are_reused_and_others_are_not(digits_vit: Path, tmp_path:
     assert report["budget"]["epochs_of_whole"] == 0.4
 
 
+@pytest.mark.long
 def test_the_winners_are_kept_as_they_were_measured(digits_vit: Path, tmp_path: Path) -> None:
     """The command that is printed trains nothing but them."""
     how = JOB | {"depths": (1, 2), "routes": ("drop-last", "residual-prefix"), "seeds": 1}

@@ -165,6 +165,7 @@ def test_a_trained_network_is_better_for_it_and_loads_again(
     assert test is not None and measure(net, test).value == fitted["after"]["value"]
 
 
+@pytest.mark.long
 def test_blocks_that_others_make_up_for_are_cut_by_a_command(
     digits_vit: Path, tmp_path: Path
 ) -> None:

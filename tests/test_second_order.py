@@ -6,22 +6,25 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from tiny import KINDS, tiny
+from tiny import GROUPED, KINDS, tiny
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from acn_compress.compression import refit, statistics
 from acn_compress.compression.calibration import RandomInputs, spread
 from acn_compress.compression.prune import prune_, ranking
-from acn_compress.compression.prune.scores import SCORES
+from acn_compress.compression.prune.scores import SCORES, obs
 from acn_compress.compression.prune.scores.obs import DAMPING, path
 from acn_compress.compression.statistics import Moments, drawn, flows, moments
 from acn_compress.compression.writers import Writer, writers
 from acn_compress.errors import ConfigError, UnsupportedError, VerificationError
 from acn_compress.network import widths
+from acn_compress.network.adopt import adopt
 from acn_compress.network.network import Network, first_output
 from acn_compress.tasks import task_of
 
@@ -144,6 +147,21 @@ def test_what_is_kept_for_the_way_back_is_bounded(
     for block, other in zip(SCORES["obs"].units(net, data), expected, strict=True):
         for width, costs in block.items():
             torch.testing.assert_close(costs, other[width], rtol=1e-3, atol=1e-9)
+
+
+def test_as_many_passes_whatever_the_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the moments of a network are more than may be held at a time."""
+    monkeypatch.setattr(obs, "MEMORY", 0)
+    counted = Mock(side_effect=moments)
+    monkeypatch.setattr(obs, "moments", counted)
+    passes = []
+    for depth in (4, 12):
+        config = LlamaConfig(**(GROUPED | {"num_hidden_layers": depth}))
+        net = adopt(LlamaForCausalLM(config))
+        counted.reset_mock()
+        SCORES["obs"].units(net, RandomInputs(net, 2))
+        passes.append(counted.call_count)
+    assert 2 < passes[0] and passes[1] <= passes[0] + 1, passes
 
 
 @pytest.mark.parametrize("score", SECOND_ORDER)
