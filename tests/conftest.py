@@ -28,6 +28,7 @@ from acn_compress.cli import app
 from acn_compress.reports.ran import Ran, Table
 
 torch.set_num_threads(1)
+pytest_plugins = ["texts"]  # fixtures of more than one file
 
 DIGITS_VIT = {
     "model_type": "vit",

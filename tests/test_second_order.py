@@ -161,7 +161,7 @@ def test_as_many_passes_whatever_the_depth(monkeypatch: pytest.MonkeyPatch) -> N
         counted.reset_mock()
         SCORES["obs"].units(net, RandomInputs(net, 2))
         passes.append(counted.call_count)
-    assert 2 < passes[0] and passes[1] <= passes[0] + 1, passes
+    assert passes[0] > 2 and passes[1] <= passes[0] + 1, passes
 
 
 @pytest.mark.parametrize("score", SECOND_ORDER)
