@@ -1,6 +1,7 @@
 """Commands killed at random moments: what is damaged, lost or left over afterwards.
 
     python -m benchmarks.kills [--kills 40] [--seed 0] [--out benchmarks/results/kills.json]
+    python -m benchmarks.kills --fresh --kills 120 --only truncate --out FILE
 
 Small networks on digits, so that the moments fall into every part of a command: reading, training,
 saving a training checkpoint, writing, putting in place. Every command runs once undisturbed, which
@@ -11,6 +12,10 @@ damaged    OUT is neither what stood there before nor what the command makes; or
 lost       the second start fails, makes other weights than the undisturbed run, or does a finished
            step of a run again
 left over  files beside OUT, or in the temporary directory, after the second start
+unheard    SIGTERM did not end it with its own exit code (143, or the signal itself before Python
+           runs our code)
+
+With --fresh every command imports its libraries itself, so that most moments fall there.
 """
 
 from __future__ import annotations
@@ -129,16 +134,17 @@ class Kill(BaseModel):
     damaged: str | None = None
     lost: str | None = None
     left_over: list[str] = []
+    unheard: bool = False
 
 
-def call(given: list[str], place: Path) -> int:
+def call(given: list[str], place: Path, fresh: bool = False) -> int:
     """Run a command in a process of its own to its end; its exit code."""
-    return wait(start(given, place))
+    return wait(start(given, place, fresh))
 
 
-def start(given: list[str], place: Path) -> int:
+def start(given: list[str], place: Path, fresh: bool = False) -> int:
     """A process that runs a command in `place`. It is forked, so that the libraries need not be
-    imported again and the moments fall into the command itself."""
+    imported again and the moments fall into the command itself, unless it is to be a fresh one."""
     process = os.fork()
     if process:
         return process
@@ -148,6 +154,8 @@ def start(given: list[str], place: Path) -> int:
         log = os.open(place.with_name("log.txt"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        if fresh:
+            os.execv(sys.executable, [sys.executable, "-m", "acn_compress", *given])
         sys.argv = ["acn-compress", *given]
         command_line()
     except SystemExit as ended:
@@ -163,9 +171,9 @@ def wait(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def killed(given: list[str], place: Path, after: float, number: int) -> int:
+def killed(given: list[str], place: Path, after: float, number: int, fresh: bool) -> int:
     """Run a command, and kill it after so many seconds."""
-    process = start(given, place)
+    process = start(given, place, fresh)
     time.sleep(after)
     os.kill(process, number)  # one that is done waits for `wait`, so this is never another's
     return wait(process)
@@ -214,8 +222,8 @@ def finished(place: Path) -> dict[str, float]:
 class Bench:
     """A place with a small trained model, in which commands are killed."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.base = root, root / "base"
+    def __init__(self, root: Path, fresh: bool) -> None:
+        self.root, self.base, self.fresh = root, root / "base", fresh
         self.usual: set[Path] = set()  # what an undisturbed command leaves: the caches of libraries
         self.base.mkdir()
         (self.base / "config.json").write_text(json.dumps(CONFIG))
@@ -237,7 +245,7 @@ class Bench:
         """Seconds, and what stands at OUT before and after."""
         place, of = self.place(case), marker(case)
         before, began = of(place / "out"), time.perf_counter()
-        assert call(case.given, place) == 0, (self.root / "log.txt").read_text()
+        assert call(case.given, place, self.fresh) == 0, (self.root / "log.txt").read_text()
         self.usual |= set(temporary())
         return time.perf_counter() - began, before, of(place / "out")
 
@@ -249,8 +257,9 @@ class Bench:
             command=case.name,
             signal=signal.Signals(number).name,
             after=round(after, 2),
-            code=killed(case.given, place, after, number),
+            code=killed(case.given, place, after, number, self.fresh),
         )
+        found.unheard = number == signal.SIGTERM and found.code not in {0, 143, -number}
         if (stands := of(out)) not in {None if case.name == "run" else marks[0], marks[1]}:
             # of an --overwrite the old one may be aside until the next start, which brings it back
             found.damaged = self._aside(place, stands, marks)
@@ -302,6 +311,7 @@ def main() -> None:
     command.add_argument("--kills", type=int, default=40)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--only", help="this command")
+    command.add_argument("--fresh", action="store_true", help="they import their libraries")
     command.add_argument("--out", type=Path, default=RESULTS / "kills.json")
     options = command.parse_args()
     cases = [c for c in CASES if options.only in (None, c.name)]
@@ -313,7 +323,7 @@ def main() -> None:
         Path(tempfile.tempdir).mkdir()
         for name in HEAVY:
             import_module(name)
-        bench = Bench(Path(root))
+        bench = Bench(Path(root), options.fresh)
         known = {case.name: bench.undisturbed(case) for case in cases}
         for number in range(options.kills):
             case = cases[number % len(cases)]
@@ -329,6 +339,7 @@ def main() -> None:
         "damaged": sum(k.damaged is not None for k in kills),
         "lost": sum(k.lost is not None for k in kills),
         "left_over": sum(bool(k.left_over) for k in kills),
+        "unheard": sum(k.unheard for k in kills),
         "seconds": {name: round(seconds, 2) for name, (seconds, *_) in known.items()},
         "machine": machine(),
         "each": [k.model_dump() for k in kills],
