@@ -6,7 +6,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from tiny import GROUPED, KINDS, tiny
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from acn_compress.compression import refit, statistics
+from acn_compress.compression import backwards, refit, statistics
 from acn_compress.compression.calibration import RandomInputs, spread
 from acn_compress.compression.prune import prune_, ranking
 from acn_compress.compression.prune.scores import SCORES, obs
@@ -149,19 +148,36 @@ def test_what_is_kept_for_the_way_back_is_bounded(
             torch.testing.assert_close(costs, other[width], rtol=1e-3, atol=1e-9)
 
 
-def test_as_many_passes_whatever_the_depth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the moments of a network are more than may be held at a time."""
+@pytest.mark.parametrize("alpha", [1.0, 0.3])
+@pytest.mark.parametrize("name", KINDS)
+def test_blocks_at_a_time_say_what_the_whole_network_says(
+    name: str, alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the last to the first, whether all that flows between them may be kept or not."""
+    net = tiny(name, alpha)
+    data = RandomInputs(net, 16)
+    expected = SCORES["obs"].units(net, data)
     monkeypatch.setattr(obs, "MEMORY", 0)
-    counted = Mock(side_effect=moments)
-    monkeypatch.setattr(obs, "moments", counted)
-    passes = []
+    for memory in (backwards.MEMORY, 0):
+        monkeypatch.setattr(backwards, "MEMORY", memory)
+        for block, other in zip(SCORES["obs"].units(net, data), expected, strict=True):
+            for width, costs in block.items():
+                torch.testing.assert_close(costs, other[width], rtol=1e-3, atol=1e-9)
+
+
+def test_a_block_is_run_twice_whatever_the_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(obs, "MEMORY", 0)
     for depth in (4, 12):
-        config = LlamaConfig(**(GROUPED | {"num_hidden_layers": depth}))
-        net = adopt(LlamaForCausalLM(config))
-        counted.reset_mock()
-        SCORES["obs"].units(net, RandomInputs(net, 2))
-        passes.append(counted.call_count)
-    assert passes[0] > 2 and passes[1] <= passes[0] + 1, passes
+        net = adopt(LlamaForCausalLM(LlamaConfig(**(GROUPED | {"num_hidden_layers": depth}))))
+        runs: list[int] = [0] * depth
+        for k, block in enumerate(net.blocks):
+
+            def ran(*_: object, k: int = k, runs: list[int] = runs) -> None:
+                runs[k] += 1
+
+            block.register_forward_hook(ran)
+        SCORES["obs"].units(net, RandomInputs(net, 8))
+        assert set(runs) == {2 * len(list(spread(net, RandomInputs(net, 8))))}
 
 
 @pytest.mark.parametrize("score", SECOND_ORDER)

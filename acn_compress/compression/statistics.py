@@ -6,7 +6,7 @@ their place, so that the squared gradients estimate the Fisher information (Mart
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acn_compress.compression.calibration import FEW, Batches, spread
-from acn_compress.compression.writers import Writer, rows_that_count, watching
+from acn_compress.compression.writers import Seen, Writer, rows_that_count, watching
 from acn_compress.errors import VerificationError
 from acn_compress.network.device import exact, plus_
 from acn_compress.network.network import Network, first_output
@@ -69,20 +69,28 @@ def flows(
         VerificationError: if the network answers with what is no number.
     """
     generator, (read, numbers) = torch.Generator().manual_seed(seed), answers_of(net)
-    with net.evaluating(), _frozen(net), threads_for(net):
-        for given in (part for batch in spread(net, data, rows) for part in _parts(net, batch)):
+    with untrained(net):
+        for given in parts(net, data, rows):
             with torch.enable_grad(), watching(found) as seen:
                 loss = drawn(read(net, given), numbers, generator)
             gradients = torch.autograd.grad(loss, [slot.out for slot in seen])
-            mask = net.counted(given)
-            yield [
-                Flow(slot.x.float(), gradient.float(), mask)
-                for slot, gradient in zip(seen, gradients, strict=True)
-            ]
+            yield flows_of(seen, gradients, net.counted(given))
 
 
-def _parts(net: Network, batch: Batch) -> Iterator[Batch]:
+def flows_of(seen: Sequence[Seen], gradients: Sequence[Tensor], mask: Tensor | None) -> list[Flow]:
+    """Of what was seen and the gradients of what was written."""
+    return [
+        Flow(slot.x.float(), gradient.float(), mask)
+        for slot, gradient in zip(seen, gradients, strict=True)
+    ]
+
+
+def parts(net: Network, data: Batches, rows: int) -> Iterator[Batch]:
     """What the network is called with, as many examples at a time as there is memory for."""
+    return (part for batch in spread(net, data, rows) for part in _split(net, batch))
+
+
+def _split(net: Network, batch: Batch) -> Iterator[Batch]:
     given, mask = features(batch), net.counted(batch)
     if mask is None:
         one = {name: values[:1] for name, values in given.items()}
@@ -105,19 +113,22 @@ def moments(
     net: Network, data: Batches, found: Sequence[Writer], rows: int = FEW, seed: int = 0
 ) -> Iterator[Moments]:
     """Of every writer, in one pass. Each is handed over: nothing here keeps its memory."""
-    inputs, outputs, examples = _sums(net, data, found, rows, seed)
+    return means(flows(net, data, found, rows, seed), len(found))
+
+
+def means(batches: Iterable[list[Flow]], writers: int) -> Iterator[Moments]:
+    """Moments from what every batch says about so many writers."""
+    inputs, outputs, examples = _sums(batches, writers)
     while inputs:
         yield Moments(inputs.pop(0).div_(examples), _of_trace_one_(outputs.pop(0)))
 
 
-def _sums(
-    net: Network, data: Batches, found: Sequence[Writer], rows: int, seed: int
-) -> tuple[list[Tensor], list[Tensor], int]:
+def _sums(batches: Iterable[list[Flow]], writers: int) -> tuple[list[Tensor], list[Tensor], int]:
     """What moments are means of, and over how many examples."""
-    inputs: list[Tensor | None] = [None] * len(found)
-    outputs: list[Tensor | None] = [None] * len(found)
+    inputs: list[Tensor | None] = [None] * writers
+    outputs: list[Tensor | None] = [None] * writers
     examples = 0
-    for batch in flows(net, data, found, rows, seed):
+    for batch in batches:
         examples += len(batch[0].x)
         for i, flow in enumerate(batch):
             x, gradient = (rows_that_count(part, flow.mask) for part in flow[:2])
@@ -164,6 +175,13 @@ def _class_at(answers: Tensor, at: Tensor) -> Tensor:
     below = exact(answers).softmax(-1).cpu().cumsum(-1)
     found = torch.searchsorted(below, at * below[:, -1:], right=True)
     return found[:, 0].clamp(max=below.shape[-1] - 1)
+
+
+@contextmanager
+def untrained(net: Network) -> Iterator[None]:
+    """Inside, the network is looked at: in evaluation, and no parameter takes a gradient."""
+    with net.evaluating(), _frozen(net), threads_for(net):
+        yield
 
 
 @contextmanager

@@ -17,10 +17,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from acn_compress.compression.backwards import moments_of
 from acn_compress.compression.calibration import Batches, calibration
 from acn_compress.compression.prune.scores.score import Score, Units, by_block
-from acn_compress.compression.statistics import Moments, moments
-from acn_compress.compression.writers import Writer, writers
+from acn_compress.compression.statistics import Moments
+from acn_compress.compression.writers import Writer, writers, writers_of
 from acn_compress.network.device import exact
 from acn_compress.network.network import Network
 
@@ -32,35 +33,26 @@ MEMORY = 5 << 28  # bytes of moments that may be held at a time: all of a BERT-b
 
 def obs(net: Network, data: Batches | None) -> Units:
     """Of every unit, the rise of the loss per example, in nats."""
-    rows = calibration(net, data)
-    found = writers(net)
     scores = [
-        path(writer, of_it)
-        for some in _chunks(found, max(MEMORY, _bytes(net) / 2))
-        for writer, of_it in zip(some, moments(net, rows, some), strict=True)
+        [path(writer, of_it) for writer, of_it in zip(found, of_them, strict=True)]
+        for found, of_them in moments_of(net, calibration(net, data), _stages(net))
     ]
-    return by_block(net, found, scores)
+    return by_block(net, writers(net), [cost for stage in reversed(scores) for cost in stage])
 
 
-def _bytes(net: Network) -> int:
-    """Of all parameters. The moments held are a share of them in a large network: with depth there
-    come no more passes then."""
-    return sum(p.numel() * p.element_size() for p in net.model.parameters())
-
-
-def _chunks(found: list[Writer], memory: float) -> list[list[Writer]]:
-    """As many writers at a time as their moments may take memory."""
-    chunks: list[list[Writer]] = []
-    room = 0.0
-    for writer in found:
-        out, features = writer.weight.shape
-        size = 8 * (features**2 + out**2)
-        if not chunks or size > room:
-            chunks.append([])
-            room = memory
-        chunks[-1].append(writer)
+def _stages(net: Network) -> list[range]:
+    """All blocks, as many at a time as their moments may take memory."""
+    stages: list[list[int]] = []
+    room = 0
+    for k in range(net.depth):
+        shapes = [writer.weight.shape for writer in writers_of(net, k)]
+        size = sum(8 * (features**2 + out**2) for out, features in shapes)
+        if not stages or size > room:
+            stages.append([])
+            room = MEMORY
+        stages[-1].append(k)
         room -= size
-    return chunks
+    return [range(stage[0], stage[-1] + 1) for stage in stages]
 
 
 def path(writer: Writer, found: Moments) -> Tensor:
