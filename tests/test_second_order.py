@@ -155,7 +155,7 @@ def test_blocks_at_a_time_say_what_the_whole_network_says(
 ) -> None:
     """From the last to the first, whether all that flows between them may be kept or not."""
     net = tiny(name, alpha)
-    data = RandomInputs(net, 16)
+    data = RandomInputs(net, 4)
     expected = SCORES["obs"].units(net, data)
     monkeypatch.setattr(obs, "MEMORY", 0)
     for memory in (backwards.MEMORY, 0):
@@ -176,8 +176,8 @@ def test_a_block_is_run_twice_whatever_the_depth(monkeypatch: pytest.MonkeyPatch
                 runs[k] += 1
 
             block.register_forward_hook(ran)
-        SCORES["obs"].units(net, RandomInputs(net, 8))
-        assert set(runs) == {2 * len(list(spread(net, RandomInputs(net, 8))))}
+        SCORES["obs"].units(net, RandomInputs(net, 4))
+        assert set(runs) == {2 * len(list(spread(net, RandomInputs(net, 4))))}
 
 
 @pytest.mark.parametrize("score", SECOND_ORDER)
