@@ -1,7 +1,7 @@
 """Commands killed at random moments: what is damaged, lost or left over afterwards.
 
     python -m benchmarks.kills [--kills 40] [--seed 0] [--out benchmarks/results/kills.json]
-    python -m benchmarks.kills --fresh --kills 120 --only truncate --out FILE
+    python -m benchmarks.kills --fresh --kills 100 --only finetune --out FILE
 
 Small networks on digits, so that the moments fall into every part of a command: reading, training,
 saving a training checkpoint, writing, putting in place. Every command runs once undisturbed, which
