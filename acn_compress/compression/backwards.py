@@ -96,15 +96,17 @@ class _Lane:
 def moments_of(
     net: Network, data: Batches, stages: Sequence[range], rows: int = FEW, seed: int = 0
 ) -> Iterator[tuple[list[Writer], Iterator[Moments]]]:
-    """Of the writers of the blocks of every stage, the last stage first.
+    """Of the writers of the blocks of every stage, the last stage first. Each is to be used up
+    before the next is asked for.
 
     Args:
         stages: all blocks, in order.
         rows, seed: as in `statistics.flows`.
     """
+    if not (whole := writers(net)):
+        return
     if len(stages) == 1:
-        found = writers(net)
-        yield found, moments(net, data, found, rows, seed)
+        yield whole, moments(net, data, whole, rows, seed)
         return
     lanes, generator = [_Lane(given) for given in parts(net, data, rows)], torch.Generator()
     generator.manual_seed(seed)
