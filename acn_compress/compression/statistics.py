@@ -91,6 +91,7 @@ def parts(net: Network, data: Batches, rows: int) -> Iterator[Batch]:
 
 
 def _split(net: Network, batch: Batch) -> Iterator[Batch]:
+    """The parts of one batch."""
     given, mask = features(batch), net.counted(batch)
     if mask is None:
         one = {name: values[:1] for name, values in given.items()}
@@ -180,18 +181,12 @@ def _class_at(answers: Tensor, at: Tensor) -> Tensor:
 @contextmanager
 def untrained(net: Network) -> Iterator[None]:
     """Inside, the network is looked at: in evaluation, and no parameter takes a gradient."""
-    with net.evaluating(), _frozen(net), threads_for(net):
-        yield
-
-
-@contextmanager
-def _frozen(net: Network) -> Iterator[None]:
-    """Inside, no parameter takes a gradient."""
     trained = [p for p in net.model.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        yield
+        with net.evaluating(), threads_for(net):
+            yield
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
