@@ -128,7 +128,7 @@ def _run(cls: type[Verb], where: list[object], own: dict[str, object], as_json: 
 
 def _fail(text: str, code: int) -> None:
     typer.echo(f"error: {text}", err=True)
-    sys.exit(code)
+    sys.exit(code)  # no typer.Exit: that is an Exception, which `as_signal` would take for a signal
 
 
 def _said(value: object) -> bool:

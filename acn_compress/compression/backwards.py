@@ -10,10 +10,8 @@ as many as may be kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from acn_compress.compression.calibration import FEW, Batches
 from acn_compress.compression.statistics import (
@@ -28,18 +26,11 @@ from acn_compress.compression.statistics import (
     untrained,
 )
 from acn_compress.compression.writers import Writer, watching, writers, writers_of
-from acn_compress.form import total
 from acn_compress.network.network import Network
+from acn_compress.network.stack import Call, State
 from acn_compress.tasks.base import Batch
 
 MEMORY = 1 << 30  # bytes of what flows between blocks that are kept
-
-
-class _State(NamedTuple):
-    """What flows between two blocks, or its gradient: the stream, and what is held beside it."""
-
-    h: Tensor
-    held: Tensor | None = None
 
 
 class _Lane:
@@ -52,45 +43,52 @@ class _Lane:
 
     def __init__(self, given: Batch) -> None:
         self.given = given
-        self.states: list[_State] = []
-        self.gradient: _State | None = None
+        self.states: list[State] = []
+        self.gradient: State | None = None
 
-    def lead_(self, net: Network, stages: Sequence[range]) -> _State:
-        """Run all blocks up to the end of these stages and keep what flows into each of those."""
-        calls, starts = net.calls(**self.given), {stage.start for stage in stages}
-        state = _State(calls[0].stream)
+    def lead_(self, net: Network, stages: Sequence[range]) -> None:
+        """Run the blocks in front of these stages and between them, and keep what flows into
+        each."""
+        calls, at = net.calls(**self.given), 0
+        state = State(calls[0].stream)
         with torch.no_grad():
-            for k in range(stages[-1].stop):
-                if k in starts:
-                    self.states.append(state)
-                state = _State(*net.blocks[k](*state, *calls[k].args, **calls[k].kwargs))
-        return state
+            for stage in stages:
+                state, at = _run(net, range(at, stage.start), state, calls), stage.start
+                self.states.append(state)
 
-    def answer_(self, net: Network, end: _State, generator: torch.Generator) -> None:
-        """Begin the way back: an answer is drawn, and the gradient of its loss is that of y."""
+    def answer_(self, net: Network, last: range, generator: torch.Generator) -> None:
+        """Begin the way back behind the last stage: an answer is drawn, and the gradient of its
+        loss is that of y."""
         read, numbers = answers_of(net)
-        y = total(*end).detach().requires_grad_()
+        with torch.no_grad():
+            end = _run(net, last, self.states[-1], net.calls(**self.given))
+        y = end.y.detach().requires_grad_()
         with torch.enable_grad(), net.injecting(y):
             loss = drawn(read(net, self.given), numbers, generator)
         (gradient,) = torch.autograd.grad(loss, y)
-        self.gradient = _State(gradient, None if end.held is None else gradient)
+        self.gradient = State(gradient, None if end.held is None else gradient)
 
     def back_(self, net: Network, stage: range, found: Sequence[Writer]) -> list[Flow]:
         """Go back through the last of the stages, whose writers are `found`."""
         calls, behind, kept = net.calls(**self.given), self.gradient, self.states.pop()
         assert behind is not None
         begin = [s.detach().requires_grad_(stage.start > 0) for s in kept if s is not None]
-        state = _State(*(s.clone() for s in begin))  # a block may write into what it is given
+        state = State(*(s.clone() for s in begin))  # a block may write into what it is given
         with torch.enable_grad(), watching(found) as seen:
-            for k in stage:
-                state = _State(*net.blocks[k](*state, *calls[k].args, **calls[k].kwargs))
+            state = _run(net, stage, state, calls)
         # what is held behind the first block is h_0, which nothing wrote
         ends = [(s, g) for s, g in zip(state, behind, strict=True) if s is not None]
         ends = [(s, g) for s, g in ends if s.requires_grad]
         wanted = [*(slot.out for slot in seen), *(begin if stage.start > 0 else [])]
         gradients = torch.autograd.grad([s for s, _ in ends], wanted, [g for _, g in ends])
-        self.gradient = _State(*gradients[len(seen) :]) if stage.start > 0 else None
+        self.gradient = State(*gradients[len(seen) :]) if stage.start > 0 else None
         return flows_of(seen, gradients[: len(seen)], net.counted(self.given))
+
+
+def _run(net: Network, blocks: range, state: State, calls: Sequence[Call]) -> State:
+    for k in blocks:
+        state = State(*net.blocks[k](*state, *calls[k].args, **calls[k].kwargs))
+    return state
 
 
 def moments_of(
@@ -116,9 +114,9 @@ def moments_of(
         group = stages[at : at + some]
         with untrained(net):
             for lane in lanes:
-                end = lane.lead_(net, group)
+                lane.lead_(net, group)
                 if lane.gradient is None:
-                    lane.answer_(net, end, generator)
+                    lane.answer_(net, group[-1], generator)
         for stage in reversed(group):
             found = [writer for k in stage for writer in writers_of(net, k)]
             with untrained(net):

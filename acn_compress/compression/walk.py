@@ -27,11 +27,11 @@ from acn_compress.compression.writers import (
     writers,
     writers_of,
 )
-from acn_compress.form import LayerKind, total
+from acn_compress.form import LayerKind
 from acn_compress.measure.budget import forward_flops
 from acn_compress.network import widths
 from acn_compress.network.network import Network, first_output
-from acn_compress.network.stack import Call
+from acn_compress.network.stack import Call, State
 from acn_compress.network.structure import Structure
 from acn_compress.tasks.base import features
 
@@ -63,18 +63,6 @@ def _price_of_head(net: Network, whole: Network, anew: bool) -> float:
 
 
 @dataclass
-class _State:
-    """Where one batch is in a network: the stream and what is held beside it."""
-
-    h: Tensor
-    held: Tensor | None = None
-
-    @property
-    def y(self) -> Tensor:
-        return total(self.h, self.held)
-
-
-@dataclass
 class _Lane:
     """One batch on its way through both networks, and what is known of the block it is at.
 
@@ -94,14 +82,14 @@ class _Lane:
 
     given: dict[str, Tensor]
     number: int
-    whole: _State
-    net: _State
+    whole: State
+    net: State
     whole_calls: list[Call]
     net_calls: list[Call]
     mask: Tensor | None
     wrote: list[Tensor] = field(default_factory=list)
     read: dict[int, Tensor] = field(default_factory=dict)
-    before: _State | None = None
+    before: State | None = None
     normed: Tensor | None = None
     goal: Tensor | None = None
     weight: Tensor | None = None
@@ -114,7 +102,7 @@ class _Lane:
 class _Ran(NamedTuple):
     """A block that was run: where it leads, and what was seen in it."""
 
-    state: _State
+    state: State
     seen: list[Seen]
     normed: Tensor | None
     in_front: Tensor | None
@@ -296,7 +284,7 @@ def _carried(alphas: Sequence[float], layer: LayerKind, h: Tensor, done: Tensor 
 
 def _lane(net: Network, whole: Network, given: dict[str, Tensor], number: int) -> _Lane:
     of_whole, of_net = whole.calls(**given), net.calls(**given)
-    states = _State(of_whole[0].stream), _State(of_net[0].stream)
+    states = State(of_whole[0].stream), State(of_net[0].stream)
     return _Lane(given, number, *states, of_whole, of_net, net.counted(given))
 
 
@@ -331,7 +319,7 @@ def _stride(net: Network, data: Batches, tokens: float, enough: int | None) -> i
 def _run(
     net: Network,
     k: int,
-    state: _State,
+    state: State,
     call: Call,
     found: Sequence[nn.Module] = (),
     stops: bool = False,
@@ -357,9 +345,9 @@ def _run(
         for hook in hooks:
             hook.remove()
     if not seen_norms:
-        return _Ran(_State(h, held), seen, None, None)
+        return _Ran(State(h, held), seen, None, None)
     normed, in_front = seen_norms[0][1], seen_norms[-1][0]
-    return _Ran(_State(h, held), seen, normed, in_front)
+    return _Ran(State(h, held), seen, normed, in_front)
 
 
 def _missing_before_gap(net: Network, k: int, lane: _Lane, ran: _Ran) -> Tensor:

@@ -37,6 +37,18 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
+class State(NamedTuple):
+    """What flows between two blocks: the stream, and what is held beside it."""
+
+    h: Tensor
+    held: Tensor | None = None
+
+    @property
+    def y(self) -> Tensor:
+        """What the head would read there."""
+        return total(self.h, self.held)
+
+
 class AcnBlock(nn.Module):
     """Mixin in front of a family's block class. Takes the held part as second argument and returns
     (h, held)."""
