@@ -19,13 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import acn_compress
-from acn_compress.checkpoint.files import read_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.found import Found
 from acn_compress.reports.compressed import Compressed, Limit, Row
-from benchmarks.command import RESULTS, parser, rounded, write
+from benchmarks.command import RESULTS, parser, rounded, stored, write
 
 
 class Met(Found):
@@ -100,7 +99,8 @@ def main() -> None:
     options = command.parse_args()
     blocks = find_blocks(options.source)
     file = options.results / f"compress-{options.name or options.source.name}.json"
-    rows = known(file, options.source.name, options.length)
+    earlier = stored(file, Met, source=options.source.name, length=options.length)
+    rows = {(row.demand, row.seed): row for row in earlier}
     seeds = [int(seed) for seed in options.seeds.split(",")]
     for seed, demand in product(seeds, options.demands.split(",")):
         given = options_of(demand) | {"length": options.length, "limit": options.limit}
@@ -128,15 +128,6 @@ def main() -> None:
                 }
             ),
         )
-
-
-def known(file: Path, source: str, length: int) -> dict[tuple[str, int], Found]:
-    """What a file has of a network, by demand and seed."""
-    found = read_json(file) or {}
-    if (found.get("source"), found.get("length")) != (source, length):
-        return {}
-    rows = map(Met.model_validate, found["rows"])
-    return {(row.demand, row.seed): row for row in rows}
 
 
 def find_blocks(source: Path) -> int:

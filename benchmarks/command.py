@@ -6,13 +6,15 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.files import read_json, write_json
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.checkpoint.published import published
 from acn_compress.found import Found
 
 RESULTS = Path(__file__).parent / "results"
+Row = TypeVar("Row", bound=Found)
 
 
 def parser(text: str | None) -> argparse.ArgumentParser:
@@ -36,6 +38,17 @@ def rounded(data: object) -> object:
 def write(file: Path, report: object) -> None:
     """Write a result, without the places of this machine."""
     write_json(file, published(report))
+
+
+def stored(file: Path, kind: type[Row], **of: object) -> list[Row]:
+    """What a file has from earlier runs of the same: rows of other routes and seeds stay in it.
+
+    Args:
+        of: what the file must say beside its rows for them to be of the same.
+    """
+    report = read_json(file) or {}
+    same = "rows" in report and all(report.get(name) == value for name, value in of.items())
+    return [kind.model_validate(row) for row in report["rows"]] if same else []
 
 
 def of_networks(

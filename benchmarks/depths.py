@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.data.load import Noise
 from acn_compress.found import Found
@@ -30,7 +30,7 @@ from acn_compress.measure.quality import measure, paired
 from acn_compress.quality import Drop
 from acn_compress.reports.plots import ACCENT, INK, MUTED, canvas
 from acn_compress.training.state import resumable
-from benchmarks.command import RESULTS, parser, rounded, write
+from benchmarks.command import RESULTS, parser, rounded, stored, write
 from benchmarks.paper.entry import seeds_of
 from benchmarks.whole import Whole
 
@@ -211,12 +211,6 @@ def picture(rows: Sequence[Row], data: str, path: Path) -> None:
         axis.legend(frameon=False, loc="lower right")
 
 
-def stored(file: Path) -> list[Row]:
-    """Of earlier runs."""
-    report = read_json(file)
-    return [Row.model_validate(row) for row in report["rows"]] if report else []
-
-
 def main() -> None:
     """The command."""
     command = parser(__doc__)
@@ -228,7 +222,7 @@ def main() -> None:
     command.add_argument("--results", type=Path, default=RESULTS)
     options = command.parse_args()
     setting, file = SETTINGS[options.setting], options.results / f"depths-{options.setting}.json"
-    rows = {(row.route, row.seed): row for row in stored(file)}
+    rows = {(row.route, row.seed): row for row in stored(file, Row)}
     for seed in map(int, options.seeds.split(",")):
         lab = Lab(options.data, options.setting, seed, options.work)
         for route in options.routes.split(";") if options.routes else routes(setting):

@@ -7,7 +7,8 @@ MINILM is the trained network of benchmarks/README.md. All are measured on the t
 with the uncut network; the share is one of the parameters of all heads and MLP features, so that
 all networks of a share have the same size, Torch-Pruning's as nearly as it gets. Units are chosen
 on 512 and refitted on at most 2,048 training rows, drawn from a seed; one route sees random inputs
-alone, and only Torch-Pruning's gradients look at labels. Writes structured-NAME.json.
+alone, and only Torch-Pruning's gradients look at labels. Writes structured-NAME.json;
+what it has of other shares and routes of the same network stays in it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from acn_compress.measure.quality import measure, paired
 from acn_compress.network import widths
 from acn_compress.network.network import Network
 from acn_compress.quality import Drop
-from benchmarks.command import rounded, write
+from benchmarks.command import rounded, stored, write
 from benchmarks.peers import flap, kwon, torch_pruning
 from benchmarks.whole import Whole, arguments
 
@@ -110,25 +111,31 @@ def main(
     """The command."""
     command = arguments(text)
     command.add_argument("--shares", default="0.3,0.5,0.7")
+    command.add_argument("--routes", default=";".join(routes), help="these alone")
+    command.add_argument("--seeds", default="0,1,2", help="these alone")
     options = command.parse_args()
-    whole, rows = Whole.read(options.source, options.data), list[Found]()
-    started = time.process_time()
-    measure(whole.net, whole.test)
-    evaluation = time.process_time() - started
-    shares = map(float, options.shares.split(","))
-    for share, (name, (prune, seeds)) in product(shares, routes.items()):
-        for seed in range(seeds):
-            rows.append(row := pruned(whole, name, prune, share, seed))
-            print(f"{share} {name} ({seed}): {row.value:.4f}, drop {row.drop}", flush=True)
-    report = whole.report(
-        benchmark,
-        options.source.name,
-        rows,
-        rows_looked_at=ROWS,
-        seconds_of_one_evaluation=evaluation,
-        examples_of_one_evaluation=len(whole.test),
-    )
-    write(options.results / f"{benchmark}-{options.source.name}.json", rounded(report))
+    whole, name = Whole.read(options.source, options.data), options.source.name
+    file = options.results / f"{benchmark}-{name}.json"
+    rows = {
+        (row.share, row.route, row.seed): row
+        for row in stored(file, Row, weights_sha256=whole.source.sha256())
+    }
+    shares, seeds = map(float, options.shares.split(",")), set(map(int, options.seeds.split(",")))
+    for share, route in product(shares, options.routes.split(";")):
+        prune, draws = routes[route]
+        for seed in seeds & set(range(draws)):
+            rows[share, route, seed] = row = pruned(whole, route, prune, share, seed)
+            print(f"{share} {route} ({seed}): {row.value:.4f}, drop {row.drop}", flush=True)
+            by_share = sorted(rows.values(), key=lambda row: row.share)
+            report = whole.report(
+                benchmark,
+                name,
+                by_share,
+                rows_looked_at=ROWS,
+                seconds_of_one_evaluation=whole.seconds,
+                examples_of_one_evaluation=len(whole.test),
+            )
+            write(file, rounded(report))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,8 @@ class Whole:
     net: Network
     test: Data
     scores: Scores
+    seconds: float
+    """Of the processor, for measuring it."""
 
     @classmethod
     def read(cls, place: Path, data: str) -> Whole:
@@ -45,14 +49,16 @@ class Whole:
         net = load_source(source)
         test = eval_split(how, net, source)
         assert test is not None
-        return cls(source, how, net, test, measure(net, test))
+        started = time.process_time()
+        scores = measure(net, test)
+        return cls(source, how, net, test, scores, time.process_time() - started)
 
     def rows(self, limit: int, seed: int) -> Data:
         """Training rows that are looked at, drawn from a seed."""
         return load_data(self.how.data, self.net, self.source, role="train", limit=limit, seed=seed)
 
     def report(
-        self, benchmark: str, name: str, rows: list[Found], **more: object
+        self, benchmark: str, name: str, rows: Sequence[Found], **more: object
     ) -> dict[str, object]:
         """What is written."""
         return {

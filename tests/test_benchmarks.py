@@ -11,6 +11,7 @@ import pytest
 from acn_compress.checkpoint.load import from_config
 from acn_compress.options import Trained
 from benchmarks.choices.table import BASELINES, KINDS, Trial
+from benchmarks.command import stored, write
 from benchmarks.paper.little import Race
 from benchmarks.paper.watch import Measured
 from benchmarks.route import kinds
@@ -68,3 +69,11 @@ def test_a_trial_brings_its_baseline_and_tells_where_it_differs() -> None:
 def test_a_curve_of_the_test_loss_keeps_its_accuracy() -> None:
     race = Race(level=1.0, epochs={}, curves={"acn": [Measured(step=1, loss=1.0, accuracy=0.5)]})
     assert race.plain()["curves"]["acn"] == [{"step": 1, "loss": 1.0, "accuracy": 0.5}]
+
+
+def test_rows_of_earlier_runs_stay_if_they_are_of_the_same_network(tmp_path: Path) -> None:
+    file, row = tmp_path / "found.json", Measured(step=1, loss=1.0, accuracy=0.5)
+    assert stored(file, Measured, source="a") == []
+    write(file, {"source": "a", "rows": [row.plain()]})
+    assert stored(file, Measured, source="a") == [row]
+    assert stored(file, Measured, source="b") == []
