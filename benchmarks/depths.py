@@ -32,6 +32,7 @@ from acn_compress.reports.plots import ACCENT, INK, MUTED, canvas
 from acn_compress.training.state import resumable
 from benchmarks.command import RESULTS, parser, rounded, stored, write
 from benchmarks.paper.entry import seeds_of
+from benchmarks.paper.watch import late
 from benchmarks.whole import Whole
 
 BLOCKS = 12
@@ -157,16 +158,6 @@ class Lab:
         return Whole.read(self.place(route), self.data)
 
 
-def late(history: Sequence[dict[str, Any]]) -> float:
-    """Accuracy gained in the last fifth of a training."""
-    steps = history[-1]["step"]
-    fifths: list[list[float]] = [[] for _ in range(5)]
-    for report in history:
-        if report["metric"] is not None:
-            fifths[min(4, 5 * report["step"] // steps)].append(report["metric"])
-    return float(np.mean(fifths[4]) - np.mean(fifths[3]))
-
-
 def found(lab: Lab, route: str) -> Row:
     """Make a network and read it out at every depth."""
     training = lab.training(route)
@@ -183,7 +174,9 @@ def found(lab: Lab, route: str) -> Row:
         command=" ".join(["acn-compress", *lab.command(route)]),
         steps=training["steps"],
         seconds=training["seconds"],
-        late=late(training["history"]),
+        late=late(
+            [(at["step"], at["metric"]) for at in training["history"] if at["metric"] is not None]
+        ),
         noisy=noisy,
         depths=depths,
     )

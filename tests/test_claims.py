@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,25 @@ pytest.importorskip("timm")
 
 from acn_compress.tasks import TASKS
 
+TINY = replace(
+    SCALES["long"],
+    blocks=3,
+    width=16,
+    images=200,
+    epochs=1,
+    test=100,
+    task_images=40,
+    task_epochs=1,
+    transfer_images=100,
+    transfer_epochs=1,
+    seeds=(0,),
+    few=(0, 1),
+)
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab("digits", tmp_path_factory.mktemp("claims"), SCALES["tiny"], image_size=8)
+    return Lab("digits", tmp_path_factory.mktemp("claims"), TINY)
 
 
 @pytest.fixture

@@ -137,14 +137,16 @@ def claim_1(lab: Lab) -> Entry:
 def claim_1b(lab: Lab) -> Entry:
     """Claim 1 with layer "block", the default of this package: the skip inside a block stays. Rule:
     `judge`."""
-    found = compare_forms(lab, "mixer", lab.seeds[:1], layer="block")
+    found = compare_forms(lab, "mixer", lab.scale.few, layer="block")
     claim = 'the same with layer "block" (the skip inside a block stays)'
     ours = in_words(found, "Mixer")
-    return Entry("1b", claim, "", ours, "Mixer, 1 seed", judge(found), found)
+    scale = f"Mixer, {seeds_of(lab.scale.few)}"
+    return Entry("1b", claim, "", ours, scale, judge(found), found)
 
 
 def claim_2(lab: Lab) -> Entry:
-    """Two, five and ten classes, the same number of images and steps each. yes: the ACN's mean
+    """Two, five and ten classes, the same number of steps each, and of images where there are
+    enough. yes: the ACN's mean
     cutoff never falls from 2 to 5 to 10 classes and is larger for 10 than for 2, and the residual
     network's is not; partly: the first, but the residual network's grows too; no: the first does
     not hold."""
@@ -207,9 +209,10 @@ def claim_3(lab: Lab) -> Entry:
 
 def claim_3b(lab: Lab) -> Entry:
     """A small ViT on the data at hand stands in for claim 3. Rule: `judge`."""
-    found = compare_forms(lab, "vit", lab.seeds[:1])
-    claim = "stand-in: a small ViT on CIFAR-10"
-    return Entry("3b", claim, "", in_words(found, "ViT"), "ViT, 1 seed", judge(found), found)
+    found = compare_forms(lab, "vit", lab.scale.few)
+    claim = f"stand-in: a small ViT on {lab.scale.data}"
+    scale = f"ViT, {seeds_of(lab.scale.few)}"
+    return Entry("3b", claim, "", in_words(found, "ViT"), scale, judge(found), found)
 
 
 def claim_4(lab: Lab) -> Entry:

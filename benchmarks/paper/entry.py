@@ -14,7 +14,6 @@ from acn_compress.measure.intervals import Array, interval
 from acn_compress.quality import Drop
 
 Verdict = Literal["yes", "partly", "no", "not measured"]
-COMMAND = "python -m benchmarks.claims --data cifar10 --only"
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,6 @@ class Entry:
     scale: str
     verdict: Verdict
     figures: Found | Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def command(self) -> str:
-        """That measures it again."""
-        return f"{COMMAND} {self.number}"
 
     @property
     def row(self) -> str:

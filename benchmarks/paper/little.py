@@ -1,4 +1,4 @@
-"""Claim 6: how soon a network learns from 100 images a class."""
+"""Claim 6: how soon a network learns from few images of each class."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from acn_compress.options import Trained
 from benchmarks.paper.entry import Entry, Verdict, seeds_of
 from benchmarks.paper.setting import ALL, FORMS, Lab, Wanted
 from benchmarks.paper.watch import Point, Seen, watched
-
-PER_CLASS = 100
-EVERY = 5  # reports from one test loss to the next
 
 
 class Race(Found):
@@ -47,7 +44,7 @@ def claim_6(lab: Lab) -> Entry:
     )
     return Entry(
         "6",
-        "low data: 100 images a class",
+        f"low data: {lab.scale.low_images} images a class",
         "the ACN's losses fall in fewer epochs",
         ours,
         f"Mixer, {lab.scale.low_epochs:g} epochs, {seeds_of(lab.seeds)}",
@@ -71,11 +68,11 @@ def _seen(lab: Lab, wanted: Wanted) -> Seen:
     """A training on little data, from the work folder if it is there."""
     file = lab.work / f"low-data-{wanted.form}-seed{wanted.seed}.json"
     if not file.is_file():
-        net, data = lab.fresh(wanted), lab.part("train", ALL, 10**9, per_class=PER_CLASS)
+        net, data = lab.fresh(wanted), lab.part("train", ALL, 10**9, lab.scale.low_images)
         training = lab.training(wanted.seed).part(
             Trained, epochs=lab.scale.low_epochs, label_smoothing=0.0
         )
-        seen = watched(net, data, training, lab.test(), test_loss_every=EVERY)
+        seen = watched(net, data, training, lab.test())
         write_json(file, seen.plain())
     return Seen.model_validate(read_json(file))
 

@@ -11,7 +11,7 @@ from acn_compress.reports.plots import ACCENT, INK, MUTED, canvas
 from benchmarks.paper.depth import Comparison, Curve
 
 
-def quality_over_depth(found: Comparison, path: Path) -> None:
+def quality_over_depth(found: Comparison, data: str, path: Path) -> None:
     """Both forms, and the level of chance."""
     with canvas(path, 1, (6.6, 4.4)) as (_, (axis,)):
         _draw(axis, "residual", found.residual, INK)
@@ -20,7 +20,7 @@ def quality_over_depth(found: Comparison, path: Path) -> None:
         axis.set(
             xlabel="blocks kept",
             ylabel="accuracy, %",
-            title=f"Mixer on CIFAR-10, trained from scratch ({len(found.seeds)} seeds)",
+            title=f"Mixer on {data}, trained from scratch ({len(found.seeds)} seeds)",
         )
         axis.set_xticks([row.depth for row in found.acn[0].depths])
         axis.legend(

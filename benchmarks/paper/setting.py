@@ -23,7 +23,7 @@ from acn_compress.measure.quality import Scores
 from acn_compress.network.network import Network
 from acn_compress.options import Trained
 from benchmarks.paper.chosen import Chosen
-from benchmarks.paper.watch import TASK, Seen, watched
+from benchmarks.paper.watch import FIFTHS, TASK, Seen, late, watched
 
 ALL = tuple(range(10))  # classes
 FORMS = {"residual": 1.0, "acn": 0.0}
@@ -34,35 +34,93 @@ class Scale:
     """How large everything is.
 
     Args:
-        blocks, width, patch: of Mixer and ViT, on images of 32 x 32.
-        images: to train on, the same number for every task of claims 1 to 5, 8 (first part) and 10,
-            and so the same number of steps.
-        epochs: over them.
+        data: its name.
+        image_size: of a side.
+        augment: of what is trained on.
+        blocks, width, patch: of Mixer and ViT.
+        images: to train on at most, for every task of claims 1 to 5, 8 (first part) and 10.
+        epochs: over so many; where a task has fewer images, as many steps.
         test: images to measure on.
-        low_epochs: of claim 6, on 100 images a class.
+        low_images, low_epochs: of claim 6; images of each class.
         task_images, task_epochs: of claim 7, per task of two classes.
         transfer_images, transfer_epochs: of claim 8, second part.
-        seeds: of claims 1, 2, 5, 6, 7, 9 and 11; the others take the first.
+        seeds: of claims 1, 2, 5, 6, 7, 9 and 11.
+        few: seeds of the others.
     """
 
+    data: str
+    image_size: int
+    augment: str
     blocks: int
     width: int
     patch: int
     images: int
     epochs: float
     test: int
+    low_images: int
     low_epochs: float
     task_images: int
     task_epochs: int
     transfer_images: int
     transfer_epochs: float
     seeds: tuple[int, ...]
+    few: tuple[int, ...]
 
 
+SMALL = Scale(
+    data="CIFAR-10",
+    image_size=32,
+    augment="flip-crop",
+    blocks=8,
+    width=64,
+    patch=8,
+    images=8_000,
+    epochs=8,
+    test=5_000,
+    low_images=100,
+    low_epochs=30,
+    task_images=1_600,
+    task_epochs=3,
+    transfer_images=4_000,
+    transfer_epochs=3,
+    seeds=(0, 1),
+    few=(0,),
+)
 SCALES = {
-    "small": Scale(8, 64, 8, 8_000, 8, 5_000, 30, 1_600, 3, 4_000, 3, (0, 1)),
-    "full": Scale(16, 128, 4, 50_000, 420, 10_000, 150, 10_000, 10, 25_000, 50, (0, 1, 2)),
-    "tiny": Scale(3, 16, 2, 200, 1, 100, 2, 40, 1, 100, 1, (0,)),  # of the tests, on digits
+    "small": SMALL,
+    "long": replace(  # all images of digits, until nothing more is gained
+        SMALL,
+        data="digits",
+        image_size=8,
+        augment="crop",
+        patch=2,
+        images=1_437,
+        epochs=200,
+        test=360,
+        low_images=25,
+        low_epochs=300,
+        task_images=288,
+        task_epochs=60,
+        transfer_images=720,
+        transfer_epochs=60,
+        seeds=(0, 1, 2),
+        few=(0, 1, 2),
+    ),
+    "full": replace(
+        SMALL,
+        blocks=16,
+        width=128,
+        patch=4,
+        images=50_000,
+        epochs=420,
+        test=10_000,
+        low_epochs=150,
+        task_images=10_000,
+        task_epochs=10,
+        transfer_images=25_000,
+        transfer_epochs=50,
+        seeds=(0, 1, 2),
+    ),
 }
 
 
@@ -101,11 +159,10 @@ class Lab:
         data: a data spec with ten classes of images, with a training and a test split.
         work: folder of the trained networks; what is in it is not trained again.
         scale: how large everything is.
-        image_size: of the data.
     """
 
-    def __init__(self, data: str, work: Path, scale: Scale, image_size: int = 32) -> None:
-        self.data, self.work, self.scale, self.image_size = data, work, scale, image_size
+    def __init__(self, data: str, work: Path, scale: Scale) -> None:
+        self.data, self.work, self.scale = data, work, scale
         self.seeds = scale.seeds
         work.mkdir(parents=True, exist_ok=True)
         (work / "mixer.json").write_text(json.dumps(self._mixer_config()))
@@ -114,7 +171,7 @@ class Lab:
     def _mixer_config(self) -> dict[str, object]:
         s = self.scale
         sizes = {
-            "img_size": self.image_size,
+            "img_size": s.image_size,
             "patch_size": s.patch,
             "num_blocks": s.blocks,
             "embed_dim": s.width,
@@ -126,7 +183,7 @@ class Lab:
         return {
             "model_type": "vit",
             "architectures": ["ViTForImageClassification"],
-            "image_size": self.image_size,
+            "image_size": s.image_size,
             "patch_size": s.patch,
             "num_channels": 3,
             "hidden_size": s.width,
@@ -143,7 +200,7 @@ class Lab:
         names = label_names(self.data, Columns(), TASK)
         template = from_config(self.work / "mixer.json", labels=names)
         found: dict[str, tuple[Examples, Tensor]] = {}
-        roles: tuple[tuple[Role, str | None], ...] = (("train", "flip-crop"), ("eval", None))
+        roles: tuple[tuple[Role, str | None], ...] = (("train", self.scale.augment), ("eval", None))
         for role, augment in roles:
             examples = load_data(self.data, template, None, role=role, augment=augment).examples
             labels = [int(examples[i]["labels"]) for i in range(len(examples))]
@@ -204,9 +261,10 @@ class Lab:
         return out
 
     def _train(self, wanted: Wanted, out: Path) -> None:
-        net, seed = self.fresh(wanted), wanted.seed
-        training = self.training(seed).part(Trained, prefix_loss=wanted.prefix)
-        seen = watched(net, self.train(wanted.classes), training, self.test(wanted.classes))
+        net, seed, data = self.fresh(wanted), wanted.seed, self.train(wanted.classes)
+        epochs = self.scale.epochs * self.scale.images / len(data)
+        training = self.training(seed).part(Trained, epochs=epochs, prefix_loss=wanted.prefix)
+        seen = watched(net, data, training, self.test(wanted.classes))
         options = {"network": wanted.name}
         write(
             net,
@@ -227,6 +285,18 @@ class Lab:
     def seen(self, wanted: Wanted) -> Seen:
         """What was seen while it was trained."""
         return Seen.model_validate(read_json(self.folder(wanted) / "training.json"))
+
+    def late(self) -> dict[str, float]:
+        """Of all networks in the work folder, what the accuracy of each gained late."""
+        found = {
+            file.parent.name: Seen.model_validate(read_json(file)).test
+            for file in sorted(self.work.glob("*/training.json"))
+        }
+        return {
+            name: late([(at.step, at.accuracy) for at in test])
+            for name, test in found.items()
+            if len(test) >= 2 * FIFTHS
+        }
 
 
 def pooled(runs: Sequence[Scores]) -> Scores:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 from torch import Tensor
 
 from acn_compress.data.load import Data
@@ -21,6 +24,8 @@ from benchmarks.paper.gradients import Shares, shares
 TASK = TASKS["image-classification"]
 MOMENTS = {"start": 0.0, "middle": 0.5}  # shares of the run; "end" comes after it
 SHARED, TESTED = 256, 2000  # examples: of the gradient shares, and of the test loss
+FIFTHS = 5  # of a training
+EVERY = 5  # reports (a hundredth of the run each) from one test loss to the next
 
 
 class Point(Found):
@@ -54,12 +59,10 @@ class Watcher:
     Args:
         watch: examples whose first SHARED give the gradient shares, and whose first TESTED the test
             loss.
-        every: reports (a hundredth of the run each) from one test loss to the next; 0 measures
-            none.
     """
 
-    def __init__(self, net: Network, watch: Data, every: int) -> None:
-        self.net, self.watch, self.every = net, watch, every
+    def __init__(self, net: Network, watch: Data) -> None:
+        self.net, self.watch = net, watch
         self.batch: dict[str, Tensor] = next(iter(watch.batches(SHARED)))
         self.gradients: dict[str, Shares] = {}
         self.test: list[Measured] = []
@@ -72,7 +75,7 @@ class Watcher:
             if now.step / now.steps >= begin and when not in self.gradients:
                 with self.net.evaluating(), threads_for(self.net):
                     self.gradients[when] = shares(self.net, self.batch, TASK)
-        if self.every and self._reports % self.every == 0:
+        if self._reports % EVERY == 0:
             self.test.append(self._tested(now.step))
 
     def _tested(self, step: int) -> Measured:
@@ -81,9 +84,19 @@ class Watcher:
         return Measured(step=step, loss=loss, accuracy=accuracy)
 
 
-def watched(net: Network, data: Data, how: Trained, watch: Data, test_loss_every: int = 0) -> Seen:
-    """Train in place in the form the network has; `watch` and `test_loss_every` as in `Watcher`."""
-    structure, watcher = net.structure, Watcher(net, watch, test_loss_every)
+def late(curve: Sequence[tuple[int, float]]) -> float:
+    """What a training gained in its last fifth: (step, quality), the mean of these less that of the
+    fifth before."""
+    steps = curve[-1][0]
+    fifths: list[list[float]] = [[] for _ in range(FIFTHS)]
+    for step, quality in curve:
+        fifths[min(FIFTHS - 1, FIFTHS * step // steps)].append(quality)
+    return float(np.mean(fifths[-1]) - np.mean(fifths[-2]))
+
+
+def watched(net: Network, data: Data, how: Trained, watch: Data) -> Seen:
+    """Train in place in the form the network has; `watch` as in `Watcher`."""
+    structure, watcher = net.structure, Watcher(net, watch)
     still = Walk(structure.alpha, structure.alpha, 0.0, structure.layer)
     done = fit(net, data, how, walk=still, progress=watcher)
     watcher.gradients["end"] = shares(net, watcher.batch, TASK)
