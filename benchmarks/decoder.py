@@ -19,6 +19,7 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
+from torch import Tensor
 
 from acn_compress.compression.blocks import best, least_missed, may_go, without
 from acn_compress.compression.calibration import ROWS
@@ -185,9 +186,8 @@ def above(scores: Scores, other: Scores) -> Drop:
     return Drop(drop=scores.mean_loss - other.mean_loss, low=low, high=high)
 
 
-def faster(whole: Network, net: Network) -> dict[str, float]:
+def faster(whole: Network, net: Network, inputs: dict[str, Tensor]) -> dict[str, float]:
     """How many times as fast the cut network reads one batch."""
-    inputs = whole.example_inputs(TIMED, whole.config.max_position_embeddings)
     with fixed_threads(1):
         calls = [lambda n=n: n.answer(**inputs) for n in (whole, net)]
         first, own = interleave(calls, REPEATS, clock=time.process_time)
@@ -217,6 +217,7 @@ def run(case: Case, route: str, width: Scores | None) -> tuple[Row, Scores]:
     ROUTES[route][0](net, case)
     seconds = time.process_time() - started
     scores = measure(net, case.whole.test)
+    inputs = net.example_inputs(TIMED, net.config.max_position_embeddings)
     row = Row(
         route=route,
         share=case.share,
@@ -228,7 +229,7 @@ def run(case: Case, route: str, width: Scores | None) -> tuple[Row, Scores]:
         loss=scores.mean_loss,
         above_whole=above(scores, case.whole.scores),
         above_width=above(scores, scores if width is None else width),
-        **faster(case.whole.net, net),
+        **faster(case.whole.net, net, inputs),
     )
     return row, scores
 
