@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from figures import HEAD, RESULTS, cells, placed
+from figures import HEAD, RESULTS, cells, met, placed
 
 from acn_compress.figures import change
 from acn_compress.quality import Drop
@@ -85,20 +85,18 @@ def _found(kind: str) -> Iterator[tuple[str, Row]]:
 
 
 def _budgets() -> Iterator[str]:
-    yield "## `compress`, for several draws of the rows\n"
+    yield "## `compress`\n"
     yield (
         "What the README shows of one draw: rows that are looked at and rows that decide come from"
         " a seed, the rows that are reported are the same. *Not held*: a limit that the reported"
         " rows do not confirm, which `compress` says and ends with 1.\n"
     )
-    for name, report in _found("compress"):
-        by_demand = dict.fromkeys(met["demand"] for met in report["rows"])
-        draws = {d: [met for met in report["rows"] if met["demand"] == d] for d in by_demand}
-        rows = [met for found in draws.values() if len(found) > 1 for met in found]
-        if rows:
-            yield HEAD.strip().replace("network", "network, seed", 1)
-            yield from (f"| {name}, {met['seed']} | {' | '.join(cells(met))} |" for met in rows)
-            yield ""
+    yield HEAD.strip().replace("network", "network, seed", 1)
+    for source, name in NETWORKS.items():
+        # a demand's draws stand together
+        for one in sorted(met(source), key=lambda one: str(one["demand"])):
+            yield f"| {name}, {one.get('seed', 0)} | {' | '.join(cells(one))} |"
+    yield ""
 
 
 def _narrower() -> Iterator[str]:
