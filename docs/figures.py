@@ -49,8 +49,8 @@ def headline() -> str:
     )
     n, of_all = whole["quality"]["examples"], 100 * mine["parameters"] / whole["parameters"]
     return f"""
-MiniLM, fine-tuned on SST-2: **{speed} as fast, {share} of its blocks' parameters ({of_all:.0f} % with
-the embeddings), {accuracy} % accuracy: {change} points** (95 %, n = {n:,}; ONNX Runtime, one
+MiniLM, fine-tuned on SST-2: **{speed} as fast, {share} of its blocks' parameters ({of_all:.0f} %
+with the embeddings), {accuracy} % accuracy: {change} points** (95 %, n = {n:,}; ONNX Runtime, one
 thread, 32 tokens, nothing trained). Its last blocks dropped instead, {plain} as fast: {lost}.
 """
 
