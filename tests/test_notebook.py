@@ -33,7 +33,7 @@ def test_it_is_kept_without_what_a_run_left_in_it() -> None:
         assert f"acn.{verb}(" in source and verb in acn_compress.__all__
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_its_cells_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
