@@ -32,6 +32,7 @@ TINY = replace(
     task_epochs=1,
     transfer_images=100,
     transfer_epochs=1,
+    movement_epochs=1,
     seeds=(0,),
     few=(0, 1),
 )

@@ -33,7 +33,9 @@ def claim_9b(lab: Lab) -> Entry:
         f"{s:g}": against(movement(lab, "acn", s), movement(lab, "residual", s))
         for s in BY_MOVEMENT
     }
-    scale = f"Mixer of claim 1, pruned while trained for 1 epoch, {seeds_of(lab.scale.few)}"
+    epochs = lab.scale.movement_epochs
+    long = f"{epochs:g} epoch{'s' if epochs > 1 else ''}"
+    scale = f"Mixer of claim 1, pruned while trained for {long}, {seeds_of(lab.scale.few)}"
     return _entry("9b", "movement", scale, rows)
 
 
@@ -54,12 +56,14 @@ def magnitude(lab: Lab, form: str, sparsity: float) -> Scores:
 
 
 def movement(lab: Lab, form: str, sparsity: float) -> Scores:
-    """The same by movement pruning, over few seeds: pruned while it trains for one epoch, distilled
-    from the unpruned network."""
+    """The same by movement pruning, over few seeds: pruned while it trains, distilled from the
+    unpruned network."""
     runs = []
     for seed in lab.scale.few:
         net, teacher = lab.network(Wanted(form, seed)), lab.network(Wanted(form, seed))
-        training = lab.training(seed).part(Trained, epochs=1.0, lr=5e-4, task_weight=0.5)
+        training = lab.training(seed).part(
+            Trained, epochs=lab.scale.movement_epochs, lr=5e-4, task_weight=0.5
+        )
         fit(net, lab.train(), training, hook=Movement(net, sparsity), teacher=teacher)
         runs.append(measure(net, lab.test()))
     return pooled(runs)

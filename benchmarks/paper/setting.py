@@ -44,6 +44,7 @@ class Scale:
         low_images, low_epochs: of claim 6; images of each class.
         task_images, task_epochs: of claim 7, per task of two classes.
         transfer_images, transfer_epochs: of claim 8, second part.
+        movement_epochs: of claim 9b.
         seeds: of claims 1, 2, 5, 6, 7, 9 and 11.
         few: seeds of the others.
     """
@@ -63,6 +64,7 @@ class Scale:
     task_epochs: int
     transfer_images: int
     transfer_epochs: float
+    movement_epochs: float
     seeds: tuple[int, ...]
     few: tuple[int, ...]
 
@@ -83,6 +85,7 @@ SMALL = Scale(
     task_epochs=3,
     transfer_images=4_000,
     transfer_epochs=3,
+    movement_epochs=1,
     seeds=(0, 1),
     few=(0,),
 )
@@ -103,6 +106,7 @@ SCALES = {
         task_epochs=60,
         transfer_images=720,
         transfer_epochs=60,
+        movement_epochs=30,
         seeds=(0, 1, 2),
         few=(0, 1, 2),
     ),
@@ -119,6 +123,7 @@ SCALES = {
         task_epochs=10,
         transfer_images=25_000,
         transfer_epochs=50,
+        movement_epochs=10,
         seeds=(0, 1, 2),
     ),
 }
