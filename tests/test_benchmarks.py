@@ -25,6 +25,7 @@ COMMANDS = (
     "memory",
     "opens",
     "overhead",
+    "pictures",
     "processes",
     "recovery",
     "refit",

@@ -71,7 +71,7 @@ def pages() -> dict[str, tuple[str, str]]:
     compressed = compressed.model_copy(update={"source": NASTY, "out": NASTY})
     return {
         "run": (ran.verdict(), ran.page(structure, profile, [NASTY], command)),
-        "compare": (compared.verdict(), compared.page(command)),
+        "compare": (compared.verdict(), compared.page([NASTY], command)),
         "compress": (compressed.verdict(), compressed.page([NASTY], command)),
     }
 

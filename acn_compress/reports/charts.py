@@ -71,10 +71,15 @@ def losses(
     dots: Sequence[Dot],
     note: str = "",
     *,
+    than: str = "the original",
     legend: bool = True,
 ) -> Chart:
-    """A picture of such dots."""
-    up = f"{figures.title(metric)} against the original"
+    """A picture of such dots.
+
+    Args:
+        than: what the changes are against.
+    """
+    up = f"{figures.title(metric)} against {than}"
     up += ", points" if metric in figures.POINTS else ""
     told = f"Bars: 95 %, paired. {note}".strip()
     return Chart(title, across, up, dots, level=0.0, note=told, legend=legend)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from acn_compress import figures
@@ -11,14 +12,19 @@ from acn_compress.figures import milliseconds
 from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
 from acn_compress.options import BASELINE
-from acn_compress.quality import Quality
-from acn_compress.reports import html
+from acn_compress.quality import Drop, Quality
+from acn_compress.reports import charts, html
 from acn_compress.reports.base import Report, few_lines, read_lines
-from acn_compress.reports.blocks import Block, Command, Line, Pairs, grid
+from acn_compress.reports.blocks import Block, Command, Grid, Line, Pairs, grid
 from acn_compress.reports.charts import Chart, Dot, Kind
 from acn_compress.reports.made import Made
+from acn_compress.reports.measured import busy_note, faster
 
-SPARE = ("train s", "seeds", "noisy gain [95 %]", "noisy", "ms")  # columns, as in `Grid`
+# columns, as in `Grid`
+SPARE = (
+    *("train s", "seeds", "params", "95 %", "noisy change [95 %]", "noisy gain [95 %]", "noisy"),
+    *("faster", "ms"),
+)
 
 
 class Budget(Found):
@@ -41,8 +47,20 @@ class Whole(Quality):
     """The untouched network."""
 
     noisy: float | None = None
+    noisy_low: float | None = None
+    noisy_high: float | None = None
     latency: float
     """Seconds per example."""
+    parameters: int | None = None
+
+    def cells(self) -> Iterator[tuple[str, str]]:
+        """Names of columns, and what the table says of it in them."""
+        yield "depth, route", "whole network"
+        yield figures.title(self.metric), f"{self.value:.4f}"
+        yield "95 %", _ends(self.low, self.high)
+        yield "noisy", "" if self.noisy is None else f"{self.noisy:.4f}"
+        yield "ms", milliseconds(self.latency)
+        yield "params", figures.millions(self.parameters)
 
 
 class RouteRun(Found):
@@ -62,8 +80,8 @@ class RouteRun(Found):
 
 
 class RouteRow(Found):
-    """One route at one depth, over all seeds. Gains: above drop-last, paired, with 95 %
-    interval."""
+    """One route at one depth, over all seeds. low, high: its own 95 % interval; drop: below the
+    whole network, paired; gains: above drop-last, paired, with 95 % interval."""
 
     route: str
     depth: int
@@ -71,24 +89,62 @@ class RouteRow(Found):
     seconds: float
     parameters: int
     latency: float
-    """Seconds per example, the fastest of 20 rounds."""
+    """Seconds per example."""
+    speedup: dict[str, Any] | None = None
+    """To the whole network: ratio, its 95 % interval, and a verdict."""
     clean: float
     clean_spread: float
+    clean_low: float | None = None
+    clean_high: float | None = None
+    clean_drop: Drop | None = None
     clean_gain: float | None = None
     clean_gain_low: float | None = None
     clean_gain_high: float | None = None
     noisy: float | None = None
     noisy_spread: float | None = None
+    noisy_low: float | None = None
+    noisy_high: float | None = None
+    noisy_drop: Drop | None = None
     noisy_gain: float | None = None
     noisy_gain_low: float | None = None
     noisy_gain_high: float | None = None
 
     def gain(self, kind: str, metric: str) -> str:
         """The gain over the baseline as text; nothing for the baseline itself."""
+        return figures.change(self.behind(kind), metric)
+
+    def behind(self, kind: str) -> Drop | None:
+        """How far it lies below the baseline; None for the baseline itself."""
         if f"{kind}_gain" not in self:
-            return ""
-        value, low, high = (self[f"{kind}_gain{end}"] for end in ("", "_low", "_high"))
-        return figures.span(value, low, high, metric)
+            return None
+        gain, low, high = (self[f"{kind}_gain{end}"] for end in ("", "_low", "_high"))
+        return Drop(drop=-gain, low=-high, high=-low)
+
+    def cells(self, metric: str) -> Iterator[tuple[str, str]]:
+        """Names of columns, and what the table says of it in them."""
+        yield "depth, route", f"{self.depth} {self.route}"
+        yield figures.title(metric), f"{self.clean:.4f}"
+        yield "95 %", _ends(self.clean_low, self.clean_high)
+        yield "change [95 %]", figures.change(self.clean_drop, metric)
+        yield "gain [95 %]", self.gain("clean", metric)
+        if self.noisy is not None:
+            yield "noisy", f"{self.noisy:.4f}"
+            yield "noisy change [95 %]", figures.change(self.noisy_drop, metric)
+            yield "noisy gain [95 %]", self.gain("noisy", metric)
+        yield "ms", milliseconds(self.latency)
+        yield "faster", self.faster()
+        yield "params", figures.millions(self.parameters)
+        yield "seeds", str(self.seeds)
+        yield "train s", f"{self.seconds:.0f}"
+
+    def faster(self) -> str:
+        """Than the whole network; none where it lies within the noise."""
+        timed = self.speedup
+        return "" if timed is None else faster(timed["verdict"], timed["ratio"])
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return "" if low is None else f"{low:.4f} .. {high:.4f}"
 
 
 class Kept(Made):
@@ -120,6 +176,8 @@ class Compared(Report):
     runs: tuple[RouteRun, ...]
     table: tuple[RouteRow, ...]
     machine: dict[str, str]
+    busy: float | None = None
+    """The largest median over its fastest sample: how far other work disturbed the timing."""
     out: str
     kept: tuple[Kept, ...] = ()
     """The winner at every depth, where they were asked for."""
@@ -128,19 +186,10 @@ class Compared(Report):
 
     def display(self) -> Iterator[Block]:
         """A row per route and depth."""
-        budget = f"{self.budget} cost"
-        title = f"compare {self.source}: every route for what {budget}"
-        rows = [list(self._row(row)) for row in self.table]
-        last = [n for n, row in enumerate(self.table[:-1]) if row.depth != self.table[n + 1].depth]
-        yield grid(title, rows, sections=last, spare=SPARE)
-        whole = self.whole
-        noisy = "" if whole.noisy is None else f", under {self.noise} {whole.noisy:.4f}"
-        latency = f"{milliseconds(whole.latency)} ms per example"
-        yield Line(self._how_read())
-        yield Line(f"whole network: {whole.metric} {whole}{noisy}, {latency}")
-        yield from few_lines(whole.examples)
-        yield from read_lines(self.read, "trained on", remarks=self.remarks)
-        yield from read_lines(self.eval_read, "measured on")
+        budget = f"{self.budget} cost, n = {self.whole.examples:,}"
+        yield self._grid(f"compare {self.source}: every route for what {budget}")
+        yield from self._notes()
+        yield Line(f"whole network: {self.whole.metric} {self.whole}")
         yield Line(self.verdict())
         yield Line(f"written: {self.out}/report.html, compare.json, README.md, compare.png")
         for kept in self.kept:
@@ -149,63 +198,66 @@ class Compared(Report):
             yield Line("to keep the winner at every depth (trained once more, as it was):")
             yield Command(self.command)
 
-    def page(self, command: str) -> str:
+    def page(self, use: Sequence[str], command: str) -> str:
         """The report as one file; see `reports.html`."""
         title = f"{self.source}: routes to a smaller depth, n = {self.whole.examples:,}"
         machine = Pairs("", list(self.machine.items()))
-        more = [*self.parts(), html.Heading("Where it was measured"), machine]
-        return html.page(title, [self.verdict()], more, command=command)
+        left = [part for kept in self.kept for part in html.blocks(kept.structure)]
+        more = [*self.parts(), *left, html.Heading("Where it was measured"), machine]
+        return html.page(title, [self.verdict()], more, use=use, command=command)
 
     def parts(self) -> Iterator[html.Part]:
         """What a page has of it."""
-        whole = self.whole
         yield html.Heading("Every route to a depth, for the same budget")
-        yield grid(
-            f"for what {self.budget} cost",
-            [list(self._row(row)) for row in self.table],
-            spare=SPARE,
-        )
+        yield self._grid(f"for what {self.budget} cost, n = {self.whole.examples:,}")
+        yield from self._notes()
+        yield from self._charts("clean", "")
+        if self.whole.noisy is not None:
+            yield from self._charts("noisy", f" under {self.noise}")
+
+    def _grid(self, title: str) -> Grid:
+        """A row for the whole network, and one per route and depth."""
+        depths = [row.depth for row in self.table]
+        last = [n for n, depth in enumerate(depths, 1) if depth not in depths[n:]]
+        # the columns are those of the routes
+        blank = [(name, "") for name, _ in self.table[0].cells(self.whole.metric)]
+        rows = [[*blank, *self.whole.cells()]]
+        rows += [list(row.cells(self.whole.metric)) for row in self.table]
+        return grid(title, rows, sections=[0, *last[:-1]], spare=SPARE)
+
+    def _notes(self) -> Iterator[Line]:
+        """How the table is to be read, and what it rests on."""
         yield Line(self._how_read())
-        yield Line(f"whole network: {whole.metric} {whole}, {milliseconds(whole.latency)} ms")
-        yield from few_lines(whole.examples)
+        yield from few_lines(self.whole.examples)
         yield from read_lines(self.read, "trained on", remarks=self.remarks)
         yield from read_lines(self.eval_read, "measured on")
-        yield self._chart("clean", whole.value)
-        if whole.noisy is not None:
-            yield self._chart("noisy", whole.noisy)
 
-    def _chart(self, kind: str, whole: float) -> Chart:
-        """Quality over time of every route at every depth."""
-        metric = self.whole.metric
-        name = figures.title(metric) + (", %" if metric in figures.POINTS else "")
-        value = figures.scaled(whole, metric)
-        dots = [Dot("whole, untouched", 1000 * self.whole.latency, value, value, value, "original")]
-        dots += [self._dot(row, kind) for row in self.table]
-        title = "Quality over time" + ("" if kind == "clean" else f" under {self.noise}")
-        note = "Bars: 95 % of the difference from drop-last at that depth, paired."
-        return Chart(title, "ms per example, torch", name, dots, note=note, legend=kind == "clean")
+    def _charts(self, kind: str, noise: str) -> Iterator[Chart]:
+        """Against the whole network over time and over size, and against drop-last over time."""
+        whole, metric, across = self.whole, self.whole.metric, "ms per example, torch"
+        n = f"n = {whole.examples:,}."
+        dots = [charts.lost("whole network", 1000 * whole.latency, None, metric)]
+        dots += [self._dot(row, row.get(f"{kind}_drop")) for row in self.table]
+        than = "the whole network"
+        known = f"{kind}_drop" in self.table[0]  # a report of an older version has none
+        if known:
+            yield charts.losses(f"Quality over time{noise}", across, metric, dots, n, than=than)
+        if known and whole.parameters is not None:
+            counts = [whole.parameters, *(row.parameters for row in self.table)]
+            small = [replace(d, x=c / 1e6) for d, c in zip(dots, counts, strict=True)]
+            title = f"Quality over parameters{noise}"
+            yield charts.losses(
+                title, "parameters, millions", metric, small, n, than=than, legend=False
+            )
+        dots = [self._dot(row, row.behind(kind)) for row in self.table]
+        title = f"Against {BASELINE} at the same depth{noise}"
+        than = f"{BASELINE} at that depth"
+        yield charts.losses(title, across, metric, dots, n, than=than, legend=not known)
 
-    def _dot(self, row: RouteRow, kind: str) -> Dot:
-        """Its interval is that of the gain, laid around the baseline."""
-        value, gain = row[kind], row.get(f"{kind}_gain")
-        base = value - (gain or 0.0)
-        low = value if gain is None else base + row[f"{kind}_gain_low"]
-        high = value if gain is None else base + row[f"{kind}_gain_high"]
-        value, low, high = (figures.scaled(v, self.whole.metric) for v in (value, low, high))
-        what: Kind = "baseline" if gain is None else "mine"
-        return Dot(f"{row.depth} {row.route}", 1000 * row.latency, value, low, high, what)
-
-    def _row(self, row: RouteRow) -> Iterator[tuple[str, str]]:
-        metric = self.whole.metric
-        yield "depth, route", f"{row.depth} {row.route}"
-        yield figures.title(metric), f"{row.clean:.4f}"
-        yield "gain [95 %]", row.gain("clean", metric)
-        if row.noisy is not None:
-            yield "noisy", f"{row.noisy:.4f}"
-            yield "noisy gain [95 %]", row.gain("noisy", metric)
-        yield "ms", milliseconds(row.latency)
-        yield "seeds", str(row.seeds)
-        yield "train s", f"{row.seconds:.0f}"
+    def _dot(self, row: RouteRow, drop: Drop | None) -> Dot:
+        kind: Kind = "baseline" if row.route == BASELINE else "mine"
+        found = charts.lost(f"{row.depth} {row.route}", 1000 * row.latency, drop, self.whole.metric)
+        return replace(found, kind=kind)
 
     def verdict(self) -> str:
         """Which routes are ahead of drop-last at each depth beyond their interval."""
@@ -229,39 +281,49 @@ class Compared(Report):
         if not rows:
             return f"{depth} blocks: nothing to compare drop-last with."
         if not (ahead := self._ahead(depth)):
-            return f"{depth} blocks: no route is ahead of drop-last beyond its interval."
+            text = f"{depth} blocks: no route is ahead of {BASELINE} beyond its interval"
+            return f"{text}{self._lost(depth, BASELINE)}."
         best, *others = ahead
         also = [r.route for r in others]
         more = f"; also ahead: {', '.join(also)}" if also else ""
         gain = best.gain("clean", metric)
-        return f"{depth} blocks: {best.route} is ahead of drop-last by {gain} {unit}{more}."
+        lost = self._lost(depth, best.route)
+        return f"{depth} blocks: {best.route} is ahead of {BASELINE} by {gain} {unit}{more}{lost}."
+
+    def _lost(self, depth: int, route: str) -> str:
+        """What became of the quality of the whole network, where that is known."""
+        row = next(r for r in self.table if (r.depth, r.route) == (depth, route))
+        if row.clean_drop is None:
+            return ""
+        metric = self.whole.metric
+        lost = f"{figures.change(row.clean_drop, metric)} {figures.unit(metric)}"
+        return f"; {route} against the whole network: {lost}"
 
     def _how_read(self) -> str:
         """What the columns are."""
-        gain = f"gain: {figures.unit(self.whole.metric)} above drop-last at that depth, paired"
-        return gain + (f"; noisy: under {self.noise}." if self.noise else ".")
+        unit = figures.unit(self.whole.metric)
+        told = f"change: {unit} against the whole network; gain: {unit} above {BASELINE} at that "
+        told += "depth; both paired"
+        told += f"; noisy: under {self.noise}" if self.noise else ""
+        told += "; ms: an example in torch, one thread; faster: than the whole, none = within the "
+        return f"{told}noise.{busy_note(self.busy or 0.0)}"
 
     def markdown(self) -> str:
         """The table as Markdown, with what it means."""
-        whole = self.whole
-        noisy = "" if whole.noisy is None else f", under {self.noise} {whole.noisy:.4f}"
-        rows = [list(self._row(row)) for row in self.table]
+        table = self._grid("")
         lines = [
             f"# {self.source}: routes to a smaller depth at equal training budget",
             "",
             self.verdict(),
             "",
-            f"Whole network: {whole.metric} {whole.value:.4f}{noisy} (n = {whole.examples:,}).",
-            f"Budget: {self.budget}; {self._how_read()}",
+            f"Budget: {self.budget}; n = {self.whole.examples:,}; {self._how_read()}",
             "",
-            "| " + " | ".join(name for name, _ in rows[0]) + " |",
-            "|" + "---|" * len(rows[0]),
-            *("| " + " | ".join(cell for _, cell in row) + " |" for row in rows),
+            "| " + " | ".join(table.head) + " |",
+            "|" + "---|" * len(table.head),
+            *("| " + " | ".join(row) + " |" for row in table.rows),
             "",
-            "ms: one example in torch on one thread, the fastest of 20 interleaved rounds; the "
-            f"whole network: {milliseconds(whole.latency)}. {few_note(whole.examples)}".strip(),
-            "",
-            "![quality over latency](compare.png)",
+            *([told, ""] if (told := few_note(self.whole.examples)) else []),
+            "![change against the whole network and drop-last](compare.png)",
             "",
         ]
         return "\n".join(lines)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from acn_compress.figures import POINTS
+from acn_compress.figures import POINTS, milliseconds, title
 from acn_compress.measure.candidate import Point
-from acn_compress.reports.compared import Compared, RouteRow, Whole
+from acn_compress.options import BASELINE
+from acn_compress.reports.compared import Compared
 from acn_compress.reports.compressed import Row
 from acn_compress.reports.measured import Profiled
 
@@ -112,67 +111,69 @@ def profile(report: Profiled, path: Path) -> None:
 
 
 def comparison(report: Compared, path: Path) -> None:
-    """Quality over latency for every route, the depth at each point, and the same under noise if it
-    was measured."""
-    kinds = ["clean"] + (["noisy"] if report["noise"] else [])
-    routes = list(dict.fromkeys(r["route"] for r in report["table"]))
-    depths = sorted({r["depth"] for r in report["table"]})
-    colours = ["#1f2933", "#9aa5b1", "#e8590c", "#0b7285", "#5f3dc4", "#2f9e44", "#c92a2a"]
-    with canvas(path, len(kinds), (5.9 * len(kinds), 4.4)) as (figure, axes):
-        for axis, kind in zip(axes, kinds, strict=True):
-            for route, colour in zip(routes, itertools.cycle(colours), strict=False):
-                rows = sorted(
-                    (r for r in report["table"] if r["route"] == route), key=lambda r: r["depth"]
-                )
-                style = "--" if not route.startswith("acn") else "-"
-                axis.plot(
-                    list(map(_ms, rows)),
-                    [r[kind] for r in rows],
-                    style,
-                    marker="o",
-                    markersize=5,
+    """What every route to every depth loses against the whole network and gains over drop-last,
+    each with its interval, and the same under noise if it was measured. A row per model: no point
+    hides another, and every axis has the line of no change."""
+    whole, metric = report.whole, report.whole.metric
+    scale = 100 if metric in POINTS else 1
+    panels = [
+        panel
+        for kind, noise in (("clean", ""), ("noisy", f"\nunder {report['noise']}"))
+        if kind in report.table[0]
+        for panel in (
+            # a report of an older version lacks the former
+            (f"the whole network{noise}", [row.get(f"{kind}_drop") for row in report.table]),
+            (f"{BASELINE} at that depth{noise}", [row.behind(kind) for row in report.table]),
+        )
+        if any(panel[1])
+    ]
+    heights = [-n - 0.7 * gap for n, gap in enumerate(_gaps(report))]
+    size = (2.6 + 3.1 * len(panels), 1.9 + 0.27 * len(heights))
+    with canvas(path, len(panels), size) as (figure, axes):
+        for axis, (than, drops) in zip(axes, panels, strict=True):
+            axis.axvline(0, color=INK, linewidth=1)
+            for row, drop, y in zip(report.table, drops, heights, strict=True):
+                colour = MUTED if row.route == BASELINE else ACCENT
+                if drop is None:  # what the others are against
+                    axis.plot([0], [y], "D", color=colour, markersize=5)
+                    continue
+                axis.errorbar(
+                    [-scale * drop.drop],
+                    [y],
+                    xerr=[[scale * (drop.high - drop.drop)], [scale * (drop.drop - drop.low)]],
                     color=colour,
-                    label=route,
+                    marker="o",
+                    markersize=6,
+                    capsize=3,
+                    # level with what it is against, as far as can be told
+                    markerfacecolor="white" if drop.low <= 0 <= drop.high else colour,
                 )
-            best = {
-                d: max((r for r in report["table"] if r["depth"] == d), key=itemgetter(kind))
-                for d in depths
-            }
-            for depth, row in best.items():
-                axis.annotate(
-                    str(depth),
-                    (_ms(row), row[kind]),
-                    (0, 7),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=9,
-                )
-            whole = report["whole"]["value" if kind == "clean" else "noisy"]
-            axis.plot(
-                _ms(report["whole"]),
-                whole,
-                "s",
-                color=MUTED,
-                markersize=7,
-                label="whole network, untouched",
-            )
-            axis.margins(x=0.12, y=0.12)
-            axis.set(
-                xlabel="ms per example (torch, one thread); the numbers are blocks kept",
-                ylabel=report["whole"]["metric"],
-                title="clean" if kind == "clean" else f"under {report['noise']}",
-            )
-        axes[0].legend(frameon=True, facecolor="white", edgecolor="none", fontsize=9)
+            axis.set_title(f"against {than}", fontsize=10)
+            axis.set_xlabel(f"{title(metric)}{', points' if scale == 100 else ''}")
+            axis.set_yticks(heights, ["" for _ in heights])
+            axis.grid(axis="y", visible=False)
+            axis.margins(x=0.08)
+            axis.set_ylim(heights[-1] - 0.7, 0.7)
+        names = [f"{r.depth} {r.route}, {milliseconds(r.latency)} ms" for r in report.table]
+        axes[0].set_yticks(heights, names)
         figure.suptitle(
-            f"{report['source']}: equal training budget ({report['budget']['epochs_of_whole']:g} "
-            "epochs of the whole)",
+            f"{report.source}, every route for {report.budget}\n"
+            f"whole: {title(metric)} {whole}, {milliseconds(whole.latency)} ms, "
+            f"n = {whole.examples:,}",
             fontsize=10,
+            color=INK,
+        )
+        figure.supxlabel(
+            "blocks and route. Bars: 95 %, paired; hollow: the interval includes no change",
+            fontsize=9,
             color=MUTED,
         )
 
 
-def _ms(row: RouteRow | Whole) -> float:
-    return 1000 * float(row["latency"])
+def _gaps(report: Compared) -> list[int]:
+    """Of every row, how many other depths stand above it."""
+    depths = list(dict.fromkeys(row.depth for row in report.table))
+    return [depths.index(row.depth) for row in report.table]
 
 
 def frontier(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from acn_compress import surface
+from acn_compress.backends.latency import QUANTILE, busy, clock_for, milliseconds
 from acn_compress.checkpoint.directory import check_out, writing
 from acn_compress.checkpoint.files import read_json, write_json, write_text
 from acn_compress.checkpoint.find import find_source
@@ -35,20 +37,23 @@ from acn_compress.data.splits import eval_split, training_split
 from acn_compress.errors import ConfigError, DataError
 from acn_compress.events import ChainStep, Progress, Stage
 from acn_compress.measure.budget import equal_epochs, training_flops
-from acn_compress.measure.intervals import Array, Reach, difference, mean_interval
+from acn_compress.measure.intervals import Array, Reach, mean_interval
 from acn_compress.measure.original import Original
-from acn_compress.measure.quality import Scores, change, measure, summary
-from acn_compress.measure.timing import fixed_threads, interleave, spread
+from acn_compress.measure.quality import Scores, change, measure, paired, summary
+from acn_compress.measure.timing import fixed_threads, interleave, judge
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
 from acn_compress.onnx.inputs import inputs_for
 from acn_compress.options import BASELINE, Compare, ModelSpec, Trained
 from acn_compress.reports import plots
 from acn_compress.reports.compared import Budget, Compared, Kept, RouteRow, RouteRun, Whole
+from acn_compress.reports.html import uses
 
 HYBRID = 0.5  # the alpha of a network that stands for one whose alphas are trained, to be timed
 KEPT = "Finished runs are kept: the same command goes on with them."
 LENGTH = 128  # tokens of the text that is timed
+ROUNDS = 20  # of that timing
+ENDS = {"": "value", "_low": "low", "_high": "high"}  # how fields end that hold such of a quality
 Form = tuple[int, bool]  # depth, and whether in the form of the ACN routes
 
 
@@ -70,6 +75,13 @@ class _Key(NamedTuple):
     depth: int
     seed: int
     kind: str  # clean or noisy
+
+
+class _Time(NamedTuple):
+    """What a form takes, and that against the whole network, as `judge` has it."""
+
+    seconds: float
+    speedup: dict[str, Any]
 
 
 def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compared:
@@ -104,7 +116,8 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
     for place in places.values():
         check_out(place, source=source, overwrite=True)
     runs, scores = _all_runs(setting, how, directory / "runs")
-    seconds = _latency(teacher, how.depths, end)
+    whole = _whole_scores(setting)
+    times, disturbed = _times(teacher, how.depths, end)
     report = Compared(
         step=how.verb,
         source=source.name,
@@ -119,14 +132,16 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
         pull=pull,
         options=how.plain(),
         budget=_budget(setting, how.depths),
-        whole=_whole(setting, seconds[teacher.depth, False]),
+        whole=_whole(setting, whole, times[teacher.depth, False].seconds),
         runs=tuple(runs),
-        table=tuple(_table(runs, scores, seconds)),
+        table=tuple(_table(runs, scores, whole, times)),
+        busy=disturbed,
         machine=machine(),
         out=str(directory),
     )
     if how.winners:
-        report = report.model_copy(update={"kept": tuple(_kept(setting, how, report, places))})
+        kept = tuple(_kept(setting, how, report, places, whole["clean"]))
+        report = report.model_copy(update={"kept": kept})
     elif report.winners():
         again = how.changed(winners=True, overwrite=False)
         command = surface.typed(type(how), [source.name], again)
@@ -136,16 +151,24 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
         plots.comparison(report, directory / "compare.png")
         write_text(directory / "README.md", report.markdown())
         command = published(surface.typed(type(how), [source.name], how))
-        write_text(directory / PAGE, report.page(command))
+        use = [code for kept in report.kept for code in uses(Path(kept.out) / "README.md")]
+        write_text(directory / PAGE, report.page(use, command))
     return report
 
 
 def _kept(
-    setting: Setting, how: Compare, report: Compared, places: Mapping[int, Path]
+    setting: Setting,
+    how: Compare,
+    report: Compared,
+    places: Mapping[int, Path],
+    before: Scores,
 ) -> Iterator[Kept]:
-    """The winners, made again as they were with the first seed, and written."""
+    """The winners, made again as they were with the first seed, and written.
+
+    Args:
+        before: of the whole network.
+    """
     data, source = setting.eval_data, setting.source
-    before = measure(setting.teacher, data)
     for depth, route in report.winners().items():
         group = how.depths if ROUTES[route].for_all else (depth,)
         if setting.progress is not None:
@@ -193,12 +216,19 @@ def _called(route: str, depths: Sequence[int], seed: int) -> str:
     return f"{route} at {', '.join(map(str, depths))} blocks, seed {seed}"
 
 
-def _whole(setting: Setting, latency: float) -> Whole:
+def _whole_scores(setting: Setting) -> dict[str, Scores]:
+    """Of the untouched network, clean and, where that is asked for, noisy."""
+    net, data, noise = setting.teacher, setting.eval_data, setting.noise
+    clean = {"clean": measure(net, data)}
+    return clean if noise is None else clean | {"noisy": measure(net, data, noise=noise)}
+
+
+def _whole(setting: Setting, scores: Mapping[str, Scores], latency: float) -> Whole:
     """The quality of the untouched network."""
-    net, data = setting.teacher, setting.eval_data
-    clean = summary(measure(net, data), data.task)
-    noisy = setting.noise and measure(net, data, noise=setting.noise).value
-    return Whole(**clean.model_dump(), noisy=noisy, latency=latency)
+    clean, *others = (summary(s, setting.eval_data.task) for s in scores.values())
+    noisy = {f"noisy{end}": q[name] for q in others for end, name in ENDS.items()}
+    count = setting.teacher.parameters
+    return Whole(**clean.model_dump(), **noisy, latency=latency, parameters=count)
 
 
 def _budget(setting: Setting, depths: tuple[int, ...]) -> Budget:
@@ -214,11 +244,14 @@ def _budget(setting: Setting, depths: tuple[int, ...]) -> Budget:
     )
 
 
-def _latency(net: Network, depths: tuple[int, ...], alpha_end: float) -> dict[Form, float]:
-    """Seconds per example of every form: torch, batch 1, one thread."""
+def _times(
+    net: Network, depths: tuple[int, ...], alpha_end: float
+) -> tuple[dict[Form, _Time], float]:
+    """What an example takes in every form (torch, batch 1, one thread), and how far other work
+    disturbed that."""
     inputs = {k: v.to(net.device) for k, v in inputs_for(net, 1, LENGTH, 0).items()}
     calls: dict[Form, Callable[[], float]] = {}
-    for depth in {*depths, net.depth}:
+    for depth in sorted({*depths, net.depth}, reverse=True):
         for converted in (False, True):
             network = net.twin()
             network.truncate_(depth)
@@ -226,9 +259,14 @@ def _latency(net: Network, depths: tuple[int, ...], alpha_end: float) -> dict[Fo
                 network.set_alphas_((alpha_end,) * depth, "block")
             calls[depth, converted] = partial(_answer, network, inputs)
     with fixed_threads(1), torch.inference_mode():
-        samples = interleave(list(calls.values()), repeats=20)
-    # the fastest: other work on the machine only adds time
-    return {form: spread(found)["min"] for form, found in zip(calls, samples, strict=True)}
+        clock = clock_for(1, net.device.type)
+        samples = np.asarray(interleave(list(calls.values()), ROUNDS, clock=clock))
+    whole = (net.depth, False)  # timed first
+    found = {
+        form: _Time(ms / 1000, judge(own, samples[0], form == whole, QUANTILE))
+        for form, ms, own in zip(calls, milliseconds(samples), samples, strict=True)
+    }
+    return found, busy(samples)
 
 
 def _answer(net: Network, inputs: dict[str, Tensor]) -> float:
@@ -356,19 +394,23 @@ def _train_and_measure(
 
 
 def _table(
-    runs: Sequence[RouteRun], scores: Mapping[_Key, Scores], seconds: Mapping[Form, float]
+    runs: Sequence[RouteRun],
+    scores: Mapping[_Key, Scores],
+    whole: Mapping[str, Scores],
+    times: Mapping[Form, _Time],
 ) -> list[RouteRow]:
-    """Mean over seeds per route and depth, and the paired difference to the baseline over all
-    seeds' examples."""
+    """Mean over seeds per route and depth, and the paired differences to the whole network and to
+    the baseline."""
     rows = []
     for route, depth in dict.fromkeys((r.route, r.depth) for r in runs):
         mine = [r for r in runs if (r.route, r.depth) == (route, depth)]
-        found: dict[str, float] = {}
-        for kind in ("clean", "noisy"):
-            if kind in mine[0]:
-                values = [r[kind] for r in mine]
-                found |= {kind: float(np.mean(values)), f"{kind}_spread": float(np.ptp(values))}
-                found |= _against_baseline(scores, route, depth, [r.seed for r in mine], kind)
+        seeds = [r.seed for r in mine]
+        found: dict[str, Any] = {}
+        for kind in whole:
+            values = [r[kind] for r in mine]
+            found |= {kind: float(np.mean(values)), f"{kind}_spread": float(np.ptp(values))}
+            found |= _intervals(scores, _Key(route, depth, 0, kind), seeds, whole[kind])
+        time = times[depth, ROUTES[route].acn]
         rows.append(
             RouteRow(
                 route=route,
@@ -376,7 +418,8 @@ def _table(
                 seeds=len(mine),
                 seconds=round(float(np.mean([r.seconds for r in mine])), 1),
                 parameters=mine[0].parameters,
-                latency=seconds[depth, ROUTES[route].acn],
+                latency=time.seconds,
+                speedup=time.speedup,
                 **found,
             )
         )
@@ -384,18 +427,28 @@ def _table(
     return sorted(rows, key=lambda r: (-r.depth, order.index(r.route)))
 
 
-def _against_baseline(
-    scores: Mapping[_Key, Scores], route: str, depth: int, seeds: list[int], kind: str
-) -> dict[str, float]:
-    """gain: how far above drop-last at the same depth, averaged over seeds per example, so that
-    examples stay independent."""
-    mine = [scores[_Key(route, depth, s, kind)] for s in seeds]
-    theirs = [scores.get(_Key(BASELINE, depth, s, kind)) for s in seeds]
-    pairs = [(a, b) for a, b in zip(mine, theirs, strict=True) if b is not None]
-    if route == BASELINE or len(pairs) < len(seeds):
-        return {}
-    weight = pairs[0][0].weight
-    apart = np.mean([a.score - b.score for a, b in pairs], axis=0)
-    low, high = mean_interval(apart, weight, difference(pairs[0][0].reach))
-    gain = float((apart * weight).sum() / weight.sum())
-    return {f"{kind}_gain": gain, f"{kind}_gain_low": low, f"{kind}_gain_high": high}
+def _intervals(
+    scores: Mapping[_Key, Scores], key: _Key, seeds: Sequence[int], whole: Scores
+) -> dict[str, Any]:
+    """Its own; drop: how far below the whole network; gain: how far above drop-last at the same
+    depth."""
+    kind, mine = key.kind, _mean(scores, key, seeds)
+    assert mine is not None  # a row is of its runs
+    low, high = mean_interval(mine.score, mine.weight, mine.reach)
+    found = {f"{kind}_low": low, f"{kind}_high": high, f"{kind}_drop": paired(mine, whole)}
+    plain = None if key.route == BASELINE else _mean(scores, key._replace(route=BASELINE), seeds)
+    if plain is None:
+        return found
+    ahead = paired(plain, mine)
+    ends = {"": ahead.drop, "_low": ahead.low, "_high": ahead.high}
+    return found | {f"{kind}_gain{end}": value for end, value in ends.items()}
+
+
+def _mean(scores: Mapping[_Key, Scores], key: _Key, seeds: Sequence[int]) -> Scores | None:
+    """The mean over seeds of every example, so that examples stay independent; None where one was
+    not run."""
+    found = [scores.get(key._replace(seed=seed)) for seed in seeds]
+    there = [one for one in found if one is not None]
+    if len(there) < len(found):
+        return None
+    return replace(there[0], score=np.mean([one.score for one in there], axis=0))
