@@ -15,8 +15,8 @@ from acn_compress.quality import Drop
 Kind = Literal["original", "mine", "baseline", "candidate"]
 WIDTH, HEIGHT = 440, 300  # of the picture, in units of its text's 12
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 16, 44  # room beside what is drawn
-APART = 9  # points that lie closer are drawn side by side,
-ASIDE = 60  # all of them within so much
+ROW, NAMES = 20, 225  # height of a row, and room for its name
+NEAR = 3  # intervals that stand closer have ends of different widths
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ class Chart:
     legend: bool = True
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Changes below each other, a row for every model: for many that cost the same.
+
+    Args:
+        across: what changes, against what.
+    """
+
+    title: str
+    across: str
+    dots: Sequence[Dot]
+    note: str = ""
+
+
 def lost(name: str, x: float, drop: Drop | None, metric: str, kind: Kind = "mine") -> Dot:
     """A model by what became of the original's quality, in the unit of a change; the original
     itself has no drop."""
@@ -64,6 +78,12 @@ def lost(name: str, x: float, drop: Drop | None, metric: str, kind: Kind = "mine
     return Dot(name, x, value, low, high, kind)
 
 
+def against(metric: str, than: str) -> str:
+    """What an axis of changes is."""
+    unit = ", points" if metric in figures.POINTS else ""
+    return f"{figures.title(metric)} against {than}{unit}"
+
+
 def losses(
     title: str,
     across: str,
@@ -71,17 +91,10 @@ def losses(
     dots: Sequence[Dot],
     note: str = "",
     *,
-    than: str = "the original",
     legend: bool = True,
 ) -> Chart:
-    """A picture of such dots.
-
-    Args:
-        than: what the changes are against.
-    """
-    up = f"{figures.title(metric)} against {than}"
-    up += ", points" if metric in figures.POINTS else ""
-    told = f"Bars: 95 %, paired. {note}".strip()
+    """A picture of such dots."""
+    up, told = against(metric, "the original"), f"Bars: 95 %, paired. {note}".strip()
     return Chart(title, across, up, dots, level=0.0, note=told, legend=legend)
 
 
@@ -109,13 +122,13 @@ class _Scale(NamedTuple):
 def svg(chart: Chart) -> str:
     """The picture, with a legend of its numbers below."""
     across, up = _scales(chart)
-    drawn = _placed(chart.dots, across)
+    drawn = [(dot, across.at(dot.x)) for dot in chart.dots]
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(chart.title)}">',
         *_axes(chart, across, up),
         *_joined(chart, drawn),
-        *(_dot(dot, x, up) for dot, x in drawn if dot.kind == "candidate"),
-        *(_dot(dot, x, up) for dot, x in drawn if dot.kind != "candidate"),
+        *_dots([(dot, x) for dot, x in drawn if dot.kind == "candidate"], up),
+        *_dots([(dot, x) for dot, x in drawn if dot.kind != "candidate"], up),
         *_numbers(chart, drawn, up),
         "</svg>",
     ]
@@ -123,6 +136,34 @@ def svg(chart: Chart) -> str:
     legend = _legend(chart) if chart.legend else ""
     caption = f"<figcaption>{escape(chart.title)}</figcaption>"
     return f"<figure>{caption}{''.join(parts)}{legend}{note}</figure>"
+
+
+def rows_svg(rows: Rows) -> str:
+    """Likewise, of rows: each has its name beside it."""
+    low, high = min(0.0, *(d.low for d in rows.dots)), max(0.0, *(d.high for d in rows.dots))
+    room = 0.08 * (high - low) or 1.0
+    across = _Scale(low - room, high + room, NAMES, WIDTH - RIGHT)
+    bottom = ROW * len(rows.dots) + ROW / 2
+    parts = [f'<svg viewBox="0 0 {WIDTH} {bottom + 42}" role="img" aria-label="']
+    parts += [f'{escape(rows.title)}">']
+    for value in across.ticks():
+        at = f"{across.at(value):.1f}"
+        parts.append(f'<path class="grid" d="M{at} 4V{bottom}"/>')
+        parts.append(f'<text class="middle" x="{at}" y="{bottom + 16}">{value:g}</text>')
+    parts.append(f'<path class="level" d="M{across.at(0.0):.1f} 4V{bottom}"/>')
+    parts.append(
+        f'<text class="end" x="{WIDTH - RIGHT}" y="{bottom + 36}">{escape(rows.across)}</text>'
+    )
+    for n, dot in enumerate(rows.dots):
+        x, y = across.at(dot.y), ROW * (n + 0.75)
+        start, end = across.at(dot.low), across.at(dot.high)
+        bar = f'<path d="M{start:.1f} {y}H{end:.1f}m0 -3v6M{start:.1f} {y - 3}v6"/>'
+        parts.append(f'<text x="0" y="{y + 4}">{escape(dot.name)}</text>')
+        parts.append(f'<g class="{dot.kind}">{bar if dot.high > dot.low else ""}')
+        parts.append(f"{_shape(dot.kind, x, y)}</g>")
+    note = f"<p>{escape(rows.note)}</p>" if rows.note else ""
+    caption = f"<figcaption>{escape(rows.title)}</figcaption>"
+    return f"<figure>{caption}{''.join(parts)}</svg>{note}</figure>"
 
 
 def _scales(chart: Chart) -> tuple[_Scale, _Scale]:
@@ -160,24 +201,6 @@ def _axes(chart: Chart, across: _Scale, up: _Scale) -> Iterator[str]:
     )
 
 
-def _placed(dots: Sequence[Dot], across: _Scale) -> list[tuple[Dot, float]]:
-    """Every dot, and where it stands across: those that would hide each other side by side."""
-    places = [across.at(dot.x) for dot in dots]
-    named = [n for n, dot in enumerate(dots) if dot.kind != "candidate"]
-    order = sorted(named, key=places.__getitem__)
-    groups: list[list[int]] = []
-    for n in order:
-        near = groups and places[n] - places[groups[-1][-1]] < APART
-        groups[-1].append(n) if near else groups.append([n])
-    found = list(places)
-    for group in groups:
-        step = min(APART, ASIDE / max(1, len(group) - 1))
-        middle = sum(places[n] for n in group) / len(group) - step * (len(group) - 1) / 2
-        for k, n in enumerate(group):
-            found[n] = max(LEFT + 4, middle + k * step)
-    return list(zip(dots, found, strict=True))
-
-
 def _joined(chart: Chart, drawn: Sequence[tuple[Dot, float]]) -> Iterator[str]:
     if chart.joined:
         _, up = _scales(chart)
@@ -185,14 +208,16 @@ def _joined(chart: Chart, drawn: Sequence[tuple[Dot, float]]) -> Iterator[str]:
         yield f'<polyline class="joined" points="{places}"/>'
 
 
-def _dot(dot: Dot, x: float, up: _Scale) -> str:
-    y, low, high = up.at(dot.y), up.at(dot.low), up.at(dot.high)
-    told = f"{dot.name}: {dot.x:.4g}, {dot.y:.4g} [{dot.low:.4g}, {dot.high:.4g}]"
-    bar = f'<path d="M{x:.1f} {low:.1f}V{high:.1f}m-3 0h6M{x - 3:.1f} {low:.1f}h6"/>'
-    return (
-        f'<g class="{dot.kind}"><title>{escape(told)}</title>{bar if dot.high > dot.low else ""}'
-        f"{_shape(dot.kind, x, y)}</g>"
-    )
+def _dots(drawn: Sequence[tuple[Dot, float]], up: _Scale) -> Iterator[str]:
+    """Each where it belongs; the ends of intervals that stand on each other differ in width."""
+    for n, (dot, x) in enumerate(drawn):
+        y, low, high = up.at(dot.y), up.at(dot.low), up.at(dot.high)
+        told = f"{dot.name}: {dot.x:.4g}, {dot.y:.4g} [{dot.low:.4g}, {dot.high:.4g}]"
+        half = 3 + 2 * sum(abs(x - other) < NEAR for _, other in drawn[:n])
+        ends = f"m{-half} 0h{2 * half}M{x - half:.1f} {low:.1f}h{2 * half}"
+        bar = f'<path d="M{x:.1f} {low:.1f}V{high:.1f}{ends}"/>' if dot.high > dot.low else ""
+        title = f"<title>{escape(told)}</title>"
+        yield f'<g class="{dot.kind}">{title}{bar}{_shape(dot.kind, x, y)}</g>'
 
 
 def _shape(kind: Kind, x: float, y: float) -> str:
@@ -211,24 +236,32 @@ def _named(chart: Chart) -> list[Dot]:
 
 
 def _numbers(chart: Chart, drawn: Sequence[tuple[Dot, float]], up: _Scale) -> Iterator[str]:
-    """Beside each dot its number, where no other and no interval stands."""
-    bars = [(x, up.at(d.high) - 6, up.at(d.low) + 6) for d, x in drawn if d.kind != "candidate"]
-    taken: list[tuple[float, float]] = []
+    """Beside each dot its number, where no other, no dot and no interval stands; with a line to the
+    dot where that is not next to it."""
     named = _named(chart)
-    for dot, x in drawn:
-        if dot not in named:
-            continue
+    models = [(d, x) for d, x in drawn if d in named]
+    bars = [(x, up.at(d.high), up.at(d.low)) for d, x in models]
+    taken = [(x, up.at(d.y)) for d, x in models]
+    for dot, x in models:
         y = up.at(dot.y)
-        places = [(x + dx, y + dy) for dy in (0, -12, 12, -24, 24) for dx in (10, -10)]
-        places += [(x, up.at(dot.high) - 9), (x, up.at(dot.low) + 9)]
+        places = [
+            (x + side * (11 + 11 * out), y + side_y * 11 * far)
+            for far in range(12)
+            for out in range(4)
+            for side_y in (-1, 1)
+            for side in (1, -1)
+        ]
         free = (
             (a, b)
             for a, b in places
-            if all(abs(a - c) > 12 or abs(b - d) > 11 for c, d in taken)
-            and all(abs(a - c) > 6 or not top <= b <= low for c, top, low in bars)
+            if LEFT < a < WIDTH and TOP - 6 <= b <= HEIGHT - BOTTOM
+            if all(abs(a - c) >= 10 or abs(b - d) >= 11 for c, d in taken)
+            if all(abs(a - c) >= 7 or not top - 6 <= b <= low + 6 for c, top, low in bars)
         )
         a, b = next(free, places[0])
         taken.append((a, b))
+        if math.hypot(a - x, b - y) > 12:
+            yield f'<path class="lead" d="M{x:.1f} {y:.1f}L{a:.1f} {b:.1f}"/>'
         yield f'<text class="number" x="{a:.1f}" y="{b + 4:.1f}">{named.index(dot) + 1}</text>'
 
 

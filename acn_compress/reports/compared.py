@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from acn_compress import figures
@@ -16,7 +17,7 @@ from acn_compress.quality import Drop, Quality
 from acn_compress.reports import charts, html
 from acn_compress.reports.base import Report, few_lines, read_lines
 from acn_compress.reports.blocks import Block, Command, Grid, Line, Pairs, grid
-from acn_compress.reports.charts import Chart, Dot, Kind
+from acn_compress.reports.charts import Kind, Rows
 from acn_compress.reports.made import Made
 from acn_compress.reports.measured import busy_note, faster
 
@@ -202,7 +203,11 @@ class Compared(Report):
         """The report as one file; see `reports.html`."""
         title = f"{self.source}: routes to a smaller depth, n = {self.whole.examples:,}"
         machine = Pairs("", list(self.machine.items()))
-        left = [part for kept in self.kept for part in html.blocks(kept.structure)]
+        left = [
+            part
+            for kept in self.kept
+            for part in html.blocks(kept.structure, f"What is left in {Path(kept.out).name}")
+        ]
         more = [*self.parts(), *left, html.Heading("Where it was measured"), machine]
         return html.page(title, [self.verdict()], more, use=use, command=command)
 
@@ -232,32 +237,24 @@ class Compared(Report):
         yield from read_lines(self.read, "trained on", remarks=self.remarks)
         yield from read_lines(self.eval_read, "measured on")
 
-    def _charts(self, kind: str, noise: str) -> Iterator[Chart]:
-        """Against the whole network over time and over size, and against drop-last over time."""
-        whole, metric, across = self.whole, self.whole.metric, "ms per example, torch"
-        n = f"n = {whole.examples:,}."
-        dots = [charts.lost("whole network", 1000 * whole.latency, None, metric)]
-        dots += [self._dot(row, row.get(f"{kind}_drop")) for row in self.table]
-        than = "the whole network"
-        known = f"{kind}_drop" in self.table[0]  # a report of an older version has none
-        if known:
-            yield charts.losses(f"Quality over time{noise}", across, metric, dots, n, than=than)
-        if known and whole.parameters is not None:
-            counts = [whole.parameters, *(row.parameters for row in self.table)]
-            small = [replace(d, x=c / 1e6) for d, c in zip(dots, counts, strict=True)]
-            title = f"Quality over parameters{noise}"
-            yield charts.losses(
-                title, "parameters, millions", metric, small, n, than=than, legend=False
-            )
-        dots = [self._dot(row, row.behind(kind)) for row in self.table]
-        title = f"Against {BASELINE} at the same depth{noise}"
-        than = f"{BASELINE} at that depth"
-        yield charts.losses(title, across, metric, dots, n, than=than, legend=not known)
+    def _charts(self, kind: str, noise: str) -> Iterator[Rows]:
+        """Every row against the whole network and against drop-last."""
+        drops = [row.get(f"{kind}_drop") for row in self.table]
+        if any(drops):  # a report of an older version has none
+            yield self._rows(f"Against the whole network{noise}", "the whole network", drops)
+        behind = [row.behind(kind) for row in self.table]
+        yield self._rows(f"Against {BASELINE} at the same depth{noise}", BASELINE, behind)
 
-    def _dot(self, row: RouteRow, drop: Drop | None) -> Dot:
-        kind: Kind = "baseline" if row.route == BASELINE else "mine"
-        found = charts.lost(f"{row.depth} {row.route}", 1000 * row.latency, drop, self.whole.metric)
-        return replace(found, kind=kind)
+    def _rows(self, title: str, than: str, drops: Sequence[Drop | None]) -> Rows:
+        metric = self.whole.metric
+        dots = []
+        for row, drop in zip(self.table, drops, strict=True):
+            cost = f"{milliseconds(row.latency)} ms, {figures.millions(row.parameters)}"
+            kind: Kind = "baseline" if row.route == BASELINE else "mine"
+            dot = charts.lost(f"{row.depth} {row.route}, {cost}", 0.0, drop, metric)
+            dots.append(replace(dot, kind=kind))
+        note = f"Bars: 95 %, paired. n = {self.whole.examples:,}."
+        return Rows(title, charts.against(metric, than), dots, note)
 
     def verdict(self) -> str:
         """Which routes are ahead of drop-last at each depth beyond their interval."""

@@ -20,7 +20,7 @@ from acn_compress.onnx.write import OnnxFile
 from acn_compress.quality import Drop, Quality
 from acn_compress.reports import charts, html
 from acn_compress.reports.base import few_lines, read_lines
-from acn_compress.reports.blocks import Block, Grid, Line, grid, kept
+from acn_compress.reports.blocks import Block, Grid, Line, Pairs, grid, kept
 from acn_compress.reports.charts import Kind
 from acn_compress.reports.made import Made
 from acn_compress.reports.measured import busy_note, threads
@@ -112,6 +112,7 @@ class Compressed(Made):
     """The file that the limits are about, within the directory."""
     int8: str | None = None
     """What came of the int8 file, where one was asked for."""
+    machine: dict[str, str] | None = None
     seconds: float
 
     @property
@@ -166,7 +167,8 @@ class Compressed(Made):
 
     def display(self) -> Iterator[Block]:
         """The frontier, the table, the verdict and where everything lies."""
-        yield self._frontier()
+        yield self._frontier([p for p in self.frontier if p in (*self.front, self.chosen)])
+        yield Line(self._chosen_by())
         yield self._table()
         yield from few_lines(self.rows[0].quality.examples)
         yield from read_lines(self.read, "looked at")
@@ -185,34 +187,47 @@ class Compressed(Made):
 
     def page(self, use: Sequence[str], command: str) -> str:
         """The report as one file; see `reports.html`."""
-        metric = self.rows[0].quality.metric
+        whole = self.rows[0]
+        metric = whole.quality.metric
         kinds: dict[int, Kind] = {0: "original", len(self.rows) - 1: "baseline"}
-        points = [
-            charts.lost(p.blocks_kept, p.milliseconds, p.drop, metric, "candidate")
-            for p in self.frontier
-        ]
         rows = [
             charts.lost(r.name, r.milliseconds, r.drop, metric, kinds.get(n, "mine"))
             for n, r in enumerate(self.rows)
         ]
-        small = [replace(dot, x=r.parameters / 1e6) for dot, r in zip(rows, self.rows, strict=True)]
-        note = (
-            "Candidates are foreseen times, on the rows that decide; their intervals in the table."
-        )
+        points = [
+            charts.lost(p.blocks_kept, p.milliseconds, p.drop, metric, "candidate")
+            for p in self.frontier
+        ]
+        dots = [*rows, *points]
+        counts = [model.parameters for part in (self.rows, self.frontier) for model in part]
+        small = [replace(d, x=c / 1e6) for d, c in zip(dots, counts, strict=True)]
+        note = f"n = {whole.quality.examples:,}. Circles: candidates, untrained, on the rows that "
+        note += f"decide (n = {self.chosen.quality.examples:,})"
         parts: list[html.Part] = [
             self._table(),
-            *few_lines(self.rows[0].quality.examples),
+            *few_lines(whole.quality.examples),
             *read_lines(self.eval_read, "reported on"),
             *self._notes(),
-            charts.losses("Quality over time", "ms per call", metric, [*rows, *points], note),
             charts.losses(
-                "Quality over parameters", "parameters, millions", metric, small, legend=False
+                "Quality over time", "ms per call", metric, dots, f"{note}, as foreseen."
+            ),
+            charts.losses(
+                "Quality over parameters",
+                "parameters, millions",
+                metric,
+                small,
+                f"{note}.",
+                legend=False,
             ),
             html.Heading("What was tried"),
-            self._frontier(),
+            self._frontier(self.frontier),
+            Line(self._chosen_by()),
             *read_lines(self.read, "looked at"),
             *html.blocks(self.structure),
         ]
+        if self.machine is not None:
+            machine = Pairs("", list(self.machine.items()))
+            parts += [html.Heading("Where it was measured"), machine]
         title = f"{Path(self.out).name}: {self.source or 'a model'}, compressed"
         verdict = [self.verdict(), self.complaint() or ""]
         return html.page(title, verdict, parts, use=use, command=command)
@@ -233,19 +248,34 @@ class Compressed(Made):
         for limit in self.limits:
             yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
 
-    def _frontier(self) -> Grid:
+    def _chosen_by(self) -> str:
+        """Why that candidate, where others of the table look better."""
+        scatters = f"loss scatters less than {figures.title(self.rows[0].quality.metric)}"
+        if any(limit.name != "max_drop" for limit in self.limits):
+            return f"<- chosen: the least loss within the limits of time and size; {scatters}."
+        return (
+            "<- chosen: the cheapest that keeps the drop when finished, or else the one that "
+            f"loses least; of dearer ones only those of less loss were tried: {scatters}."
+        )
+
+    def _frontier(self, points: Sequence[Point]) -> Grid:
         metric = self.rows[0].quality.metric
         rows = [
             [
                 ("candidates", p.blocks_kept + (" <-" if p == self.chosen else "")),
                 ("params", millions(p.parameters)),
                 ("ms", f"{p.milliseconds:.2f}"),
+                ("loss", f"{p.quality.loss:.4f}"),
                 (figures.title(metric), f"{p.quality.value:.4f}"),
                 ("change [95 %]", self.change(p.drop)),
             ]
-            for p in self.front
+            for p in sorted(points, key=lambda p: -p.milliseconds)
         ]
-        return grid("without training, on the rows that decide", rows, spare=["params"])
+        n = self.chosen.quality.examples
+        title = f"without training, on the rows that decide, n = {n:,}"
+        if (more := len(self.frontier) - len(points)) > 0:
+            title += f" ({more} dearer ones of no less loss: report.html)"
+        return grid(title, rows, spare=["params"])
 
     def _table(self) -> Grid:
         whole = self.rows[0]

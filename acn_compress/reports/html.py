@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
 from acn_compress import __version__
 from acn_compress.network.structure import Structure
 from acn_compress.reports.blocks import Block, Grid, Line, Pairs, kept
-from acn_compress.reports.charts import Chart, svg
+from acn_compress.reports.charts import Chart, Rows, rows_svg, svg
 from acn_compress.reports.show import piece
 
 NOTHING = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # may be asked for
@@ -32,7 +33,7 @@ class Code:
     text: str
 
 
-Part = Block | Chart | Heading | Code
+Part = Block | Chart | Rows | Heading | Code
 
 
 def page(
@@ -66,7 +67,8 @@ def page(
             f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>",
             f"<h1>{escape(title)}</h1>{told}",
             *_pieces([*parts, *more]),
-            f"<footer>acn-compress {escape(__version__)}</footer></main></body></html>",
+            f"<footer>acn-compress {escape(__version__)}, {datetime.now(UTC):%Y-%m-%d}</footer>",
+            "</main></body></html>",
             "",
         ]
     )
@@ -76,8 +78,8 @@ def _pieces(parts: Sequence[Part]) -> Iterable[str]:
     """Pictures that follow each other stand side by side where there is room."""
     beside: list[str] = []
     for part in parts:
-        if isinstance(part, Chart):
-            beside.append(svg(part))
+        if isinstance(part, Chart | Rows):
+            beside.append(svg(part) if isinstance(part, Chart) else rows_svg(part))
             continue
         if beside:
             yield f'<div class="beside">{"".join(beside)}</div>'
@@ -99,10 +101,10 @@ def _piece(part: Block | Heading | Code) -> str:
     return piece(part)
 
 
-def blocks(structure: Structure) -> Iterable[Part]:
+def blocks(structure: Structure, title: str = "What is left") -> Iterable[Part]:
     """Which blocks are left, and how wide each is."""
     s = structure
-    yield Heading("What is left")
+    yield Heading(title)
     form = f"{s.form} form" + ("" if s.form == "residual" else f", layer {s.layer}")
     yield Line(f"blocks kept: {kept(s.blocks, s.source_blocks)} ({form})")
     if s.widths is None:
@@ -121,7 +123,12 @@ def uses(card: Path) -> list[str]:
     """The Python of a model card that loads what it describes; none without a card."""
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     _, _, use = text.partition("## Use\n")
-    return [code.strip() for code in re.findall(r"```python\n(.*?)```", use, flags=re.S)]
+    return python(use)
+
+
+def python(markdown: str) -> list[str]:
+    """Its pieces of Python."""
+    return [code.strip() for code in re.findall(r"```python\n(.*?)```", markdown, flags=re.S)]
 
 
 STYLE = """
@@ -138,7 +145,10 @@ h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 p { margin: .3rem 0; overflow-wrap: anywhere; color: var(--muted); font-size: .9rem; }
 p.verdict { color: var(--ink); font-size: 1.15rem; margin: .5rem 0 1rem; padding-left: .8rem;
   border-left: 4px solid var(--mine); }
-.wide { overflow-x: auto; margin: 1rem 0; }
+.wide { overflow-x: auto; margin: 1rem 0; background:
+  linear-gradient(to left, var(--paper) 2rem, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--line), transparent) right / .8rem 100% no-repeat scroll; }
+.wide th:first-child, .wide td:first-child { position: sticky; left: 0; background: var(--paper); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
@@ -153,7 +163,8 @@ figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--ink); stroke: none; font: 12px system-ui, sans-serif; }
 .end { text-anchor: end; } .middle, .number { text-anchor: middle; }
-svg .number { font-weight: 700; }
+svg .number { font-weight: 700; paint-order: stroke; stroke: var(--paper); stroke-width: 3; }
+.lead { stroke: var(--muted); stroke-width: .6; fill: none; }
 .grid { stroke: var(--line); fill: none; }
 .level { stroke: var(--muted); stroke-dasharray: 4 3; fill: none; }
 .mark { stroke: var(--other); stroke-width: 1.5; fill: none; }
@@ -168,6 +179,6 @@ figure ol { margin: .3rem 0; padding-left: 1.8rem; font-size: .85rem; stroke: no
 figure li { fill: none; stroke: none; } figure li.candidate { list-style: none; opacity: 1; }
 tbody:first-child td { text-align: left; white-space: normal; }
 @media (max-width: 30rem) { th, td { padding: .3rem; font-size: .8rem; }
-  td:first-child { white-space: normal; } .spare { display: none; } }
+  td:first-child { white-space: normal; } }
 footer { margin-top: 3rem; color: var(--muted); font-size: .8rem; }
 """

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from acn_compress.figures import POINTS, milliseconds, title
-from acn_compress.measure.candidate import Point
 from acn_compress.options import BASELINE
+from acn_compress.quality import Drop
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.compressed import Row
 from acn_compress.reports.measured import Profiled
@@ -176,60 +176,78 @@ def _gaps(report: Compared) -> list[int]:
     return [depths.index(row.depth) for row in report.table]
 
 
+class Tried(Protocol):
+    """What is drawn of a candidate."""
+
+    @property
+    def milliseconds(self) -> float:
+        """As foreseen."""
+        ...
+
+    @property
+    def drop(self) -> Drop:
+        """From the original."""
+        ...
+
+
 def frontier(
-    points: Sequence[Point], front: Sequence[Point], rows: Sequence[Row], source: str, path: Path
+    points: Sequence[Tried],
+    front: Sequence[Tried],
+    chosen: Tried | None,
+    rows: Sequence[Row],
+    source: str,
+    decided: str,
+    path: Path,
 ) -> None:
     """Quality over time: candidates as they were measured without training on the rows that decide,
-    and on the rows that are reported what came out, beside the original and the baseline."""
+    and on the rows that are reported what came out, beside the original and the baseline. The front
+    is by loss, which scatters less than what is drawn: no line joins it.
+
+    Args:
+        decided: how many rows decide.
+    """
     metric = rows[0].quality.metric
     scale = 100 if metric in POINTS else 1
-    with canvas(path, 1, (7.2, 5.0)) as (figure, (axis,)):
+    with canvas(path, 1, (7.2, 5.4)) as (figure, (axis,)):
         axis.axhline(0, color=MUTED, linewidth=1)
-        axis.plot(
-            [p.milliseconds for p in points],
-            [-scale * p.drop.drop for p in points],
-            "o",
-            color=MUTED,
-            markersize=4,
-            label="candidates, untrained, rows that decide",
-        )
-        axis.errorbar(
-            [p.milliseconds for p in front],
-            [-scale * p.drop.drop for p in front],
-            yerr=[
-                [scale * (p.drop.high - p.drop.drop) for p in front],
-                [scale * (p.drop.drop - p.drop.low) for p in front],
-            ],
-            color=BAR,
-            ecolor=BAR,
-            marker="o",
-            markersize=5,
-            linewidth=1.2,
-            capsize=2,
-            label="those that no other beats",
-        )
+        others = [p for p in points if p not in front]
+        for shown, colour, face, name in (
+            (others, MUTED, "white", "other candidates"),
+            (front, BAR, BAR, "candidates of the least loss at their price"),
+        ):
+            if shown:
+                look = {"color": colour, "markerfacecolor": face, "markersize": 5}
+                _bars(axis, shown, scale, label=name, **look)
+        if chosen is not None:
+            _bars(axis, [chosen], scale, color=ACCENT, markersize=7, label="chosen, untrained")
         colours = (INK, "#c92a2a", *("#e8590c",) * (len(rows) - 3), MUTED)
         for row, colour, shape in zip(rows, colours, "sDv^", strict=False):
-            drop = row.drop
-            low, high = (
-                (0.0, 0.0) if drop is None else (drop.high - drop.drop, drop.drop - drop.low)
-            )
-            axis.errorbar(
-                [row.milliseconds],
-                [0.0 if drop is None else -scale * drop.drop],
-                yerr=[[scale * low], [scale * high]],
-                color=colour,
-                marker=shape,
-                markersize=8,
-                capsize=3,
-                linestyle="none",
-                label=f"{row.name}, rows that are reported",
-            )
+            name = f"{row.name}, reported"
+            look = {"color": colour, "marker": shape, "markersize": 8}
+            if row.drop is None:
+                axis.plot([row.milliseconds], [0], linestyle="none", label=name, **look)
+            else:
+                _bars(axis, [row], scale, label=name, **look)
         axis.set(
-            xlabel="ms per call",
+            xlabel="ms per call; of candidates as foreseen",
             ylabel=f"{metric} against the original" + (", points" if scale == 100 else ""),
             title="What less time costs (95 % intervals, paired)",
         )
         axis.set_xlim(left=0)
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-        figure.suptitle(source, fontsize=10, color=MUTED)
+        n = f"reported: n = {rows[0].quality.examples:,}"
+        figure.suptitle(f"{source}; candidates: {decided}; {n}", fontsize=10, color=MUTED)
+
+
+def _bars(axis: Any, points: Sequence[Tried | Row], scale: float, **look: Any) -> None:
+    """Points with their intervals."""
+    drops = [p.drop for p in points if p.drop is not None]
+    axis.errorbar(
+        [p.milliseconds for p in points],
+        [-scale * d.drop for d in drops],
+        yerr=[
+            [scale * (d.high - d.drop) for d in drops],
+            [scale * (d.drop - d.low) for d in drops],
+        ],
+        **{"marker": "o", "capsize": 3, "linestyle": "none", "elinewidth": 1.2, **look},
+    )

@@ -168,22 +168,12 @@ def piece(block: Block) -> str:
         return f"<p>{html.escape(block.text)}</p>"
     if isinstance(block, Command):
         return f"<p>{html.escape(block.before)}<code>{html.escape(block.text)}</code></p>"
-    spare = [isinstance(block, Grid) and name in block.spare for name in _head(block)]
     rows = _shown(block) if isinstance(block, Pairs) else block.rows
-    head = "" if isinstance(block, Pairs) else f"<thead>{_row(block.head, 'th', spare)}</thead>"
-    body = "".join(_row(row, "td", spare) for row in rows)
+    head = "" if isinstance(block, Pairs) else f"<thead>{_row(block.head, 'th')}</thead>"
+    body = "".join(_row(row, "td") for row in rows)
     title = f"<caption>{html.escape(block.title)}</caption>" if block.title else ""
     return f"<table>{title}{head}<tbody>{body}</tbody></table>"
 
 
-def _head(block: Pairs | Grid) -> Sequence[str]:
-    return ("", "") if isinstance(block, Pairs) else block.head
-
-
-def _row(cells: Iterable[object], tag: str, spare: Sequence[bool]) -> str:
-    """Cells that a narrow page need not show are of the class spare."""
-    inner = "".join(
-        f"<{tag}{' class=spare' if more else ''}>{html.escape(str(cell))}</{tag}>"
-        for cell, more in zip(cells, spare, strict=True)
-    )
-    return f"<tr>{inner}</tr>"
+def _row(cells: Iterable[object], tag: str) -> str:
+    return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"

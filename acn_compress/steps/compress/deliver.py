@@ -12,7 +12,9 @@ from typing import Any
 from acn_compress import surface
 from acn_compress.backends.latency import QUANTILE, Array, Shape, busy, milliseconds
 from acn_compress.checkpoint.files import write_json
+from acn_compress.checkpoint.provenance import machine
 from acn_compress.checkpoint.published import published
+from acn_compress.checkpoint.snippets import of_graph
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.frontier import Limits
 from acn_compress.errors import AcnError, DataError
@@ -20,6 +22,7 @@ from acn_compress.measure.original import Original
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.measure.timing import SMALLEST, judge
 from acn_compress.network.network import Network
+from acn_compress.onnx.cache import is_past
 from acn_compress.onnx.layout import file_bytes, onnx_file
 from acn_compress.onnx.metadata import tell_quality
 from acn_compress.onnx.precision import write_int8
@@ -28,7 +31,7 @@ from acn_compress.onnx.write import write_onnx
 from acn_compress.quality import Below, Outcome
 from acn_compress.reports import plots
 from acn_compress.reports.compressed import FLOAT, INT8, MINE, Compressed, Limit, Row
-from acn_compress.reports.html import uses
+from acn_compress.reports.html import python, uses
 from acn_compress.steps.compress.finish import Done
 from acn_compress.steps.compress.job import Job
 
@@ -79,8 +82,15 @@ def deliver(
                 outcome = Outcome.of(job.rows.reported.name, row.quality, mine, below[row.name])
                 tell_quality(path or file, outcome)
         write_json(directory / "frontier.json", frontier.plain())
-        picture = directory / "frontier.png"
-        plots.frontier(frontier.points, frontier.front(), rows, Path(job.source.name).name, picture)
+        plots.frontier(
+            frontier.points,
+            frontier.front(),
+            done.point,
+            rows,
+            Path(job.source.name).name,
+            f"n = {len(job.rows.deciding):,}",
+            directory / "frontier.png",
+        )
         delivered = small if done.point.int8 and small is not None else file
         of_checkpoint = next(row for row in rows[1:] if row.name in OF_CHECKPOINT)
         return {
@@ -109,10 +119,19 @@ def deliver(
         kind=Compressed,
         more=more,
         page=lambda found, directory: found.page(
-            uses(directory / "README.md"),
+            [*uses(directory / "README.md"), *_of_file(found, done.net, directory)],
             published(surface.typed(type(how), [job.source.name, str(job.out)], how)),
         ),
     )
+
+
+def _of_file(found: Compressed, net: Network, directory: Path) -> list[str]:
+    """Python that runs the file that the limits are about."""
+    colours = net.channels if net.modality == "image" else None
+    asked = found.onnx.inputs
+    cached = any(map(is_past, asked))
+    told = of_graph(directory, found.out, found.delivered, asked, colours, cached=cached)
+    return python("\n".join(told))
 
 
 def _known(job: Job, done: Done) -> dict[str, Any]:
@@ -138,6 +157,7 @@ def _known(job: Job, done: Done) -> dict[str, Any]:
         "front": tuple(frontier.front()),
         "chosen": done.point,
         "parameters_before": job.whole.parameters,
+        "machine": machine(),
     }
 
 
