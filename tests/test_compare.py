@@ -11,7 +11,7 @@ import pytest
 from test_cli import invoke
 from tiny import network, tiny
 
-from acn_compress import compare, evaluate
+from acn_compress import compare, evaluate, figures
 from acn_compress.compression.routes import ROUTES
 from acn_compress.errors import ConfigError
 from acn_compress.events import ChainStep, Event, TrainingStep
@@ -63,6 +63,11 @@ def test_every_route_is_measured_beside_the_baseline(digits_vit: Path, tmp_path:
         if "clean_gain" in row:
             assert row["clean_gain"] == pytest.approx(row["clean"] - base[row["depth"]])
             assert row["clean_gain_low"] <= row["clean_gain"] <= row["clean_gain_high"]
+        for kind, whole in (("clean", report.whole.value), ("noisy", report.whole.noisy)):
+            lost = row[f"{kind}_drop"]
+            assert whole is not None and lost.drop == pytest.approx(whole - row[kind])
+            assert lost.low <= lost.drop <= lost.high
+            assert row[f"{kind}_low"] <= row[kind] <= row[f"{kind}_high"]
     assert (tmp_path / "c" / "compare.png").stat().st_size > 10_000
     assert "| 2 drop-last |" in (tmp_path / "c" / "README.md").read_text()
 
@@ -130,6 +135,16 @@ def test_the_winner_is_ahead_beyond_its_interval_or_the_plain_baseline() -> None
         rows = {r.route: r for r in report.table if r.depth == depth}
         ahead = {n: r.clean_gain for n, r in rows.items() if (r.clean_gain_low or 0) > 0}
         assert route == (max(ahead, key=lambda n: ahead[n] or 0) if ahead else "drop-last")
+
+
+def test_the_verdict_says_at_every_depth_what_is_lost_against_the_whole_network() -> None:
+    report = Compared.model_validate_json((STORED / "compare.json").read_text())
+    for depth, route in report.winners().items():
+        (row,) = [r for r in report.table if (r.depth, r.route) == (depth, route)]
+        lost = figures.change(row.clean_drop, report.whole.metric)
+        assert f"; {route} against the whole network: {lost} points." in report.verdict()
+    older = [r.model_copy(update={"clean_drop": None}) for r in report.table]
+    assert "whole" not in report.model_copy(update={"table": older}).verdict()
 
 
 def test_what_cannot_be_compared(digits_vit: Path, digits_acn: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from test_screen import stored
 from acn_compress import surface
 from acn_compress.network.structure import Structure
 from acn_compress.options import Compress, Run
-from acn_compress.reports.charts import Chart, Dot, svg
+from acn_compress.reports.charts import Chart, Dot, Rows, rows_svg, svg
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.compressed import Compressed
 from acn_compress.reports.html import uses
@@ -87,6 +87,18 @@ def test_a_page_is_whole_says_the_verdict_first_and_asks_for_nothing(name: str) 
     assert "svg" in read.tags and " n = " in read.text
 
 
+def test_every_candidate_is_on_the_page_and_it_says_why_one_was_chosen() -> None:
+    report = stored("compress")
+    assert isinstance(report, Compressed)
+    text = Reader(report.page([], "")).text
+    assert all(f"{point.quality.loss:.4f}" in text for point in report.frontier)
+    assert text.count("<-") == 2 and "<- chosen: the least loss" in text
+    only_drop = [limit.model_copy(update={"name": "max_drop"}) for limit in report.limits]
+    other = report.model_copy(update={"limits": tuple(only_drop)})
+    assert "<- chosen: the cheapest that keeps the drop" in other.page([], "").replace("&lt;", "<")
+    assert str(report).count("<-") == 2
+
+
 def test_every_dot_stands_where_it_belongs_and_all_can_be_told_apart() -> None:
     dots = [Dot(f"m{i}", 1.0, 0.0, -1.0 - i, 1.0) for i in range(5)]
     text = svg(Chart("t", "x", "y", dots, level=0.0))
@@ -97,6 +109,16 @@ def test_every_dot_stands_where_it_belongs_and_all_can_be_told_apart() -> None:
     places = [(float(x), float(y)) for x, y in numbers]
     assert len(places) == len(dots)
     assert all(math.dist(a, b) >= 10 for a, b in itertools.combinations(places, 2))
+
+
+def test_every_row_is_drawn_with_its_interval_beside_the_line_of_no_change() -> None:
+    dots = [Dot(f"m{i}", 0.0, 2.0 + i, 1.0, 3.0 + i) for i in range(5)]
+    text = rows_svg(Rows("t", "x", dots))
+    assert len(set(re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', text))) == len(dots)
+    assert all(f">{dot.name}</text>" in text for dot in dots)
+    (level,) = re.findall(r'class="level" d="M([\d.]+)', text)
+    bars = [tuple(map(float, ends)) for ends in re.findall(r"M([\d.]+) [\d.]+H([\d.]+)m", text)]
+    assert len(bars) == len(dots) and all(float(level) < low < high < 440 for low, high in bars)
 
 
 def test_an_axis_holds_every_interval() -> None:

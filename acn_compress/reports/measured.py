@@ -150,16 +150,12 @@ class Profiled(Report):
     def parts(self) -> Iterator[Block | Chart]:
         """What a page has of it: the picture with the cutoff, and the figures."""
         metric = self.full.metric
-        dots = [
-            Dot(
-                str(d.depth),
-                d.depth,
-                figures.scaled(d.value, metric),
-                figures.scaled(d.low, metric),
-                figures.scaled(d.high, metric),
-            )
-            for d in self.depths
-        ]
+        dots = []
+        for d in self.depths:
+            # the drop's interval, which the cutoff is by
+            ends = (d.value, d.value + d.drop - d.drop_high, d.value + d.drop - d.drop_low)
+            value, low, high = (figures.scaled(end, metric) for end in ends)
+            dots.append(Dot(str(d.depth), d.depth, value, low, high))
         yield Chart(
             f"Quality at every depth ({self.structure.form} form)",
             "blocks kept",
@@ -168,7 +164,8 @@ class Profiled(Report):
             level=figures.scaled(self.full.value - self.max_drop, metric),
             mark=self.cutoff,
             joined=True,
-            note=f"Bars: 95 %. Broken line: the whole less {self._most()}. {self.decision()}",
+            note=f"Bars: 95 % of the drop, paired. Broken line: the whole less {self._most()}. "
+            f"{self.decision()}",
         )
         rows = [self._row(d, b) for d, b in zip(self.depths, self.blocks, strict=True)]
         yield grid(f"profile on {self.data}, n = {self.full.examples:,}", rows, spare=SPARE)

@@ -53,21 +53,16 @@ def profile(report: Profiled, path: Path) -> None:
     depths, blocks, metric = report["depths"], report["blocks"], report["full"]["metric"]
     with canvas(path, 2, (11.5, 4.4)) as (figure, (left, right)):
         x = [d["depth"] for d in depths]
-        left.fill_between(
-            x,
-            [d["low"] for d in depths],
-            [d["high"] for d in depths],
-            color=ACCENT,
-            alpha=0.18,
-            linewidth=0,
-        )
-        left.plot(
+        drops = [d.lost for d in depths]  # which the cutoff is by
+        left.errorbar(
             x,
             [d["value"] for d in depths],
+            yerr=[[d.high - d.drop for d in drops], [d.drop - d.low for d in drops]],
             color=ACCENT,
             marker="o",
             markersize=5,
-            label=f"{metric}, 95 % interval",
+            capsize=3,
+            label=f"{metric}; bars: 95 % of its drop, paired",
         )
         floor = report["full"]["value"] - report["max_drop"]
         left.axhline(
@@ -90,9 +85,7 @@ def profile(report: Profiled, path: Path) -> None:
             title=f"Quality at every depth ({report['structure']['form']} form)",
         )
         left.set_xticks(x if len(x) <= 16 else x[:: len(x) // 12])
-        left.legend(
-            frameon=True, facecolor="white", framealpha=1, edgecolor="none", loc="lower right"
-        )
+        figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=9)
         names = ["embed", *(str(b["block"]) for b in blocks[1:])]
         right.bar(
             names, [100 * b["share"] for b in blocks], color=[MUTED, *[BAR] * (len(blocks) - 1)]
