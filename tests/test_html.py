@@ -6,8 +6,11 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import CHROMIUM, Browser
@@ -16,6 +19,7 @@ from test_screen import stored
 from acn_compress import surface
 from acn_compress.network.structure import Structure
 from acn_compress.options import Compress, Run
+from acn_compress.reports import plots
 from acn_compress.reports.charts import Chart, Dot, Rows, rows_svg, svg
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.compressed import Compressed
@@ -144,6 +148,47 @@ def test_the_python_is_that_of_the_card(tmp_path: Path) -> None:
     assert uses(card) == []
     card.write_text("```python\nno\n```\n## Use\n\n```python\na = 1\n```\n\n```python\nb\n```\n")
     assert uses(card) == ["a = 1", "b"]
+
+
+def test_a_depth_passes_where_its_bar_ends_above_the_line() -> None:
+    report = stored("profile")
+    assert isinstance(report, Profiled)
+    (chart,) = [part for part in report.parts() if isinstance(part, Chart)]
+    for dot, depth in zip(chart.dots, report.depths, strict=True):
+        assert chart.level is not None and dot.low <= dot.y <= dot.high
+        assert (dot.low >= chart.level) == depth.lost.within(report.max_drop, "upper")
+
+
+@pytest.mark.long
+def test_every_picture_has_the_line_of_no_change_and_all_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared, compressed = stored("compare"), stored("compress")
+    assert isinstance(compared, Compared) and isinstance(compressed, Compressed)
+    drawn: list[tuple[float, ...]] = []
+    real = plots.canvas
+
+    @contextmanager
+    def canvas(*how: Any) -> Iterator[Any]:
+        with real(*how) as (figure, axes):
+            yield figure, axes
+            drawn.extend((*sorted(axis.get_xlim()), *sorted(axis.get_ylim())) for axis in axes)
+
+    monkeypatch.setattr(plots, "canvas", canvas)
+    plots.comparison(compared, tmp_path / "compare.png")
+    kinds = [(kind, behind) for kind in ("clean", "noisy") for behind in (False, True)]
+    for (left, right, *_), (kind, behind) in zip(drawn, kinds, strict=True):
+        drops = [r.behind(kind) if behind else r[f"{kind}_drop"] for r in compared.table]
+        ends = [-100 * end for d in drops if d is not None for end in (d.low, d.high)]
+        assert left < min(0, *ends) and right > max(0, *ends)
+    drawn.clear()
+    c = compressed
+    place = tmp_path / "frontier.png"
+    plots.frontier(c.frontier, c.front, c.chosen, c.rows, "source", "n = 180", place)
+    ((*_, low, high),) = drawn
+    drops = [model.drop for models in (c.frontier, c.rows) for model in models]
+    ends = [-100 * end for d in drops if d is not None for end in (d.low, d.high)]
+    assert low < min(0, *ends) and high > max(0, *ends)
 
 
 OVERLAPPING = """(() => {
