@@ -37,6 +37,11 @@ def change(drop: Drop | None, metric: str) -> str:
     return "" if drop is None else span(-drop.drop, -drop.high, -drop.low, metric)
 
 
+def told(drop: Drop, metric: str) -> str:
+    """A drop as a change, in a sentence."""
+    return f"{change(drop, metric)} {unit(metric)}"
+
+
 def title(metric: str) -> str:
     """The name of a metric above a column."""
     return metric.replace("_", " ")

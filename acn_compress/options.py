@@ -561,7 +561,8 @@ class Evaluate(Reads, Measured, Runs, Verb):
     example = "acn-compress evaluate small --data digits --against my-vit --noise gaussian:0.2"
     data: DataSet = Field(description=DATA)
     against: Model | None = None
-    """Another model, measured on the same examples; the drop is paired."""
+    """Another model, measured on the same examples; the drop is paired. Default: the original of
+    its chain, where that is on this machine as it was."""
     noise: str | None = None
     """gaussian:SD or salt-pepper:SHARE, on images in 0..1."""
     exit_entropy: float | None = None
@@ -581,8 +582,8 @@ class Profile(Measured, Runs, Verb):
     renamed = {"measure": "measures"}
     data: DataSet = Field(description=DATA)
     max_drop: NotNegative = 0.01
-    """Tolerance of the cutoff, against all blocks of SRC, in the metric's own units: 0.01 = one
-    point of accuracy."""
+    """Tolerance of the cutoff, against all blocks of SRC (never the original of its chain), in the
+    metric's own units: 0.01 = one point of accuracy."""
     bound: Bound = "upper"
     """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
     measures: Measures = ()
@@ -607,11 +608,11 @@ class Truncate(Reads, Measured, Writes, Verb):
     """With depth and refit_data, best: not the first blocks, but what is left when the block that
     the others make up for best goes, again and again."""
     max_drop: NotNegative | None = None
-    """Or: the smallest depth whose drop against all blocks of SRC is at most this, in the metric's
-    own units."""
-    against: Reference = "source"
-    """With max_drop and data: original = the drop is from what the first step began with, not from
-    SRC."""
+    """Or: the smallest depth whose drop is at most this, in the metric's own units."""
+    against: Reference | None = None
+    """With max_drop, what the drop is from: original, what the first step of the chain began with,
+    or source, all blocks of SRC. Default: the original where it is on this machine as it was (or in
+    the profile), else SRC."""
     data: DataSet | None = Field(None, description=DATA)
     bound: Bound = "upper"
     """What must pass: the upper end of the paired 95 % interval, or the measured drop (point)."""
@@ -626,17 +627,12 @@ class Truncate(Reads, Measured, Writes, Verb):
         """Always."""
         return True
 
-    @property
-    def of_original(self) -> bool:
-        """Drops are from the original."""
-        return self.against == "original"
-
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if (self.depth is None) == (self.max_drop is None):
             raise ValueError("needs either depth or max_drop, not both")
-        if self.of_original and (self.max_drop is None or self.data is None):
-            raise ValueError("has against original, which needs max_drop and data")
+        if self.against == "original" and self.max_drop is None:
+            raise ValueError("has against original, which needs max_drop")
         if self.keep == "best" and (self.depth is None or self.refit_data is None):
             raise ValueError("has keep best, which needs depth and refit_data")
         return self
@@ -799,8 +795,8 @@ class Export(Reads, Columns, Writes, Verb):
     limit: Count | None = None
     """Measure on at most this many examples."""
     max_drop: NotNegative | None = None
-    """With quantize and data: a file in fewer bits may lose at most this against the source, in the
-    metric's own units, however much its scores change."""
+    """With quantize and data: a file in fewer bits may lose at most this against SRC (not the
+    original of its chain), in the metric's own units, however much its scores change."""
     bound: Bound = "upper"
     """With max_drop, what must pass: the upper end of the paired 95 % interval, or the measured
     drop (point)."""
@@ -892,13 +888,14 @@ class Compress(Reads, Trained, Resumes, Verb):
     example = "acn-compress compress my-vit small --data digits --speedup 2"
     step = True
     max_drop: NotNegative | None = None
-    """Lose at most this against SRC, in the metric's own units: 0.01 = one point of accuracy.
-    Alone it asks for the fastest model that keeps it."""
+    """Lose at most this, in the metric's own units: 0.01 = one point of accuracy. Alone it asks for
+    the fastest model that keeps it."""
     bound: Bound = "upper"
     """With max_drop, what must pass: the upper end of the paired 95 % interval, or the measured
     drop (point)."""
-    against: Reference = "source"
-    """With max_drop: original = the drop is from what the first step began with, not from SRC."""
+    against: Reference | None = None
+    """With max_drop, what the drop is from: original, what the first step of the chain began with,
+    or source, SRC. Default: the original where it is on this machine as it was, else SRC."""
     speedup: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
     """Be so many times as fast as SRC, on this machine."""
     max_latency_ms: Positive | None = None
@@ -932,11 +929,6 @@ class Compress(Reads, Trained, Resumes, Verb):
         return self.epochs > 0
 
     @property
-    def of_original(self) -> bool:
-        """Drops are from the original."""
-        return self.against == "original"
-
-    @property
     def timed(self) -> bool:
         """A time is limited."""
         return self.speedup is not None or self.max_latency_ms is not None
@@ -957,7 +949,7 @@ class Compress(Reads, Trained, Resumes, Verb):
         limits = ("max_drop", "speedup", "max_latency_ms", "target_params", "target_size")
         if all(getattr(self, name) is None for name in limits):
             raise ValueError(f"needs a limit: one or several of {', '.join(limits)}")
-        if self.of_original and self.max_drop is None:
+        if self.against == "original" and self.max_drop is None:
             raise ValueError("has against original, which needs max_drop")
         if self.speedup is not None and self.max_latency_ms is not None:
             raise ValueError("has both speedup and max_latency_ms. Leave one of them out")

@@ -15,6 +15,7 @@ from acn_compress.options import Bound
 NOT_MEASURED = "not measured"
 # how a model is called that another was measured against
 CALLED = {"original": "the original {}", "source": "its source {}", "other": "{}"}
+NO_ORIGINAL = "its original cannot be measured here"
 
 
 class Quality(Found, extra="allow"):
@@ -50,8 +51,12 @@ class Drop(Found):
         """Whether it is at most so large."""
         return (self.high if bound == "upper" else self.drop) <= most
 
-    def __str__(self) -> str:
-        return f"{self.drop:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
+def against(source: str, original: str | None, why: str | None = None) -> str:
+    """What drops are from, for a sentence; `why` not the original, where that was wanted."""
+    if original is not None:
+        return CALLED["original"].format(original)
+    return CALLED["source"].format(source) + (f", as {why}" if why else "")
 
 
 class Change(Found):
@@ -75,11 +80,12 @@ class Outcome(Found):
     data: str
     """That it was measured on."""
     quality: Quality
-    against: Literal["original", "source", "other"]
+    against: Literal["original", "source", "other"] | None = None
     """What it was measured against, on the same rows: the original, which is what the first step
     that did more than prepare began with; what it was made from, where the original was not
-    measured; or another model, as a teacher."""
-    below: Below
+    measured; or another model, as a teacher. None where there is nothing: it was trained from
+    random weights."""
+    below: Below | None = None
     """How far it lies below that."""
 
     @classmethod
@@ -108,8 +114,9 @@ class Outcome(Found):
         )
 
     def __str__(self) -> str:
-        metric, drop = self.quality.metric, self.below.drop
-        told = f"{figures.change(drop, metric)} {figures.unit(metric)}"
+        if self.below is None or self.against is None:
+            return "its own: it was trained from random weights"
+        told = figures.told(self.below.drop, self.quality.metric)
         return f"{told} (95 %, paired) against {CALLED[self.against].format(self.below.name)}"
 
     def whole(self) -> str:

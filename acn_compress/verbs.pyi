@@ -330,7 +330,8 @@ def evaluate(
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
-        against: Another model, measured on the same examples; the drop is paired.
+        against: Another model, measured on the same examples; the drop is paired. Default: the
+            original of its chain, where that is on this machine as it was.
         noise: gaussian:SD or salt-pepper:SHARE, on images in 0..1.
         exit_entropy: Early exit too: leave at the first depth whose readout has at most this
             entropy, in nats (0 is certainty), for example 0.7.
@@ -379,8 +380,8 @@ def profile(
     Args:
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
-        max_drop: Tolerance of the cutoff, against all blocks of SRC, in the metric's own units:
-            0.01 = one point of accuracy.
+        max_drop: Tolerance of the cutoff, against all blocks of SRC (never the original of its
+            chain), in the metric's own units: 0.01 = one point of accuracy.
         bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
             (point).
         measures: More measures, comma separated: influence, cka, leave-one-out, taylor; worth: what
@@ -412,7 +413,7 @@ def truncate(
     depth: Count | None = None,
     keep: Stay = "first",
     max_drop: NotNegative | None = None,
-    against: Reference = "source",
+    against: Reference | None = None,
     bound: Bound = "upper",
     refit_data: DataSet | None = None,
     profile: File | None = None,
@@ -439,10 +440,10 @@ def truncate(
         depth: Keep DEPTH blocks, the first ones unless keep says otherwise.
         keep: With depth and refit_data, best: not the first blocks, but what is left when the block
             that the others make up for best goes, again and again.
-        max_drop: Or: the smallest depth whose drop against all blocks of SRC is at most this, in
-            the metric's own units.
-        against: With max_drop and data: original = the drop is from what the first step began with,
-            not from SRC.
+        max_drop: Or: the smallest depth whose drop is at most this, in the metric's own units.
+        against: With max_drop, what the drop is from: original, what the first step of the chain
+            began with, or source, all blocks of SRC. Default: the original where it is on this
+            machine as it was (or in the profile), else SRC.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
         bound: What must pass: the upper end of the paired 95 % interval, or the measured drop
             (point).
@@ -606,7 +607,7 @@ def compress(
     *,
     max_drop: NotNegative | None = None,
     bound: Bound = "upper",
-    against: Reference = "source",
+    against: Reference | None = None,
     speedup: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None,
     max_latency_ms: Positive | None = None,
     target_params: Positive | None = None,
@@ -658,12 +659,13 @@ def compress(
         src: Model directory, Hub id (NAME or NAME@REVISION), or weight file.
         out: Directory to write; it appears whole or not at all.
         data: digits, a folder, parquet/csv/json file(s), or a Hub data set; with :split if needed.
-        max_drop: Lose at most this against SRC, in the metric's own units: 0.01 = one point of
-            accuracy. Alone it asks for the fastest model that keeps it.
+        max_drop: Lose at most this, in the metric's own units: 0.01 = one point of accuracy. Alone
+            it asks for the fastest model that keeps it.
         bound: With max_drop, what must pass: the upper end of the paired 95 % interval, or the
             measured drop (point).
-        against: With max_drop: original = the drop is from what the first step began with, not from
-            SRC.
+        against: With max_drop, what the drop is from: original, what the first step of the chain
+            began with, or source, SRC. Default: the original where it is on this machine as it was,
+            else SRC.
         speedup: Be so many times as fast as SRC, on this machine.
         max_latency_ms: Take at most so many milliseconds per call, on this machine.
         target_params: Have at most this share of SRC's parameters (up to 1), or this number of
@@ -764,8 +766,9 @@ def export(
         data: Measure every file on it beside the source: quality, paired drop, time; default: files
             in fewer bits are judged on random inputs.
         limit: Measure on at most this many examples.
-        max_drop: With quantize and data: a file in fewer bits may lose at most this against the
-            source, in the metric's own units, however much its scores change.
+        max_drop: With quantize and data: a file in fewer bits may lose at most this against SRC
+            (not the original of its chain), in the metric's own units, however much its scores
+            change.
         bound: With max_drop, what must pass: the upper end of the paired 95 % interval, or the
             measured drop (point).
         exit_entropy: Early exit in the file: leave at the first depth whose readout has at most

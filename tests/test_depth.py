@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import weakref
 from dataclasses import replace
@@ -22,6 +23,8 @@ from acn_compress.data.load import load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.measure.quality import measure, summary
 from acn_compress.measure.readouts import Depth, cutoff, profile_model, unsettled
+from acn_compress.options import Reference
+from acn_compress.quality import NO_ORIGINAL, Quality
 from acn_compress.tasks.base import Scored
 
 
@@ -115,19 +118,30 @@ def rows_of(*drops: tuple[float, float]) -> tuple[Depth, ...]:
 
 
 def test_why_a_depth_was_chosen_is_said_and_so_is_that_none_passes() -> None:
-    depths = Depths(rows_of((0.8, 0.9), (0.009, 0.02), (0.004, 0.008), (0.0, 0.0)), "mine:test")
-    chosen = choose(depths, 0.01, "upper", "net")
-    assert chosen.depth == 2
-    assert (
-        "at most 0.01 on mine:test: 0.0040 (95 % 0.0000 to 0.0080) from all 3 blocks, "
-        in chosen.why
-    )
-    with pytest.raises(ConfigError) as error:
-        choose(depths, 0.001, "upper", "net")
-    assert str(error.value).startswith(
-        "net: no depth below 3 keeps the drop within 0.001 on mine:test "
-        "(upper bound; depth 2 drops 0.0040, up to 0.0080)."
-    )
+    """And against what, the original wherever that was measured and the source was not asked for;
+    two that are not held to the same network never say the same."""
+    rows = rows_of((0.8, 0.9), (0.009, 0.02), (0.004, 0.008), (0.0, 0.0))
+    full = Quality(metric="accuracy", value=0.9, low=0.9, high=0.9, loss=0.3, examples=9)
+    alone = Depths(rows, "mine:test", full)
+    first = tuple(row.lost for row in rows_of((0.8, 0.9), (0.006, 0.009), (0, 0.003), (0, 0)))
+    chain = replace(alone, original="whole", further=first)
+    whole, source = "the original whole", "its source net"
+    asked: list[tuple[Depths, Reference | None, int, str, str]] = [
+        (alone, "source", 2, source, "-0.4 [-0.8, +0.0]"),
+        (alone, None, 2, f"{source}, as {NO_ORIGINAL}", "-0.4 [-0.8, +0.0]"),
+        (chain, "source", 2, source, "-0.4 [-0.8, +0.0]"),
+        (chain, None, 1, whole, "-0.6 [-0.9, +0.0]"),
+        (chain, "original", 1, whole, "-0.6 [-0.9, +0.0]"),
+    ]
+    for depths, against, depth, than, drop in asked:
+        chosen = choose(depths, 0.01, "upper", "net", against)
+        assert chosen.depth == depth
+        assert chosen.why.endswith(f"{drop} points (95 %) against {than}, upper bound")
+        told = f"within 0.001 on mine:test against {than} (upper bound; depth 2: "
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            choose(depths, 0.001, "upper", "net", against)
+    with pytest.raises(ConfigError, match="its original is not on this machine as it was"):
+        choose(alone, 0.01, "upper", "net", "original")
 
 
 @pytest.mark.parametrize("form", ["digits_vit", "digits_acn"])

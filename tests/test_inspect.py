@@ -68,6 +68,7 @@ def test_a_plain_checkpoint_is_described(plain: Path) -> None:
         "labels": ["cat", "dog"],
         "input": {"modality": "image", "channels": 1, "height": 8, "width": 8},
         "history": [],
+        "again": None,
         "profile": None,
         "parameters": net.parameters,
         "bytes": (plain / "model.safetensors").stat().st_size,

@@ -19,7 +19,7 @@ from acn_compress.data.load import Data, load_data
 from acn_compress.errors import ConfigError
 from acn_compress.measure.original import Original
 from acn_compress.measure.quality import measure
-from acn_compress.quality import NOT_MEASURED, told
+from acn_compress.quality import NO_ORIGINAL, NOT_MEASURED, told
 
 ROWS: dict[str, Any] = {"data": "digits", "limit": 90}
 
@@ -43,7 +43,7 @@ def test_the_drop_is_that_from_the_first_of_the_chain_and_not_a_sum(chain: Path)
     right = acn_compress.evaluate(chain / "cut", against=chain / "digits-vit", **ROWS)
     other = acn_compress.evaluate(chain / "cut", against=chain / "acn", **ROWS)
     found = past(chain / "cut").quality
-    assert found is not None and right.drop is not None
+    assert found is not None and found.below is not None and right.drop is not None
     assert found.against == "original" and found.below.name == "digits-vit"
     assert found.below.drop == right.drop and found.quality == right.result
     assert report["original"]["drop"] == right.drop.plain() != report["drop"]
@@ -76,7 +76,8 @@ def test_without_its_original_a_step_says_it_is_against_its_source(
         shutil.copytree(chain / "cut", tmp_path / "digits-vit")
     report = acn_compress.truncate(tmp_path / "acn", tmp_path / "out", depth=2, **ROWS)
     found = past(tmp_path / "out").quality
-    assert found is not None and (found.against, found.below.drop) == ("source", report.drop)
+    assert found is not None and found.below is not None
+    assert (found.against, found.below.drop) == ("source", report.drop)
     assert str(found).endswith("against its source acn") and report.original is None
     assert "against its source" in str(report)
 
@@ -132,23 +133,81 @@ def test_a_drop_may_be_from_the_original(chain: Path, tmp_path: Path) -> None:
         assert cut.original is not None and cut.drop is not None
         drops.append((cut.original.drop.drop, cut.drop.drop))
     assert all(a != b for a, b in drops)
-    for against, column in (("original", 0), ("source", 1)):
+    for against, column in (("original", 0), ("source", 1), (None, 0)):
         limit = max(0.0, min(drops[0]))  # which one of them keeps and the other does not
         first = next(k for k, found in enumerate(drops, 1) if found[column] <= limit)
         options = {**how, "max_drop": limit, "against": against}
-        found = acn_compress.truncate(acn, tmp_path / against, **options)
+        found = acn_compress.truncate(acn, tmp_path / f"to {against}", **options)
         assert found.depth == first
-    assert (
-        "from digits-vit, point bound"
-        in json.loads((tmp_path / "original" / "report.json").read_text())["why"]
-    )
+    why = json.loads((tmp_path / "to None" / "report.json").read_text())["why"]
+    assert why.endswith("against the original digits-vit, point bound")
     (tmp_path / "alone").mkdir()
     shutil.copytree(acn, tmp_path / "alone" / "acn")
     gone = {**how, "max_drop": 0.5, "against": "original"}
     with pytest.raises(ConfigError, match="its original is not on this machine as it was"):
         acn_compress.truncate(tmp_path / "alone" / "acn", tmp_path / "none", **gone)
-    with pytest.raises(ConfigError, match="against original, which needs max_drop and data"):
+    gone["against"] = None
+    found = acn_compress.truncate(tmp_path / "alone" / "acn", tmp_path / "fallback", **gone)
+    assert f"acn, as {NO_ORIGINAL}, point bound" in found.why
+    with pytest.raises(ConfigError, match="against original, which needs max_drop"):
         acn_compress.truncate(acn, tmp_path / "none", depth=1, against="original")
+
+
+def test_a_profile_knows_the_original_and_a_cut_by_it_was_measured(
+    chain: Path, tmp_path: Path
+) -> None:
+    """All that would be measured anew is in it: the same depth, against the same, with the same
+    figures, though the original is gone meanwhile."""
+    shutil.copytree(chain / "acn", tmp_path / "acn")
+    shutil.copytree(chain / "digits-vit", tmp_path / "digits-vit")
+    profile = acn_compress.profile(tmp_path / "acn", max_drop=0.1, bound="point", **ROWS)
+    assert profile.from_original is not None
+    limit = profile.from_original[1].drop + 0.01
+    how: dict[str, Any] = {"max_drop": max(limit, 0), "bound": "point"}
+    anew = acn_compress.truncate(tmp_path / "acn", tmp_path / "anew", **how, **ROWS)
+    shutil.rmtree(tmp_path / "digits-vit")
+    for against in (None, "original"):
+        out = tmp_path / f"to {against}"
+        found = acn_compress.truncate(tmp_path / "acn", out, against=against, **how)
+        assert found.depth == anew.depth == 1 and found.warning() is None
+        outcome, theirs = past(out).quality, anew.outcome()
+        assert outcome is not None and theirs is not None and outcome.against == "original"
+        assert str(outcome) == str(theirs).replace(f"{tmp_path}/", "")
+        assert outcome.quality.value == pytest.approx(theirs.quality.value, abs=1e-6)
+        assert str(outcome) in (out / "README.md").read_text()
+
+
+def test_what_was_trained_from_random_weights_has_a_quality_of_its_own(chain: Path) -> None:
+    found = past(chain / "digits-vit").quality
+    assert found is not None and (found.against, found.below) == (None, None)
+    assert "points" not in told(found) and str(found.quality) in told(found)
+    assert "random weights" in told(found)
+
+
+def test_evaluate_measures_beside_the_original(chain: Path) -> None:
+    """And says nothing of one where it is that itself, or another model is asked for."""
+    cut, whole = chain / "cut", chain / "digits-vit"
+    found, right = (acn_compress.evaluate(cut, against=a, **ROWS) for a in (None, whole))
+    assert found.original is not None and found.original.drop == right.drop
+    assert "against the original" in str(found) and right.original is None
+    assert acn_compress.evaluate(whole, **ROWS).original is None
+
+
+def test_what_was_never_measured_says_how_it_can_be(chain: Path, tmp_path: Path) -> None:
+    """Every step that changes answers warns; one that does not says that its source was not
+    measured either. With data and original, as far as they are known."""
+    look = f"--data digits --against {chain / 'digits-vit'}"
+    cut = acn_compress.truncate(chain / "acn", chain / "unseen", depth=1)
+    thin = acn_compress.prune(chain / "acn", tmp_path / "thin", target_sparsity=0.3)
+    same = acn_compress.export(chain / "unseen", tmp_path / "same", format="safetensors")
+    for made in (cut, thin, same):
+        text = str(made).replace("\\\n", "")
+        assert f"evaluate {made.out} {look}" in " ".join(text.split())
+        assert (made.warning() is None) == (made is same)
+    assert f"{NOT_MEASURED}, as that of" in " ".join(str(same).split())
+    again = acn_compress.inspect(chain / "unseen")
+    assert f"acn-compress evaluate {chain / 'unseen'} --data digits" in " ".join(str(again).split())
+    shutil.rmtree(chain / "unseen")
 
 
 @pytest.mark.long

@@ -114,7 +114,7 @@ def test_a_recovery_that_does_harm_is_called_so(model: Path, data: str, tmp_path
     better = report.after.model_copy(update={"value": report.after.value + 0.1})
     same = report.model_copy(update={"pruned": report.after})
     worse = report.model_copy(update={"pruned": better})
-    assert "The training after pruning cost 0.1000: it did harm." in as_text(worse.display())
+    assert "The training after pruning cost 10.0 points: it did harm." in as_text(worse.display())
     assert "did harm" not in as_text(same.display())
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from acn_compress.checkpoint.original import Again
 from acn_compress.reports.base import Report
 from acn_compress.reports.blocks import Command, Grid, Line, grid
 from acn_compress.reports.compared import Compared
@@ -76,10 +77,23 @@ def made(name: str, **changes: object) -> str:
 
 @pytest.mark.parametrize("name", ["truncate", "prune"])
 def test_a_step_without_data_says_so_and_goes_on_with_a_measurement(name: str) -> None:
-    nothing = {"drop": None, "before": None, "after": None, "training": None, "eval_data": None}
-    text = made(name, **nothing, source="src", out="out")
+    nothing: dict[str, object] = {
+        "drop": None,
+        "before": None,
+        "after": None,
+        "training": None,
+        "eval_data": None,
+    }
+    nothing |= {"data": None, "source": "src", "out": "out"}
+    text = made(name, **nothing)
     assert "quality not measured: add --data" in text
     assert "next: acn-compress evaluate out --data DATA --against src" in text
+    known = Again(data="digits", original="first one")
+    text = made(name, **nothing, again=known)
+    assert "next: acn-compress evaluate out --data digits --against 'first one'" in text
+    report = stored(name)
+    assert report.warning() is None
+    assert report.model_copy(update=nothing).warning() == "quality not measured: add --data"
 
 
 def test_a_step_that_measured_says_against_what() -> None:
@@ -126,11 +140,21 @@ def test_markup_and_names_with_brackets_are_shown_as_they_are() -> None:
     assert all(part in text for part in ("[b]x[/b]", "[t]", "[h]", "[/r]"))
 
 
+POINT = Compressed.model_validate(json.loads((STORED / "compress.json").read_text())).chosen
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_terminal_is_asked_for_its_width(width: int) -> None:
     code = (
+        "from acn_compress.events import ChainStep, Stage, TrainingStep\n"
         "from acn_compress.reports.blocks import grid\n"
+        "from acn_compress.reports.progress import display\n"
         "from acn_compress.reports.show import show\n"
+        "tell, training = display(), {'loss': 10.1234, 'alpha': 0.5, 'metric': 0.5, 'lr': 1.0}\n"
+        f"tell(Stage(text={f'candidate 12: {POINT}'!r}))\n"
+        "tell(ChainStep(number=10, total=12, name='step ' * 20, reused=True, seconds_left=9999))\n"
+        "for n in (9, 440):\n"
+        "    tell(TrainingStep(step=n, steps=440, seconds_left=90, **training))\n"
         "rows = [[('model', 'x'), *((f'c{i}', '1' * 10) for i in range(8))]]\n"
         "show([grid('title', rows, spare=[f'c{i}' for i in range(8)])])"
     )
@@ -141,7 +165,9 @@ def test_a_terminal_is_asked_for_its_width(width: int) -> None:
     asked = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": environment}
     assert subprocess.run(command, check=False, **asked).returncode == 0  # type: ignore[call-overload]
     os.close(theirs)
-    text = re.sub(r"\x1b\[[\d;]*m", "", os.read(ours, 65536).decode())
+    said = os.read(ours, 65536).decode().replace("\r", "\n")
+    text = re.sub(r"\x1b\[\??[\d;]*[a-zA-Z]", "", said)
     os.close(ours)
     assert too_wide(text, width) == []
+    assert "…" not in text and all(part in text for part in (*str(POINT).split(), "90 s left"))
     assert text.count("1" * 10) == {60: 3, 80: 5, 120: 8}[width]

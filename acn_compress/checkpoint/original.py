@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from acn_compress.checkpoint.find import find_again
 from acn_compress.checkpoint.provenance import history
 from acn_compress.checkpoint.source import Source
+from acn_compress.found import Found
+
+
+class Again(Found):
+    """With what the quality of something can be measured, as far as that is known."""
+
+    data: str | None = None
+    """That the steps so far trained or measured on, where it can still be had."""
+    original: str | None = None
+    """What the first of them began with, likewise."""
+
+    @classmethod
+    def of(cls, source: Source) -> Again:
+        """What is made of a source."""
+        original = find_original(source)
+        steps = reversed(history(source).steps)
+        named = (str(d).rsplit(":", 1)[0] for s in steps if (d := s.options.get("data")))
+        return cls(
+            data=next((name for name in named if _is_there(name)), None),
+            original=None if original is None else original.name,
+        )
+
+
+def _is_there(data: str) -> bool:
+    """Whether data can be found under a name that was published: paths are cut down in those."""
+    return data == "digits" or data.count("/") == 1 or Path(data).expanduser().exists()
 
 
 def find_original(source: Source) -> Source | None:

@@ -13,6 +13,7 @@ from acn_compress.checkpoint import save as checkpoint
 from acn_compress.checkpoint.directory import new_directory
 from acn_compress.checkpoint.files import write_json, write_text
 from acn_compress.checkpoint.licence import inherited
+from acn_compress.checkpoint.original import Again
 from acn_compress.checkpoint.processors import copy_processors
 from acn_compress.checkpoint.provenance import options_of, provenance
 from acn_compress.checkpoint.published import F, published, shown
@@ -37,6 +38,9 @@ class Written(Found):
     """Tied ones once."""
     bytes: int
     """Of the weight files."""
+
+    again: Again | None = None
+    """With what its quality can be measured, where it was not."""
 
     def outcome(self) -> Outcome | None:
         """What became of the quality; None if it was not measured."""
@@ -99,6 +103,8 @@ def write(
             **_remarked(net, kind, report),
             **more(directory),
         )
+        if source is not None and full.outcome() is None:
+            full = full.model_copy(update={"again": Again.of(source)})
         history = provenance(source, step, options_of(**options), seed, full.outcome())
         handed = inherited(source)
         document(

@@ -122,6 +122,8 @@ def _run(cls: type[Verb], where: list[object], own: dict[str, object], as_json: 
             from acn_compress.reports.show import show
 
             show(report.display())
+        if (told := report.warning()) is not None:
+            typer.echo(f"warning: {told}", err=True)
         if (told := report.complaint()) is not None:
             _fail(told, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from acn_compress import figures
 from acn_compress.found import Found
 from acn_compress.quality import Drop, Quality
 
@@ -21,7 +22,8 @@ class Point(Found):
     quality: Quality
     """On the rows that decide."""
     drop: Drop
-    """From the whole network, paired."""
+    """From the whole network (or the original of its chain, where max_drop is from that),
+    paired."""
 
     @property
     def depth(self) -> int:
@@ -35,7 +37,7 @@ class Point(Found):
 
     def __str__(self) -> str:
         return (
-            f"{self.blocks_kept}, {self.parameters:,} parameters, "
+            f"{self.blocks_kept}, {figures.millions(self.parameters)} parameters, "
             f"{self.milliseconds:.2f} ms foreseen: {self.quality.metric} "
-            f"{self.quality.value:.4f}, drop {self.drop}"
+            f"{self.quality.value:.4f}, {figures.told(self.drop, self.quality.metric)}"
         )

@@ -128,6 +128,8 @@ class Readouts(Found):
     """0 (the embedding) to L."""
     resamples: int
     """Of the bootstraps."""
+    from_original: tuple[Drop, ...] | None = None
+    """Of every depth, how far it lies below the original of the chain, where that was measured."""
 
 
 def profile_model(
@@ -137,7 +139,7 @@ def profile_model(
     extras: tuple[str, ...] = (),
     batch_size: int = 256,
     seed: int = 0,
-    reference: Scores | None = None,
+    original: Scores | None = None,
 ) -> Readouts:
     """Quality at every depth and contribution of every block.
 
@@ -149,12 +151,14 @@ def profile_model(
             (one more pass per block), "taylor" (one more pass, with gradients). "worth" is the
             step's.
         seed: of the bootstrap.
-        reference: what drops are from; default: the whole network.
+        original: of the chain, on the same rows; not used if it reads other examples out of them.
     """
     scores, sums = processes.together(_read_out, net, data, batch_size, extras)
     with net.evaluating(), threads_for(net):
         further = _extra_measures(net, data, extras, sums, batch_size, scores[-1].mean_loss)
-    return _summarise(scores, reference or scores[-1], sums, further, data, seed)
+    if original is not None and len(original.score) != len(scores[-1].score):
+        original = None
+    return _summarise(scores, original, sums, further, data, seed)
 
 
 def _read_out(
@@ -270,7 +274,7 @@ def _pooled(y: Tensor, mask: Tensor | None) -> Tensor:
 
 def _summarise(
     scores: list[Scores],
-    reference: Scores,
+    original: Scores | None,
     sums: _Sums,
     further: dict[str, list[float]],
     data: Data,
@@ -279,11 +283,8 @@ def _summarise(
     full = scores[-1]
     values = np.stack([s.score for s in scores], 1)
     low, high = mean_intervals(values, full.weight, full.reach, seed=seed)
-    apart = reference.score[:, None] - values
-    dropped = mean_intervals(apart, full.weight, difference(full.reach), seed=seed)
-    if reference is full:
-        dropped[:, -1] = 0.0
-    drop_low, drop_high = dropped
+    drops = _drops(scores, full, seed)
+    drops[-1] = Drop(drop=0.0, low=0.0, high=0.0)
     depths = [
         Depth(
             depth=k,
@@ -292,9 +293,9 @@ def _summarise(
                 low=low[k],
                 high=high[k],
                 loss=s.mean_loss,
-                drop=reference.value - s.value,
-                drop_low=drop_low[k],
-                drop_high=drop_high[k],
+                drop=drops[k].drop,
+                drop_low=drops[k].low,
+                drop_high=drops[k].high,
                 **sums.answers(k),
             ),
         )
@@ -314,7 +315,19 @@ def _summarise(
         depths=tuple(depths),
         blocks=tuple(blocks),
         resamples=RESAMPLES,
+        from_original=None if original is None else tuple(_drops(scores, original, seed)),
     )
+
+
+def _drops(scores: list[Scores], reference: Scores, seed: int) -> list[Drop]:
+    """How far every depth lies below a network."""
+    apart = reference.score[:, None] - np.stack([s.score for s in scores], 1)
+    weight, reach = scores[-1].weight, difference(reference.reach)
+    low, high = mean_intervals(apart, weight, reach, seed=seed)
+    return [
+        Drop(**_rounded(drop=reference.value - s.value, low=low[k], high=high[k]))
+        for k, s in enumerate(scores)
+    ]
 
 
 def _rounded(**values: float) -> dict[str, float]:
@@ -371,10 +384,13 @@ def cutoff(depths: Sequence[Depth], max_drop: float, bound: Bound = "upper") -> 
         bound: "upper": the upper end of the paired 95 % interval must pass; "point": the measured
             drop itself.
     """
-    passing = (
-        d.depth for d in depths[1:-1] if (d.drop_high if bound == "upper" else d.drop) <= max_drop
-    )
-    return next(passing, None)
+    return smallest([d.lost for d in depths], max_drop, bound)
+
+
+def smallest(drops: Sequence[Drop], max_drop: float, bound: Bound) -> int | None:
+    """`cutoff`, of the drops of depths 0 to the full one from any network."""
+    inner = range(1, len(drops) - 1)
+    return next((k for k in inner if drops[k].within(max_drop, bound)), None)
 
 
 class Unsettled(Found):

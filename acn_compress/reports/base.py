@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from acn_compress.checkpoint.original import Again
 from acn_compress.data.read import Read
 from acn_compress.found import Found
 from acn_compress.measure.intervals import few_note
-from acn_compress.reports.blocks import Block, Line, Pairs
+from acn_compress.reports.blocks import Block, Command, Line, Pairs
 from acn_compress.reports.show import as_html, as_text
+
+# how to measure what was not
+LOOK = "acn-compress evaluate {out} --data {data} --against {original}"
 
 
 class Report(Found):
@@ -21,6 +25,11 @@ class Report(Found):
     def display(self) -> Iterator[Block]:
         """What is shown of it, in order."""
         yield Pairs(self.step, [(name, found) for name, found in self.items() if name != "step"])
+
+    def warning(self) -> str | None:
+        """What nobody knows of what was made, in a line, and what to add; the command line says it
+        beside the report."""
+        return None
 
     def complaint(self) -> str | None:
         """What was asked for and does not hold, in a line; the command line exits with 1 then."""
@@ -34,6 +43,20 @@ class Report(Found):
 
     def _repr_html_(self) -> str:
         return as_html(self.display())
+
+
+def follows(
+    text: str, out: str, source: str | None, again: Again | None, data: str | None = None
+) -> Command:
+    """What to do next: {out}, {source}, {data} and {original} are filled in as far as they are
+    known.
+
+    Args:
+        data: that the step itself had.
+    """
+    known = again or Again()
+    names = {"data": data or known.data or "DATA", "original": known.original or source}
+    return Command.of(text, out=out, source=source, **names)
 
 
 def read_lines(

@@ -17,7 +17,7 @@ from acn_compress.measure.latency import LatencyTable
 from acn_compress.measure.timing import SMALLEST
 from acn_compress.onnx.layout import onnx_file
 from acn_compress.onnx.write import OnnxFile
-from acn_compress.quality import Drop, Quality
+from acn_compress.quality import Drop, Quality, against
 from acn_compress.reports import charts, html
 from acn_compress.reports.base import few_lines, read_lines
 from acn_compress.reports.blocks import Block, Grid, Line, Pairs, grid, kept
@@ -37,15 +37,15 @@ class Limit(Found):
     holds: bool
     against: str | None = None
     """Of a drop, what it is from."""
+    of_original: bool = False
+    """That is the original of the chain."""
+    why_source: str | None = None
+    """Why it is not, where it was wanted."""
 
     @classmethod
-    def of(
-        cls, name: str, asked: float, found: float, holds: bool, against: str | None = None
-    ) -> Limit:
-        """From numbers."""
-        return cls(
-            name=name, asked=float(asked), found=float(found), holds=bool(holds), against=against
-        )
+    def of(cls, name: str, asked: float, found: float, holds: bool, **than: Any) -> Limit:
+        """From numbers, and of a drop what it is from."""
+        return cls(name=name, asked=float(asked), found=float(found), holds=bool(holds), **than)
 
     def __str__(self) -> str:
         if self.name == "target_size":
@@ -54,8 +54,13 @@ class Limit(Found):
             text = f"asked {self.asked:,.0f}, found {self.found:,.0f}"
         else:
             text = f"asked {self.asked:g}, found {self.found:.3g}"
-        than = f", against {self.against}" if self.against else ""
-        return f"{self.name}: {text}{than}"
+        return f"{self.name}: {text}" + (f", against {self.than}" if self.against else "")
+
+    @property
+    def than(self) -> str:
+        """What a drop is from, for a sentence."""
+        name = self.against or ""
+        return against(name, name if self.of_original else None, self.why_source)
 
 
 class Row(Found):
@@ -183,7 +188,9 @@ class Compressed(Made):
         blocks = kept(self.structure.blocks, self.structure.source_blocks)
         more = "all of it to mail: report.html; candidates: report.json, frontier.png"
         yield Line(f"blocks kept: {blocks}; {more}")
+        yield Line(f"quality: {self.quality()}")
         yield Line(self.verdict())
+        yield self.next()
 
     def page(self, use: Sequence[str], command: str) -> str:
         """The report as one file; see `reports.html`."""
@@ -271,11 +278,18 @@ class Compressed(Made):
             ]
             for p in sorted(points, key=lambda p: -p.milliseconds)
         ]
+        held = next((limit for limit in self.limits if limit.against is not None), None)
+        than = self._source() if held is None else held.than
         n = self.chosen.quality.examples
-        title = f"without training, on the rows that decide, n = {n:,}"
+        title = f"without training, on the rows that decide, n = {n:,}; change: against {than}"
         if (more := len(self.frontier) - len(points)) > 0:
             title += f" ({more} dearer ones of no less loss: report.html)"
         return grid(title, rows, spare=["params"])
+
+    def _source(self) -> str:
+        """What the rows are measured against."""
+        source, original = self.source or "", self.original
+        return against(source, source if original and original.name == source else None)
 
     def _table(self) -> Grid:
         whole = self.rows[0]
@@ -291,4 +305,5 @@ class Compressed(Made):
             for row in self.rows
         ]
         title = f"reported on {self.eval_data}, n = {whole.quality.examples:,}"
+        title += f"; change: against {self._source()}"
         return grid(title, rows, spare=["ms", "params"])

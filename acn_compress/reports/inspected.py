@@ -9,10 +9,11 @@ from contextlib import suppress
 from pydantic import Field
 
 from acn_compress.checkpoint.files import size
+from acn_compress.checkpoint.original import Again
 from acn_compress.found import Found
 from acn_compress.onnx.facts import OnnxFacts
-from acn_compress.quality import Outcome, told
-from acn_compress.reports.base import Report
+from acn_compress.quality import NOT_MEASURED, Outcome, told
+from acn_compress.reports.base import Report, follows
 from acn_compress.reports.blocks import Block, Pairs, places
 
 LONG = 100  # characters of a fact that are shown
@@ -77,6 +78,8 @@ class Inspected(Report):
     dtype: str | None
     """Of most of the weights."""
     history: tuple[Past, ...]
+    again: Again | None = None
+    """With what its quality can be measured, where it was not."""
     profile: ProfileFound | None
     class_: str | None = Field(None, alias="class")
     task: str | None = None
@@ -127,10 +130,18 @@ class Inspected(Report):
         yield "labels", _first_few(self.labels or ())
         yield "made by", " -> ".join(str(past.step) for past in self.history)
         if self.history:
-            yield "quality", told(self.history[-1].quality)
+            yield "quality", self._quality()
         if self.profile is not None:
             other = "of other weights: run profile again"
             yield "profile", "of these weights" if self.profile.matches else other
+
+    def _quality(self) -> str:
+        """As the last step knew it: what is measured later is not written beside the weights."""
+        outcome = self.history[-1].quality
+        if outcome is not None:
+            return told(outcome)
+        look = follows("acn-compress evaluate {source} --data {data}", "", self.source, self.again)
+        return f"{NOT_MEASURED} when it was made; measure it: {look.text}"
 
     def _widths(self) -> str:
         full, widths = self.full_widths or {}, self.widths or ()

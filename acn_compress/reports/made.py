@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from acn_compress import figures
 from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.vocabulary import Vocabulary
 from acn_compress.checkpoint.write import Written
 from acn_compress.data.read import Read
 from acn_compress.events import duration
 from acn_compress.quality import NOT_MEASURED, Below, Drop, Outcome, Quality
-from acn_compress.reports.base import Report, few_lines, read_lines
+from acn_compress.reports.base import LOOK, Report, few_lines, follows, read_lines
 from acn_compress.reports.blocks import Block, Command, Line, Pairs, kept
 from acn_compress.training.fitted import Fit
-
-LOOK = "acn-compress evaluate {out} --data DATA --against {source}"
 
 
 class Made(Report, Written):
@@ -46,7 +45,7 @@ class Made(Report, Written):
     follow: ClassVar[str] = ""
     """What to do next; {out} and {data} are filled in."""
     unmeasured: ClassVar[str] = ""
-    """What to do next where the quality was not measured; {out} and {source} are filled in."""
+    """Likewise where the quality was not measured; {source} and {original} are filled in too."""
 
     def facts(self) -> Iterator[tuple[str, object]]:
         """What only this step has to say."""
@@ -63,10 +62,18 @@ class Made(Report, Written):
             yield from few_lines(self.after.examples)
         yield from read_lines(self.read)
         yield from read_lines(self.eval_read, "measured on")
-        follow = self.unmeasured if self.drop is None and self.unmeasured else self.follow
-        if follow:
-            data = (self.data or "DATA").rsplit(":", 1)[0]
-            yield Command.of(follow, out=self.out, source=self.source, data=data)
+        if self.follow:
+            yield self.next()
+
+    def next(self) -> Command:
+        """What to do next."""
+        text = self.unmeasured if self.drop is None and self.unmeasured else self.follow
+        data = self.data and self.data.rsplit(":", 1)[0]
+        return follows(text, self.out, self.source, self.again, data)
+
+    def warning(self) -> str | None:
+        """That the quality was not measured."""
+        return f"quality {self.quality()}" if self.outcome() is None else None
 
     def _rows(self) -> Iterator[tuple[str, object]]:
         s = self.structure
@@ -108,9 +115,11 @@ class Made(Report, Written):
         """What became of it."""
         if self.drop is None or self.after is None:
             return None
-        than = self.against or self.source or "the random weights it began with"
+        data, than = self.eval_data or self.data or "", self.against or self.source
+        if than is None:
+            return Outcome(data=data, quality=self.after)
         return Outcome.of(
-            self.eval_data or self.data or "",
+            data,
             self.after,
             Below(name=than, drop=self.drop),
             self.original,
@@ -131,7 +140,7 @@ class Converted(Made):
 class Finetuned(Made):
     """What finetune reports."""
 
-    follow = "acn-compress convert {out} OUT --data {data}"
+    follow = "acn-compress compress {out} OUT --speedup 2 --data {data}"
 
 
 class Truncated(Made):
@@ -190,8 +199,9 @@ class PruneReport(Made, extra="allow"):
         """Also whether the training did harm."""
         yield from super().display()
         if self.pruned and self.after and self.after.value < self.pruned.value:
-            lost = self.pruned.value - self.after.value
+            metric, lost = self.after.metric, self.pruned.value - self.after.value
             yield Line(
-                f"The training after pruning cost {lost:.4f}: it did harm. "
+                f"The training after pruning cost {figures.signed(lost, metric)[1:]} "
+                f"{figures.unit(metric)}: it did harm. "
                 "Try a lower --lr or more data."
             )

@@ -10,11 +10,11 @@ from acn_compress.data.read import Read
 from acn_compress.found import Found
 from acn_compress.measure.early_exit import Exits
 from acn_compress.measure.intervals import round_up
-from acn_compress.measure.readouts import Contribution, Depth, Unsettled
+from acn_compress.measure.readouts import Contribution, Depth, Unsettled, smallest
 from acn_compress.measure.timing import BUSY, FIRST, NO_DIFFERENCE, UNCLEAR
 from acn_compress.network.structure import Structure
 from acn_compress.options import Bound
-from acn_compress.quality import Drop, Quality
+from acn_compress.quality import Below, Drop, Quality, against
 from acn_compress.reports.base import Report, few_lines, read_lines
 from acn_compress.reports.blocks import Block, Command, Line, Pairs, grid
 from acn_compress.reports.charts import Chart, Dot
@@ -37,6 +37,8 @@ class Evaluated(Report):
     """Of the model it was measured against."""
     drop: Drop | None = None
     """How far it lies below the other."""
+    original: Below | None = None
+    """The original of the chain, on the same rows, where no other model was asked for."""
 
     def display(self) -> Iterator[Block]:
         """The metrics, and what early exit costs and saves."""
@@ -47,7 +49,11 @@ class Evaluated(Report):
         rows += [(name, f"{value:.4f}") for name, value in r.further.items()]
         if self.drop is not None:
             rows += [("against", f"{self.against}: {self.other}")]
-            rows += [("drop", f"{self.drop} (paired, 95 %)")]
+            rows += [("change", f"{figures.told(self.drop, r.metric)} (95 %, paired)")]
+        elif self.original is not None:
+            told = figures.told(self.original.drop, r.metric)
+            than = against(self.source, self.original.name)
+            rows += [("change", f"{told} (95 %, paired) against {than}")]
         yield Pairs(f"evaluate {self.source}", rows)
         yield from few_lines(r.examples)
         yield from read_lines(self.read, remarks=self.remarks)
@@ -62,7 +68,10 @@ def _exits(r: Exits) -> Pairs:
     how = f"(batch 1, PyTorch, {threads(s.threads)}, {s.examples} examples side by side)"
     rows: list[tuple[str, object]] = [
         (r.result.metric, r.result),
-        ("drop", f"{r.drop} (to the full depth, paired, 95 %)"),
+        (
+            "change",
+            f"{figures.told(r.drop, r.result.metric)} (95 %, paired) against the full depth",
+        ),
         (
             "depth",
             f"{r.mean_depth:.2f} of {len(r.depths)} on average; examples that leave at {left}",
@@ -123,6 +132,10 @@ class Profiled(Report):
     """A smaller one that more examples may show to pass."""
     unshown: str | None = None
     """Why so few examples cannot show that a drop is as small as max_drop."""
+    original: str | None = None
+    """The original of the chain, where it was measured on the same rows and is not SRC."""
+    from_original: tuple[Drop, ...] | None = None
+    """Of every depth, how far it lies below that."""
     full: Quality
     depths: tuple[Depth, ...]
     blocks: tuple[Contribution, ...]
@@ -137,13 +150,15 @@ class Profiled(Report):
         rows = [self._row(d, b) for d, b in zip(self.depths, self.blocks, strict=True)]
         yield grid(title, rows, spare=SPARE)
         yield Line(self.decision())
+        if self.original is not None:
+            yield Line(self._from_original())
         yield Line("share, cosine: of what the block at this depth adds to the output.")
         if any("heads" in block or "tokens" in block for block in self.blocks):
             yield Line(WORTH)
         yield from few_lines(n)
         yield from read_lines(self.read, remarks=self.remarks)
         yield Line("written: " + ", ".join(self.files))
-        if self.cutoff is not None:
+        if self._truncated() is not None:
             cut = f"acn-compress truncate {{source}} OUT --max-drop {self.max_drop:g}"
             yield Command.of(cut, source=self.source)
 
@@ -179,6 +194,25 @@ class Profiled(Report):
             told = f"no depth below {last} keeps the drop from all {last} blocks {within}"
             told += f" {self.unshown}" if self.unshown else ""
         return f"{told} {self._smaller()}".rstrip()
+
+    def _truncated(self) -> int | None:
+        """The depth that truncate takes by itself, which is held to the original where that was
+        measured."""
+        if self.from_original is None:
+            return self.cutoff
+        return smallest(self.from_original, self.max_drop, self.bound)
+
+    def _from_original(self) -> str:
+        """Which depth passes against the original, and how far all blocks lie from that."""
+        assert self.original is not None and self.from_original is not None
+        metric, last = self.full.metric, len(self.blocks) - 1
+        whole = figures.told(self.from_original[-1], metric)
+        depth = self._truncated()
+        passing = "no depth below that" if depth is None else f"{depth} of {last} blocks"
+        return (
+            f"against {against(self.source, self.original)}, to which truncate holds: all {last} "
+            f"blocks {whole}; {passing} within {self._most()}."
+        )
 
     def _smaller(self) -> str:
         """The depth that more examples may show to pass, and how many."""

@@ -8,6 +8,8 @@ import time
 from typing import Protocol
 
 from acn_compress.events import Event, Progress, TrainingStep
+from acn_compress.reports.blocks import Line
+from acn_compress.reports.show import show
 
 
 class _Bar(Protocol):
@@ -34,7 +36,7 @@ class _Display:
         if isinstance(event, TrainingStep):
             self._bar.update(event)
         else:
-            print(event, file=sys.stderr)
+            show([Line(str(event), indent="  ")], sys.stderr)
 
 
 class _Live:

@@ -33,7 +33,7 @@ def show(blocks: Iterable[Block], file: IO[str] | None = None, width: int | None
         width: in columns; default: the screen's.
     """
     if width is None:
-        width = Console().width if file is None and sys.stdout.isatty() else WIDE
+        width = Console(file=file).width if (file or sys.stdout).isatty() else WIDE
     console = Console(file=file, highlight=False, width=width)
     for block in blocks:
         for part in _parts(block, width):

@@ -12,6 +12,7 @@ from acn_compress.data.load import Columns, Data, Noise, load_data
 from acn_compress.errors import UnsupportedError
 from acn_compress.events import Progress
 from acn_compress.measure.early_exit import check_exit, evaluate_exits
+from acn_compress.measure.original import Original
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
@@ -52,8 +53,9 @@ class _Subject:
 
 
 def run(src: ModelSpec, how: Evaluate, progress: Progress | None = None) -> Evaluated:
-    """Measure a model. For the task features `against` is also the reference; without it a model is
-    its own, and its cosine 1."""
+    """Measure a model; without `against`, beside the original of its chain where that is there. For
+    the task features `against` is also the reference; without it a model is its own, and its cosine
+    1."""
     subject = _Subject.of(src, how, how.config)
     net, source = subject.net, subject.source
     noise = None if how.noise is None else Noise.parse(how.noise)
@@ -102,7 +104,18 @@ def run(src: ModelSpec, how: Evaluate, progress: Progress | None = None) -> Eval
         )
         report = report.model_copy(update={"exit": exits})
     if other is None:
-        return report
+        original = Original.of(
+            source,
+            data,
+            lambda net, place: read(_Subject(place, net)),
+            known=source,
+            net=net if subject.graph is None else None,
+            batch_size=how.batch_size,
+            noise=noise,
+        )
+        if original is None:
+            return report
+        return report.model_copy(update={"original": original.below(scores)})
     theirs = other.scores(read(other), how, noise)
     against = {
         "against": other.source.name,

@@ -10,6 +10,7 @@ from acn_compress.checkpoint.directory import check_out, new_directory
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.licence import inherited
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.original import Again
 from acn_compress.checkpoint.provenance import history, provenance
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.write import document
@@ -51,6 +52,7 @@ def run(src: ModelSpec, out: PathSpec, how: Export, progress: Progress | None = 
             out=str(out),
             format=how.format,
             seconds=round(time.perf_counter() - began, 2),
+            again=Again.of(source),
             unmeasured=None if rows or how.data is None else UNMEASURED.format(how.format),
             **{"outcome": carried, **found},
         )

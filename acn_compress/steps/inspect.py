@@ -13,7 +13,8 @@ from acn_compress.architectures import Architecture, base_type, wav2vec2
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.find import find_source
-from acn_compress.checkpoint.provenance import history
+from acn_compress.checkpoint.original import Again
+from acn_compress.checkpoint.provenance import Provenance, history
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import CheckpointError, UnsupportedError
 from acn_compress.events import Progress
@@ -43,6 +44,7 @@ def run(
         return _graph(str(src), file, how)
     source = find_source(src, config=how.config)
     name = checkpoint.config_of(source).get("model_type")
+    past = history(source)
     report = Inspected(
         step=how.verb,
         source=source.name,
@@ -51,7 +53,8 @@ def run(
         why=None,
         bytes=source.bytes(),
         dtype=_dtype(source),
-        history=_history(source),
+        history=_history(past),
+        again=Again.of(source) if past.steps and past.quality is None else None,
         profile=_profile(source),
     )
     try:
@@ -68,8 +71,8 @@ def _graph(name: str, file: Path, how: Inspect) -> InspectedOnnx:
     )
 
 
-def _history(source: Source) -> tuple[Past, ...]:
-    entries = history(source).plain()["steps"]
+def _history(past: Provenance) -> tuple[Past, ...]:
+    entries = past.plain()["steps"]
     return tuple(Past(**{name: e.get(name) for name in Past.model_fields}) for e in entries)
 
 

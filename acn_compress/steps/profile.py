@@ -16,6 +16,7 @@ from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.events import Progress
 from acn_compress.measure.intervals import check_shown, unshown
+from acn_compress.measure.original import Original
 from acn_compress.measure.readouts import Contribution, cutoff, profile_model, unsettled
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
@@ -31,17 +32,29 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
     source = find_source(src)
     where = _where(source, how.to)
     net = load_source(source, device=find_device(how.device))
-    data = load_data(
-        how.data,
-        net,
-        source,
-        role="eval",
-        columns=Columns.of(how),
-        limit=how.limit,
-        max_length=how.max_length,
-    )
+
+    def read(other: Network, place: Source) -> Data:
+        return load_data(
+            how.data,
+            other,
+            place,
+            role="eval",
+            columns=Columns.of(how),
+            limit=how.limit,
+            max_length=how.max_length,
+        )
+
+    data = read(net, source)
     unshown = told_unshown(data, how)
-    found = profile_model(net, data, extras=how.measures, batch_size=how.batch_size, seed=how.seed)
+    original = Original.of(source, data, read, known=source, net=net)
+    found = profile_model(
+        net,
+        data,
+        extras=how.measures,
+        batch_size=how.batch_size,
+        seed=how.seed,
+        original=None if original is None else original.scores,
+    )
     if "worth" in how.measures:
         found = found.model_copy(update={"blocks": _with_worth(found.blocks, net, data)})
     report = Profiled(
@@ -55,6 +68,7 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
         max_drop=how.max_drop,
         bound=how.bound,
         unshown=unshown,
+        original=None if original is None or found.from_original is None else original.name,
         cutoff=cutoff(found.depths, how.max_drop, how.bound),
         unsettled=unsettled(found.depths, how.max_drop, how.bound, len(data)),
         **dict(found),

@@ -13,7 +13,7 @@ from acn_compress.compression.depth import choose, measured, stored, truncate_ch
 from acn_compress.compression.refit import EXAMPLES, refit_
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.events import Progress
-from acn_compress.measure.original import Original
+from acn_compress.measure.original import Original, held_to
 from acn_compress.measure.quality import change, measure
 from acn_compress.network.device import find_device
 from acn_compress.network.network import Network
@@ -54,18 +54,21 @@ def run(
         )
 
     data = read(net, source)
-    depth, why = how.depth, "asked for"
+    before = data and measure(net, data, batch_size=how.batch_size)
+    original = None
+    if data and before:
+        original = Original.of(source, data, read, known=source, scores=before, net=net)
+    depth, why, known = how.depth, "asked for", None
     if how.max_drop is not None:
-        if data is None:
-            known = stored(source, how.profile)
+        if data and before:
+            than = held_to(original, how.against, before, source, data)
+            found = measured(net, data, than, batch_size=how.batch_size, seed=how.seed)
         else:
-            original = Original.needed(source, data, read, net) if how.of_original else None
-            known = measured(net, data, original, batch_size=how.batch_size, seed=how.seed)
-        chosen = choose(known, how.max_drop, how.bound, source.name)
+            found = known = stored(source, how.profile)
+        chosen = choose(found, how.max_drop, how.bound, source.name, how.against)
         depth, why = chosen.depth, chosen.why
     assert depth is not None  # the options were checked
     net.check_depth(depth, source.name)
-    before = data and measure(net, data, batch_size=how.batch_size)
     whole = net.twin()
     note = BASELINE if structure.form == "residual" else None
     few = how.refit_data and load_data(
@@ -95,10 +98,11 @@ def run(
     }
     if data and before:
         after = measure(net, data, batch_size=how.batch_size)
-        original = Original.of(source, data, read, known=source, scores=before, net=net)
         below = None if original is None else original.below(after)
         report |= {"data": data.name, "read": data.read, "original": below}
         report |= dict(change(before, after, data.task))
+    elif known and not few:  # a prefix is exact: what was measured of the depth is of this network
+        report |= known.report(depth)
     return write(
         net,
         out,

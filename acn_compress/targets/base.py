@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from acn_compress.checkpoint.original import Again
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
 from acn_compress.errors import ConfigError
@@ -14,8 +15,9 @@ from acn_compress.found import Found
 from acn_compress.measure.original import Read
 from acn_compress.network.network import Network
 from acn_compress.options import Export
-from acn_compress.quality import Outcome
-from acn_compress.reports.base import Report
+from acn_compress.quality import NOT_MEASURED, Outcome
+from acn_compress.reports.base import LOOK, Report, follows
+from acn_compress.reports.blocks import Command
 
 
 class Exported(Report):
@@ -35,10 +37,19 @@ class Exported(Report):
     """What became of the quality: measured of what was written, or that of the source, whose
     answers it gives."""
 
+    again: Again | None = None
+    """With what it can be measured."""
+
     def same(self) -> str:
         """What is told of the quality where it was not measured of what was written."""
-        known = "" if self.outcome is None else f": {self.outcome}"
-        return f"that of {self.source}, as its answers are the same{known}"
+        if self.outcome is None:
+            return f"{NOT_MEASURED}, as that of {self.source}, whose answers it gives, was not"
+        return f"that of {self.source}, as its answers are the same: {self.outcome}"
+
+    def measuring(self, what: str) -> Iterator[Command]:
+        """What to do next where the quality was never measured: `what` has the same."""
+        if self.outcome is None:
+            yield follows(LOOK, what, self.source, self.again)
 
     def card(
         self,

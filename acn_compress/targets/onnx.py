@@ -34,8 +34,8 @@ from acn_compress.onnx.session import Session
 from acn_compress.onnx.write import OnnxFile, write_onnx
 from acn_compress.options import Export, Quantize
 from acn_compress.quality import NOT_MEASURED, Below, Outcome, Quality
-from acn_compress.reports.base import few_lines, read_lines
-from acn_compress.reports.blocks import Block, Command, Grid, Line, Pairs, grid
+from acn_compress.reports.base import LOOK, few_lines, follows, read_lines
+from acn_compress.reports.blocks import Block, Grid, Line, Pairs, grid
 from acn_compress.reports.measured import busy_note
 from acn_compress.targets.base import Exported, Rows
 
@@ -101,11 +101,13 @@ class OnnxExported(Exported, Files):
             yield from few_lines(self.quality.examples)
             yield from read_lines(self.read, "measured on")
         # how many leave early depends on what comes in, and a benchmark's inputs are random
-        follow = "acn-compress benchmark ORIGINAL {out}"
+        follow = "acn-compress benchmark {original} {out}"
         if self.exit_entropy is not None:
-            exits = f"--data D --exit-entropy {self.exit_entropy:g}"
+            exits = f"--data {{data}} --exit-entropy {self.exit_entropy:g}"
             follow = f"acn-compress evaluate {{source}} {exits}"
-        yield Command.of(follow, out=self.out, source=self.source)
+        elif self.outcome is None:
+            follow = LOOK
+        yield follows(follow, self.out, self.source, self.again)
 
     def _rows(self) -> Iterator[tuple[str, object]]:
         alone = f"parameters alone: {size(self.parameter_bytes)}"
@@ -127,12 +129,19 @@ class OnnxExported(Exported, Files):
             fewer = f"; of files in fewer bits {NOT_MEASURED}: add --data"
             yield "quality", self.same() + (fewer if len(self.files) > 1 else "")
 
+    def warning(self) -> str | None:
+        """That files with other answers were not measured."""
+        if self.quality is not None or (self.exit_entropy is None and len(self.files) == 1):
+            return None
+        which = "" if self.exit_entropy is not None else " of files in fewer bits"
+        return f"quality{which} {NOT_MEASURED}: add --data"
+
     def _table(self) -> Grid:
         """A row per file; before them the source."""
         rows = [list(row.cells()) for row in self.files]
         title = ""
         if (q := self.quality) is not None:
-            title = f"measured on {self.data}, n = {q.examples:,}"
+            title = f"measured on {self.data}, n = {q.examples:,}; change: against {self.source}"
             quality = (figures.title(q.metric), f"{q.value:.4f}")
             rows.insert(0, [("file", "source (torch)"), ("MB", ""), ("ms", ""), quality])
         return grid(title, rows, spare=["cosine", "MB"])
@@ -343,7 +352,8 @@ def _losses(how: Export, measured: Mapping[Quantize, MeasuredFile | None]) -> di
         if file is None or how.max_drop is None:
             continue
         if not file.drop.within(how.max_drop, how.bound):
-            text = f"{precision}: its drop is {file.drop}, allowed {how.max_drop:g}"
+            told = figures.told(file.drop, file.quality.metric)
+            text = f"{precision}: {told} against its source, allowed a drop of {how.max_drop:g}"
             found[precision] = f"{text} ({how.bound} bound)"
     return found
 

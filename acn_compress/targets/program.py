@@ -36,6 +36,7 @@ class ProgramExported(Exported, WrittenFile):
     def display(self) -> Iterator[Block]:
         """A list."""
         yield Pairs(f"export {self.source} ({self.seconds:.0f} s)", list(self._rows()))
+        yield from self.measuring(self.source)  # evaluate does not run such a file
 
     def _rows(self) -> Iterator[tuple[str, object]]:
         alone = f"parameters alone: {size(self.parameter_bytes)}"

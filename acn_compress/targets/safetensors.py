@@ -48,6 +48,7 @@ class SafetensorsExported(Exported, Saved):
             ("written", self.out),
         ]
         yield Pairs(self.step, rows)
+        yield from self.measuring(self.out)
 
     def card(
         self,

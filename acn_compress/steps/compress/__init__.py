@@ -16,6 +16,7 @@ from pathlib import Path
 from acn_compress.checkpoint.directory import check_out
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
+from acn_compress.checkpoint.original import find_original
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.checkpoint.source import Source
 from acn_compress.compression.notes import Notes
@@ -67,8 +68,14 @@ def _made(job: Job, finishing: Finishing) -> Compressed:
 def _depends(how: Compress, source: Source) -> dict[str, object]:
     """What the figures depend on."""
     options = how.changed(overwrite=False, resume=False).plain()
+    first = find_original(source) if how.max_drop is not None else None  # drops may be from it
     data = [fingerprint(d) for d in (how.data, how.eval_data) if d is not None]
-    return {"options": options, "source": content_sha256(source), "data": data}
+    return {
+        "options": options,
+        "source": content_sha256(source),
+        "original": first and first.sha256(),
+        "data": data,
+    }
 
 
 @contextmanager

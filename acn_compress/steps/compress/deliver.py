@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acn_compress import surface
+from acn_compress import figures, surface
 from acn_compress.backends.latency import QUANTILE, Array, Shape, busy, milliseconds
 from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.provenance import machine
@@ -28,7 +28,7 @@ from acn_compress.onnx.metadata import tell_quality
 from acn_compress.onnx.precision import write_int8
 from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.write import write_onnx
-from acn_compress.quality import Below, Outcome
+from acn_compress.quality import NO_ORIGINAL, Below, Outcome
 from acn_compress.reports import plots
 from acn_compress.reports.compressed import FLOAT, INT8, MINE, Compressed, Limit, Row
 from acn_compress.reports.html import python, uses
@@ -174,7 +174,8 @@ def _int8(job: Job, file: Path, done: Done, limits: Limits) -> tuple[Path | None
     chosen = done.point.int8
     scores = done.scores if chosen else measure_file(small, deciding)
     lost = paired(scores, measure(done.net, deciding) if chosen else done.scores)
-    said = f"on the rows that decide int8 loses {lost} to the float file"
+    told = figures.told(lost, deciding.task.metric)
+    said = f"on the rows that decide int8 changes the float file by {told}"
     drop = paired(scores, job.frontier.reference)
     if chosen or (limits.keeps_drop(drop) if limits.max_drop is not None else lost.low <= 0):
         return small, said
@@ -265,9 +266,13 @@ def _limits(
         drop = below.drop
     if how.max_drop is not None and drop is not None:
         value = drop.high if how.bound == "upper" else drop.drop
-        than = job.source.name if job.original is None else job.original.name
+        than: dict[str, object] = {"against": job.source.name}
+        if job.original is not None:
+            than = {"against": job.original.name, "of_original": True}
+        elif how.against is None:
+            than |= {"why_source": NO_ORIGINAL}
         holds = limits.keeps_drop(drop)
-        found.append(Limit.of("max_drop", how.max_drop, value, holds, than))
+        found.append(Limit.of("max_drop", how.max_drop, value, holds, **than))
     if how.speedup is not None:
         holds = mine.faster >= (1 - SMALLEST) * how.speedup
         found.append(Limit.of("speedup", how.speedup, mine.faster, holds))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from acn_compress import figures
 from acn_compress.backends.latency import milliseconds
 from acn_compress.compression import refit
 from acn_compress.compression.frontier import Limits
@@ -61,7 +62,8 @@ class Finishing:
             found.append(self._finished(point, number))
             if limits.keeps_drop(found[-1].drop):
                 return found[-1]
-            self.job.tell(f"{point}: finished, its drop is {found[-1].drop}")
+            told = figures.told(found[-1].drop, point.quality.metric)
+            self.job.tell(f"{point.blocks_kept}: finished, {told}")
         return min(found, key=lambda done: done.drop.drop)
 
     def _finished(self, point: Point, number: int) -> Done:

@@ -19,7 +19,7 @@ from acn_compress.data.load import Data
 from acn_compress.data.splits import Held, held_apart
 from acn_compress.events import Progress, Stage
 from acn_compress.measure.latency import LatencyTable
-from acn_compress.measure.original import Original
+from acn_compress.measure.original import Original, held_to
 from acn_compress.measure.quality import Scores, measure
 from acn_compress.network.network import Network
 from acn_compress.onnx.layout import FILES
@@ -64,14 +64,22 @@ class Job:
     @cached_property
     def original(self) -> Original | None:
         """On the rows that decide, if drops are from it."""
-        if not self.how.of_original:
+        if self.how.max_drop is None or self.how.against == "source":
             return None
-        return Original.needed(
+        found = Original.of(
             self.source,
             self.rows.deciding,
             lambda other, place: self.rows_for(other, place).deciding,
-            self.whole,
+            known=self.source,
+            scores=self.scores,
+            net=self.whole,
         )
+        return held_to(found, self.how.against, self.scores, self.source, self.rows.deciding)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Of the whole network on the rows that decide."""
+        return measure(self.whole, self.rows.deciding)
 
     def rows_for(self, other: Network, place: Source) -> Held:
         """The same rows as another network reads them."""
@@ -88,7 +96,7 @@ class Job:
             tables,
             self.how.timed or not self.how.sized,
             self.rows.deciding,
-            measure(self.whole, self.rows.deciding) if original is None else original.scores,
+            self.scores if original is None else original.scores,
             lambda net: self.measured_in_int8(net, self.rows.deciding),
             list(self.notes.found.points),
             lambda points: self.notes.add(points=tuple(points)),
