@@ -19,7 +19,7 @@ from rich.cells import cell_len
 
 from acn_compress.checkpoint.original import Again
 from acn_compress.reports.base import Report
-from acn_compress.reports.blocks import Command, Grid, Line, grid
+from acn_compress.reports.blocks import Command, Grid, Line, Pairs, grid
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.compressed import Compressed
 from acn_compress.reports.inspected import Inspected, InspectedOnnx
@@ -64,6 +64,9 @@ def test_every_report_fits_and_its_figures_are_whole(name: str, width: int) -> N
     assert too_wide(text, width) == []
     assert "…" not in text and not re.search(r"\.\.\.$", text, flags=re.M)
     for block in report.display():
+        if isinstance(block, Pairs):
+            for _, value in block.rows:
+                assert all(change in text for change in CHANGES.findall(str(value)))
         if isinstance(block, Grid):
             spare = [i for i, head in enumerate(block.head) if i and head in block.spare]
             for row in block.rows:
@@ -140,6 +143,7 @@ def test_markup_and_names_with_brackets_are_shown_as_they_are() -> None:
     assert all(part in text for part in ("[b]x[/b]", "[t]", "[h]", "[/r]"))
 
 
+CHANGES = re.compile(r"[+-][\d.]+ \[\S+ \S+\]")
 POINT = Compressed.model_validate(json.loads((STORED / "compress.json").read_text())).chosen
 
 

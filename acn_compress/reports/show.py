@@ -84,10 +84,12 @@ def _pairs(block: Pairs, width: int) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = list(_shown(block))
     longest = max((cell_len(name) for name, _ in rows), default=0)
-    table.add_column(style="dim", overflow="fold", width=min(longest, width // 3))
+    first = min(longest, width // 3)
+    table.add_column(style="dim", overflow="fold", width=first)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(Text(name), Text(value))
+        lines = [part for line in value.splitlines() for part in _wrapped(line, width - first - 2)]
+        table.add_row(Text(name), Text("\n").join(lines))
     return table
 
 
