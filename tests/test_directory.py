@@ -20,10 +20,11 @@ import acn_compress
 from acn_compress.checkpoint import lock, swap
 from acn_compress.checkpoint.directory import check_folder, check_out, new_directory
 from acn_compress.checkpoint.find import find_source
-from acn_compress.checkpoint.published import published
+from acn_compress.checkpoint.published import published, shown
 from acn_compress.checkpoint.scratch import scratch
 from acn_compress.checkpoint.write import write
 from acn_compress.errors import AcnError, CheckpointError, ModelDirError
+from acn_compress.reports.compressed import Compressed, Limit
 
 
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -414,6 +415,14 @@ def test_no_place_and_no_user_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_paths_are_cut_down_to_their_last_name(text: object, public: object) -> None:
     assert published(text) == public
+
+
+def test_what_is_shown_of_a_report_is_published_at_every_depth() -> None:
+    limit = Limit.of("max_drop", 1, 1, True, against="/a/b")
+    stored = json.loads((Path(__file__).parent / "reports" / "compress.json").read_text())
+    report = Compressed.model_validate(stored).model_copy(update={"limits": (limit,)})
+    assert shown(report).limits[0].against == "b"
+    assert shown(report).plain() == published(report.plain())
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])

@@ -24,11 +24,18 @@ def published(value: Any) -> Any:
 
 
 def shown(report: F) -> F:
-    """The same report with its own texts (source, out, note, ...) as they are published."""
-    texts = {name: getattr(report, name) for name in type(report).model_fields}
-    return report.model_copy(
-        update={name: published(text) for name, text in texts.items() if isinstance(text, str)}
-    )
+    """The same report with its texts (source, out, note, ...) as they are published, and those of
+    what is in it."""
+    values = {name: getattr(report, name) for name in type(report).model_fields}
+    return report.model_copy(update={name: _shown(value) for name, value in values.items()})
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Found):
+        return shown(value)
+    if isinstance(value, tuple):
+        return tuple(map(_shown, value))
+    return published(value) if isinstance(value, str) else value
 
 
 def _text(text: str) -> str:

@@ -281,10 +281,10 @@ class Compressed(Made):
         held = next((limit for limit in self.limits if limit.against is not None), None)
         than = self._source() if held is None else held.than
         n = self.chosen.quality.examples
-        title = f"without training, on the rows that decide, n = {n:,}; change: against {than}"
+        title = f"without training, on the rows that decide, n = {n:,}"
         if (more := len(self.frontier) - len(points)) > 0:
             title += f" ({more} dearer ones of no less loss: report.html)"
-        return grid(title, rows, spare=["params"])
+        return grid(f"{title}; change: against {than}", rows, spare=["params"])
 
     def _source(self) -> str:
         """What the rows are measured against."""
