@@ -17,7 +17,7 @@ from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.snippets import of_graph
 from acn_compress.checkpoint.write import write
 from acn_compress.compression.frontier import Limits
-from acn_compress.errors import AcnError, DataError
+from acn_compress.errors import AcnError
 from acn_compress.measure.original import Original
 from acn_compress.measure.quality import Scores, measure, paired, summary
 from acn_compress.measure.timing import SMALLEST, judge
@@ -260,18 +260,16 @@ def _limits(
     """
     how, found, mine = job.how, list[Limit](), rows[1]
     drop = mine.drop
-    if job.original is not None:
-        if below is None:
-            raise DataError(f"{job.rows.reported.name}: {job.original.name} reads other examples.")
-        drop = below.drop
+    than: dict[str, object] = {"against": job.source.name}
+    if job.original is not None and below is not None:
+        drop, than = below.drop, {"against": job.original.name, "of_original": True}
+    elif job.original is not None:
+        than |= {"why_source": f"{job.original.name} reads other rows of those that are reported"}
+    elif how.against is None:
+        than |= {"why_source": NO_ORIGINAL}
     if how.max_drop is not None and drop is not None:
         value = drop.high if how.bound == "upper" else drop.drop
-        than: dict[str, object] = {"against": job.source.name}
-        if job.original is not None:
-            than = {"against": job.original.name, "of_original": True}
-        elif how.against is None:
-            than |= {"why_source": NO_ORIGINAL}
-        holds = limits.keeps_drop(drop)
+        holds = limits.keeps_drop(drop) and (job.original is None or below is not None)
         found.append(Limit.of("max_drop", how.max_drop, value, holds, **than))
     if how.speedup is not None:
         holds = mine.faster >= (1 - SMALLEST) * how.speedup
