@@ -3,6 +3,7 @@ not those that are reported; nothing is lost."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import torch
 from test_cli import fails, invoke
 from test_latency import Machine
 from test_options import flags
+from test_screen import stored
 from tiny import network
 
 import acn_compress as acn
@@ -172,6 +174,23 @@ def test_what_training_did_harm_to_is_not_what_comes_out(digits_vit: Path, tmp_p
     assert right.drop is not None and right.drop.drop < 0.3  # a random one loses 0.8
     *_, baseline = report.rows
     assert baseline.quality.value > 0.15  # nor to the baseline
+
+
+@pytest.mark.parametrize("trained, ours, theirs", list(itertools.product([False, True], repeat=3)))
+def test_the_verdict_says_how_each_side_was_trained(
+    trained: bool, ours: bool, theirs: bool
+) -> None:
+    fit = stored("convert")["training"] if trained else None
+    changed = {"training": fit, "harmed": ours and trained, "baseline_harmed": theirs and trained}
+    report = stored("compress").model_copy(update=changed)
+    assert isinstance(report, Compressed)
+    mine, baseline = report.verdict().split("; dropping layers ")
+    assert ("untrained" in mine) == (trained and ours)
+    assert ("untrained" in baseline) == (not trained or theirs)
+    assert ("same training" in baseline) == (trained and not ours and not theirs)
+    assert ("the baseline of dropped layers" in " ".join(str(report).split())) == (
+        trained and theirs
+    )
 
 
 @dataclass

@@ -26,6 +26,7 @@ from acn_compress.reports.made import Made
 from acn_compress.reports.measured import busy_note, threads
 
 MINE, INT8, FLOAT = "compressed", "its int8 file", "its float file"
+DROPPED, ALONE = "drop to", "int8 alone"  # how names of the baseline begin
 
 
 class Limit(Found):
@@ -95,6 +96,8 @@ class Compressed(Made):
     """Of what came out, before its training, on the rows that decide."""
     harmed: bool = False
     """Its training did harm on those, so what came out is untrained."""
+    baseline_harmed: bool = False
+    """That of the plain baseline did, so that is untrained."""
     rows: tuple[Row, ...]
     """The original, what came out, its file in the other precision, and the plain baseline."""
     table: LatencyTable
@@ -149,6 +152,20 @@ class Compressed(Made):
             f"{then:.3g} ms then, {now:.3g} now."
         )
 
+    @property
+    def baseline(self) -> Row | None:
+        """The last blocks dropped, or int8 alone; None where there was nothing to drop."""
+        last = self.rows[-1]
+        return last if last.name.startswith((DROPPED, ALONE)) else None
+
+    @property
+    def trained(self) -> str:
+        """How the baseline was."""
+        if self.training is None or self.baseline_harmed:
+            return "untrained"
+        # where ours did not keep it, it is not the same any more
+        return "trained" if self.harmed else "with the same training"
+
     def verdict(self) -> str:
         """What was gained and lost, beside the plain baseline, in a line."""
         whole, mine, *others = self.rows
@@ -156,11 +173,13 @@ class Compressed(Made):
         share = mine.parameters / whole.parameters
         text = f"{mine.faster:.2g}x faster, {share:.0%} of the parameters"
         text += f"{' in int8' if self.chosen.int8 else ''}, {self.change(mine.drop)} {unit}"
+        text += f"{', untrained' if self.harmed else ''}"
         for row in others:
             if row.name == FLOAT:
                 continue
-            how = "untrained" if self.training is None else "with the same training"
-            name = f"dropping layers {how}" if row.name.startswith("drop") else row.name
+            name = row.name
+            if row == self.baseline and name.startswith(DROPPED):
+                name = f"dropping layers {self.trained}"
             text += f"; {name} ({row.faster:.2g}x): {self.change(row.drop)}"
         if self.chosen.int8 and mine.parameters == whole.parameters:
             text += "; nothing had to be taken out"
@@ -242,9 +261,13 @@ class Compressed(Made):
     def _notes(self) -> Iterator[Line]:
         """How it was decided and timed, and which limits hold."""
         yield Line(f"decided on {self.decided_on}" + (f"; {self.note}" if self.note else ""))
-        if self.harmed:
+        harmed = [
+            (self.harmed, "what came out"),
+            (self.baseline_harmed, "the baseline of dropped layers"),
+        ]
+        if names := " and ".join(name for did, name in harmed if did):
             yield Line(
-                "The training did harm on the rows that decide, so what came out is untrained. "
+                f"The training did harm on the rows that decide, so untrained: {names}. "
                 "Try a lower --lr or more data."
             )
         t = self.table

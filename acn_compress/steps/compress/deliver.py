@@ -30,9 +30,18 @@ from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.write import write_onnx
 from acn_compress.quality import NO_ORIGINAL, Below, Outcome
 from acn_compress.reports import plots
-from acn_compress.reports.compressed import FLOAT, INT8, MINE, Compressed, Limit, Row
+from acn_compress.reports.compressed import (
+    ALONE,
+    DROPPED,
+    FLOAT,
+    INT8,
+    MINE,
+    Compressed,
+    Limit,
+    Row,
+)
 from acn_compress.reports.html import python, uses
-from acn_compress.steps.compress.finish import Done
+from acn_compress.steps.compress.finish import Baseline, Done
 from acn_compress.steps.compress.job import Job
 
 ROUNDS = 30  # of the last timing
@@ -55,7 +64,7 @@ class Subject:
 
 
 def deliver(
-    job: Job, done: Done, baseline: Network | None, limits: Limits, began: float
+    job: Job, done: Done, baseline: Baseline | None, limits: Limits, began: float
 ) -> Compressed:
     """Write the model directory.
 
@@ -72,7 +81,7 @@ def deliver(
         onnx = write_onnx(done.net.copy(), file, job.source, seed=how.seed)
         small, note = _int8(job, file, done, limits)
         job.tell("timing side by side")
-        subjects = _subjects(job, done, file, small, baseline)
+        subjects = _subjects(job, done, file, small, baseline and baseline.net)
         rows, disturbed = _rows(job, subjects)
         below = _below_original(job, subjects)
         for subject, row in zip(subjects, rows, strict=True):
@@ -113,7 +122,7 @@ def deliver(
         source=job.source,
         step=how.verb,
         options=how.plain(),
-        report=_known(job, done),
+        report=_known(job, done, baseline),
         seed=how.seed,
         overwrite=how.overwrite or how.resume,
         kind=Compressed,
@@ -134,7 +143,7 @@ def _of_file(found: Compressed, net: Network, directory: Path) -> list[str]:
     return python("\n".join(told))
 
 
-def _known(job: Job, done: Done) -> dict[str, Any]:
+def _known(job: Job, done: Done, baseline: Baseline | None) -> dict[str, Any]:
     """What the report has of all before the last timing."""
     training, deciding, reported, note = job.rows
     frontier, trained = job.frontier, job.how.trains
@@ -149,6 +158,7 @@ def _known(job: Job, done: Done) -> dict[str, Any]:
         "untrained_drop": paired(done.untrained, frontier.reference) if trained else None,
         "training": done.fit,
         "harmed": done.harmed,
+        "baseline_harmed": baseline is not None and baseline.harmed,
         "table": frontier.tables[False],
         "int8_table": frontier.tables.get(True),
         "scale": job.notes.found.scale,
@@ -195,9 +205,9 @@ def _subjects(
         mine = Subject(f"{MINE}, int8" if int8 else INT8, net, small, measure_file(small, reported))
         found.insert(0 if int8 else 1, mine)
     if baseline is not None:
-        name = f"drop to {baseline.depth}{', int8' if int8 else ''}"
+        name = f"{DROPPED} {baseline.depth}{', int8' if int8 else ''}"
         if baseline.depth == job.whole.depth:  # in float there is always something dropped
-            name = "int8 alone"
+            name = ALONE
         shape = watch.first(baseline.depth)._replace(int8=int8)
         found.append(Subject(name, baseline, shape, job.measured(baseline, reported, int8)))
     return [Subject("original", job.whole, watch.whole, measure(job.whole, reported)), *found]

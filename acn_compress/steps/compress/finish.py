@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from acn_compress import figures
 from acn_compress.backends.latency import milliseconds
@@ -41,6 +42,17 @@ class Done:
     drop: Drop
     untrained: Scores
     fit: Fit | None
+    harmed: bool = False
+
+
+class Baseline(NamedTuple):
+    """What a candidate is compared with.
+
+    Args:
+        harmed: likewise.
+    """
+
+    net: Network
     harmed: bool = False
 
 
@@ -135,7 +147,7 @@ class Finishing:
             progress=job.progress,
         )
 
-    def baseline(self, done: Done) -> Network | None:
+    def baseline(self, done: Done) -> Baseline | None:
         """The plain way: the last blocks dropped until it is as fast, in the same precision and
         with the same training. None where nothing can be dropped, or nothing had to be."""
         whole = self.job.whole
@@ -144,11 +156,12 @@ class Finishing:
         net = whole.copy()
         net.truncate_(self._as_fast(done.point))
         if not self.job.how.trains:
-            return net
+            return Baseline(net)
         trained = net.copy()
         self._train_(trained, "drop-last")
         before, after = (self._measured(each, done.point) for each in (net, trained))
-        return net if self._harmed("training drop-last", before, after) else trained
+        harmed = self._harmed("training drop-last", before, after)
+        return Baseline(net if harmed else trained, harmed)
 
     def _as_fast(self, point: Point) -> int:
         """The most blocks with which the network is as fast as a candidate, as far as timing can
