@@ -62,6 +62,10 @@ class Stage(Found):
         return self.text
 
 
+class Result(Stage):
+    """What came of a step of a recipe."""
+
+
 Event = TrainingStep | ChainStep | Stage
 Progress = Callable[[Event], None]
 

@@ -54,6 +54,11 @@ def millions(count: int | None) -> str:
     return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def milliseconds(seconds: float) -> str:
     """A latency."""
     return f"{1000 * seconds:.2f}"

@@ -29,9 +29,9 @@ from acn_compress.checkpoint.provenance import history
 from acn_compress.compression import frontier
 from acn_compress.compression.frontier import Frontier, Limits
 from acn_compress.compression.notes import notes_file
-from acn_compress.data.splits import held_apart
+from acn_compress.data.splits import held_apart, reported_split
 from acn_compress.errors import ConfigError, DataError, Interrupted
-from acn_compress.events import Event
+from acn_compress.events import Event, Result
 from acn_compress.measure.candidate import Point
 from acn_compress.measure.latency import Sizes
 from acn_compress.measure.quality import measure, paired
@@ -42,7 +42,9 @@ from acn_compress.onnx.scores import measure_file
 from acn_compress.onnx.session import Session
 from acn_compress.options import Compress
 from acn_compress.quality import Drop, Quality, told
+from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.compressed import Compressed
+from acn_compress.reports.ran import Ran
 from acn_compress.reports.show import as_text
 from acn_compress.steps.compress import choose
 
@@ -404,9 +406,8 @@ def test_no_row_serves_two_purposes(
     names = ("train", *splits)
     parts = {name: rows.select(range(i * 200, (i + 1) * 200)) for i, name in enumerate(names)}
     source = find_source(digits_vit)
-    held = held_apart(
-        Compress(data=datasets.DatasetDict(parts), target_params=0.6), load_source(source), source
-    )
+    how, net = Compress(data=datasets.DatasetDict(parts), target_params=0.6), load_source(source)
+    held = held_apart(how, net, source)
     seen = [
         {np.asarray(data.examples[i]["image"]).tobytes() for i in range(len(data))}
         for data in held[:3]
@@ -414,6 +415,37 @@ def test_no_row_serves_two_purposes(
     assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     assert [len(s) for s in seen] == [len(d) for d in held[:3]]
     assert (held.note is None) == (len(splits) == 2)
+    if splits:  # what a run measures on
+        alone = reported_split(how, net, source)
+        pairs = zip(alone.batches(64), held.reported.batches(64), strict=True)
+        assert all(torch.equal(a["pixel_values"], b["pixel_values"]) for a, b in pairs)
+
+
+@pytest.mark.long
+def test_a_run_has_the_rows_and_the_baseline_of_its_search(
+    digits_vit: Path, tmp_path: Path
+) -> None:
+    steps = [{"compress": {"target_params": 0.6, "backend": "torch"}}]
+    given = {"name": "mine", "source": str(digits_vit), "data": "digits", "steps": steps}
+    told: list[str] = []
+    report = acn.run(
+        Recipe.model_validate(given),
+        out=tmp_path / "run",
+        progress=lambda event: told.append(str(event)) if isinstance(event, Result) else None,
+    )
+    assert isinstance(report, Ran)
+    path = tmp_path / "run" / "1-compress"
+    found = Compressed.model_validate_json((path / "report.json").read_text())
+    assert report.examples == found.rows[0].quality.examples < 360
+    for mine, theirs in zip(report.rows, found.rows, strict=True):
+        assert (mine.value, mine.parameters) == (theirs.quality.value, theirs.parameters)
+        assert mine.drop == theirs.drop and mine.torch and mine.onnx
+    assert report.rows[-1].is_baseline and Path(report.rows[-1].path).is_file()
+    assert told == [found.brief()] == [step.result for step in report.steps]
+    screen = " ".join(str(report).split())
+    assert report.verdict() in screen and found.verdict() not in screen
+    assert "rows that 1-compress did not decide on" in screen and "1 step and" in screen
+    assert "or your own" not in screen  # made here: there is no file to name
 
 
 def test_without_labels_the_answers_of_the_original_stand_for_them(digits_vit: Path) -> None:

@@ -18,6 +18,8 @@ import pytest
 from rich.cells import cell_len
 
 from acn_compress.checkpoint.original import Again
+from acn_compress.events import Result
+from acn_compress.options import STEPS
 from acn_compress.reports.base import Report
 from acn_compress.reports.blocks import Command, Grid, Line, Pairs, grid
 from acn_compress.reports.compared import Compared
@@ -25,6 +27,7 @@ from acn_compress.reports.compressed import Compressed
 from acn_compress.reports.inspected import Inspected, InspectedOnnx
 from acn_compress.reports.made import Converted, PruneReport, Truncated
 from acn_compress.reports.measured import Benchmarked, Evaluated, Profiled
+from acn_compress.reports.progress import display
 from acn_compress.reports.ran import Ran
 from acn_compress.reports.show import as_text
 from acn_compress.targets.onnx import OnnxExported
@@ -76,6 +79,26 @@ def test_every_report_fits_and_its_figures_are_whole(name: str, width: int) -> N
 def made(name: str, **changes: object) -> str:
     """What a step of that kind says."""
     return " ".join(str(stored(name).model_copy(update=changes)).split())
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name in STEPS])
+def test_what_came_of_a_step_is_one_line_that_fits(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = stored(name).brief()
+    assert told and "\n" not in told
+    display(results=False)(Result(text=told))
+    assert capsys.readouterr() == ("", "")
+    display()(Result(text=told))
+    shown = capsys.readouterr().err
+    assert too_wide(shown, 80) == [] and shown.split() == told.split()
+
+
+@pytest.mark.parametrize("named", ["quickstart", "chain.yaml", "my recipes/it's #1.yaml", None])
+def test_a_run_names_its_recipe_as_it_was_typed(named: str | None) -> None:
+    report = stored("run").model_copy(update={"named": named})
+    own = [b.text for b in report.display() if isinstance(b, Command) and "your own" in b.before]
+    assert [shlex.split(text)[2] for text in own] == ([] if named is None else [named])
 
 
 @pytest.mark.parametrize("name", ["truncate", "prune"])

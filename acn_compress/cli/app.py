@@ -102,7 +102,8 @@ def _run(cls: type[Verb], where: list[object], own: dict[str, object], as_json: 
     from acn_compress.reports.progress import display
 
     try:
-        report = surface.call(cls, where, surface.checked(cls, asked(cls, own)), progress=display())
+        how = surface.checked(cls, asked(cls, own))
+        report = surface.call(cls, where, how, progress=display(results=not as_json))
     except AcnError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:  # transformers' for whatever it could not import

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def copy(
             draft = path.with_name(f".{path.name}.partial")
             shutil.copyfile(source, draft)
             draft.replace(path)
-        typer.echo(f"written: {path}\nnext: acn-compress run {path} --dry-run")
+        typer.echo(f"written: {path}\nnext: acn-compress run {shlex.quote(str(path))} --dry-run")
 
 
 def _path(name: str) -> Path:

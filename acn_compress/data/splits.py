@@ -104,9 +104,7 @@ def held_apart(how: Trained, net: Network, source: Source | None, *, answered: b
     def read(spec: DataSet, limit: int | None) -> Data:
         return _measured_on(spec, how, net, source, limit, answered=answered)
 
-    own = eval_splits(how.data)
-    named = [how.eval_data] if how.eval_data is not None else []
-    specs = [*(own[:1] if named else own[:2]), *named]
+    specs = _apart(how)
     looked_at = how if specs else how.changed(limit=None)
     training = training_split(looked_at, net, source, answered=answered, seed=how.seed)
     if len(specs) > 1:
@@ -120,6 +118,23 @@ def held_apart(how: Trained, net: Network, source: Source | None, *, answered: b
         training, deciding, reported = shares(_enough(training), rest, how.seed)
         training = training if how.limit is None else evenly(training, how.limit)
     return Held(training, deciding, reported, note)
+
+
+def reported_split(
+    how: Trained, net: Network, source: Source | None, reference: Network | None = None
+) -> Data:
+    """The reported rows of `held_apart` alone, of data that have rows to measure on."""
+    *deciding, spec = _apart(how)
+    data = _measured_on(spec, how, net, source, how.eval_limit, reference=reference)
+    return data if deciding else shares(_enough(data), (0.5, 0.5), how.seed)[1]
+
+
+def _apart(how: Trained) -> list[DataSet]:
+    """What there is beside the rows to train on: to decide on and to report on, or one for
+    both."""
+    own = eval_splits(how.data)
+    named = [how.eval_data] if how.eval_data is not None else []
+    return [*(own[:1] if named else own[:2]), *named]
 
 
 def _enough(data: Data) -> Data:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -28,18 +29,20 @@ from acn_compress.compression.notes import notes_file
 from acn_compress.data.load import has_eval_split
 from acn_compress.data.places import fingerprint, name_of
 from acn_compress.errors import ConfigError, DataError, Interrupted, ModelDirError
-from acn_compress.events import ChainStep, Progress
+from acn_compress.events import ChainStep, Progress, Result
 from acn_compress.found import Found
 from acn_compress.network.structure import Structure
 from acn_compress.onnx.layout import find_onnx
-from acn_compress.options import Compress, Run, Trained, Verb
+from acn_compress.options import Compress, Run, Trained, Truncate, Verb
 from acn_compress.recipe import baseline, table
 from acn_compress.recipe.schema import Recipe, Step
+from acn_compress.reports.base import Report
 from acn_compress.reports.compared import Compared
 from acn_compress.reports.compressed import Compressed
 from acn_compress.reports.html import uses
+from acn_compress.reports.made import Truncated
 from acn_compress.reports.measured import Profiled
-from acn_compress.reports.ran import BASELINE, Done, Ran
+from acn_compress.reports.ran import BASELINE, Done, Ran, Table
 from acn_compress.training.state import resumable
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ class Entry(Found):
     seconds: float = 0.0
     files: list[str] = Field(default_factory=list)
     """That it wrote; where one is missing it is run again."""
+    result: str = ""
+    """What came of it."""
 
 
 class Record(Found):
@@ -83,11 +88,13 @@ class Record(Found):
 
 @dataclass(frozen=True)
 class Made:
-    """A finished step: what it is called in the table, where it lies, and its options."""
+    """A finished step: what it is called in the table, where it lies, its options, and what it was
+    made from."""
 
     name: str
     path: str
     how: Verb | None = None
+    source: str | None = None
 
 
 @dataclass
@@ -171,7 +178,7 @@ def run(
     began = time.perf_counter()
     made = [] if scratch else [Made("original", str(recipe.source))]
     exports: list[Made] = []
-    budgets: list[Compressed] = []
+    searched: list[Made] = []
     for number, step in enumerate(recipe.steps, 1):
         options = chain.options(step)
         if chain.original is None and made and not options.prepares:
@@ -180,7 +187,9 @@ def run(
         found = run_step(chain, f"{number}-{step.verb}", step, source)
         if options.writes or _is_model(found.path):
             made.append(found)
-            budgets += _compressed(found)
+            if isinstance(found.how, Compress):
+                searched.append(found)
+                exports += _in_int8(found)
         elif find_onnx(found.path) is not None:
             exports.append(found)
     original = chain.original or made[-1].path
@@ -193,26 +202,32 @@ def run(
     rows, final = [*made, *plain], made[-1].path
     measured = table.table(
         [("original" if m.path == original else m.name, m.path) for m in rows],
-        [(m.name, m.path) for m in exports],
+        [(m.name, m.path, m.source) for m in exports],
         original=original,
         final=final,
         baseline=plain[-1].path if plain else None,
         how=recipe.part(Trained),
         noise=recipe.noise,
         device=device,
+        held=bool(searched),
+        beside=None if plain else _beside(searched, original),
     )
+    budgets = [_compressed(step) for step in searched]
     report = Ran(
         step=how.verb,
         recipe=recipe.name,
+        named=named,
         out=str(directory),
         data=str(recipe.plain()["data"]),
         noise=recipe.noise,
         steps=tuple(chain.done),
         final=final,
+        delivered=next((m.path for m in exports if m.source == final and m.how is None), None),
         baseline=plain[-1].path if plain else None,
         exports=tuple(m.path for m in exports),
         verdicts=tuple(report.verdict() for report in budgets),
         complaints=tuple(told for report in budgets if (told := report.complaint()) is not None),
+        notes=tuple(_decided(made, searched, measured)),
         compare=compared,
         seconds=round(time.perf_counter() - began, 1),
         **dict(measured),
@@ -220,7 +235,8 @@ def run(
     with writing(f"OUT {directory}", KEPT):
         write_json(directory / "table.json", report.plain())
         write_text(directory / "README.md", report.markdown())
-        write_text(directory / PAGE, _page(report, surface.typed(Run, [named or recipe.name], how)))
+        command = "" if named is None else surface.typed(Run, [named], how)
+        write_text(directory / PAGE, _page(report, command))
     return report
 
 
@@ -244,7 +260,7 @@ def _page(report: Ran, command: str) -> str:
     structure = made.get("structure")
     profiles = (read_json(Path(step.folder) / "profile.json") for step in reversed(report.steps))
     profile = next((found for found in profiles if found is not None), None)
-    results = (report.final, *report.exports[-1:])
+    results = (report.final, *(path for path in report.exports[-1:] if Path(path).is_dir()))
     return report.page(
         None if structure is None else Structure.model_validate(structure),
         None if profile is None else Profiled.model_validate(profile),
@@ -253,11 +269,40 @@ def _page(report: Ran, command: str) -> str:
     )
 
 
-def _compressed(made: Made) -> list[Compressed]:
-    """What a step of compress reported; none of another step."""
-    if not isinstance(made.how, Compress):
-        return []
-    return [Compressed.model_validate(read_json(Path(made.path) / "report.json"))]
+def _compressed(made: Made) -> Compressed:
+    """What a step of compress reported."""
+    found = Compressed.model_validate(read_json(Path(made.path) / "report.json"))
+    return found.model_copy(
+        update={"out": made.path}
+    )  # published, it is where it would be moved to
+
+
+def _in_int8(made: Made) -> Iterator[Made]:
+    """The int8 file of a step of compress, if that is what keeps its limits."""
+    found = _compressed(made)
+    if found.chosen.int8:
+        path = str(Path(made.path) / found.delivered)
+        yield Made(f"{made.name}, int8", path, source=made.path)
+
+
+def _beside(searched: list[Made], original: str) -> Compressed | None:
+    """The step of compress whose own baseline is that of the chain, as both began with the
+    original."""
+    return next((_compressed(step) for step in searched if step.source == original), None)
+
+
+def _decided(made: list[Made], searched: list[Made], measured: Table) -> Iterator[str]:
+    """Which steps decided something on the rows of the table, and which on others."""
+    names = " and ".join(Path(step.path).name for step in searched)
+    if names:
+        yield f"These are rows that {names} did not decide on."
+    for step in made:
+        if not isinstance(step.how, Truncate) or step.how.max_drop is None:
+            continue
+        read = Truncated.model_validate(read_json(Path(step.path) / "report.json")).read
+        on = measured.eval_read
+        if read is not None and on is not None and read.data == on.data:
+            yield f"{step.name} chose its depth on these rows, too, which flatters it a little."
 
 
 def _is_model(path: str) -> bool:
@@ -318,17 +363,20 @@ def run_step(
         begun = resumable(place) or notes_file(place).is_file()
         resume = known.get("fingerprint") == mark and begun
         chain.remember(folder, {"fingerprint": mark, "finished": False})
-        _do(chain, how, source, place, resume)
+        result = _do(chain, how, source, place, resume).brief()
         seconds = round(time.perf_counter() - began, 1)
         files = [p.relative_to(place).as_posix() for p in sorted(place.rglob("*")) if p.is_file()]
         done = {"fingerprint": mark, "finished": True, "seconds": seconds, "files": files}
-        chain.remember(folder, done)
-    seconds = chain.record["steps"][folder]["seconds"]
-    chain.done.append(Done(folder=str(place), seconds=seconds, reused=reused))
-    return Made(name or folder, str(place), how)
+        chain.remember(folder, done | {"result": result})
+    entry = chain.record["steps"][folder]
+    seconds, result = entry["seconds"], entry.get("result", "")
+    chain.done.append(Done(folder=str(place), seconds=seconds, reused=reused, result=result))
+    if result and chain.progress is not None:
+        chain.progress(Result(text=result))
+    return Made(name or folder, str(place), how, source)
 
 
-def _do(chain: Chain, how: Verb, source: str | None, place: Path, resume: bool) -> None:
+def _do(chain: Chain, how: Verb, source: str | None, place: Path, resume: bool) -> Report:
     """Call the verb: what the command of that name does."""
     cls = type(how)
     here = {"overwrite": True, "resume": resume, "to": str(place)}
@@ -337,10 +385,12 @@ def _do(chain: Chain, how: Verb, source: str | None, place: Path, resume: bool) 
     where: list[str | PathLike[str]] = [start, place]
     options = how.model_copy(update=changed)
     try:
-        surface.call(cls, where[: len(cls.arguments)], options, progress=chain.progress)
+        found = surface.call(cls, where[: len(cls.arguments)], options, progress=chain.progress)
     except Interrupted as stopped:  # a run has no --resume: it always goes on
         said = f"interrupted in step {place.name}. Run the same command again to go on."
         raise Interrupted(said, stopped.exit_code) from None
+    assert isinstance(found, Report)
+    return found
 
 
 def _config_file(recipe: Recipe, place: Path) -> Path:

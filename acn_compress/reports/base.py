@@ -31,6 +31,10 @@ class Report(Found):
         beside the report."""
         return None
 
+    def brief(self) -> str:
+        """What came of it, in a line, as a chain of steps tells it."""
+        return ""
+
     def complaint(self) -> str | None:
         """What was asked for and does not hold, in a line; the command line exits with 1 then."""
         return None

@@ -152,6 +152,12 @@ class Compressed(Made):
             f"{then:.3g} ms then, {now:.3g} now."
         )
 
+    def brief(self) -> str:
+        """The verdict, with the rows that it is on."""
+        blocks = kept(self.structure.blocks, self.structure.source_blocks)
+        n = self.rows[0].quality.examples
+        return f"blocks {blocks}; {self.verdict()} n = {n:,} rows that did not decide."
+
     @property
     def baseline(self) -> Row | None:
         """The last blocks dropped, or int8 alone; None where there was nothing to drop."""

@@ -111,6 +111,23 @@ class Made(Report, Written):
             return f"{NOT_MEASURED}: " + ("add --data" if self.training is None else one)
         return str(found)
 
+    def brief(self) -> str:
+        """Its size, what was decided, and what became of the quality."""
+        s = self.structure
+        size = f"{len(s.blocks)} of {s.source_blocks} blocks, {figures.millions(self.parameters)}"
+        return "; ".join([f"{size} parameters", *self.decided(), self._became()])
+
+    def decided(self) -> Iterator[str]:
+        """What only this step has decided."""
+        yield from ()
+
+    def _became(self) -> str:
+        found = self.outcome()
+        if found is None:
+            return f"quality {self.quality()}"
+        metric = figures.title(found.quality.metric)
+        return f"{metric} {found.quality.value:.4f}, {found}, n = {found.quality.examples:,}"
+
     def outcome(self) -> Outcome | None:
         """What became of it."""
         if self.drop is None or self.after is None:
@@ -160,6 +177,10 @@ class Truncated(Made):
         """How the depth was chosen."""
         yield "why", self.why
 
+    def decided(self) -> Iterator[str]:
+        """Likewise."""
+        yield self.why
+
 
 class PruneReport(Made, extra="allow"):
     """What prune reports; beyond it stands what the method itself found, under its own names."""
@@ -186,9 +207,17 @@ class PruneReport(Made, extra="allow"):
         """The share, and how it was checked."""
         yield "vocabulary", self.vocabulary
         if self.method != "vocabulary":
-            yield "sparsity", f"asked {self.target:.4f}, achieved {self.achieved:.4f} ({self.of})"
+            yield "sparsity", self._share()
         if (worst := self.get("max_difference")) is not None:
             yield "check", f"largest difference to the masked original {worst:.1e}"
+
+    def _share(self) -> str:
+        return f"asked {self.target:.4f}, achieved {self.achieved:.4f} ({self.of})"
+
+    def decided(self) -> Iterator[str]:
+        """The share."""
+        if self.method != "vocabulary":
+            yield f"sparsity {self._share()}"
 
     def measured(self) -> tuple[tuple[str, Quality | None], ...]:
         """Between both, pruned and not yet trained."""

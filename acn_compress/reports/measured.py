@@ -88,7 +88,7 @@ def _exits(r: Exits) -> Pairs:
 
 def threads(number: int) -> str:
     """So many threads, for people."""
-    return f"{number} thread" + ("s" if number > 1 else "")
+    return figures.counted(number, "thread")
 
 
 WORTH = (
@@ -161,6 +161,10 @@ class Profiled(Report):
         if self._truncated() is not None:
             cut = f"acn-compress truncate {{source}} OUT --max-drop {self.max_drop:g}"
             yield Command.of(cut, source=self.source)
+
+    def brief(self) -> str:
+        """What was decided."""
+        return self.decision()
 
     def parts(self) -> Iterator[Block | Chart]:
         """What a page has of it: the picture with the cutoff, and the figures."""

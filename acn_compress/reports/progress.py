@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Protocol
 
-from acn_compress.events import Event, Progress, TrainingStep
+from acn_compress.events import Event, Progress, Result, TrainingStep
 from acn_compress.reports.blocks import Line
 from acn_compress.reports.show import show
 
@@ -16,9 +16,14 @@ class _Bar(Protocol):
     def update(self, event: TrainingStep) -> None: ...
 
 
-def display() -> Progress:
-    """A display that fits where this process runs."""
-    return _Display(_Notebook() if _in_notebook() else _Live() if sys.stderr.isatty() else _Lines())
+def display(results: bool = True) -> Progress:
+    """A display that fits where this process runs.
+
+    Args:
+        results: also what came of every step of a recipe.
+    """
+    bar = _Notebook() if _in_notebook() else _Live() if sys.stderr.isatty() else _Lines()
+    return _Display(bar, results)
 
 
 def _in_notebook() -> bool:
@@ -29,14 +34,15 @@ def _in_notebook() -> bool:
 class _Display:
     """A line per step of a chain; a bar for what trains."""
 
-    def __init__(self, bar: _Bar) -> None:
-        self._bar = bar
+    def __init__(self, bar: _Bar, results: bool) -> None:
+        self._bar, self._results = bar, results
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, TrainingStep):
             self._bar.update(event)
-        else:
-            show([Line(str(event), indent="  ")], sys.stderr)
+        elif self._results or not isinstance(event, Result):
+            indent = "  " if isinstance(event, Result) else ""
+            show([Line(f"{indent}{event}", indent="  ")], sys.stderr)
 
 
 class _Live:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from acn_compress import figures
 from acn_compress.checkpoint.files import size
@@ -35,7 +36,7 @@ class Validated(Report):
 
     def display(self) -> Iterator[Block]:
         """One line."""
-        yield Line(f"{self.recipe}: valid, {self.steps} steps.")
+        yield Line(f"{self.recipe}: valid, {figures.counted(self.steps, 'step')}.")
 
 
 class Speed(Found):
@@ -61,6 +62,7 @@ class Row(Found):
     format: str
     parameters: int | None
     bytes: int
+    """On disk; 0 of a baseline that was not kept."""
     noisy: float | None = None
     torch: Speed | None = None
     onnx: Speed | None = None
@@ -78,7 +80,7 @@ class Row(Found):
         if self.noisy is not None:
             yield "noisy", f"{self.noisy:.4f}"
         yield "params", figures.millions(self.parameters)
-        yield "size", size(self.bytes)
+        yield "size", size(self.bytes) if self.bytes else ""
         for name, timed in (("torch ms", self.torch), ("ONNX ms", self.onnx)):
             yield name, "" if timed is None else figures.milliseconds(timed.median)
         yield "faster", self.faster()
@@ -120,18 +122,27 @@ class Done(Found):
     folder: str
     seconds: float
     reused: bool
+    result: str = ""
+    """What came of it."""
 
 
 class Ran(Report, Table):
     """What run reports."""
 
     recipe: str
+    """Its name."""
+    named: str | None = None
+    """How it was asked for: a file, or the name of a packaged one; none that was made in Python."""
     out: str
     data: str
     noise: str | None
     steps: tuple[Done, ...]
     final: str
     """The last model directory."""
+    delivered: str | None = None
+    """The int8 file of it that keeps the limits of compress, where that is not its float one."""
+    notes: tuple[str, ...] = ()
+    """What was decided on the rows that are measured on, and what on others."""
     baseline: str | None
     exports: tuple[str, ...]
     verdicts: tuple[str, ...] = ()
@@ -148,15 +159,23 @@ class Ran(Report, Table):
     def verdict(self) -> str:
         """The chain's last model beside the original, and beside the last baseline; also when we
         lose."""
-        ours = next((r for r in self.rows if r.path == self.final), None)
+        last = self.delivered or self.final
+        ours = next((r for r in self.rows if r.path == last), None)
         if ours is None or ours.drop is None:
             return self._lead()
-        share = (ours.parameters or 0) / (self.rows[0].parameters or 1)
-        speed = ours.faster()
-        told = {"none": "no faster beyond noise", "unclear": "speed unclear"}.get(speed)
-        text = f"{told or f'{speed} as fast'}, {share:.0%} of the parameters, "
-        text += f"{figures.change(ours.drop, self.metric)} {figures.unit(self.metric)}"
-        return f"{ours.name}: {text} against the original. {self._lead()}".strip()
+        text = f"{ours.name}: {self._changed(ours)} {figures.unit(self.metric)} against the "
+        text += f"original, n = {self.examples:,}"
+        if self.baseline is None:
+            theirs = [row for row in self.rows if row.is_baseline]
+            text += "".join(f"; {row.name}: {self._changed(row)}" for row in theirs)
+        return f"{text}. {self._lead()}".strip()
+
+    def _changed(self, row: Row) -> str:
+        """Speed, size and quality of a model."""
+        speed, share = row.faster(), (row.parameters or 0) / (self.rows[0].parameters or 1)
+        short = {"": "not timed", "none": "no faster beyond noise", "unclear": "speed unclear"}
+        told = short.get(speed, f"{speed} as fast")
+        return f"{told}, {share:.0%} of the parameters, {figures.change(row.drop, self.metric)}"
 
     def _lead(self) -> str:
         """How far the chain is ahead of the baseline."""
@@ -185,22 +204,33 @@ class Ran(Report, Table):
         rows = [list(row.cells(self.metric)) for row in self.rows]
         title = f"{self.recipe}: {self.eval_data}, {how}"
         yield grid(title, rows, sections=[last], spare=SPARE)
-        yield from map(Line, self.verdicts)
         if said := self.verdict():
             yield Line(said)
         yield from few_lines(self.examples)
-        yield from read_lines(self.eval_read, "measured on", remarks=self.remarks)
-        yield Line(f"{self.speed_note()} {len(self.steps)} steps, {duration(self.seconds)}.")
+        yield from self._measured_on()
+        mine = sum(Path(step.folder).name.startswith("baseline-") for step in self.steps)
+        count = figures.counted(len(self.steps), "step") + (
+            f" ({mine} of the baseline)" * (mine > 0)
+        )
+        yield Line(f"{self.speed_note()} {count} and this table, {duration(self.seconds)}.")
         if self.compare is not None:
             yield from self.compare.display()
         onnx = [("ONNX", find_onnx(export) or export) for export in self.exports]
         table = ("this table", f"{self.out}/report.html, README.md, table.json")
         yield Pairs("", [("model", self.final), *onnx, table])
-        mine = f"acn-compress run {shlex.quote(self.recipe)} --source CHECKPOINT --data DATA"
         target = self.exports[-1] if self.exports else self.final
         against = "acn-compress benchmark {source} {target}"
         yield Command.of(against, source=self.rows[0].path, target=target)
-        yield Command(mine, "or your own: ")
+        if self.named is not None:
+            own = f"acn-compress run {shlex.quote(self.named)} --source CHECKPOINT --data DATA"
+            yield Command(own, "or your own: ")
+
+    def _measured_on(self) -> Iterator[Line]:
+        """Which rows, and what was decided on them."""
+        whole = self.eval_read is None or self.eval_read.examples == self.examples
+        what = "measured on" if whole else f"measured on {self.examples:,} rows of"
+        yield from read_lines(self.eval_read, what, remarks=self.remarks)
+        yield from map(Line, self.notes)
 
     def page(
         self,
@@ -220,7 +250,7 @@ class Ran(Report, Table):
         parts: list[html.Part] = [
             grid("speed with batch 1, one thread", rows, spare=SPARE),
             *few_lines(self.examples),
-            *read_lines(self.eval_read, "measured on", remarks=self.remarks),
+            *self._measured_on(),
             Line(self.speed_note()),
             *self._charts(),
             *([] if profile is None else [html.Heading("Why this depth"), *profile.parts()]),
@@ -229,7 +259,7 @@ class Ran(Report, Table):
             html.Heading("Where it was measured"),
             Pairs("", list(self.machine.items())),
         ]
-        verdict = [self.verdict(), *self.verdicts, *self.complaints]
+        verdict = [self.verdict(), *self.complaints]
         return html.page(title, verdict, parts, use=use, command=command)
 
     def _charts(self) -> Iterator[Chart]:
@@ -262,10 +292,10 @@ class Ran(Report, Table):
         lines += ["| " + " | ".join(row) + " |" for row in table.rows]
         lines += [
             "",
-            *self.verdicts,
-            *self.complaints,
             self.verdict(),
+            *self.complaints,
             "",
+            *self.notes,
             self.speed_note(),
             few_note(self.examples),
             "",
@@ -273,7 +303,7 @@ class Ran(Report, Table):
         if self.compare is not None:
             route = "Every route to that depth with that budget: [compare](compare/README.md)."
             lines += [route, ""]
-        lines += ["| folder | seconds |", "|---|---:|"]
-        lines += [f"| `{step.folder}` | {step.seconds} |" for step in self.steps]
+        lines += ["| folder | seconds | what came of it |", "|---|---:|---|"]
+        lines += [f"| `{s.folder}` | {s.seconds} | {s.result} |" for s in self.steps]
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         return "\n".join([*lines, "", f"Machine: {machine}.", ""])

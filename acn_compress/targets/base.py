@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from acn_compress.checkpoint.files import size
 from acn_compress.checkpoint.original import Again
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Data
@@ -39,6 +40,15 @@ class Exported(Report):
 
     again: Again | None = None
     """With what it can be measured."""
+
+    def brief(self) -> str:
+        """Its format, how far it is from the source, and what became of the quality."""
+        told = [self.format]
+        if (written := self.get("bytes")) is not None:
+            told[0] += f", {size(written)}"
+        if (worst := self.get("max_difference")) is not None:
+            told[0] += f", differs from torch by at most {worst:.0e}"
+        return f"{told[0]}; quality: {self.outcome or NOT_MEASURED}"
 
     def same(self) -> str:
         """What is told of the quality where it was not measured of what was written."""
