@@ -1013,6 +1013,9 @@ class Push(Verb):
     """Make a new repository public; one that is there stays as it is."""
 
 
+AT_ODDS = {("want", "any-depth"), ("budget", "none")}  # answers that do not go together
+
+
 class Begin(Verb):
     """Write a recipe: asks four questions (or takes their answers as options)."""
 
@@ -1037,20 +1040,21 @@ class Begin(Verb):
 
     @model_validator(mode="after")
     def _answered(self) -> Self:
+        if {("want", self.want), ("budget", self.budget)} >= AT_ODDS:
+            raise ValueError("has want any-depth, which trains. Choose budget short or long")
         asked = ("model", "data", "want", "budget")
         if missing := [name for name in asked if getattr(self, name) is None]:
             one_of = {name: f" ({', '.join(c)})" for name in missing if (c := self.choices(name))}
             told = ", ".join(name + one_of.get(name, "") for name in missing)
             raise ValueError(f"needs {told}")
-        if self.want == "any-depth" and self.budget == "none":
-            raise ValueError("has want any-depth, which trains. Choose budget short or long")
         return self
 
     @classmethod
-    def choices(cls, name: str) -> list[str]:
-        """What an option can be, where that is one of a few."""
-        kinds = get_args(cls.model_fields[name].annotation)
-        return [choice for kind in kinds for choice in get_args(kind)]
+    def choices(cls, name: str, given: Mapping[str, object] | None = None) -> list[str]:
+        """What an option can be, where that is one of a few and goes with what is given."""
+        kinds, others = get_args(cls.model_fields[name].annotation), (given or {}).items()
+        found = [choice for kind in kinds for choice in get_args(kind)]
+        return [choice for choice in found if not {*others, (name, choice)} >= AT_ODDS]
 
 
 class Doctor(Verb):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from test_cli import invoke
@@ -61,6 +61,22 @@ def test_init_asks_for_what_was_not_said(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found == {"model": "m", "data": "digits", "want": "faster", "budget": "short"}
 
 
+@pytest.mark.parametrize("first", ["want", "budget"])
+def test_init_asks_again_for_what_does_not_go_together(
+    first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart: dict[str, Any] = {"want": "any-depth", "budget": "none"}
+    other = "budget" if first == "want" else "want"
+    answers = iter([apart[other], Begin.choices(other, apart | {other: None})[-1]])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", lambda *args, **kwargs: next(answers))
+    found = ask.asked(Begin, {"model": "m", "data": "d", first: apart[first]})
+    assert found[first] == apart[first] and found[other] != apart[other]
+    assert ask.asked(Begin, dict(apart)) == apart  # refused before a question is asked
+    with pytest.raises(ConfigError, match="any-depth, which trains"):
+        acn_compress.init(**apart)
+
+
 def test_doctor_says_of_this_machine_that_export_agrees_with_torch() -> None:
     report = acn_compress.doctor(progress=False)
     found = {check.name: check for check in report.checks}
@@ -76,7 +92,7 @@ def test_doctor_names_a_torchvision_of_another_build(
     found = {check.name: check for check in doctor._extras()}
     assert ("torchvision" in found) == other
     if other:  # the work can be done, so it is no complaint
-        assert "--no-deps 'torchvision==0." in found["torchvision"].found
+        assert "--no-deps 'torchvision==0." in (found["torchvision"].hint or "")
         assert found["torchvision"].advice is None
 
 
@@ -87,6 +103,15 @@ def test_what_is_wrong_comes_with_what_to_do(monkeypatch: pytest.MonkeyPatch) ->
     bad = Check(name="disk", found="1 MB free", advice="make room")
     report = Doctored(step="doctor", checks=(bad,))
     assert report.complaint() == "disk: 1 MB free; make room." and "all is well" not in str(report)
+
+
+@pytest.mark.parametrize("said", [{}, {"hint": "get it"}, {"advice": "get it"}])
+def test_all_is_well_where_nothing_was_advised(said: dict[str, str]) -> None:
+    report = Doctored(step="doctor", checks=(Check(name="x", found="is so", **said),))
+    lines = str(report).splitlines()
+    assert ("all is well" in lines) == (not said)
+    assert all(text in str(report) for text in said.values())
+    assert "acn-compress " in lines[-1]  # what to do next
 
 
 def test_packaged_recipes_are_listed_shown_and_copied(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import typer
 
 from acn_compress import surface
-from acn_compress.options import Begin, Verb
+from acn_compress.options import AT_ODDS, Begin, Verb
 from acn_compress.surface import unknown
 
 QUESTIONS = {
@@ -22,14 +23,16 @@ def asked(cls: type[Verb], own: dict[str, object]) -> dict[str, object]:
     """The options with what a person answers for those that are missing."""
     if cls is not Begin or not sys.stdin.isatty():
         return own
+    if set(own.items()) >= AT_ODDS:  # no answer can mend it
+        return own
     for name, question in QUESTIONS.items():
         if name not in own:
-            own = {**own, name: _answer(name, question)}
+            own = {**own, name: _answer(name, question, own)}
     return own
 
 
-def _answer(name: str, question: str) -> str:
-    choices = Begin.choices(name)
+def _answer(name: str, question: str, given: Mapping[str, object]) -> str:
+    choices = Begin.choices(name, given)
     if choices:
         typer.echo(surface.sentence(Begin, name), err=True)
         question += f" ({', '.join(choices)})"
@@ -37,4 +40,5 @@ def _answer(name: str, question: str) -> str:
         answer = str(typer.prompt(question, err=True, prompt_suffix=" ")).strip()
         if not choices or answer in choices:
             return answer
-        typer.echo(f"{answer} {unknown(answer, choices)}", err=True)
+        apart = answer in Begin.choices(name) and f"does not go with that: {', '.join(choices)}"
+        typer.echo(f"{answer} {apart or unknown(answer, choices)}", err=True)

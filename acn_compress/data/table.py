@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -158,9 +158,16 @@ class Table:
         """A column that the user named, if it is there."""
         if column in self.rows.column_names:
             return self.taken(column, kind)
+        wrong: dict[str, str] = {column: kind}
+        for other in get_args(Kind):  # all at once
+            said = getattr(self.columns, other) or ""
+            names = [c.strip() for c in said.split(",")] if other == "text" else [said]
+            wrong |= {n: other for n in names if n and n not in self.rows.column_names}
+        columns = " and no column ".join(f"'{name}'" for name in wrong)
+        options = " and ".join(f"--{name}-column" for name in dict.fromkeys(wrong.values()))
         raise DataError(
-            f"data {self.name} has no column '{column}'. "
-            f"Present: {', '.join(self.rows.column_names)}. Set --{kind}-column." + self._nested()
+            f"data {self.name} has no column {columns}. "
+            f"Present: {', '.join(self.rows.column_names)}. Set {options}." + self._nested()
         )
 
     def _unparted(self) -> str:

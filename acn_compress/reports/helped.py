@@ -29,6 +29,8 @@ class Check(Found):
     found: str
     advice: str | None = None
     """What to do, where something is wrong."""
+    hint: str | None = None
+    """What may be done, where the work can be done without."""
 
 
 class Doctored(Report):
@@ -39,8 +41,13 @@ class Doctored(Report):
     def display(self) -> Iterator[Block]:
         """A line per thing, and what to do."""
         yield Pairs("this machine", [(c.name, _told(c)) for c in self.checks])
-        if self.complaint() is None:
-            yield Line("all is well")
+        if self.complaint() is not None:
+            yield Command("acn-compress doctor", "once that is done: ")
+            return
+        hinted = ", ".join(check.name for check in self.checks if check.hint)
+        more = f"all that is needed is here; what more may be done is told above: {hinted}"
+        yield Line(more if hinted else "all is well")
+        yield Command("acn-compress run quickstart")
 
     def complaint(self) -> str | None:
         """What is wrong, and what to do about it."""
@@ -49,4 +56,5 @@ class Doctored(Report):
 
 
 def _told(check: Check) -> str:
-    return check.found + (f" <- {check.advice}" if check.advice else "")
+    told = f"{check.found}. {check.hint}" if check.hint else check.found
+    return told + (f" <- {check.advice}" if check.advice else "")

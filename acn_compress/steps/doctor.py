@@ -63,11 +63,12 @@ def _processors() -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     for name, (extra, what) in EXTRAS.items():
         there = find_spec(name) is not None
-        install = f"not installed; for {what}: pip install 'acn-compress[{extra}]'"
-        yield Check(name=name, found=machine()[name] if there else install)
+        install = f"For {what}: pip install 'acn-compress[{extra}]'"
+        found = machine()[name] if there else "not installed"
+        yield Check(name=name, found=found, hint=None if there else install)
     if compat.stands_in_for_torchvision():
-        found = "of another build than torch: acn-compress works, transformers alone does not. "
-        yield Check(name="torchvision", found=found + compat.fitting_torchvision())
+        found = "of another build than torch: acn-compress works, transformers alone does not"
+        yield Check(name="torchvision", found=found, hint=compat.fitting_torchvision())
 
 
 def _room() -> Iterator[Check]:
