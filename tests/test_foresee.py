@@ -45,6 +45,7 @@ def test_every_step_is_foreseen_and_nothing_is_done(tmp_path: Path, vit_config: 
     net = from_config(vit_config, labels=[str(i) for i in range(10)])
     names = ["1-finetune", "2-convert", "3-truncate", "4-prune", "5-export"]
     names += ["baseline-1-finetune", "baseline-2-prune"]
+    *_, exported, baseline, _ = report.steps
     assert [step.folder for step in report.steps] == names
     first, converted, cut, pruned, *_ = report.steps
     assert first.parameters == net.parameters and (report.examples or 0) > 1000
@@ -54,7 +55,35 @@ def test_every_step_is_foreseen_and_nothing_is_done(tmp_path: Path, vit_config: 
     net.truncate_(2)
     assert cut.blocks == 2 and cut.parameters == net.parameters
     matrices = sum(p.numel() for b in net.blocks for p in b.parameters() if p.dim() > 1)
-    assert pruned.parameters == net.parameters - matrices // 2
+    assert pruned.parameters == exported.parameters == net.parameters - matrices // 2
+    for step in (first, converted, cut, pruned, exported):  # float32
+        assert step.bytes == 4 * (step.parameters or 0)
+        assert (step.seconds is None) == (step.flops is None)
+    assert baseline.flops == converted.flops  # the network it begins with is trained for both
+    assert "training in all" in str(report) and " s here" in str(report)
+
+
+@pytest.mark.parametrize(
+    "limits, most, trainings",
+    [
+        ({"target_params": 0.5}, 0.5, 2),
+        ({"speedup": 2}, None, 2),
+        ({"speedup": 2, "target_params": 1000, "convert": True}, 1000, 3),
+        ({"max_drop": 0.1}, None, 4),
+    ],
+)
+def test_what_compress_may_come_to_is_told(
+    limits: dict[str, Any], most: float | None, trainings: int, tmp_path: Path
+) -> None:
+    steps = [STEPS[0], {"compress": {**limits, "epochs": 1}}]
+    report = planned(recipe(steps=steps), tmp_path / "out")
+    first, step = report.steps
+    whole = first.parameters or 0
+    bound = None if most is None else int(most * whole) if most < 1 else most
+    assert (step.parameters, step.at_most) == (bound, most is not None)
+    assert step.steps == trainings * ((first.steps or 0) // 2)  # candidates and the baseline
+    text = " ".join(str(report).split())
+    assert all(f"{name} {v:g}" in text for name, v in limits.items() if name != "convert")
 
 
 def test_what_only_a_step_will_find_is_not_guessed(tmp_path: Path) -> None:
@@ -77,6 +106,12 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     assert "missing: source: " in " ".join(str(report).split())
     other = planned(recipe(data=str(table)), tmp_path / "out")  # columns that do not fit
     assert any(told.startswith("data: ") for told in other.missing)
+    steps = [STEPS[0], {"prune": {"vocabulary": str(tmp_path / "no.csv")}}]
+    twice = planned(recipe(data=str(tmp_path / "no.csv"), steps=steps), tmp_path / "out")
+    assert sum("no.csv" in told for told in twice.missing) == 1
+    named = {"data": str(table), "label_column": "a", "image_column": "b"}
+    wrong = [told for told in planned(recipe(**named), tmp_path / "out").missing if "'a'" in told]
+    assert len(wrong) == 1 and "'b'" in wrong[0]
 
 
 def test_a_depth_that_will_not_be_there_is_missing(tmp_path: Path, vit_config: Path) -> None:

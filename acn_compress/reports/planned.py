@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from acn_compress import figures
+from acn_compress.checkpoint.files import size
 from acn_compress.found import Found
 from acn_compress.reports.base import Report
 from acn_compress.reports.blocks import Block, Command, Line, grid
@@ -19,19 +22,49 @@ class PlannedStep(Found):
     blocks: int | None = None
     parameters: int | None = None
     """About so many, after it."""
+    bytes: int | None = None
+    """Of the weights, about."""
     steps: int | None = None
-    """Optimizer steps."""
+    """Optimizer steps, also those of a baseline beside it."""
     flops: float | None = None
     """Floating-point operations of its training."""
+    seconds: float | None = None
+    """Of those, as fast as a forward pass is here."""
+    at_most: bool = False
+    """Parameters and bytes are the most that the options allow."""
+    trains_at_most: bool = False
+    """Steps, operations and seconds are the most that it can come to."""
+    limits: tuple[str, ...] = ()
+    """What was asked of what it makes."""
 
     def cells(self) -> Iterator[tuple[str, str]]:
         """Names of columns, and what the step says in them."""
         yield "step", self.folder
         yield "makes", self.makes
         yield "blocks", "" if self.blocks is None else str(self.blocks)
-        yield "params", figures.millions(self.parameters)
-        yield "train steps", "" if self.steps is None else f"{self.steps:,}"
-        yield "TFLOP", "" if self.flops is None else f"{self.flops / 1e12:.3g}"
+        size_, training = ("<= " if most else "" for most in (self.at_most, self.trains_at_most))
+        cells: dict[str, tuple[str, Any, Callable[[Any], str]]] = {
+            "params": (size_, self.parameters, figures.millions),
+            "size": (size_, self.bytes, size),
+            "train steps": (
+                training if self.limits else "",
+                self.steps,
+                lambda steps: f"{steps:,}",
+            ),
+            "TFLOP": (training, self.flops, lambda flops: f"{flops / 1e12:.3g}"),
+            "time": (training, self.seconds, about),
+        }
+        for name, (before, value, told) in cells.items():
+            text = "" if value is None else told(value)
+            yield name, text if text.startswith("<") or not text else before + text
+
+
+def about(seconds: float) -> str:
+    """Seconds that were only foreseen, to one digit."""
+    if seconds < 10:
+        return "< 10 s"
+    short = ((60.0, "s", 1.0), (3600.0, "min", 60.0), (math.inf, "h", 3600.0))
+    return next(f"{float(f'{seconds / n:.1g}'):.0f} {u}" for most, u, n in short if seconds < most)
 
 
 class Planned(Report):
@@ -63,8 +96,15 @@ class Planned(Report):
     def display(self) -> Iterator[Block]:
         """A row per step, the sum, what is missing."""
         title = f"{self.recipe}: what would be done; nothing was"
-        yield grid(title, [list(step.cells()) for step in self.steps], spare=["makes"])
-        yield Line("params: about, where the options say them; empty where the step will find them")
+        spare = ["makes", "TFLOP", "train steps"]
+        yield grid(title, [list(step.cells()) for step in self.steps], spare=spare)
+        yield Line(
+            "params, size (of the weights): about, where the options say them; empty where the "
+            "step will find them; time: of training."
+        )
+        for step in self.steps:
+            if step.limits:
+                yield Line(f"asked of {step.folder}: {', '.join(step.limits)}")
         yield Line(f"source: {self.source}")
         rows = [
             f"{count:,} {what}"
@@ -74,7 +114,11 @@ class Planned(Report):
         yield Line(f"data: {self.data}" + (f" ({', '.join(rows)})" if rows else ""))
         known = [step.flops for step in self.steps if step.flops is not None]
         if known:
-            yield Line(f"training in all: {sum(known) / 1e12:.3g} TFLOP")
+            most = "at most " if any(step.trains_at_most for step in self.steps) else ""
+            text = f"training in all, baseline included: about {most}{sum(known) / 1e12:.3g} TFLOP"
+            if took := sum(step.seconds or 0.0 for step in self.steps):
+                text += f", {about(took)} here as fast as a forward pass was"
+            yield Line(f"{text}. What searches, measures, exports and reads comes on top.")
         if self.finished:
             yield Line(f"there from before: {', '.join(self.finished)}")
         for text in self.missing:
