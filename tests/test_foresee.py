@@ -60,7 +60,7 @@ def test_every_step_is_foreseen_and_nothing_is_done(tmp_path: Path, vit_config: 
         assert step.bytes == 4 * (step.parameters or 0)
         assert (step.seconds is None) == (step.flops is None)
     assert baseline.flops == converted.flops  # the network it begins with is trained for both
-    assert "training in all" in str(report) and " s here" in str(report)
+    assert "training in all" in str(report) and " s here, " in str(report)
 
 
 @pytest.mark.parametrize(

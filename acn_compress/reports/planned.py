@@ -52,11 +52,10 @@ class PlannedStep(Found):
                 lambda steps: f"{steps:,}",
             ),
             "TFLOP": (training, self.flops, lambda flops: f"{flops / 1e12:.3g}"),
-            "time": (training, self.seconds, about),
+            "time": (training if (self.seconds or 0) >= 10 else "", self.seconds, about),
         }
         for name, (before, value, told) in cells.items():
-            text = "" if value is None else told(value)
-            yield name, text if text.startswith("<") or not text else before + text
+            yield name, "" if value is None else before + told(value)
 
 
 def about(seconds: float) -> str:
@@ -115,9 +114,9 @@ class Planned(Report):
         known = [step.flops for step in self.steps if step.flops is not None]
         if known:
             most = "at most " if any(step.trains_at_most for step in self.steps) else ""
-            text = f"training in all, baseline included: about {most}{sum(known) / 1e12:.3g} TFLOP"
+            text = f"training in all, baseline included: {most}{sum(known) / 1e12:.3g} TFLOP"
             if took := sum(step.seconds or 0.0 for step in self.steps):
-                text += f", {about(took)} here as fast as a forward pass was"
+                text += f", {about(took)} here, as fast as a forward pass was"
             yield Line(f"{text}. What searches, measures, exports and reads comes on top.")
         if self.finished:
             yield Line(f"there from before: {', '.join(self.finished)}")

@@ -274,7 +274,7 @@ class Ran(Report, Table):
         yield charts.losses(
             "Quality over time", f"ms per example, {where}", self.metric, dots, note
         )
-        sizes = [self._dot(row, row.bytes / 1e6) for row in self.rows]
+        sizes = [self._dot(row, row.bytes / 1e6) for row in self.rows if row.bytes]
         yield charts.losses("Quality over size", "MB on disk", self.metric, sizes, legend=False)
 
     def _dot(self, row: Row, x: float) -> Dot:
