@@ -15,9 +15,10 @@ lengths-NAME.json; what it has of other ways, budgets and seeds of the same netw
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,6 +31,7 @@ from acn_compress.measure.budget import forward_flops, training_flops
 from acn_compress.measure.quality import measure, paired
 from acn_compress.options import Compare, Trained
 from acn_compress.quality import Drop
+from acn_compress.reports.plots import INK, canvas
 from acn_compress.training.fit import fit
 from acn_compress.training.walk import Walk
 from benchmarks.command import rounded, stored, write
@@ -161,6 +163,40 @@ def made(case: Case, route: str, budget: float, how: Trained) -> Row | None:
     )
 
 
+def picture(rows: Sequence[Row], title: str, path: Path) -> None:
+    """What is lost against the whole network over the budget: a line for every way, its points a
+    little apart, with their intervals; the first seed."""
+    shown = [row for row in rows if row.seed == rows[0].seed]
+    budgets = sorted({row.budget for row in shown})
+    ways = [name for name in WAYS if any(row.route == name for row in shown)]
+    with canvas(path, 1, (7.0, 4.6)) as (figure, (axis,)):
+        axis.axhline(0, color=INK, linewidth=1)
+        for n, name in enumerate(ways):
+            mine = [row for row in shown if row.route == name]
+            low, high = ([100 * getattr(row.drop, end) for row in mine] for end in ("low", "high"))
+            lost = [100 * row.drop.drop for row in mine]
+            axis.errorbar(
+                [budgets.index(row.budget) + 0.05 * (n - (len(ways) - 1) / 2) for row in mine],
+                [-drop for drop in lost],
+                yerr=[
+                    [end - drop for end, drop in zip(high, lost, strict=True)],
+                    [drop - end for end, drop in zip(low, lost, strict=True)],
+                ],
+                marker="o",
+                markersize=5,
+                capsize=3,
+                label=name,
+            )
+        names = [f"{budget:g}" if budget else "untrained" for budget in budgets]
+        axis.set_xticks(range(len(budgets)), names)
+        axis.set(
+            xlabel="training, epochs of the whole network (points of one are drawn apart)",
+            ylabel="against the whole network, points (95 %)",
+        )
+        axis.set_title(title, fontsize=11)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+
+
 def main() -> None:
     """The command."""
     command = arguments(__doc__)
@@ -188,6 +224,9 @@ def main() -> None:
             print(f"{budget:g} {route} ({seed}): {row.value:.4f}, drop {row.drop}", flush=True)
             in_order = [rows[key] for key in sorted(rows, key=lambda key: (key[0], key[2]))]
             write(file, rounded(whole.report("lengths", name, in_order, **same)))
+            title = f"{name} at the size of {options.depth} of {whole.net.depth} blocks"
+            n = f"n = {len(whole.test):,}"
+            picture(in_order, f"{title}, {n}", file.with_suffix(".png"))
 
 
 if __name__ == "__main__":
