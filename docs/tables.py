@@ -45,6 +45,13 @@ FEWER = {
     "depth, drop-last": "last blocks dropped",
 }
 SHALLOWER = FEWER | {"TOAST": "TOAST (a linear map for a span, a layer of its own)"}
+WAYS = {
+    "narrower": "**`prune --epochs`**",
+    "refitted": "`finetune --depth --keep best --refit`",
+    "hybrid": "`convert --depth --pull 0.1`",
+    "converted": "`convert --layer plain --prefix-loss 1`, one network for every depth",
+    "drop-last": "last blocks dropped",
+}
 EVERY = {
     "converted": "**`convert --layer plain --prefix-loss 1`**, one network",
     "residual, readouts": "the residual network trained on with readouts (LayerSkip's way)",
@@ -70,6 +77,7 @@ def results(text: str) -> str:
             *_zeros(),
             *_decoders(),
             *_blocks(),
+            *_lengths(),
             *_every_depth(),
             *_by_form(),
         ]
@@ -146,6 +154,9 @@ def _by_share(title: str, report: Row, names: dict[str, str], value: str, drop: 
 
 
 def _column(row: Row) -> str:
+    if "budget" in row:
+        epochs = row["budget"]
+        return f"{epochs:g} epoch{'s' if epochs > 1 else ''}" if epochs else "untrained"
     if "depth" in row:
         return f"{row['depth']} blocks"
     return row.get("pattern") or f"{100 * row['share']:.0f} %"
@@ -191,6 +202,22 @@ def _blocks() -> Iterator[str]:
     )
     for title, report in _found("blocks"):
         yield from _by_share(title, report, SHALLOWER, "value", "drop")
+
+
+def _lengths() -> Iterator[str]:
+    yield "## After how much training\n"
+    yield (
+        "The same network made smaller in every way, then distilled from itself, for as many"
+        " floating-point operations as so many epochs of the whole network take with its teacher;"
+        " accuracy in per cent and the change in points (paired, 95 %). In brackets how many times"
+        " as fast as the whole network it is, in torch.\n"
+    )
+    for title, report in _found("lengths"):
+        rows = report["rows"]
+        faster = {row["route"]: row["faster"] for row in rows}
+        names = {way: f"{name} ({faster[way]:.1f}x)" for way, name in WAYS.items() if way in faster}
+        title += f", at the size of {report['depth']} of its blocks"
+        yield from _by_share(title, report, names, "value", "drop")
 
 
 def _perplexity(rows: Sequence[Row]) -> str:

@@ -243,7 +243,8 @@ def test_the_onnx_file_leaves_where_torch_does(
     )
     said = " ".join(str(report).replace("\\\n", "").split())  # a long command is broken so
     assert (
-        f"next: acn-compress evaluate {tmp_path / 'm'} --data D --exit-entropy {AT_ONCE:g}" in said
+        f"next: acn-compress evaluate {tmp_path / 'm'} --data DATA --exit-entropy {AT_ONCE:g}"
+        in said
     )
     assert "quality not measured: add --data" in said  # it need not be that of the source
     file = tmp_path / "onnx" / onnx_file()

@@ -77,6 +77,7 @@ def test_init_asks_again_for_what_does_not_go_together(
         acn_compress.init(**apart)
 
 
+@pytest.mark.long
 def test_doctor_says_of_this_machine_that_export_agrees_with_torch() -> None:
     report = acn_compress.doctor(progress=False)
     found = {check.name: check for check in report.checks}

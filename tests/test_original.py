@@ -124,6 +124,7 @@ def test_an_original_that_reads_other_examples_is_not_compared(chain: Path) -> N
     assert Original.of(source, data, lambda other, place: None) is None
 
 
+@pytest.mark.long
 def test_a_drop_may_be_from_the_original(chain: Path, tmp_path: Path) -> None:
     """The depth is the first that is near enough to it, not to SRC, and what is said is true."""
     acn, how = chain / "acn", {**ROWS, "bound": "point"}

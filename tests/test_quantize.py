@@ -245,7 +245,10 @@ def test_a_precision_that_loses_more_than_it_may_is_refused(
     digits_vit: Path, tmp_path: Path
 ) -> None:
     """By the drop that is asked for, and only by it."""
-    told = r"int8: its drop is .*; fp16: its drop is .*, allowed 0 \(upper bound\). Export without"
+    told = (
+        r"int8: \S+ \[.*\] points against its source, allowed a drop of 0 \(upper bound\); "
+        r"fp16: .* points against its source, .* Export without int8 and fp16"
+    )
     with pytest.raises(VerificationError, match=told):
         acn_compress.export(
             digits_vit,
