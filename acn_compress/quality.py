@@ -15,7 +15,7 @@ from acn_compress.options import Bound
 NOT_MEASURED = "not measured"
 # how a model is called that another was measured against
 CALLED = {"original": "the original {}", "source": "its source {}", "other": "{}"}
-NO_ORIGINAL = "its original cannot be measured here"
+NO_ORIGINAL = "its original was not found"
 
 
 class Quality(Found, extra="allow"):

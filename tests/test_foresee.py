@@ -83,7 +83,7 @@ def test_what_compress_may_come_to_is_told(
     assert (step.parameters, step.at_most) == (bound, most is not None)
     assert step.steps == trainings * ((first.steps or 0) // 2)  # candidates and the baseline
     text = " ".join(str(report).split())
-    assert all(f"{name} {v:g}" in text for name, v in limits.items() if name != "convert")
+    assert all(f"{name} {v:,}" in text for name, v in limits.items() if name != "convert")
 
 
 def test_what_only_a_step_will_find_is_not_guessed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tiny import network
 
 import acn_compress
 from acn_compress.checkpoint.find import find_source
-from acn_compress.checkpoint.original import find_original
+from acn_compress.checkpoint.original import at_hand, find_original
 from acn_compress.checkpoint.provenance import Provenance, history
 from acn_compress.data.load import Data, load_data
 from acn_compress.errors import ConfigError
@@ -80,6 +80,12 @@ def test_without_its_original_a_step_says_it_is_against_its_source(
     assert (found.against, found.below.drop) == ("source", report.drop)
     assert str(found).endswith("against its source acn") and report.original is None
     assert "against its source" in str(report)
+    source = find_source(tmp_path / "acn")
+    assert find_original(source) is None
+    with at_hand(str(chain / "cut"), str(chain / "digits-vit")):  # as a run says it
+        known = find_original(source)
+        assert known is not None and known.name == str(chain / "digits-vit")
+    assert find_original(source) is None
 
 
 def test_nothing_measured_is_not_the_quality_of_the_source(chain: Path, tmp_path: Path) -> None:
@@ -145,7 +151,7 @@ def test_a_drop_may_be_from_the_original(chain: Path, tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     shutil.copytree(acn, tmp_path / "alone" / "acn")
     gone = {**how, "max_drop": 0.5, "against": "original"}
-    with pytest.raises(ConfigError, match="its original is not on this machine as it was"):
+    with pytest.raises(ConfigError, match="its original was not found"):
         acn_compress.truncate(tmp_path / "alone" / "acn", tmp_path / "none", **gone)
     gone["against"] = None
     found = acn_compress.truncate(tmp_path / "alone" / "acn", tmp_path / "fallback", **gone)
@@ -223,5 +229,5 @@ def test_compress_may_be_held_to_the_original(chain: Path, tmp_path: Path) -> No
     assert limit.found != found.drop.drop and found.original.name.endswith("digits-vit")
     (tmp_path / "alone").mkdir()
     shutil.copytree(chain / "acn", tmp_path / "alone" / "acn")
-    with pytest.raises(ConfigError, match="its original is not on this machine as it was"):
+    with pytest.raises(ConfigError, match="its original was not found"):
         acn_compress.compress(tmp_path / "alone" / "acn", tmp_path / "none", **how)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from acn_compress.checkpoint.find import find_again
@@ -23,16 +26,36 @@ class Again(Found):
         """What is made of a source."""
         original = find_original(source)
         steps = reversed(history(source).steps)
-        named = (str(d).rsplit(":", 1)[0] for s in steps if (d := s.options.get("data")))
+        named = (str(d).rsplit(":", 1)[0] for s in steps if (d := _measured_on(s.options)))
         return cls(
             data=next((name for name in named if _is_there(name)), None),
             original=None if original is None else original.name,
         )
 
 
+def _measured_on(options: Mapping[str, object]) -> object:
+    """Of a step, the data that it measured on."""
+    return options.get("eval_data") or options.get("data")
+
+
 def _is_there(data: str) -> bool:
     """Whether data can be found under a name that was published: paths are cut down in those."""
-    return data == "digits" or data.count("/") == 1 or Path(data).expanduser().exists()
+    place = Path(data).expanduser()
+    return data == "digits" or place.exists() or (data.count("/") == 1 and not place.suffix)
+
+
+_at_hand: ContextVar[tuple[str, ...]] = ContextVar("at_hand", default=())
+
+
+@contextmanager
+def at_hand(*places: str) -> Iterator[None]:
+    """Inside, what lies at these places may be an original, too: provenance.json says what it was
+    and not where on a machine, which a run knows."""
+    before = _at_hand.set(places)
+    try:
+        yield
+    finally:
+        _at_hand.reset(before)
 
 
 def find_original(source: Source) -> Source | None:
@@ -48,7 +71,8 @@ def find_original(source: Source) -> Source | None:
         return source
     config = first.options.get("config")
     beside = source.directory.resolve().parent
-    for found in find_again(first.source.name, beside, config if isinstance(config, str) else None):
-        if found.sha256() == first.source.weights_sha256:
-            return found
+    for name in (first.source.name, *_at_hand.get()):
+        for found in find_again(name, beside, config if isinstance(config, str) else None):
+            if found.sha256() == first.source.weights_sha256:
+                return found
     return None

@@ -105,7 +105,7 @@ def held_to(
 def no_original(source: str, where: str) -> ConfigError:
     """Why nothing can be held to the original of `source`."""
     return ConfigError(
-        f"{source}: its original is not on this machine as it was, or cannot be measured on "
-        f"{where}. provenance.json says what it was and where it lay: put it back (and run profile "
+        f"{source}: its original was not found, or cannot be measured on {where}. provenance.json "
+        "says what it was: put it beside the source, with the weights it had (and run profile "
         "again, if its figures are to decide), or leave against out."
     )

@@ -45,6 +45,7 @@ from acn_compress.options import (
 from acn_compress.recipe import baseline
 from acn_compress.recipe.run import check_eval_data, directory_of, recorded
 from acn_compress.recipe.schema import Recipe
+from acn_compress.reports.compressed import amount
 from acn_compress.reports.planned import Planned, PlannedStep
 from acn_compress.steps.compress.choose import TRIES
 from acn_compress.tasks import task_called, task_named
@@ -286,7 +287,7 @@ def _limits(how: Verb) -> tuple[str, ...]:
     """What a step of compress was asked for."""
     names = ("speedup", "max_latency_ms", "max_drop", "target_params", "target_size")
     given = [(name, getattr(how, name)) for name in names if isinstance(how, Compress)]
-    return tuple(f"{name} {value:g}" for name, value in given if value is not None)
+    return tuple(f"{name} {amount(name, value)}" for name, value in given if value is not None)
 
 
 def _rate(net: Network, data: Data, batch_size: int) -> float:

@@ -22,8 +22,10 @@ from acn_compress.checkpoint.config import config_source
 from acn_compress.checkpoint.directory import check_folder, writing
 from acn_compress.checkpoint.files import read_json, write_json, write_text
 from acn_compress.checkpoint.find import find_source
+from acn_compress.checkpoint.original import at_hand
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.checkpoint.provenance import packages
+from acn_compress.checkpoint.published import published
 from acn_compress.checkpoint.write import PAGE
 from acn_compress.compression.notes import notes_file
 from acn_compress.data.load import has_eval_split
@@ -235,7 +237,7 @@ def run(
     with writing(f"OUT {directory}", KEPT):
         write_json(directory / "table.json", report.plain())
         write_text(directory / "README.md", report.markdown())
-        command = "" if named is None else surface.typed(Run, [named], how)
+        command = "" if named is None else published(surface.typed(Run, [named], how))
         write_text(directory / PAGE, _page(report, command))
     return report
 
@@ -363,7 +365,8 @@ def run_step(
         begun = resumable(place) or notes_file(place).is_file()
         resume = known.get("fingerprint") == mark and begun
         chain.remember(folder, {"fingerprint": mark, "finished": False})
-        result = _do(chain, how, source, place, resume).brief()
+        with at_hand(*([chain.original] if chain.original else [])):
+            result = _do(chain, how, source, place, resume).brief()
         seconds = round(time.perf_counter() - began, 1)
         files = [p.relative_to(place).as_posix() for p in sorted(place.rglob("*")) if p.is_file()]
         done = {"fingerprint": mark, "finished": True, "seconds": seconds, "files": files}

@@ -87,7 +87,10 @@ def table(
         if beside is not None and beside.baseline is not None:
             rows.append(_dropped(beside, beside.baseline, original, place / "dropped"))
         timed = race(
-            [row.path for row in rows if row.bytes], how_fast.backends, load, device=device
+            [row.path for row in rows if Path(row.path).exists()],
+            how_fast.backends,
+            load,
+            device=device,
         )
     before = summary(scores[original], data.task)
     return Table(
@@ -126,7 +129,7 @@ def _dropped(step: Compressed, found: Measured, original: str, place: Path) -> R
     net = load_source(source)
     net.truncate_(found.depth)
     write(net, place, source=source, step=step.step, options={}, report={})
-    return row.model_copy(update={"bytes": find_source(place).bytes()})
+    return row
 
 
 def _kept(row: Row, beside: Compressed | None) -> str:

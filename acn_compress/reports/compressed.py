@@ -29,6 +29,16 @@ MINE, INT8, FLOAT = "compressed", "its int8 file", "its float file"
 DROPPED, ALONE = "drop to", "int8 alone"  # how names of the baseline begin
 
 
+def amount(name: str, asked: float, found: float | None = None) -> str:
+    """What was asked of a limit, for people, or what was found."""
+    value = asked if found is None else found
+    if name == "target_size":
+        return size(value)
+    if name == "target_params" and asked > 1:
+        return f"{value:,.0f}"
+    return f"{value:g}" if found is None else f"{value:.3g}"
+
+
 class Limit(Found):
     """One of the user's limits, and what was found."""
 
@@ -49,12 +59,8 @@ class Limit(Found):
         return cls(name=name, asked=float(asked), found=float(found), holds=bool(holds), **than)
 
     def __str__(self) -> str:
-        if self.name == "target_size":
-            text = f"asked {size(self.asked)}, found {size(self.found)}"
-        elif self.name == "target_params" and self.asked > 1:
-            text = f"asked {self.asked:,.0f}, found {self.found:,.0f}"
-        else:
-            text = f"asked {self.asked:g}, found {self.found:.3g}"
+        found = amount(self.name, self.asked, self.found)
+        text = f"asked {amount(self.name, self.asked)}, found {found}"
         return f"{self.name}: {text}" + (f", against {self.than}" if self.against else "")
 
     @property

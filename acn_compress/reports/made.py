@@ -68,8 +68,10 @@ class Made(Report, Written):
     def next(self) -> Command:
         """What to do next."""
         text = self.unmeasured if self.drop is None and self.unmeasured else self.follow
-        data = self.data and self.data.rsplit(":", 1)[0]
-        return follows(text, self.out, self.source, self.again, data)
+        evaluates = text.startswith("acn-compress evaluate")
+        data = (self.eval_data if evaluates else None) or self.data
+        named = data and data.split(",")[0].rsplit(":", 1)[0]
+        return follows(text, self.out, self.source, self.again, named)
 
     def warning(self) -> str | None:
         """That the quality was not measured."""
@@ -178,8 +180,8 @@ class Truncated(Made):
         yield "why", self.why
 
     def decided(self) -> Iterator[str]:
-        """Likewise."""
-        yield self.why
+        """Likewise; the quality is said anyway."""
+        yield self.why.rsplit(": ", 1)[0] if self.outcome() is not None else self.why
 
 
 class PruneReport(Made, extra="allow"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from acn_compress import figures
 from acn_compress.checkpoint.files import size
+from acn_compress.checkpoint.published import published
 from acn_compress.data.read import Read
 from acn_compress.events import duration
 from acn_compress.found import Found
@@ -304,6 +305,8 @@ class Ran(Report, Table):
             route = "Every route to that depth with that budget: [compare](compare/README.md)."
             lines += [route, ""]
         lines += ["| folder | seconds | what came of it |", "|---|---:|---|"]
-        lines += [f"| `{s.folder}` | {s.seconds} | {s.result} |" for s in self.steps]
+        lines += [
+            published(f"| `{Path(s.folder).name}` | {s.seconds} | {s.result} |") for s in self.steps
+        ]
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         return "\n".join([*lines, "", f"Machine: {machine}.", ""])

@@ -46,7 +46,7 @@ def run(src: ModelSpec, how: Profile, progress: Progress | None = None) -> Profi
 
     data = read(net, source)
     unshown = told_unshown(data, how)
-    original = Original.of(source, data, read, known=source, net=net)
+    original = Original.of(source, data, read, known=source, net=net, batch_size=how.batch_size)
     found = profile_model(
         net,
         data,

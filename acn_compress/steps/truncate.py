@@ -57,7 +57,15 @@ def run(
     before = data and measure(net, data, batch_size=how.batch_size)
     original = None
     if data and before:
-        original = Original.of(source, data, read, known=source, scores=before, net=net)
+        original = Original.of(
+            source,
+            data,
+            read,
+            known=source,
+            scores=before,
+            net=net,
+            batch_size=how.batch_size,
+        )
     depth, why, known = how.depth, "asked for", None
     if how.max_drop is not None:
         if data and before:
