@@ -47,8 +47,8 @@ FEWER = {
 SHALLOWER = FEWER | {"TOAST": "TOAST (a linear map for a span, a layer of its own)"}
 WAYS = {
     "narrower": "**`prune --epochs`**",
-    "refitted": "`finetune --depth --keep best --refit`",
-    "hybrid": "`convert --depth --pull 0.1`",
+    "refitted": "the best blocks, refitted (`truncate --keep best --refit-data`)",
+    "hybrid": "the same start, alpha on its way down (`--pull 0.1`)",
     "converted": "`convert --layer plain --prefix-loss 1`, one network for every depth",
     "drop-last": "last blocks dropped",
 }
