@@ -85,10 +85,20 @@ class Row(Found):
     """From the original, paired."""
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether it is what one would do without this tool."""
+        return self.name.startswith((DROPPED, ALONE))
+
+    @property
     def faster(self) -> float:
         """How often it runs while the original runs once: the one figure of its speed that is
         said."""
         return float(self.speedup["ratio"])
+
+
+def _kind(number: int, row: Row) -> Kind:
+    """What a row is drawn as."""
+    return "original" if number == 0 else "baseline" if row.is_baseline else "mine"
 
 
 class Compressed(Made):
@@ -167,8 +177,7 @@ class Compressed(Made):
     @property
     def baseline(self) -> Row | None:
         """The last blocks dropped, or int8 alone; None where there was nothing to drop."""
-        last = self.rows[-1]
-        return last if last.name.startswith((DROPPED, ALONE)) else None
+        return next((row for row in self.rows if row.is_baseline), None)
 
     @property
     def trained(self) -> str:
@@ -227,9 +236,8 @@ class Compressed(Made):
         """The report as one file; see `reports.html`."""
         whole = self.rows[0]
         metric = whole.quality.metric
-        kinds: dict[int, Kind] = {0: "original", len(self.rows) - 1: "baseline"}
         rows = [
-            charts.lost(r.name, r.milliseconds, r.drop, metric, kinds.get(n, "mine"))
+            charts.lost(r.name, r.milliseconds, r.drop, metric, _kind(n, r))
             for n, r in enumerate(self.rows)
         ]
         points = [

@@ -213,8 +213,9 @@ def frontier(
                 _bars(axis, shown, scale, label=name, **look)
         if chosen is not None:
             _bars(axis, [chosen], scale, color=ACCENT, markersize=7, label="chosen, untrained")
-        colours = (INK, "#c92a2a", *("#e8590c",) * (len(rows) - 3), MUTED)
-        for row, colour, shape in zip(rows, colours, "sDv^", strict=False):
+        mine = iter((INK, "#c92a2a", "#e8590c"))
+        for row, shape in zip(rows, "sDv^", strict=False):
+            colour = MUTED if row.is_baseline else next(mine)
             name = f"{row.name}, reported"
             look = {"color": colour, "marker": shape, "markersize": 8}
             if row.drop is None:
