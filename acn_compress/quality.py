@@ -51,6 +51,9 @@ class Drop(Found):
         """Whether it is at most so large."""
         return (self.high if bound == "upper" else self.drop) <= most
 
+    def __str__(self) -> str:
+        return f"{self.drop:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
 
 def against(source: str, original: str | None, why: str | None = None) -> str:
     """What drops are from, for a sentence; `why` not the original, where that was wanted."""

@@ -292,8 +292,7 @@ class Compared(Report):
         row = next(r for r in self.table if (r.depth, r.route) == (depth, route))
         if row.clean_drop is None:
             return ""
-        metric = self.whole.metric
-        lost = f"{figures.change(row.clean_drop, metric)} {figures.unit(metric)}"
+        lost = figures.told(row.clean_drop, self.whole.metric)
         return f"; {route} against the whole network: {lost}"
 
     def _how_read(self) -> str:
