@@ -1,7 +1,7 @@
 """The claims of the paper (arXiv 2506.09714), measured at a scale that one core can train in about
 half an hour.
 
-    python -m benchmarks.claims --data CIFAR10_FOLDER [--only 1,5] [--scale small|full]
+    python -m benchmarks.claims --data CIFAR10_FOLDER [--only 1,5] [--scale small|long-cifar10|full]
         [--work FOLDER] [--out FILE]
     python -m benchmarks.claims --data digits --scale long
 
@@ -9,8 +9,9 @@ Networks are trained once and kept in the work folder; several claims read the s
 claim's rule for its verdict is in the docstring of its function in `paper/`. With --only, the other
 entries of a JSON file of the same scale stay as they are. Beside the JSON goes a picture of claim
 1. It needs the timm extra. Scale "long" trains on digits until nothing more is gained: `late` in
-its file is what every network's accuracy still gained in the last fifth of its training. Scale
-"full" is the paper's network and is meant for a GPU of your own.
+its file is what every network's accuracy still gained in the last fifth of its training;
+"long-cifar10" is as long as a core affords. Scale "full" is the paper's network and is meant for a
+GPU of your own.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def main() -> None:
     words.add_argument(
         "--only", type=names, default=list(CLAIMS), metavar="1,1b,2", help=HELP["only"]
     )
-    words.add_argument("--scale", choices=["small", "long", "full"], default="small")
+    words.add_argument("--scale", choices=list(SCALES), default="small")
     words.add_argument("--work", type=Path, default=Path("runs") / "claims", help=HELP["work"])
     words.add_argument("--out", type=Path, help="claims.json, or claims-SCALE.json")
     options = words.parse_args()
