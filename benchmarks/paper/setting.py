@@ -112,11 +112,9 @@ SCALES = {
     ),
     "long-cifar10": replace(  # as far as a core gets in an hour and a seed
         SMALL,
-        images=15_000,
         epochs=40,
         test=10_000,
         movement_epochs=8,
-        transfer_images=7_500,
         transfer_epochs=15,
         seeds=(0,),
     ),
