@@ -9,6 +9,7 @@ do.
     ├── UnsupportedError         a model, task or combination nobody has written an adapter for
     ├── VerificationError        the result does not equal what it must equal; nothing is left
     ├── MissingDependencyError   an optional package is needed
+    ├── OutOfMemoryError         of a device or of the machine
     └── Interrupted              Ctrl-C, SIGTERM or SIGHUP; says how to go on
 
 The command line prints an `AcnError` in one line and exits 1. Anything else is our bug and keeps
@@ -50,6 +51,10 @@ class VerificationError(AcnError):
 
 class MissingDependencyError(AcnError):
     """An optional package is needed."""
+
+
+class OutOfMemoryError(AcnError):
+    """More memory was asked for than the device or the machine has."""
 
 
 class Interrupted(AcnError):

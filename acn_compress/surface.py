@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from acn_compress import options, processes
+from acn_compress import memory, options, processes
 from acn_compress.checkpoint import lock
 from acn_compress.deprecated import Job, current
 from acn_compress.errors import ConfigError
@@ -115,7 +115,7 @@ def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) 
     """
 
     def command() -> Found:
-        with lock.let_go(), interrupt.as_signal():
+        with lock.let_go(), interrupt.as_signal(), memory.telling(how):
             step = import_module(f"acn_compress.steps.{cls.verb}")
             found: Found = step.run(*where, how, **extras)
         return found

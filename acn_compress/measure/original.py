@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from acn_compress import memory
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.original import find_original
 from acn_compress.errors import AcnError, ConfigError, ModelDirError
@@ -48,7 +49,7 @@ class Original:
         noise: Noise | None = None,
     ) -> Original | None:
         """The original of `source` on `data`; None where there is none, or it cannot be had as it
-        was, or it does something else than the task.
+        was, or it does something else than the task, or there is no memory for it beside `net`.
 
         Args:
             read: the same rows for another network.
@@ -66,14 +67,16 @@ class Original:
             return None if scores is None else cls(known.name, scores)
         if data.task.taught:  # the labels are the answers of another network
             return None
-        try:
-            whole = load_source(found, device="cpu" if net is None else net.device)
-            rows = read(whole, found)
-        except AcnError:
-            return None
-        if whole.fresh_head or rows is None or rows.task.name != data.task.name:
-            return None
-        return cls(found.name, measure(whole, rows, batch_size=batch_size, noise=noise))
+        with memory.doing_without():
+            try:
+                whole = load_source(found, device="cpu" if net is None else net.device)
+                rows = read(whole, found)
+            except AcnError:
+                return None
+            if whole.fresh_head or rows is None or rows.task.name != data.task.name:
+                return None
+            return cls(found.name, measure(whole, rows, batch_size=batch_size, noise=noise))
+        return None
 
     def below(self, after: Scores) -> Below | None:
         """How far a model lies below it on the same rows; None where it reads other examples out of
