@@ -31,7 +31,7 @@ from acn_compress.measure.budget import forward_flops, training_flops
 from acn_compress.measure.quality import measure, paired
 from acn_compress.options import Compare, Trained
 from acn_compress.quality import Drop
-from acn_compress.reports.plots import INK, canvas
+from acn_compress.reports.plots import INK, bars, canvas
 from acn_compress.training.fit import fit
 from acn_compress.training.walk import Walk
 from benchmarks.command import rounded, stored, write
@@ -173,15 +173,10 @@ def picture(rows: Sequence[Row], title: str, path: Path) -> None:
         axis.axhline(0, color=INK, linewidth=1)
         for n, name in enumerate(ways):
             mine = [row for row in shown if row.route == name]
-            low, high = ([100 * getattr(row.drop, end) for row in mine] for end in ("low", "high"))
-            lost = [100 * row.drop.drop for row in mine]
             axis.errorbar(
                 [budgets.index(row.budget) + 0.05 * (n - (len(ways) - 1) / 2) for row in mine],
-                [-drop for drop in lost],
-                yerr=[
-                    [end - drop for end, drop in zip(high, lost, strict=True)],
-                    [drop - end for end, drop in zip(low, lost, strict=True)],
-                ],
+                [-100 * row.drop.drop for row in mine],
+                yerr=bars([row.drop for row in mine], 100),
                 marker="o",
                 markersize=5,
                 capsize=3,

@@ -48,6 +48,14 @@ def canvas(path: Path, columns: int, size: tuple[float, float]) -> Iterator[Any]
             plt.close(figure)
 
 
+def bars(drops: Sequence[Drop], scale: float = 1.0) -> list[list[float]]:
+    """The 95 % intervals of changes, as matplotlib draws them: what lies below each, and above."""
+    return [
+        [scale * (d.high - d.drop) for d in drops],
+        [scale * (d.drop - d.low) for d in drops],
+    ]
+
+
 def profile(report: Profiled, path: Path) -> None:
     """Quality over depth with the cutoff marked; contribution of every block."""
     depths, blocks, metric = report["depths"], report["blocks"], report["full"]["metric"]
@@ -57,7 +65,7 @@ def profile(report: Profiled, path: Path) -> None:
         left.errorbar(
             x,
             [d["value"] for d in depths],
-            yerr=[[d.high - d.drop for d in drops], [d.drop - d.low for d in drops]],
+            yerr=bars(drops),
             color=ACCENT,
             marker="o",
             markersize=5,
@@ -133,7 +141,7 @@ def comparison(report: Compared, path: Path) -> None:
                 axis.errorbar(
                     [-scale * drop.drop],
                     [y],
-                    xerr=[[scale * (drop.high - drop.drop)], [scale * (drop.drop - drop.low)]],
+                    xerr=bars([drop], scale),
                     color=colour,
                     marker="o",
                     markersize=6,
@@ -210,9 +218,9 @@ def frontier(
         ):
             if shown:
                 look = {"color": colour, "markerfacecolor": face, "markersize": 5}
-                _bars(axis, shown, scale, label=name, **look)
+                _points(axis, shown, scale, label=name, **look)
         if chosen is not None:
-            _bars(axis, [chosen], scale, color=ACCENT, markersize=7, label="chosen, untrained")
+            _points(axis, [chosen], scale, color=ACCENT, markersize=7, label="chosen, untrained")
         mine = iter((INK, "#c92a2a", "#e8590c"))
         for row, shape in zip(rows, "sDv^", strict=False):
             colour = MUTED if row.is_baseline else next(mine)
@@ -221,7 +229,7 @@ def frontier(
             if row.drop is None:
                 axis.plot([row.milliseconds], [0], linestyle="none", label=name, **look)
             else:
-                _bars(axis, [row], scale, label=name, **look)
+                _points(axis, [row], scale, label=name, **look)
         axis.set(
             xlabel="ms per call; of candidates as foreseen",
             ylabel=f"{metric} against the original" + (", points" if scale == 100 else ""),
@@ -233,15 +241,12 @@ def frontier(
         figure.suptitle(f"{source}; candidates: {decided}; {n}", fontsize=10, color=MUTED)
 
 
-def _bars(axis: Any, points: Sequence[Tried | Row], scale: float, **look: Any) -> None:
+def _points(axis: Any, points: Sequence[Tried | Row], scale: float, **look: Any) -> None:
     """Points with their intervals."""
     drops = [p.drop for p in points if p.drop is not None]
     axis.errorbar(
         [p.milliseconds for p in points],
         [-scale * d.drop for d in drops],
-        yerr=[
-            [scale * (d.high - d.drop) for d in drops],
-            [scale * (d.drop - d.low) for d in drops],
-        ],
+        yerr=bars(drops, scale),
         **{"marker": "o", "capsize": 3, "linestyle": "none", "elinewidth": 1.2, **look},
     )
