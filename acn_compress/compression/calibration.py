@@ -58,7 +58,7 @@ def named(data: Batches | None) -> str:
     """What was looked at."""
     name = getattr(data, "name", None)
     if data is None:
-        return "random inputs"
+        return "random inputs, a poor stand-in for rows of yours (--data)"
     return "examples" if name is None else f"rows of {name}"
 
 
