@@ -20,6 +20,13 @@ def scaled(value: float, metric: str) -> float:
     return 100 * value if metric in POINTS else value
 
 
+def limit(value: float, metric: str) -> str:
+    """A largest drop, as it is asked for, and in points."""
+    points = scaled(value, metric)
+    told = f" = {points:g} point{'' if points == 1 else 's'}"
+    return f"{value:g}" + (told if metric in POINTS else "")
+
+
 def signed(value: float, metric: str) -> str:
     """A change: above 0 is more."""
     digits = 1 if metric in POINTS else 3

@@ -135,7 +135,7 @@ def test_a_drop_that_no_candidate_keeps_ends_with_1_and_keeps_the_best(
     given = ["--data", "digits", "--max-drop", "0", "--backend", "torch"]
     result = invoke("compress", digits_vit, out, *given)
     assert result.exit_code == 1
-    said = "error: not reached on the rows that are reported: max_drop: asked 0, found"
+    said = "error: not reached on the rows that are reported: max_drop: asked 0 = 0 points, found"
     assert said in result.stderr and "Ask for less, or give it (more) --epochs." in result.stderr
     assert "NOT HELD: max_drop" in result.stdout
     assert network(out).depth >= 1

@@ -137,7 +137,7 @@ def test_why_a_depth_was_chosen_is_said_and_so_is_that_none_passes() -> None:
         chosen = choose(depths, 0.01, "upper", "net", against)
         assert chosen.depth == depth
         assert chosen.why.endswith(f"{drop} points (95 %) against {than}, upper bound")
-        told = f"within 0.001 on mine:test against {than} (upper bound; depth 2: "
+        told = f"within 0.001 = 0.1 points on mine:test against {than} (upper bound; depth 2: "
         with pytest.raises(ConfigError, match=re.escape(told)):
             choose(depths, 0.001, "upper", "net", against)
     with pytest.raises(ConfigError, match="its original was not found"):

@@ -22,7 +22,7 @@ from acn_compress.options import Compress, Run
 from acn_compress.reports import plots
 from acn_compress.reports.charts import Chart, Dot, Rows, rows_svg, svg
 from acn_compress.reports.compared import Compared
-from acn_compress.reports.compressed import Compressed
+from acn_compress.reports.compressed import Compressed, Limit
 from acn_compress.reports.html import uses
 from acn_compress.reports.measured import Profiled
 from acn_compress.reports.ran import Ran
@@ -101,6 +101,20 @@ def test_every_candidate_is_on_the_page_and_it_says_why_one_was_chosen() -> None
     other = report.model_copy(update={"limits": tuple(only_drop)})
     assert "<- chosen: the cheapest that keeps the drop" in other.page([], "").replace("&lt;", "<")
     assert str(report).count("<-") == 2
+
+
+def test_a_speed_that_timing_cannot_tell_from_what_was_asked_is_no_clean_bill() -> None:
+    report = stored("compress")
+    assert isinstance(report, Compressed)
+    ends = {"sure": (1.8, 2.3), "close": (1.75, 2.3), "unsure": (1.63, 2.75), "missed": (1.4, 1.6)}
+    for name, (low, high) in ends.items():
+        limit = Limit.of("speedup", 1.8, 2.1, name != "missed", low=low, high=high)
+        found = report.model_copy(update={"limits": (limit,)})
+        warned = found.warning() or ""
+        assert limit.settled == (name != "unsure") == ("acn-compress benchmark" not in warned)
+        assert f"asked 1.8, found 2.1 [{low}, {high}]" in str(found)
+    most = Limit.of("max_drop", 1, 0.02, True, metric="accuracy")
+    assert str(most) == "max_drop: asked 1 = 100 points, found 0.02"
 
 
 def test_every_dot_stands_where_it_belongs_and_all_can_be_told_apart() -> None:

@@ -15,6 +15,7 @@ from brought import bert, table, texts
 from acn_compress import evaluate, finetune, profile, prune, run, truncate
 from acn_compress.errors import ConfigError
 from acn_compress.measure.intervals import smallest_share
+from acn_compress.quality import Drop
 from acn_compress.recipe.schema import Recipe
 from acn_compress.reports.base import Report
 from acn_compress.reports.ran import Ran
@@ -110,12 +111,16 @@ def test_a_recovery_that_does_harm_is_called_so(model: Path, data: str, tmp_path
     report = prune(
         model, tmp_path / "b", data=data, target_sparsity=0.5, epochs=1, batch_size=16, **COLUMNS
     )
-    assert report.after is not None
-    better = report.after.model_copy(update={"value": report.after.value + 0.1})
-    same = report.model_copy(update={"pruned": report.after})
-    worse = report.model_copy(update={"pruned": better})
-    assert "The training after pruning cost 10.0 points: it did harm." in as_text(worse.display())
-    assert "did harm" not in as_text(same.display())
+    after, pruned, drop = report.after, report.pruned, report.training_drop
+    assert after is not None and pruned is not None and drop is not None
+    assert drop.drop == pytest.approx(pruned.value - after.value)
+    worse = Drop(drop=0.1, low=0.02, high=0.18)
+    unsure = Drop(drop=0.003, low=-0.01, high=0.02)  # one row of many is no harm
+    told = [
+        as_text(report.model_copy(update={"training_drop": d}).display()) for d in (worse, unsure)
+    ]
+    assert "did harm: -10.0 [-18.0, -2.0] points" in " ".join(told[0].split())
+    assert "did harm" not in told[1]
 
 
 def test_a_max_drop_that_the_data_cannot_show_is_refused_unless_the_point_is_asked_for(

@@ -194,17 +194,18 @@ def choose(
         raise no_original(name, where)
     drops = depths.further if original is not None else tuple(row.lost for row in rows)
     than = against(name, original, None if asked == "source" else depths.lacking)
+    most = figures.limit(max_drop, metric)
     depth = smallest(drops, max_drop, bound)
     if depth is None:
         best = max(len(rows) - 2, 0)
         raise ConfigError(
-            f"{name}: no depth below {len(rows) - 1} keeps the drop within {max_drop} on {where} "
+            f"{name}: no depth below {len(rows) - 1} keeps the drop within {most} on {where} "
             f"against {than} ({bound} bound; depth {best}: {figures.told(drops[best], metric)}). "
             "Allow more, convert the model first, or choose --depth."
         )
     return Chosen(
         depth,
-        f"smallest depth whose drop is at most {max_drop} on {where}: "
+        f"smallest depth whose drop is at most {most} on {where}: "
         f"{figures.told(drops[depth], metric)} (95 %) against {than}, {bound} bound",
     )
 

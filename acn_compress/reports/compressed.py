@@ -46,8 +46,13 @@ class Limit(Found):
     asked: float
     found: float
     holds: bool
+    low: float | None = None
+    """Of a speed-up, its 95 % interval over the rounds in which it was timed."""
+    high: float | None = None
+    metric: str | None = None
+    """Of a drop, what drops."""
     against: str | None = None
-    """Of a drop, what it is from."""
+    """And what it is from."""
     of_original: bool = False
     """That is the original of the chain."""
     why_source: str | None = None
@@ -60,8 +65,21 @@ class Limit(Found):
 
     def __str__(self) -> str:
         found = amount(self.name, self.asked, self.found)
-        text = f"asked {amount(self.name, self.asked)}, found {found}"
+        asked = amount(self.name, self.asked)
+        if self.metric is not None:
+            asked = figures.limit(self.asked, self.metric)
+        text = f"asked {asked}, found {found}"
+        if self.low is not None and self.high is not None:
+            text += f" [{self.low:.3g}, {self.high:.3g}]"
         return f"{self.name}: {text}" + (f", against {self.than}" if self.against else "")
+
+    @property
+    def settled(self) -> bool:
+        """Whether timing can tell what was found from what was asked."""
+        if self.low is None or self.high is None:
+            return True
+        least = (1 - SMALLEST) * self.asked
+        return self.low >= least or self.high < least
 
     @property
     def than(self) -> str:
@@ -154,6 +172,17 @@ class Compressed(Made):
             f"not reached on the rows that are reported: {'; '.join(missed)}. "
             + (f"{moved} " if moved else "")
             + f"{self.out} has the best that was found. Ask for less, or give it (more) --epochs."
+        )
+
+    def warning(self) -> str | None:
+        """What was not measured, or a speed that was and cannot be told from what was asked."""
+        unsure = [str(limit) for limit in self.limits if limit.holds and not limit.settled]
+        if not unsure:
+            return super().warning()
+        return (
+            f"{'; '.join(unsure)}: other work disturbed the timing so much that it may be less. "
+            f"Time it again when the machine is quiet: acn-compress benchmark {self.source} "
+            f"{self.out}"
         )
 
     def _moved(self) -> str:

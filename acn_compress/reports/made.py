@@ -204,6 +204,8 @@ class PruneReport(Made, extra="allow"):
     pruned: Quality | None = None
     """Pruned and not yet trained, where training follows."""
     pruned_drop: Drop | None = None
+    training_drop: Drop | None = None
+    """How far it lies below that, trained, on the same rows."""
 
     def facts(self) -> Iterator[tuple[str, object]]:
         """The share, and how it was checked."""
@@ -229,10 +231,9 @@ class PruneReport(Made, extra="allow"):
     def display(self) -> Iterator[Block]:
         """Also whether the training did harm."""
         yield from super().display()
-        if self.pruned and self.after and self.after.value < self.pruned.value:
-            metric, lost = self.after.metric, self.pruned.value - self.after.value
+        drop = self.training_drop
+        if self.after is not None and drop is not None and drop.low > 0:
             yield Line(
-                f"The training after pruning cost {figures.signed(lost, metric)[1:]} "
-                f"{figures.unit(metric)}: it did harm. "
-                "Try a lower --lr or more data."
+                f"The training after pruning did harm: {figures.told(drop, self.after.metric)} "
+                "(95 %, paired). Try a lower --lr or more data."
             )

@@ -183,15 +183,15 @@ class Profiled(Report):
             level=figures.scaled(self.full.value - self.max_drop, metric),
             mark=self.cutoff,
             joined=True,
-            note=f"Bars: 95 % of the drop, paired. Broken line: the whole less {self._most()}. "
-            f"{self.decision()}",
+            note="Bars: 95 % of the drop, paired. Broken line: the whole less "
+            f"{figures.limit(self.max_drop, self.full.metric)}. {self.decision()}",
         )
         rows = [self._row(d, b) for d, b in zip(self.depths, self.blocks, strict=True)]
         yield grid(f"profile on {self.data}, n = {self.full.examples:,}", rows, spare=SPARE)
 
     def decision(self) -> str:
         """Which depth passes, and by what."""
-        within = f"within {self._most()} ({self.bound} bound)."
+        within = f"within {figures.limit(self.max_drop, self.full.metric)} ({self.bound} bound)."
         last = len(self.blocks) - 1
         told = f"cutoff: {self.cutoff} of {last} blocks keep the drop from all {last} {within}"
         if self.cutoff is None:
@@ -215,7 +215,7 @@ class Profiled(Report):
         passing = "no depth below that" if depth is None else f"{depth} of {last} blocks"
         return (
             f"against {against(self.source, self.original)}, to which truncate holds: all {last} "
-            f"blocks {whole}; {passing} within {self._most()}."
+            f"blocks {whole}; {passing} within {figures.limit(self.max_drop, self.full.metric)}."
         )
 
     def _smaller(self) -> str:
@@ -226,13 +226,6 @@ class Profiled(Report):
         if found.examples is None:
             return f"{told}, exactly at the limit."
         return f"{told}: if that is the true one, {round_up(found.examples):,} examples show it."
-
-    def _most(self) -> str:
-        """The largest drop, as it is asked for and in points."""
-        metric = self.full.metric
-        points = figures.scaled(self.max_drop, metric)
-        told = f" = {points:g} point{'' if points == 1 else 's'}"
-        return f"{self.max_drop:g}" + (told if metric in figures.POINTS else "")
 
     def _row(self, d: Depth, b: Contribution) -> list[tuple[str, str]]:
         """Names and cells of a depth; what was not measured has none."""

@@ -116,6 +116,8 @@ def run_job(
     if taught is not None:
         report |= {"teacher": summary(taught, data.task)}
     after = measure(net, eval_data)
+    if begun is not None:
+        report |= {"training_drop": paired(after, begun)}
     below = None if original is None else original.below(after)
     return report | dict(change(before, after, data.task)) | {"original": below}
 
