@@ -84,19 +84,22 @@ def at_zero_(net: Network, whole: Network, layer: LayerKind, steps: int, rows: A
         refit_(net, whole, rows)
 
 
-def made(whole: Whole, route: str, layer: LayerKind, how: Trained, depths: list[int]) -> Row | None:
-    """A network that went this way; None where there is no way without training."""
+def made(
+    whole: Whole, route: str, layer: LayerKind, how: Trained | None, seed: int, depths: list[int]
+) -> Row | None:
+    """A network that went this way, untrained if `how` is None; None where there is no way without
+    training."""
     way, net = WAYS[route], whole.net.copy()
-    if not (way.refits or how.epochs):
+    if not way.refits and how is None:
         return None
     started = time.process_time()
     walk = None
     if way.refits:
-        at_zero_(net, whole.net, layer, way.refits, whole.rows(ROWS, how.seed))
+        at_zero_(net, whole.net, layer, way.refits, whole.rows(ROWS, seed))
     else:
         layers = net.depth * layers_in_a_block(layer)
         walk = Walk((1.0,) * layers, (0.0,) * layers, ANNEAL, layer)
-    if how.epochs:
+    if how is not None:
         run = how.changed(hidden_weight=way.hidden_weight)
         fit(net, training_split(run, net, whole.source), run, walk=walk, teacher=whole.net)
     seconds, at = time.process_time() - started, {}
@@ -108,9 +111,9 @@ def made(whole: Whole, route: str, layer: LayerKind, how: Trained, depths: list[
     return Row(
         route=route,
         layer=layer,
-        epochs=how.epochs,
-        rate=how.lr if how.epochs else None,
-        seed=how.seed,
+        epochs=0.0 if how is None else how.epochs,
+        rate=None if how is None else how.lr,
+        seed=seed,
         seconds=seconds,
         at=at,
         drop=paired(scores, whole.scores),
@@ -148,8 +151,9 @@ def main() -> None:
     }
     for key in sorted(runs, key=str):
         epochs, layer, route, rate, seed = key
-        how = whole.how.part(Trained, **recipe, epochs=epochs, lr=rate, seed=seed, prefix_loss=1.0)
-        if (row := made(whole, route, cast(LayerKind, layer), how, depths)) is not None:
+        given = {**recipe, "epochs": epochs, "lr": rate, "seed": seed, "prefix_loss": 1.0}
+        how = whole.how.part(Trained, **given) if epochs else None
+        if (row := made(whole, route, cast(LayerKind, layer), how, seed, depths)) is not None:
             rows[key] = row
             print(f"{epochs:g} epochs, {layer}, {route}, {rate} ({seed}): {row.at}", flush=True)
             in_order = [rows[key] for key in sorted(rows, key=str)]

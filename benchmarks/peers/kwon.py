@@ -49,11 +49,12 @@ def informations(net: Network, rows: Batches, seed: int) -> list[Tensor]:
 def search(found: Sequence[Choice], share: float) -> Drops:
     """Section 4.1, algorithm 1: for every number of heads that go, those worth least and as many
     features as fit into the share; of all these the masks that lose least on the diagonal."""
-    first, second = (_ascending(found, kind) for kind in dict.fromkeys(c.name for c in found))
+    *heads, second = (_ascending(found, kind) for kind in dict.fromkeys(c.name for c in found))
+    first = heads[0] if heads else []  # MPNet's cannot go: all blocks share one bias of positions
     budget = round(share * sum(c.cost * c.units for c in found))
     least, best = torch.inf, (0, 0)
     lost, lost_second = (_cumulated(kind) for kind in (first, second))
-    cost, cost_second = (found[kind[0][1]].cost for kind in (first, second))
+    cost, cost_second = (found[kind[0][1]].cost if kind else 0 for kind in (first, second))
     for n in range(len(first) + 1):
         m = (budget - n * cost) // cost_second
         if 0 <= m <= len(second) and lost[n] + lost_second[m] < least:
