@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,6 +96,14 @@ def test_one_speed_is_said_and_its_interval_is_of_it(halved: Compressed) -> None
     assert halved.verdict().startswith(f"{mine.faster:.2g}x faster, ")
     assert f"({baseline.faster:.2g}x)" in halved.verdict()
     assert f"{mine.faster:.2f}x" in str(halved)
+
+
+def test_the_card_has_the_verdict_and_runs_the_file_that_it_is_about(halved: Compressed) -> None:
+    card = (Path(halved.out) / "README.md").read_text()
+    _, _, told = card.partition("## onnx/model.onnx\n")
+    assert halved.verdict() in told and f"- {halved.limits[0].told}" in told
+    code = 'InferenceSession("out/onnx/model.onnx")'
+    assert code in told and code in unescape((Path(halved.out) / "report.html").read_text())
 
 
 def test_the_file_says_what_the_model_says(halved: Compressed) -> None:

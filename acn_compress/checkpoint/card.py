@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from acn_compress import __version__
 from acn_compress.architectures import base_type
 from acn_compress.checkpoint import snippets
 from acn_compress.checkpoint.published import published
@@ -19,8 +20,9 @@ from acn_compress.tasks import head_named
 
 PLAIN = "A plain transformers checkpoint."
 NOT_PLAIN = (
-    "Plain transformers refuses this model type; after `import acn_compress` (`pip install "
-    "acn-compress`), `AutoModelFor...from_pretrained` and `pipeline` load it."
+    "Plain transformers refuses this model type; after `import acn_compress` (the package "
+    f"acn-compress, {__version__} wrote this), `AutoModelFor...from_pretrained` and `pipeline` "
+    "load it."
 )
 TAGS = ("acn-compress", "model-compression")
 OURS = "acn-compress"  # the library that loads what plain transformers does not
@@ -77,12 +79,14 @@ def render(
     provenance: dict[str, Any],
     inherited: Mapping[str, Any],
     directory: Path,
+    use: Sequence[str] = (),
 ) -> str:
     """The card as Markdown with the Hub's YAML header.
 
     Args:
         inherited: what the source's card hands on.
         directory: that it is the card of, written but for it.
+        use: Markdown of further files in it.
     """
     name = plain_class(type(net.model)).__name__
     family, task = base_type(net.config.model_type), head_named(name, net.modality)
@@ -133,7 +137,7 @@ def render(
     lines += ["", "## Use", ""]
     colours = net.channels if net.modality == "image" else None
     lines += snippets.of_checkpoint(directory, report["out"], name, pipeline_tag, plain, colours)
-    lines += [PLAIN if plain else NOT_PLAIN]
+    lines += [PLAIN if plain else NOT_PLAIN, *use]
     lines += [
         "",
         "## Where it comes from",

@@ -3,7 +3,7 @@ directory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,6 +64,7 @@ def write(
     files: Source | None = None,
     kind: type[W] = Written,  # type: ignore[assignment]
     more: Callable[[Path], Mapping[str, object]] = lambda directory: {},
+    use: Callable[[W, Path], Sequence[str]] = lambda found, directory: (),
     page: Callable[[W, Path], str] | None = None,
 ) -> W:
     """Write the model directory of a step.
@@ -81,6 +82,7 @@ def write(
         processor: an image processor or tokenizer to save instead of the source's files.
         kind: of the report.
         more: writes further files into the directory, and returns what the report has of them.
+        use: Markdown of a report for the card, of the files that `more` wrote.
         page: report.html of a report as it is published, where the step has one; the directory
             holds all but that.
     Returns:
@@ -111,7 +113,9 @@ def write(
             directory,
             full,
             history,
-            lambda found: card.render(net, found, history, handed, directory),
+            lambda found: card.render(
+                net, found, history, handed, directory, use(found, directory)
+            ),
         )
         if page is not None:
             write_text(directory / PAGE, page(shown(full), directory))

@@ -74,6 +74,11 @@ class Limit(Found):
         return f"{self.name}: {text}" + (f", against {self.than}" if self.against else "")
 
     @property
+    def told(self) -> str:
+        """Whether it holds, in a line."""
+        return f"{'holds' if self.holds else 'NOT HELD'}: {self}"
+
+    @property
     def settled(self) -> bool:
         """Whether timing can tell what was found from what was asked."""
         if self.low is None or self.high is None:
@@ -325,7 +330,7 @@ class Compressed(Made):
         if moved := self._moved():
             yield Line(moved)
         for limit in self.limits:
-            yield Line(f"{'holds' if limit.holds else 'NOT HELD'}: {limit}")
+            yield Line(limit.told)
 
     def _chosen_by(self) -> str:
         """Why that candidate, where others of the table look better."""

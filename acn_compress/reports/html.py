@@ -123,12 +123,7 @@ def uses(card: Path) -> list[str]:
     """The Python of a model card that loads what it describes; none without a card."""
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     _, _, use = text.partition("## Use\n")
-    return python(use)
-
-
-def python(markdown: str) -> list[str]:
-    """Its pieces of Python."""
-    return [code.strip() for code in re.findall(r"```python\n(.*?)```", markdown, flags=re.S)]
+    return [code.strip() for code in re.findall(r"```python\n(.*?)```", use, flags=re.S)]
 
 
 STYLE = """

@@ -40,7 +40,7 @@ from acn_compress.reports.compressed import (
     Limit,
     Row,
 )
-from acn_compress.reports.html import python, uses
+from acn_compress.reports.html import uses
 from acn_compress.steps.compress.finish import Baseline, Done
 from acn_compress.steps.compress.job import Job
 
@@ -127,20 +127,22 @@ def deliver(
         overwrite=how.overwrite or how.resume,
         kind=Compressed,
         more=more,
+        use=lambda found, directory: _of_file(found, done.net, directory),
         page=lambda found, directory: found.page(
-            [*uses(directory / "README.md"), *_of_file(found, done.net, directory)],
+            uses(directory / "README.md"),
             published(surface.typed(type(how), [job.source.name, str(job.out)], how)),
         ),
     )
 
 
 def _of_file(found: Compressed, net: Network, directory: Path) -> list[str]:
-    """Python that runs the file that the limits are about."""
+    """For the card: what came of it, and Python that runs the file that the limits are about."""
     colours = net.channels if net.modality == "image" else None
     asked = found.onnx.inputs
     cached = any(map(is_past, asked))
-    told = of_graph(directory, found.out, found.delivered, asked, colours, cached=cached)
-    return python("\n".join(told))
+    code = of_graph(directory, found.out, found.delivered, asked, colours, cached=cached)
+    limits = [f"- {limit.told}" for limit in found.limits]
+    return ["", f"## {found.delivered}", "", found.verdict(), "", *limits, "", *code]
 
 
 def _known(job: Job, done: Done, baseline: Baseline | None) -> dict[str, Any]:
