@@ -156,6 +156,8 @@ def test_what_cannot_be_reached_is_told_before_anything_is_written(
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match=r"cannot be made as small as asked: the smallest candid"):
         acn.compress(digits_vit, out, target_params=10.0, **HOW)
+    with pytest.raises(ConfigError, match=r"of weights; asked was target_size 20 .* a larger"):
+        acn.compress(digits_vit, out, target_size="20", **HOW)
     assert not out.exists() and not list(tmp_path.glob("out*"))
 
 

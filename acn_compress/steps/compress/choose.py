@@ -7,10 +7,12 @@ from dataclasses import replace
 from itertools import islice
 
 from acn_compress.backends.latency import milliseconds
+from acn_compress.checkpoint.files import size
 from acn_compress.compression.frontier import Limits
 from acn_compress.compression.search import Plan
 from acn_compress.errors import ConfigError
 from acn_compress.measure.candidate import Point
+from acn_compress.reports.compressed import amount
 from acn_compress.steps.compress.job import Job
 
 TRIES = 3  # candidates that are trained, at most, until one keeps the drop
@@ -18,6 +20,7 @@ GRAPH = 40_000  # bytes of a block in an ONNX file beside its weights
 MARGIN = 0.96  # of a limit that is aimed at: what is measured scatters
 NEAR = 0.93  # of a limit: what takes less leaves room
 ROUNDS = 15  # of a timing on the way
+SMALLER = "max_latency_ms", "target_params", "target_size"
 
 
 def limits_of(job: Job) -> Limits:
@@ -101,10 +104,13 @@ def _reachable(job: Job, limits: Limits) -> list[Plan]:
     least = frontier.smallest()
     ms, count = frontier.milliseconds(least), frontier.candidates.parameters(least.blocks)
     kind = " in int8" if least.int8 else ""
+    given = {n: getattr(job.how, n) for n in ("speedup", *SMALLER)}
+    asked = ", ".join(f"{n} {amount(n, v)}" for n, v in given.items() if v is not None)
     raise ConfigError(
         f"{job.source.name} cannot be made as small as asked: the smallest candidate takes "
-        f"{ms:.3g} ms{kind} ({frontier.slowest / ms:.3g} times as fast) and has {count:,} of "
-        f"{job.whole.parameters:,} parameters. Ask for less."
+        f"{ms:.3g} ms{kind} ({frontier.slowest / ms:.3g} times as fast), has {count:,} of "
+        f"{job.whole.parameters:,} parameters and {size(count * frontier.width(least.int8))} of "
+        f"weights; asked was {asked}. Ask for {'less' if job.how.speedup else 'a larger limit'}."
     )
 
 
