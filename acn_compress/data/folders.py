@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acn_compress.data.files import FILE_TYPES, cache, check_fields, reading
-from acn_compress.data.split_names import kinds_in
+from acn_compress.data.split_names import kind_of, kinds_in
 from acn_compress.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,11 +48,19 @@ def load_folder(path: Path) -> tuple[Splits, list[str]]:
 
 def _not_classes(root: Path, read: dict[str, list[Path]]) -> list[str]:
     """Why the folders of images or clips are no classes, where it is that some files lie deeper
-    than others: `datasets` takes folders for classes only if all are equally deep."""
+    than others, or that there is one folder only: `datasets` takes folders for classes only if all
+    are equally deep, and if there are two."""
     parts = [_parts(root, file) for files in read.values() for file in files]
+    if any(part[-1] == "metadata" for part in parts):  # which says the classes, if anything does
+        return []
     depths = Counter(map(len, parts))
     if len(depths) < 2:
-        return []
+        only = {folder for *_, folder in (part[:-1] for part in parts if len(part) > 1)}
+        if len(only) != 1 or kind_of(name := only.pop()) is not None:
+            return []
+        return [
+            f"folders are no classes here, as there is one only ({name}); a class needs another"
+        ]
     (usual, _), *_ = depths.most_common()
     odd = next("/".join(part) for part in parts if len(part) != usual)
     return [f"folders are no classes here, as {odd} does not lie as deep as other files"]

@@ -4,7 +4,7 @@ and cannot be mistaken, then by number if the model's names say nothing. Anythin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,12 +39,17 @@ class Labels:
             return [text_of(value) for value in self.values]
         return [self.names[int(str(value))] for value in self.values]
 
+    @property
+    def numbered(self) -> bool:
+        """Whether all classes are called by numbers. These are meant then, and not the places at
+        which the names stand: folders are sorted as texts, 10 before 2."""
+        return all(map(is_number, set(self.said()) if self.names is None else self.names))
+
     def classes(self) -> list[str]:
         """The classes that the data names, or that occur in it, in their order."""
         if self.names is not None:
-            return list(self.names)
-        found = set(self.said())
-        return sorted(found, key=int) if all(map(is_number, found)) else sorted(found)
+            return in_order(self.names) if self.numbered else list(self.names)
+        return in_order(set(self.said()))
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,12 @@ def text_of(value: object) -> str:
 def is_number(text: str) -> bool:
     """Whether a label is a whole number."""
     return text.removeprefix("-").isdecimal()
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names that are sorted: numbers by what they are."""
+    found = list(names)
+    return sorted(found, key=int) if all(map(is_number, found)) else sorted(found)
 
 
 def match(labels: Labels, config: PreTrainedConfig, name: str, column: str) -> Matched:
@@ -168,17 +179,29 @@ def fold(name: str) -> str:
 
 
 def by_number(labels: Labels, occurring: Sequence[str], names: Sequence[str]) -> Table | None:
-    """The model's names say nothing, so that its classes are numbers: those of the data must
-    fit."""
-    if not is_generic(names):
+    """The model's names are numbers, or say nothing, so that its classes are numbers: those of the
+    data must fit."""
+    own = numbers_of(names)
+    if own is None:
         return None
-    if labels.names is not None:
-        order = {text: i for i, text in enumerate(labels.names)}
-        return (order, "number") if len(order) == len(names) else None
-    if not all(map(is_number, occurring)):
+    if labels.numbered:
+        places = {number: i for i, number in enumerate(own)}
+        found = {text: places.get(int(text)) for text in occurring}
+        order = {text: place for text, place in found.items() if place is not None}
+        fit = len(set(order.values())) == len(occurring) and len(places) == len(own)
+        return (order, "number") if fit else None
+    if labels.names is None or not is_generic(names):
         return None
-    order = {text: int(text) for text in occurring}
-    return (order, "number") if all(0 <= n < len(names) for n in order.values()) else None
+    order = {text: i for i, text in enumerate(labels.names)}
+    return (order, "number") if len(order) == len(names) else None
+
+
+def numbers_of(names: Sequence[str]) -> list[int] | None:
+    """Of a model's classes: those that they are called by, or their places where the names say
+    nothing; None where they have names."""
+    if is_generic(names):
+        return list(range(len(names)))
+    return [int(name) for name in names] if all(map(is_number, names)) else None
 
 
 def refuse(labels: Labels, occurring: Sequence[str], names: Sequence[str], where: str) -> Table:
@@ -187,15 +210,23 @@ def refuse(labels: Labels, occurring: Sequence[str], names: Sequence[str], where
     Raises:
         DataError: always.
     """
-    if labels.names is None and all(map(is_number, occurring)):
+    if labels.numbered:
         low, high = min(map(int, occurring)), max(map(int, occurring))
-        message = (
+        if (own := numbers_of(names)) is None:
+            raise DataError(
+                f"{where}: the labels are numbers ({low} to {high}), but the model's classes have "
+                f"names ({some(names)}): which number is which name is not known. Write these "
+                "names into the data."
+            )
+        if len({int(text) for text in occurring}) < len(occurring):
+            raise DataError(
+                f"{where}: two of the labels are one number ({some(in_order(occurring))}). Write "
+                "it in one way."
+            )
+        raise DataError(
             f"{where}: labels run from {low} to {high}, but the model has {len(names)} classes "
-            f"(0 to {len(names) - 1})"
+            f"({min(own)} to {max(own)}). {NEW_HEAD}"
         )
-        if is_generic(names):
-            raise DataError(f"{message}. {NEW_HEAD}")
-        raise DataError(f"{message} named {some(names)}. Write these names into the data.")
     found = labels.classes()
     if len(found) != len(names):
         raise DataError(

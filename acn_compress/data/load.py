@@ -271,5 +271,13 @@ def label_names(spec: Spec, columns: Columns, task: Task) -> list[str] | None:
     column = table.class_column(task.classes)
     labels = table.labels(column)
     check(labels, table.name, column)
-    places = table.places(column) if task.vectors and labels.names is None else None
-    return labels.classes() if places is None else [f"LABEL_{i}" for i in range(places)]
+    if task.vectors:  # each class is there or not: one is enough
+        places = table.places(column) if labels.names is None else None
+        return labels.classes() if places is None else [f"LABEL_{i}" for i in range(places)]
+    if len(occurring := set(labels.said())) < 2:
+        found = f"only one class ({', '.join(occurring)})" if occurring else "no class"
+        raise DataError(
+            f"data {table.name}: {found} in column '{column}'; a classifier needs two. Add rows of "
+            "another, or name another column with --label-column."
+        )
+    return labels.classes()

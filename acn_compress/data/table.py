@@ -142,9 +142,12 @@ class Table:
         if not found or (len(found) > 1 and found == list(typed)):
             here = ", ".join(self.rows.column_names)
             why = f"{', '.join(found)} could all hold" if found else "no column holds"
+            other = kind != "label" or len(self.rows.column_names) > 1  # that could be named
             raise DataError(
-                f"data {self.name}: {why} the {what}. Present: {here}. Name it with "
-                f"--{kind}-column." + self._unparted() + _told(self.notes)
+                f"data {self.name}: {why} the {what}. Present: {here}."
+                + f" Name it with --{kind}-column." * other
+                + self._unparted()
+                + _told(self.notes)
             )
         return self.taken(found[0], kind)
 
