@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import datasets
 import numpy as np
 import pytest
 import transformers as hf
-from brought import bert, loaded, read, table, targets, texts
+from brought import SMALL, bert, loaded, read, table, targets, texts
 from PIL import Image
 
+import acn_compress
 from acn_compress.data.labels import Labels, match
 from acn_compress.data.load import Columns, label_names
 from acn_compress.data.table import Table
@@ -203,6 +205,32 @@ def test_a_new_head_needs_two_classes(task: str, rows: dict[str, Any], tmp_path:
         label_names(named, Columns(), TASKS["text-classification"])
     several = table(tmp_path / "e.jsonl", text=texts(3), labels=[["1"], [], ["1"]])
     assert label_names(several, Columns(), TASKS["text-multi-label"]) == ["1"]
+
+
+def test_a_class_that_the_training_data_lack_is_told_as_such(tmp_path: Path) -> None:
+    """And not sent to train a new head, which is what was done."""
+    model = bert(tmp_path / "m", "Model")
+    rows = {"text": texts(4), "label": ["bad", "good", "bad", "good"]}
+    table(tmp_path / "d" / "train.csv", **rows)
+    table(tmp_path / "d" / "test.csv", **rows | {"label": ["bad", "meh", "meh", "good"]})
+    how: dict[str, Any] = {"task": "text-classification", "epochs": 1}
+    with pytest.raises(
+        DataError, match=r"d:test has labels .* lack: meh \(meh in 2 rows\)"
+    ) as told:
+        acn_compress.finetune(model, tmp_path / "out", str(tmp_path / "d"), **how)
+    assert "To train a head" not in str(told.value)
+    config = hf.BertConfig(**SMALL, vocab_size=35).to_dict() | {
+        "architectures": ["BertForSequenceClassification"]
+    }
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"d:test has labels that the training data lack: meh"):
+        acn_compress.finetune(
+            tmp_path / "m" / "config.json",
+            tmp_path / "out",
+            str(tmp_path / "d"),
+            init="random",
+            epochs=1,
+        )
 
 
 def test_folders_are_classes_by_their_numbers_and_one_alone_is_none(tmp_path: Path) -> None:

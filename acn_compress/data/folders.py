@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acn_compress.data.files import FILE_TYPES, cache, check_fields, reading
+from acn_compress.data.files import FILE_TYPES, cache, check_fields, check_headers, reading
 from acn_compress.data.split_names import kind_of, kinds_in
 from acn_compress.errors import DataError
 
@@ -35,6 +35,7 @@ def load_folder(path: Path) -> tuple[Splits, list[str]]:
     if hasattr(builder.config, "keep_linebreaks"):
         builder = datasets.load_dataset_builder(name, **options, **reading(".txt"))
     read = {str(s): [Path(f) for f in names] for s, names in builder.config.data_files.items()}
+    check_headers(file for names in read.values() for file in names)
     notes = [] if _has_configs(path) else _check_splits(path.resolve(), files, read)
     if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
         builder.BASE_FEATURE = recording()

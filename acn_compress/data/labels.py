@@ -93,9 +93,13 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(found, key=int) if all(map(is_number, found)) else sorted(found)
 
 
-def match(labels: Labels, config: PreTrainedConfig, name: str, column: str) -> Matched:
+def match(
+    labels: Labels, config: PreTrainedConfig, name: str, column: str, named: bool = False
+) -> Matched:
     """Labels as the model numbers them.
 
+    Args:
+        named: the model's classes are those of the training data.
     Raises:
         DataError: if they cannot be matched beyond doubt.
     """
@@ -107,9 +111,10 @@ def match(labels: Labels, config: PreTrainedConfig, name: str, column: str) -> M
         by_name(occurring, names)
         or by_case(occurring, names)
         or by_number(labels, occurring, names)
-        or refuse(labels, occurring, names, f"data {name}")
     )
-    numbers, how = table
+    if table is None and named:
+        _check_learned(labels, occurring, names, f"data {name}")
+    numbers, how = table or refuse(labels, occurring, names, f"data {name}")
     mapping = {text: names[numbers[text]] for text in sorted(occurring, key=numbers.__getitem__)}
     return Matched(torch.tensor([numbers[text] for text in said]), names, mapping, how)
 
@@ -204,6 +209,19 @@ def numbers_of(names: Sequence[str]) -> list[int] | None:
     return [int(name) for name in names] if all(map(is_number, names)) else None
 
 
+def _check_learned(
+    labels: Labels, occurring: Sequence[str], names: Sequence[str], where: str
+) -> None:
+    """Refuse labels that the training data lack, whose classes the model has."""
+    if others := _unknown(in_order(occurring), names):
+        rows = labels.said().count(others[0])
+        raise DataError(
+            f"{where} has labels that the training data lack: {some(others)} ({others[0]} in "
+            f"{rows:,} rows). A head learns the classes that it is trained on: put rows of them "
+            "into the training data, or take these away."
+        )
+
+
 def refuse(labels: Labels, occurring: Sequence[str], names: Sequence[str], where: str) -> Table:
     """Say why labels cannot be matched.
 
@@ -241,12 +259,16 @@ def refuse(labels: Labels, occurring: Sequence[str], names: Sequence[str], where
 
 def _others(labels: Labels, found: Sequence[str], names: Sequence[str]) -> str:
     """Which labels are none of the model's, and how many rows have the first, where some are."""
-    known = {name.strip().casefold() for name in names}
-    others = [label for label in found if label.strip().casefold() not in known]
+    others = _unknown(found, names)
     if not 0 < len(others) < len(found):
         return ""
     rows = labels.said().count(others[0])
     return f"; not among them: {some(others)} ({others[0]} in {rows:,} rows)"
+
+
+def _unknown(found: Sequence[str], names: Sequence[str]) -> list[str]:
+    known = {fold(name) for name in names}
+    return [label for label in found if fold(label) not in known]
 
 
 def some(names: Sequence[str]) -> str:

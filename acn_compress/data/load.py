@@ -158,7 +158,7 @@ def load_data(
     split = open_split(spec, role)
     if len(split.rows) == 0 or limit == 0:
         raise DataError(f"data {split.name} is empty.")
-    table = Table.of(split, columns, net.config)
+    table = Table.of(split, columns, net)
     classes = task.classes
     if answered and task.one_class and classes and not table.has_classes(classes):
         table.answered, classes = True, None
@@ -203,7 +203,7 @@ def token_counts(
     if own.modality != "text":
         raise DataError(f"vocabulary is one of texts, and the model is for {own.name}.")
     split = open_split(spec, "train")
-    table = Table.of(split, columns, net.config)
+    table = Table.of(split, columns, net)
     task = own if own.name in OF_TEXT_ALONE or own.taught else task_called("features")
     texts = TextExamples.prepare(table, net, source, task, max_length)
     return split.name, texts.counts(net.config.vocab_size)

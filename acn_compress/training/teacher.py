@@ -108,10 +108,12 @@ def _name_classes_(teacher: Network, taught: Source, net: Network) -> None:
     theirs, ours = names_of(teacher.config), names_of(net.config)
     if len(theirs) != len(ours):
         raise _unlike(taught, f"knows {_some(theirs)}", f"the model {_some(ours)}")
-    order = _order(theirs, ours)
-    if order is None and (is_generic(theirs) or is_generic(ours)) or theirs == ours:
+    if theirs == ours:
         return
+    order = _order(theirs, ours)
     if order is None:
+        if is_generic(theirs) or is_generic(ours):
+            return
         raise _unlike(taught, f"knows {_some(theirs)}", f"the model {_some(ours)}")
     teacher.model.register_forward_hook(partial(_reordered, torch.tensor(order)))
     teacher.config.id2label = dict(enumerate(ours))
