@@ -88,7 +88,6 @@ def load_source(
         _set_head(hf_config, cls, task, labels, source)
         model, found = weights.read(source, cls, hf_config, new_head=task is not None)
         net = replace(adopt(model), fresh=found.fresh, remarks=found.remarks)
-        net = replace(net, named=labels is not None)
         _check_structure(net, source.name)
         zeros.correct_(net)
         if verify:
@@ -157,7 +156,7 @@ def from_config(
     architecture, cls, hf_config = describe(source, task, file)
     _set_head(hf_config, cls, task, labels, source)
     with fitting(str(path)):
-        net = replace(adopt(cls(hf_config)), named=labels is not None)
+        net = adopt(cls(hf_config))
         net.verify_alpha_one(str(path))
     net.unwrap_()
     architecture.init_(net.model)  # only now: a head of zeros would have made the proof say nothing

@@ -60,7 +60,7 @@ def _not_classes(root: Path, read: dict[str, list[Path]]) -> list[str]:
         if len(only) != 1 or kind_of(name := only.pop()) is not None:
             return []
         return [
-            f"folders are no classes here, as there is one only ({name}); a class needs another"
+            f"folders are no classes here, as there is one only ({name}); a classifier needs two"
         ]
     (usual, _), *_ = depths.most_common()
     odd = next("/".join(part) for part in parts if len(part) != usual)
