@@ -87,9 +87,11 @@ class Outcome(Found):
     """What it was measured against, on the same rows: the original, which is what the first step
     that did more than prepare began with; what it was made from, where the original was not
     measured; or another model, as a teacher. None where there is nothing: it was trained from
-    random weights."""
+    random weights, or its head was."""
     below: Below | None = None
     """How far it lies below that."""
+    new_head: bool = False
+    """Its head alone was trained from random weights."""
 
     @classmethod
     def of(
@@ -118,7 +120,8 @@ class Outcome(Found):
 
     def __str__(self) -> str:
         if self.below is None or self.against is None:
-            return "its own: it was trained from random weights"
+            what = "trained with a new head" if self.new_head else "trained from random weights"
+            return f"its own: it was {what}"
         told = figures.told(self.below.drop, self.quality.metric)
         return f"{told} (95 %, paired) against {CALLED[self.against].format(self.below.name)}"
 

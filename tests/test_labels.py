@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import transformers as hf
-from brought import bert, loaded, read, table, targets, texts
+from brought import SMALL, bert, loaded, read, table, targets, texts
+from PIL import Image
 
+import acn_compress
 from acn_compress.data.labels import Labels, match
 from acn_compress.data.load import Columns, label_names
 from acn_compress.data.table import Table
@@ -50,12 +55,32 @@ def test_numbers_count_only_for_a_model_whose_names_say_nothing() -> None:
     assert matched(2, [1, 0], own=["neg", "pos"]) == [1, 0]
     with pytest.raises(DataError, match=r"labels run from 1 to 3, but the model has 3 classes"):
         matched(3, [1, 2, 3])
-    with pytest.raises(DataError, match=r"named 1 star, 2 stars\. Write these names into the data"):
-        matched(["1 star", "2 stars"], [0, 1])
+    told = r"are numbers \(0 to 1\), but .* names \(1 star, 2 stars\): which number .* is not known"
+    for own in (None, ["0", "1"]):
+        with pytest.raises(DataError, match=told):
+            matched(["1 star", "2 stars"], [0, 1], own=own)
     with pytest.raises(DataError, match="has the labels bad, good, but the model knows LABEL_0"):
         matched(2, ["good", "bad"])
     with pytest.raises(DataError, match="has 3 labels"):
         matched(2, [0, 1], own=["a", "b", "c"])
+
+
+def test_names_that_are_numbers_are_these_numbers_however_they_are_stored() -> None:
+    """Folders and other named classes are sorted as texts: 0, 1, 10, 2."""
+    folders = sorted(map(str, range(11)))
+    assert folders[2] == "10"
+    places = [folders.index(str(n)) for n in (10, 2, 0)]
+    assert matched(11, places, own=folders) == matched(11, [10, 2, 0]) == [10, 2, 0]
+    assert matched(folders, places, own=folders) == [folders.index(n) for n in ("10", "2", "0")]
+    assert matched(3, [1, 0], own=["00", "02"]) == [2, 0]
+    assert matched(["2", "1"], [1, 0], own=["01", "02"]) == [0, 1]
+    from_one = sorted(map(str, range(1, 4)))
+    for values, own in (([1, 2, 3], None), ([0, 1, 2], from_one)):
+        with pytest.raises(DataError, match="run from 1 to 3, but the model has 3 classes"):
+            matched(3, values, own=own)
+    with pytest.raises(DataError, match=r"two of the labels are one number \(0?1, 0?1\)"):
+        matched(3, [0, 1], own=["1", "01"])
+    assert Labels([0], folders).classes() == [str(n) for n in range(11)]
 
 
 def test_labels_that_a_model_does_not_know_are_named() -> None:
@@ -159,6 +184,67 @@ def test_a_new_head_gets_the_names_in_their_order(tmp_path: Path) -> None:
     assert label_names(spec, Columns(), task) == ["1", "9", "10"]
     assert label_names(spec, Columns(label="text"), task) is not None
     assert label_names(spec, Columns(), TASKS["text-regression"]) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [
+        ("text-classification", {"text": texts(3), "label": [1, 1, 1]}),
+        ("audio-classification", {"audio": texts(3), "label": ["1"] * 3}),
+        ("token-classification", {"tokens": [["w1"]] * 3, "ner_tags": [["1"]] * 3}),
+    ],
+)
+def test_a_new_head_needs_two_classes(task: str, rows: dict[str, Any], tmp_path: Path) -> None:
+    """Of one output transformers makes a regression."""
+    spec = table(tmp_path / "d.jsonl", **rows)
+    with pytest.raises(DataError, match=r"d\.jsonl:train: only one class \(1\) in column .* two\."):
+        label_names(spec, Columns(), TASKS[task])
+    typed = features(text="string", label=["0", "1"])
+    named = datasets.Dataset.from_dict({"text": texts(2), "label": [1, 1]}, features=typed)
+    with pytest.raises(DataError, match=r"only one class \(1\)"):
+        label_names(named, Columns(), TASKS["text-classification"])
+    several = table(tmp_path / "e.jsonl", text=texts(3), labels=[["1"], [], ["1"]])
+    assert label_names(several, Columns(), TASKS["text-multi-label"]) == ["1"]
+
+
+def test_a_class_that_the_training_data_lack_is_told_as_such(tmp_path: Path) -> None:
+    """And not sent to train a new head, which is what was done."""
+    model = bert(tmp_path / "m", "Model")
+    rows = {"text": texts(4), "label": ["bad", "good", "bad", "good"]}
+    table(tmp_path / "d" / "train.csv", **rows)
+    table(tmp_path / "d" / "test.csv", **rows | {"label": ["bad", "meh", "meh", "good"]})
+    how: dict[str, Any] = {"task": "text-classification", "epochs": 1}
+    with pytest.raises(
+        DataError, match=r"d:test has labels .* lack: meh \(meh in 2 rows\)"
+    ) as told:
+        acn_compress.finetune(model, tmp_path / "out", str(tmp_path / "d"), **how)
+    assert "To train a head" not in str(told.value)
+    config = hf.BertConfig(**SMALL, vocab_size=35).to_dict() | {
+        "architectures": ["BertForSequenceClassification"]
+    }
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"d:test has labels that the training data lack: meh"):
+        acn_compress.finetune(
+            tmp_path / "m" / "config.json",
+            tmp_path / "out",
+            str(tmp_path / "d"),
+            init="random",
+            epochs=1,
+        )
+
+
+def test_folders_are_classes_by_their_numbers_and_one_alone_is_none(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 3), "uint8")
+    for number in range(11):
+        (tmp_path / "many" / str(number)).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "many" / str(number) / "a.png")
+    shutil.copytree(tmp_path / "many" / "2", tmp_path / "one" / "cat")
+    task = TASKS["image-classification"]
+    assert label_names(str(tmp_path / "many"), Columns(), task) == [str(n) for n in range(11)]
+    with pytest.raises(DataError, match=r"no column holds the labels\.") as refused:
+        label_names(str(tmp_path / "one"), Columns(), task)
+    told = str(refused.value)
+    assert "there is one only (cat)" in told and "--label-column" not in told
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from brought import bert, table, texts
 from tiny import network
 
 import acn_compress
@@ -189,6 +190,31 @@ def test_what_was_trained_from_random_weights_has_a_quality_of_its_own(chain: Pa
     assert found is not None and (found.against, found.below) == (None, None)
     assert "points" not in told(found) and str(found.quality) in told(found)
     assert "random weights" in told(found)
+
+
+def test_what_got_a_new_head_has_a_quality_of_its_own(tmp_path: Path) -> None:
+    """Before it was trained it answered at random, which no original did: with classes of its own,
+    or with none."""
+    other = bert(tmp_path / "other", labels=["a", "b", "c", "d", "e"])
+    for model, name in ((bert(tmp_path / "bare", "Model"), "bare"), (other, "other")):
+        data = table(tmp_path / name / "d" / "train.csv", text=texts(40), label=["no", "yes"] * 20)
+        how: dict[str, Any] = {"task": "text-classification", "epochs": 1, "batch_size": 8}
+        out = tmp_path / f"{name}-out"
+        report = acn_compress.finetune(model, out, data, eval_data=data, **how)
+        assert report.new_head and report.original is None
+        stored = json.loads((out / "report.json").read_text())
+        assert stored["against"] == "itself with a new head, untrained"
+        found = past(out).quality
+        assert found is not None and (found.against, found.below) == (None, None)
+        assert str(found) == str(report.outcome()) and "points" not in told(found)
+        line = f"{report.after}".split(" ")[0] if report.after else ""
+        assert f"accuracy {line}" in told(found) and told(found).endswith("with a new head")
+        assert f"| quality | {told(found)} |" in (out / "README.md").read_text()
+        assert str(found) in " ".join(str(report).split())
+        again = acn_compress.finetune(out, tmp_path / f"{name}-again", data, eval_data=data, **how)
+        outcome = again.outcome()
+        assert not again.new_head and outcome is not None and outcome.below is not None
+        assert outcome.below.drop == again.drop
 
 
 def test_evaluate_measures_beside_the_original(chain: Path) -> None:

@@ -142,6 +142,24 @@ def test_no_field_is_taken_for_that_of_another_column(tmp_path: Path, place: str
         open_split(str(tmp_path / place), "train")
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+@pytest.mark.parametrize("folder", [False, True])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, name: str, folder: bool) -> None:
+    sign = "\t" if name.endswith(".tsv") else ","
+    header, row = ["label", "text", "label", "label.1"], ["0", "good", "1", "1"]
+    for columns in (slice(None), slice(1, None)):
+        place = tmp_path / f"d{columns.start}"
+        place.mkdir()
+        lines = "".join(sign.join(fields[columns]) + "\n" for fields in (header, row))
+        (place / name).write_text(lines)
+        spec = str(place if folder else place / name)
+        if columns.start == 1:  # as data frames are joined, too
+            assert open_split(spec, "train").rows.column_names == header[columns]
+            continue
+        with pytest.raises(DataError, match=rf"{name}: 2 columns are called 'label'\."):
+            open_split(spec, "train")
+
+
 def test_no_quote_hides_rows(tmp_path: Path) -> None:
     path, wanted = tmp_path / "a.tsv", ["good", '"fine', "bad", 'last"', "other"]
     path.write_text("text\tlabel\n" + "".join(f"{text}\t0\n" for text in wanted))

@@ -128,6 +128,15 @@ def test_names_that_say_nothing_go_by_position(tmp_path: Path) -> None:
     assert torch.equal(_logits(taught), _logits(net))
 
 
+def test_names_that_are_numbers_go_by_these(tmp_path: Path) -> None:
+    """Which folders in the order of texts are not at their places."""
+    teacher = _vit(tmp_path / "t", ["2", "0", "1"])
+    taught, net = _pair(teacher, _vit(tmp_path / "s", [f"LABEL_{i}" for i in range(3)]))
+    alone = load_source(find_source(teacher))
+    assert torch.equal(_logits(taught), _logits(alone)[:, [1, 2, 0]])
+    assert taught.config.id2label == net.config.id2label
+
+
 @pytest.mark.parametrize(
     "processor",
     [

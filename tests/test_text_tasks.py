@@ -13,15 +13,13 @@ import pytest
 import torch
 import transformers as hf
 from texts import BERT, SPECIAL, read, sentences, with_head, write
-from tiny import net_of, network
+from tiny import net_of, network, saved
 from tokenizers.processors import TemplateProcessing
 
 from acn_compress import evaluate, finetune
 from acn_compress.checkpoint.find import find_source
 from acn_compress.data.load import Columns, load_data
-from acn_compress.errors import (
-    DataError,
-)
+from acn_compress.errors import ConfigError, DataError
 from acn_compress.measure.quality import Scores, measure, summary
 from acn_compress.tasks import IGNORED, TASKS, features
 
@@ -353,6 +351,9 @@ def test_text_without_any_text_or_a_tokenizer_that_fits(
         evaluate(tmp_path / "other", data=str(reviews))
     with pytest.raises(DataError, match="noise is for images; there is none for texts"):
         evaluate(bert, data=str(reviews), noise="gaussian:0.1")
+    saved(with_head(bert, "masked-lm"), tmp_path / "masked")
+    with pytest.raises(ConfigError, match=r"masked does masked-lm, but .*bert features\. They"):
+        evaluate(bert, data=str(reviews), against=tmp_path / "masked")
     wide = hf.BertModel(hf.BertConfig(**{**BERT, "hidden_size": 64}, vocab_size=150))
     wide.save_pretrained(tmp_path / "wide")
     with pytest.raises(DataError, match="the reference has width 64, but the model 32"):

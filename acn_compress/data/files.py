@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,6 +47,7 @@ def load_files(files: list[Path]) -> Splits:
         raise DataError(
             f"data: files of several types ({', '.join(sorted(types))}). Name one type."
         )
+    check_headers(files)
     found = datasets.load_dataset(
         reader := FILE_TYPES[files[0].suffix],
         data_files=_by_split(files),
@@ -64,6 +66,27 @@ def named(place: str) -> list[Path]:
     if (one := Path(place).expanduser()).exists():
         return [one]
     return [Path(part.strip()).expanduser() for part in place.split(",")]
+
+
+def check_headers(files: Iterable[Path]) -> None:
+    """Refuse csv and tsv files in which two columns have one name: pandas calls the second label.1,
+    and what it says would be passed over.
+
+    Raises:
+        DataError: naming the column.
+    """
+    for file in files:
+        if FILE_TYPES.get(file.suffix) != "csv":
+            continue
+        delimiter = reading(file.suffix).get("delimiter", ",")
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            header = next(filter(None, csv.reader(stream, delimiter=delimiter)), [])
+        twice = next((name for name in header if name and header.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"data {file}: {header.count(twice)} columns are called '{twice}'. Which is meant "
+                "is not known: give each a name of its own, or take one away."
+            )
 
 
 def check_fields(splits: Splits, place: Path) -> None:

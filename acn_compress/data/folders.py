@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acn_compress.data.files import FILE_TYPES, cache, check_fields, reading
-from acn_compress.data.split_names import kinds_in
+from acn_compress.data.files import FILE_TYPES, cache, check_fields, check_headers, reading
+from acn_compress.data.split_names import kind_of, kinds_in
 from acn_compress.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def load_folder(path: Path) -> tuple[Splits, list[str]]:
     if hasattr(builder.config, "keep_linebreaks"):
         builder = datasets.load_dataset_builder(name, **options, **reading(".txt"))
     read = {str(s): [Path(f) for f in names] for s, names in builder.config.data_files.items()}
+    check_headers(file for names in read.values() for file in names)
     notes = [] if _has_configs(path) else _check_splits(path.resolve(), files, read)
     if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
         builder.BASE_FEATURE = recording()
@@ -48,11 +49,19 @@ def load_folder(path: Path) -> tuple[Splits, list[str]]:
 
 def _not_classes(root: Path, read: dict[str, list[Path]]) -> list[str]:
     """Why the folders of images or clips are no classes, where it is that some files lie deeper
-    than others: `datasets` takes folders for classes only if all are equally deep."""
+    than others, or that there is one folder only: `datasets` takes folders for classes only if all
+    are equally deep, and if there are two."""
     parts = [_parts(root, file) for files in read.values() for file in files]
+    if any(part[-1] == "metadata" for part in parts):  # which says the classes, if anything does
+        return []
     depths = Counter(map(len, parts))
     if len(depths) < 2:
-        return []
+        only = {folder for *_, folder in (part[:-1] for part in parts if len(part) > 1)}
+        if len(only) != 1 or kind_of(name := only.pop()) is not None:
+            return []
+        return [
+            f"folders are no classes here, as there is one only ({name}); a classifier needs two"
+        ]
     (usual, _), *_ = depths.most_common()
     odd = next("/".join(part) for part in parts if len(part) != usual)
     return [f"folders are no classes here, as {odd} does not lie as deep as other files"]

@@ -4,7 +4,7 @@ and cannot be mistaken, then by number if the model's names say nothing. Anythin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,12 +39,17 @@ class Labels:
             return [text_of(value) for value in self.values]
         return [self.names[int(str(value))] for value in self.values]
 
+    @property
+    def numbered(self) -> bool:
+        """Whether all classes are called by numbers. These are meant then, and not the places at
+        which the names stand: folders are sorted as texts, 10 before 2."""
+        return all(map(is_number, set(self.said()) if self.names is None else self.names))
+
     def classes(self) -> list[str]:
         """The classes that the data names, or that occur in it, in their order."""
         if self.names is not None:
-            return list(self.names)
-        found = set(self.said())
-        return sorted(found, key=int) if all(map(is_number, found)) else sorted(found)
+            return in_order(self.names) if self.numbered else list(self.names)
+        return in_order(set(self.said()))
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,19 @@ def is_number(text: str) -> bool:
     return text.removeprefix("-").isdecimal()
 
 
-def match(labels: Labels, config: PreTrainedConfig, name: str, column: str) -> Matched:
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names that are sorted: numbers by what they are."""
+    found = list(names)
+    return sorted(found, key=int) if all(map(is_number, found)) else sorted(found)
+
+
+def match(
+    labels: Labels, config: PreTrainedConfig, name: str, column: str, named: bool = False
+) -> Matched:
     """Labels as the model numbers them.
 
+    Args:
+        named: the model's classes are those of the training data.
     Raises:
         DataError: if they cannot be matched beyond doubt.
     """
@@ -96,9 +111,10 @@ def match(labels: Labels, config: PreTrainedConfig, name: str, column: str) -> M
         by_name(occurring, names)
         or by_case(occurring, names)
         or by_number(labels, occurring, names)
-        or refuse(labels, occurring, names, f"data {name}")
     )
-    numbers, how = table
+    if table is None and named:
+        _check_learned(labels, occurring, names, f"data {name}")
+    numbers, how = table or refuse(labels, occurring, names, f"data {name}")
     mapping = {text: names[numbers[text]] for text in sorted(occurring, key=numbers.__getitem__)}
     return Matched(torch.tensor([numbers[text] for text in said]), names, mapping, how)
 
@@ -168,17 +184,42 @@ def fold(name: str) -> str:
 
 
 def by_number(labels: Labels, occurring: Sequence[str], names: Sequence[str]) -> Table | None:
-    """The model's names say nothing, so that its classes are numbers: those of the data must
-    fit."""
-    if not is_generic(names):
+    """The model's names are numbers, or say nothing, so that its classes are numbers: those of the
+    data must fit."""
+    own = numbers_of(names)
+    if own is None:
         return None
-    if labels.names is not None:
-        order = {text: i for i, text in enumerate(labels.names)}
-        return (order, "number") if len(order) == len(names) else None
-    if not all(map(is_number, occurring)):
+    if labels.numbered:
+        places = {number: i for i, number in enumerate(own)}
+        found = {text: places.get(int(text)) for text in occurring}
+        order = {text: place for text, place in found.items() if place is not None}
+        fit = len(set(order.values())) == len(occurring) and len(places) == len(own)
+        return (order, "number") if fit else None
+    if labels.names is None or not is_generic(names):
         return None
-    order = {text: int(text) for text in occurring}
-    return (order, "number") if all(0 <= n < len(names) for n in order.values()) else None
+    order = {text: i for i, text in enumerate(labels.names)}
+    return (order, "number") if len(order) == len(names) else None
+
+
+def numbers_of(names: Sequence[str]) -> list[int] | None:
+    """Of a model's classes: those that they are called by, or their places where the names say
+    nothing; None where they have names."""
+    if is_generic(names):
+        return list(range(len(names)))
+    return [int(name) for name in names] if all(map(is_number, names)) else None
+
+
+def _check_learned(
+    labels: Labels, occurring: Sequence[str], names: Sequence[str], where: str
+) -> None:
+    """Refuse labels that the training data lack, whose classes the model has."""
+    if others := _unknown(in_order(occurring), names):
+        rows = labels.said().count(others[0])
+        raise DataError(
+            f"{where} has labels that the training data lack: {some(others)} ({others[0]} in "
+            f"{rows:,} rows). A head learns the classes that it is trained on: put rows of them "
+            "into the training data, or take these away."
+        )
 
 
 def refuse(labels: Labels, occurring: Sequence[str], names: Sequence[str], where: str) -> Table:
@@ -187,15 +228,23 @@ def refuse(labels: Labels, occurring: Sequence[str], names: Sequence[str], where
     Raises:
         DataError: always.
     """
-    if labels.names is None and all(map(is_number, occurring)):
+    if labels.numbered:
         low, high = min(map(int, occurring)), max(map(int, occurring))
-        message = (
+        if (own := numbers_of(names)) is None:
+            raise DataError(
+                f"{where}: the labels are numbers ({low} to {high}), but the model's classes have "
+                f"names ({some(names)}): which number is which name is not known. Write these "
+                "names into the data."
+            )
+        if len({int(text) for text in occurring}) < len(occurring):
+            raise DataError(
+                f"{where}: two of the labels are one number ({some(in_order(occurring))}). Write "
+                "it in one way."
+            )
+        raise DataError(
             f"{where}: labels run from {low} to {high}, but the model has {len(names)} classes "
-            f"(0 to {len(names) - 1})"
+            f"({min(own)} to {max(own)}). {NEW_HEAD}"
         )
-        if is_generic(names):
-            raise DataError(f"{message}. {NEW_HEAD}")
-        raise DataError(f"{message} named {some(names)}. Write these names into the data.")
     found = labels.classes()
     if len(found) != len(names):
         raise DataError(
@@ -210,12 +259,16 @@ def refuse(labels: Labels, occurring: Sequence[str], names: Sequence[str], where
 
 def _others(labels: Labels, found: Sequence[str], names: Sequence[str]) -> str:
     """Which labels are none of the model's, and how many rows have the first, where some are."""
-    known = {name.strip().casefold() for name in names}
-    others = [label for label in found if label.strip().casefold() not in known]
+    others = _unknown(found, names)
     if not 0 < len(others) < len(found):
         return ""
     rows = labels.said().count(others[0])
     return f"; not among them: {some(others)} ({others[0]} in {rows:,} rows)"
+
+
+def _unknown(found: Sequence[str], names: Sequence[str]) -> list[str]:
+    known = {fold(name) for name in names}
+    return [label for label in found if fold(label) not in known]
 
 
 def some(names: Sequence[str]) -> str:

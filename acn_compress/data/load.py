@@ -158,7 +158,7 @@ def load_data(
     split = open_split(spec, role)
     if len(split.rows) == 0 or limit == 0:
         raise DataError(f"data {split.name} is empty.")
-    table = Table.of(split, columns, net.config)
+    table = Table.of(split, columns, net)
     classes = task.classes
     if answered and task.one_class and classes and not table.has_classes(classes):
         table.answered, classes = True, None
@@ -203,7 +203,7 @@ def token_counts(
     if own.modality != "text":
         raise DataError(f"vocabulary is one of texts, and the model is for {own.name}.")
     split = open_split(spec, "train")
-    table = Table.of(split, columns, net.config)
+    table = Table.of(split, columns, net)
     task = own if own.name in OF_TEXT_ALONE or own.taught else task_called("features")
     texts = TextExamples.prepare(table, net, source, task, max_length)
     return split.name, texts.counts(net.config.vocab_size)
@@ -271,5 +271,13 @@ def label_names(spec: Spec, columns: Columns, task: Task) -> list[str] | None:
     column = table.class_column(task.classes)
     labels = table.labels(column)
     check(labels, table.name, column)
-    places = table.places(column) if task.vectors and labels.names is None else None
-    return labels.classes() if places is None else [f"LABEL_{i}" for i in range(places)]
+    if task.vectors:  # each class is there or not: one is enough
+        places = table.places(column) if labels.names is None else None
+        return labels.classes() if places is None else [f"LABEL_{i}" for i in range(places)]
+    if len(occurring := set(labels.said())) < 2:
+        found = f"only one class ({', '.join(occurring)})" if occurring else "no class"
+        raise DataError(
+            f"data {table.name}: {found} in column '{column}'; a classifier needs two. Add rows of "
+            "another, or name another column with --label-column."
+        )
+    return labels.classes()

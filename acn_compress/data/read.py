@@ -104,7 +104,8 @@ class Read(Found):
         other = [f"{ours} = {theirs}" for ours, theirs in self.labels.items() if ours != theirs]
         more = ", ..." if len(other) > FEW else ""
         pairs = f" ({', '.join(other[:FEW])}{more})" if other else ""
-        return f"{len(self.labels)} labels by {self.matched}{pairs}"
+        count = "1 label" if len(self.labels) == 1 else f"{len(self.labels)} labels"
+        return f"{count} by {self.matched}{pairs}"
 
     def _sizes(self) -> str:
         """Of images, clips or texts."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from acn_compress import options
     from acn_compress.data.places import Split
     from acn_compress.data.sample import Rows
+    from acn_compress.network.network import Network
 
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -68,6 +69,7 @@ class Table:
         name: what the user called it, with the split.
         columns: as the user named them.
         config: of the model, whose classes labels are matched with; None while there is none.
+        named: these classes are those of the training data.
         picked: the columns that were read, by what they hold.
         matched: the labels as the model numbers them, once they were asked for.
         notes: what one should know about what was read.
@@ -79,6 +81,7 @@ class Table:
     name: str
     columns: Columns = Columns()
     config: PreTrainedConfig | None = None
+    named: bool = False
     picked: dict[str, str] = field(default_factory=dict)
     matched: Matched | None = None
     notes: list[str] = field(default_factory=list)
@@ -86,9 +89,10 @@ class Table:
     chosen: Sequence[int] | Rows | None = None
 
     @classmethod
-    def of(cls, split: Split, columns: Columns, config: PreTrainedConfig | None = None) -> Table:
-        """Of a split as it was found."""
-        return cls(split.rows, split.name, columns, config, notes=list(split.notes))
+    def of(cls, split: Split, columns: Columns, net: Network | None = None) -> Table:
+        """Of a split as it was found, for a network where there is one."""
+        config, named = (None, False) if net is None else (net.config, net.named)
+        return cls(split.rows, split.name, columns, config, named, notes=list(split.notes))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -142,9 +146,13 @@ class Table:
         if not found or (len(found) > 1 and found == list(typed)):
             here = ", ".join(self.rows.column_names)
             why = f"{', '.join(found)} could all hold" if found else "no column holds"
+            alone = kind == "label" and len(self.rows.column_names) == 1  # none is left to be named
+            unparted = self._unparted()
             raise DataError(
-                f"data {self.name}: {why} the {what}. Present: {here}. Name it with "
-                f"--{kind}-column." + self._unparted() + _told(self.notes)
+                f"data {self.name}: {why} the {what}. Present: {here}."
+                + f" Name it with --{kind}-column." * (not alone or bool(unparted))
+                + unparted
+                + _told(self.notes)
             )
         return self.taken(found[0], kind)
 
@@ -378,7 +386,7 @@ class Table:
 
     def _match(self, column: str) -> Matched:
         assert self.config is not None
-        self.matched = match(self.labels(column), self.config, self.name, column)
+        self.matched = match(self.labels(column), self.config, self.name, column, self.named)
         return self.matched
 
 

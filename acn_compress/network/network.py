@@ -57,6 +57,7 @@ class Network:
         sentence: what makes an embedding of its last hidden states, if that is not their mean.
         remarks: sentences about the checkpoint it was read from: what was left out of it, or is not
             as its config says.
+        named: the classes of its head are those of the training data, not the checkpoint's.
         told: of clips, which samples are padding: what the checkpoint's feature extractor says;
             None is what is usual for the config.
     """
@@ -66,6 +67,7 @@ class Network:
     fresh: tuple[str, ...] = ()
     sentence: SentenceHead | None = None
     remarks: tuple[str, ...] = ()
+    named: bool = False
     told: bool | None = None
 
     def __call__(self, **inputs: Tensor) -> Any:

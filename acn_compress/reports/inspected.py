@@ -173,5 +173,4 @@ def _range(alpha: Sequence[float]) -> str:
 def _first_few(names: Sequence[str]) -> str:
     if not names:
         return ""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{len(names)}: {', '.join(names[:5])}{more}"
+    return f"{len(names)}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"

@@ -39,6 +39,8 @@ class Made(Report, Written):
 
     against: str | None = None
     """What `before` and `drop` are of, where it is not the source."""
+    new_head: bool = False
+    """That is it with a head of random weights, which nothing made from it can be compared with."""
     original: Below | None = None
     """The original of the chain, on the same rows."""
 
@@ -135,8 +137,8 @@ class Made(Report, Written):
         if self.drop is None or self.after is None:
             return None
         data, than = self.eval_data or self.data or "", self.against or self.source
-        if than is None:
-            return Outcome(data=data, quality=self.after)
+        if than is None or self.new_head:
+            return Outcome(data=data, quality=self.after, new_head=self.new_head)
         return Outcome.of(
             data,
             self.after,

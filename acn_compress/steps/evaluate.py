@@ -9,7 +9,7 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.source import Source
 from acn_compress.data.load import Columns, Data, Noise, load_data
-from acn_compress.errors import UnsupportedError
+from acn_compress.errors import ConfigError, UnsupportedError
 from acn_compress.events import Progress
 from acn_compress.measure.early_exit import check_exit, evaluate_exits
 from acn_compress.measure.original import Original
@@ -60,6 +60,11 @@ def run(src: ModelSpec, how: Evaluate, progress: Progress | None = None) -> Eval
     net, source = subject.net, subject.source
     noise = None if how.noise is None else Noise.parse(how.noise)
     other = None if how.against is None else _Subject.of(how.against, how)
+    if other is not None and task_of(other.net) != task_of(net):
+        raise ConfigError(
+            f"{other.source.name} does {task_of(other.net).name}, but {source.name} "
+            f"{task_of(net).name}. They cannot be compared: choose another with against."
+        )
     if how.exit_entropy is not None:
         if subject.graph is not None:
             raise UnsupportedError(

@@ -3,6 +3,8 @@ random weights."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from acn_compress.checkpoint import load as checkpoint
 from acn_compress.checkpoint.directory import check_out
 from acn_compress.checkpoint.find import find_source
@@ -26,15 +28,16 @@ def run(
     """Train a model in the form it has; zeros of a pruned model stay zeros."""
     if how.scratch:
         return from_scratch(src, out, how, how.alpha, Finetuned, progress)
-    replace = how.overwrite or how.resume
+    anew = how.overwrite or how.resume
     source, device = find_source(src, config=how.config), find_device(how.device)
-    check_out(out, source=source, overwrite=replace)
+    check_out(out, source=source, overwrite=anew)
     with kept(out, source, how) as training:
         checkpoint.seed_everything(how.seed)
         names = None
         if how.task is not None:
             names = label_names(how.data, Columns.of(how), task_called(how.task))
         net = checkpoint.load_source(source, task=how.task, labels=names, device=device)
+        net = replace(net, named=names is not None)
         teacher, itself = None, False
         if how.teacher is not None:
             taught_by = find_source(how.teacher)
@@ -60,6 +63,6 @@ def run(
             options=how.plain(),
             report={"note": net.fresh_head, **report},
             seed=how.seed,
-            overwrite=replace,
+            overwrite=anew,
             kind=Finetuned,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,8 +45,8 @@ def from_scratch(
     """
     if not isinstance(src, (str, Path)):
         raise ConfigError("init is random, so SRC must be a config file, not a model in memory.")
-    replace, device = how.overwrite or how.resume, find_device(how.device)
-    check_out(out, overwrite=replace)
+    anew, device = how.overwrite or how.resume, find_device(how.device)
+    check_out(out, overwrite=anew)
     with kept(out, None, how) as training:
         checkpoint.seed_everything(how.seed)
         beside, file = checkpoint.config_source(src)
@@ -55,6 +56,7 @@ def from_scratch(
         )
         names = label_names(how.data, Columns.of(how), task)
         net = checkpoint.from_config(src, labels=names, task=how.task)
+        net = replace(net, named=names is not None)
         net.model.to(device)
         near = None if family.modality == "image" else beside  # where the tokenizer lies
         teacher = None if how.teacher is None else load_teacher(find_source(how.teacher), net, near)
@@ -83,7 +85,7 @@ def from_scratch(
             options={"src": str(src), **how.plain()},
             report={**report, **known},
             seed=how.seed,
-            overwrite=replace,
+            overwrite=anew,
             processor=checkpoint.new_processor(net, beside),
             kind=kind,
         )

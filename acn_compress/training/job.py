@@ -70,6 +70,8 @@ def run_job(
     for given in (data, eval_data):
         if teacher is not None and given is not None:
             check_lengths(teacher, net, given)
+    # answers at random: nobody's quality; the numbers of an embedding come from no head
+    new_head = bool(reference is None and net.fresh and not data.task.taught)
     before = original = None
     if eval_data is not None:
         theirs = None
@@ -77,7 +79,7 @@ def run_job(
             theirs = _own(eval_split(how, reference, of_reference), eval_data)
         before = measure(reference or net, theirs or eval_data)
         original = Original.of(
-            of_reference or source,
+            None if new_head else of_reference or source,
             eval_data,
             lambda other, place: eval_split(how, other, place),
             known=before_of,
@@ -106,7 +108,8 @@ def run_job(
         "eval_data": eval_data.name if eval_data else None,
         "eval_read": eval_data.read if eval_data else None,
         "training": result,
-        "against": against,
+        "against": "itself with a new head, untrained" if new_head else against,
+        "new_head": new_head,
     }
     if eval_data is None or before is None:
         return report

@@ -3,7 +3,8 @@ them. Both are compared before any work:
 
     task              must be the same
     classes           matched by name: the same names in another order are reordered, other names
-                      are refused; names that say nothing (LABEL_0, ...) go by position
+                      are refused; names that say nothing (LABEL_0, ...) go by number,
+                      and by position where the others are none
     tokens            the tokenizers must give the same ones; the vocabularies must have one size
                       where tokens are what is answered
     length of texts   the teacher must take the longest text of the data
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.source import Source
 from acn_compress.data import clips
+from acn_compress.data.labels import is_generic, names_of, numbers_of
 from acn_compress.data.load import Data
 from acn_compress.data.pictures import Preparation
 from acn_compress.data.text import padding
@@ -103,37 +105,33 @@ def _unlike(taught: Source, theirs: str, ours: str) -> ConfigError:
 
 
 def _name_classes_(teacher: Network, taught: Source, net: Network) -> None:
-    theirs, ours = _names(teacher), _names(net)
+    theirs, ours = names_of(teacher.config), names_of(net.config)
     if len(theirs) != len(ours):
         raise _unlike(taught, f"knows {_some(theirs)}", f"the model {_some(ours)}")
-    if theirs == ours or _generic(theirs) or _generic(ours):
+    if theirs == ours:
         return
     order = _order(theirs, ours)
     if order is None:
+        if is_generic(theirs) or is_generic(ours):
+            return
         raise _unlike(taught, f"knows {_some(theirs)}", f"the model {_some(ours)}")
     teacher.model.register_forward_hook(partial(_reordered, torch.tensor(order)))
     teacher.config.id2label = dict(enumerate(ours))
     teacher.config.label2id = {name: i for i, name in enumerate(ours)}
 
 
-def _names(net: Network) -> list[str]:
-    own = {int(k): str(v) for k, v in net.config.id2label.items()}
-    return [own[i] for i in sorted(own)]
-
-
-def _generic(names: list[str]) -> bool:
-    return names == [f"LABEL_{i}" for i in range(len(names))]
-
-
 def _order(theirs: list[str], ours: list[str]) -> list[int] | None:
     """Where the teacher has each class of the student: by exact names, otherwise by names that
-    differ in nothing but their case; None if neither matches all of them."""
+    differ in nothing but their case, or by numbers; None if none matches all of them."""
     for same in (str, str.casefold):
         places = {same(name): i for i, name in enumerate(theirs)}
         wanted = [same(name) for name in ours]
         if len(places) == len(set(wanted)) == len(ours) and places.keys() == set(wanted):
             return [places[name] for name in wanted]
-    return None
+    numbers, asked = numbers_of(theirs), numbers_of(ours)
+    if numbers is None or asked is None or set(numbers) != set(asked):
+        return None
+    return [numbers.index(number) for number in asked]
 
 
 class Classifies(Protocol):
