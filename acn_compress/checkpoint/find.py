@@ -52,7 +52,7 @@ def _found(
 ) -> Source:
     path = Path(src).expanduser()
     if not path.exists():
-        swap.recover(path)  # a step may have been killed while it replaced it
+        swap.recover(swap.target(path))  # a step may have been killed while it replaced it
     if path.is_file():
         return _loose_source(path, config)
     if path.is_dir():
