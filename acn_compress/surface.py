@@ -115,6 +115,8 @@ def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) 
     """
 
     def command() -> Found:
+        from acn_compress.reports.progress import end
+
         with lock.let_go(), interrupt.as_signal(), memory.telling(how):
             step = import_module(f"acn_compress.steps.{cls.verb}")
             try:
@@ -122,6 +124,8 @@ def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) 
             except PermissionError as error:  # of a folder, say, that may not be looked into
                 told = f"no permission to open {error.filename or error}."
                 raise ModelDirError(told) from error
+            finally:
+                end(extras.get("progress"))
         return found
 
     return processes.led(command)
