@@ -166,10 +166,11 @@ def _check_keys(
     for key in sorted(resized):
         if not of_head(key):
             stored, wanted = (tuple(size) for size in resized[key])
+            inside = key.startswith(prefix) or model.base_model is model
+            anew = " A head of another size is trained anew by acn-compress finetune with --task."
             raise CheckpointError(
                 f"{source.name}: the weights do not fit config.json: {key} is {stored} in the "
-                f"file, but {wanted} by config.json. A head of another size is trained anew by "
-                "acn-compress finetune with --task."
+                f"file, but {wanted} by config.json.{'' if inside else anew}"
             )
     return tuple(sorted({*missing, *resized}))
 

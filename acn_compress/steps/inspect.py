@@ -16,7 +16,8 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.original import Again
 from acn_compress.checkpoint.provenance import Provenance, history
 from acn_compress.checkpoint.source import Source
-from acn_compress.errors import CheckpointError, UnsupportedError
+from acn_compress.checkpoint.tensors import headers
+from acn_compress.errors import UnsupportedError
 from acn_compress.events import Progress
 from acn_compress.network import widths
 from acn_compress.network.network import ENDLESS, Network
@@ -162,19 +163,9 @@ def _dtype(source: Source) -> str | None:
     if any(path.suffix != ".safetensors" for path in source.weights):
         stated = source.config.get("dtype") or source.config.get("torch_dtype")
         return str(stated) if stated else None
-    from safetensors import SafetensorError, safe_open
-
     elements: Counter[str] = Counter()
-    try:
-        for path in source.weights:
-            with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118  (not a dict)
-                    tensor = file.get_slice(key)
-                    elements[tensor.get_dtype()] += torch.Size(tensor.get_shape()).numel()
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{source.name}: the safetensors file is damaged or cut short ({error}). Get it again."
-        ) from None
+    for tensor in headers(source.weights).values():
+        elements[tensor.get_dtype()] += torch.Size(tensor.get_shape()).numel()
     most = elements.most_common(1)
     return DTYPES.get(most[0][0], most[0][0]) if most else None
 
