@@ -165,6 +165,12 @@ def elements(value: Tensor | Slice) -> int:
     return _header(value)[1].numel()
 
 
+def without_numbers(value: Tensor | Slice) -> Tensor:
+    """A tensor of the same type and size that takes no memory."""
+    dtype, shape = _header(value)
+    return torch.empty(shape, dtype=dtype or torch.int64, device="meta")
+
+
 def _header(value: Tensor | Slice) -> tuple[torch.dtype | None, torch.Size]:
     """Type (None for one that is no plain floating-point number) and shape."""
     if isinstance(value, Tensor):

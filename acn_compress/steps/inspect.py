@@ -11,13 +11,16 @@ import torch
 
 from acn_compress.architectures import Architecture, base_type, wav2vec2
 from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import weights
+from acn_compress.checkpoint.adapter import Adapted
 from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.original import Again
 from acn_compress.checkpoint.provenance import Provenance, history
+from acn_compress.checkpoint.quiet import quiet
 from acn_compress.checkpoint.source import Source
 from acn_compress.checkpoint.tensors import headers
-from acn_compress.errors import UnsupportedError
+from acn_compress.errors import CheckpointError, UnsupportedError
 from acn_compress.events import Progress
 from acn_compress.network import widths
 from acn_compress.network.network import ENDLESS, Network
@@ -106,7 +109,21 @@ def _describe(source: Source) -> dict[str, Any]:
         "widths": widths.counts(net),
         "full_widths": _full_widths(cls, hf_config, architecture),
         "sparsity": _sparsity(source, structure),
+        "remark": _misfit(source, cls, hf_config),
     }
+
+
+def _misfit(source: Source, cls: Any, hf_config: Any) -> str | None:
+    """Why every other command refuses the weights, as far as their names and sizes tell it."""
+    by_header = all(path.suffix == ".safetensors" for path in source.files)
+    if not by_header or not source.files or isinstance(source, Adapted):
+        return None
+    try:
+        with fitting(source.name), quiet():
+            weights.check_headers(source, cls, hf_config)
+    except CheckpointError as error:
+        return str(error)
+    return None
 
 
 def _sparsity(source: Source, structure: Structure) -> float:
