@@ -146,6 +146,11 @@ def test_a_link_stays_and_what_it_leads_to_is_written(
     assert not (disk / "big" / "profile.json").exists()
 
 
+def test_an_empty_name_is_told(model: Path) -> None:
+    with pytest.raises(ModelDirError, match="OUT is empty"):
+        check_out("", source=find_source(model))
+
+
 def test_what_a_link_leads_to_is_replaced_only_as_if_it_was_named(
     model: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,8 @@ def check_out(
     Raises:
         ModelDirError: saying which.
     """
+    if not str(out):
+        raise ModelDirError("OUT is empty, expected the name of a directory to create.")
     path = swap.target(out)
     if source is not None:
         _check_apart(path, str(out), source)
