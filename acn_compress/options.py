@@ -389,6 +389,14 @@ class Cut(Options):
     """With depth: before training, solve the kept blocks' output layers by least squares so that
     they follow the whole network. Default: where it can be done."""
 
+    @model_validator(mode="after")
+    def _of_a_cut(self) -> Self:
+        for name in ("keep", "refit"):
+            value = getattr(self, name)
+            if self.depth is None and value != type(self).model_fields[name].default:
+                raise ValueError(f"has {name} {_plain(value)}, which needs depth")
+        return self
+
 
 # verbs
 
@@ -629,10 +637,16 @@ class Truncate(Reads, Measured, Writes, Verb):
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
-        if (self.depth is None) == (self.max_drop is None):
+        if self.depth is not None and self.max_drop is not None:
             raise ValueError("needs either depth or max_drop, not both")
-        if self.against == "original" and self.max_drop is None:
-            raise ValueError("has against original, which needs max_drop")
+        if self.depth is None and self.max_drop is None:
+            raise ValueError("needs depth or max_drop")
+        for name in ("against", "bound", "profile"):
+            value = getattr(self, name)
+            if self.max_drop is None and value != type(self).model_fields[name].default:
+                raise ValueError(f"has {name} {value}, which needs max_drop")
+        if self.profile is not None and self.data is not None:
+            raise ValueError("has both profile and data. Either is what the depth is chosen by")
         if self.keep == "best" and (self.depth is None or self.refit_data is None):
             raise ValueError("has keep best, which needs depth and refit_data")
         return self

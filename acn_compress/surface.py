@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails
 from acn_compress import memory, options, processes
 from acn_compress.checkpoint import lock
 from acn_compress.deprecated import Job, current
-from acn_compress.errors import ConfigError
+from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.options import Options, Verb
 from acn_compress.training import interrupt
 
@@ -115,9 +115,17 @@ def call(cls: type[Verb], where: Iterable[object], how: Verb, **extras: object) 
     """
 
     def command() -> Found:
+        from acn_compress.reports.progress import end
+
         with lock.let_go(), interrupt.as_signal(), memory.telling(how):
             step = import_module(f"acn_compress.steps.{cls.verb}")
-            found: Found = step.run(*where, how, **extras)
+            try:
+                found: Found = step.run(*where, how, **extras)
+            except PermissionError as error:  # of a folder, say, that may not be looked into
+                told = f"no permission to open {error.filename or error}."
+                raise ModelDirError(told) from error
+            finally:
+                end(extras.get("progress"))
         return found
 
     return processes.led(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -23,8 +24,11 @@ from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.published import published, shown
 from acn_compress.checkpoint.scratch import scratch
 from acn_compress.checkpoint.write import write
+from acn_compress.compression.notes import notes_file
 from acn_compress.errors import AcnError, CheckpointError, ModelDirError
+from acn_compress.recipe.run import _open
 from acn_compress.reports.compressed import Compressed, Limit
+from acn_compress.training.state import state_directory
 
 
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -108,12 +112,6 @@ def test_what_somebody_else_put_into_what_we_wrote_is_not_replaced_with_it(tmp_p
     check_out(out, overwrite=True)
 
 
-def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
-    saved(tiny("vit"), tmp_path / "out")
-    assert network(tmp_path / "out").depth == 3 and names(tmp_path) == ["out"]
-
-
 def test_a_file_on_the_way_to_out_is_told_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     source = find_source(saved(tiny("vit"), tmp_path / "m"))
@@ -123,21 +121,111 @@ def test_a_file_on_the_way_to_out_is_told_before_any_work(tmp_path: Path) -> Non
         check_folder(tmp_path / "file" / "out", source)
 
 
-def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
-    there = saved(tiny("vit", 0.3), tmp_path / "there")
-    (tmp_path / "link").symlink_to(there)
-    write(
-        tiny("bert"),
-        tmp_path / "link",
-        source=None,
-        step="t",
-        options={},
-        report={},
-        overwrite=True,
-    )
-    assert network(there).family.model_type == "vit"
-    assert network(tmp_path / "link").family.model_type == "bert"
-    assert names(tmp_path) == ["link", "there"]
+@pytest.mark.parametrize("there", [None, "empty", "ours"])
+@pytest.mark.parametrize("way", [["link"], ["link", "second"]])
+def test_a_link_stays_and_what_it_leads_to_is_written(
+    way: list[str], there: str | None, model: Path, tmp_path: Path
+) -> None:
+    """A link to no directory yet, to an empty one and to an earlier result; the same by a link to a
+    link."""
+    disk, here = tmp_path / "disk", tmp_path / "here"
+    disk.mkdir()
+    here.mkdir()
+    if there == "empty":
+        (disk / "big").mkdir()
+    if there == "ours":
+        saved(tiny("bert"), disk / "big")
+        (disk / "big" / "profile.json").write_text("{}")
+    for name, to in zip(way, [disk / "big", Path("link")], strict=False):
+        (here / name).symlink_to(to)
+    with new_directory(here / way[-1], overwrite=True) as new:
+        assert new.parent == disk  # renamed into place there: no copy from one disk to another
+        shutil.copytree(model, new, dirs_exist_ok=True)
+    assert all((here / name).is_symlink() for name in way) and names(here) == sorted(way)
+    assert network(here / way[-1]).family.model_type == "vit" and names(disk) == ["big"]
+    assert not (disk / "big" / "profile.json").exists()
+
+
+def test_an_empty_name_is_told(model: Path) -> None:
+    with pytest.raises(ModelDirError, match="OUT is empty"):
+        check_out("", source=find_source(model))
+
+
+def test_what_a_link_leads_to_is_replaced_only_as_if_it_was_named(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis.tex").write_text("x")
+    ours = saved(tiny("vit", 0.3), tmp_path / "ours")
+    (tmp_path / "file").write_text("x")
+    for name, said in {
+        "theirs": "was not written by acn-compress",
+        "file": "is a file",
+        "ours": "overlap",
+        "link": "leads back to itself",
+    }.items():
+        (link := tmp_path / "link").symlink_to(tmp_path / name)
+        with pytest.raises(ModelDirError, match=said):
+            check_out(link, source=find_source(ours), overwrite=True)
+        link.unlink()
+    assert (tmp_path / "theirs" / "thesis.tex").read_text() == "x"
+
+
+def test_what_goes_beside_out_goes_beside_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "big")
+    place = tmp_path / "disk" / "big"
+    assert state_directory(tmp_path / "link") == state_directory(place)
+    assert notes_file(tmp_path / "link") == notes_file(place)
+    first = python(HOLD, tmp_path / "link", "sleep")
+    assert first.stdout is not None and first.stdout.readline() == "held\n"
+    with pytest.raises(ModelDirError, match="being written by another"):
+        check_out(place)
+    first.kill()
+    first.wait()
+    # killed between the two renames: a reader by the link has the result that was finished
+    saved(tiny("vit"), place)
+    dead = re.sub(r"-\d+-", f"-{first.pid}-", swap.new_name(place).name)
+    place.rename(place.with_name(dead))
+    saved(tiny("bert"), place.with_name(dead.replace("acn-new", "acn-old")))
+    assert network(tmp_path / "link").family.model_type == "vit"
+    assert names(place.parent) == ["big"] and (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "truncate {model} {link} --depth 2",
+        "export {model} {link} --format safetensors",
+        "profile {model} --data digits --limit 8 --to {link}",
+        "recipes copy acn {link} --overwrite",
+        "init --model {model} --data digits --want faster --budget none --out {link} --overwrite",
+    ],
+)
+def test_every_command_writes_through_a_link(
+    command: str, there: bool, digits_vit: Path, tmp_path: Path
+) -> None:
+    (link := tmp_path / "link").symlink_to(real := tmp_path / "real")
+    if there and command.startswith(("recipes", "init")):
+        real.touch()
+    elif there:
+        real.mkdir()
+    words = [word.format(model=digits_vit, link=link) for word in command.split()]
+    assert invoke(*words).exit_code == 0, invoke(*words).output
+    assert link.is_symlink() and names(tmp_path) == ["link", "real"]
+    assert real.read_text() if real.is_file() else names(real)
+
+
+def test_folders_of_several_outputs_are_made_where_a_link_leads(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "runs")
+    check_folder(tmp_path / "link", find_source(model))
+    lock.release(tmp_path / "link")
+    _open(tmp_path / "link", overwrite=False)
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "disk" / "runs") == ["run.json"]
 
 
 # one writer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny import network
+from tiny import network, saved, tiny
 
 from acn_compress import inspect, prune
 from acn_compress.checkpoint import write as output
@@ -53,6 +53,7 @@ def test_a_plain_checkpoint_is_described(plain: Path) -> None:
         "source": str(plain),
         "family": "vit",
         "supported": True,
+        "remark": None,
         "why": None,
         "class": "ViTForImageClassification",
         "task": "image-classification",
@@ -202,3 +203,32 @@ def test_magnitude_pruning_alone_shows_as_sparsity(plain: Path, tmp_path: Path) 
     prune_(net, 0.5, "magnitude")
     output.write(net, tmp_path / "out", source=None, step="test", options={}, report={})
     assert inspect(tmp_path / "out")["sparsity"] == pytest.approx(0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("num_hidden_layers", 1), ("hidden_size", 16), ("image_size", 16)]
+)
+def test_a_file_that_is_not_its_configs_is_told_in_the_words_of_who_refuses_it(
+    field: str, value: int, plain: Path
+) -> None:
+    assert inspect(plain)["remark"] is None
+    config = json.loads((plain / "config.json").read_text())
+    assert config[field] != value
+    (plain / "config.json").write_text(json.dumps(config | {field: value}))
+    with pytest.raises(CheckpointError) as refused:
+        network(plain)
+    assert inspect(plain)["remark"] == str(refused.value)
+
+
+@pytest.mark.parametrize("family", ["vit", "bert", "llama", "gpt2", "clip"])
+def test_weights_that_fit_have_no_remark(family: str, tmp_path: Path) -> None:
+    assert inspect(saved(tiny(family, 0.3), tmp_path / "m"))["remark"] is None
+
+
+def test_a_pointer_of_git_lfs_is_named_as_such(plain: Path) -> None:
+    (plain / "model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    )
+    for read in (inspect, network):
+        with pytest.raises(CheckpointError, match=r"Git-LFS pointer.*git lfs pull"):
+            read(plain)

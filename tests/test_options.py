@@ -331,3 +331,38 @@ def test_what_was_given_is_told_in_a_line_however_large_it_is() -> None:
         acn.evaluate("nowhere", data=rows)
     assert "\n" not in str(told.value) and len(str(told.value)) < 500
     assert "... (list), expected: a data set" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "said"),
+    [
+        ("convert", {"keep": "best"}, "has keep best, which needs depth"),
+        ("convert", {"refit": False}, "has refit False, which needs depth"),
+        ("finetune", {"keep": "even"}, "has keep even, which needs depth"),
+        ("truncate", {"depth": 2, "profile": "p.json"}, "has profile p.json, which needs max_drop"),
+        ("truncate", {"depth": 2, "bound": "point"}, "has bound point, which needs max_drop"),
+        ("truncate", {"depth": 2, "against": "source"}, "has against source, which needs max_drop"),
+        (
+            "truncate",
+            {"max_drop": 0.1, "data": "digits", "profile": "p.json"},
+            "has both profile and data",
+        ),
+        ("truncate", {}, r"needs depth or max_drop\.$"),
+    ],
+)
+def test_an_option_that_would_mean_nothing_is_refused(
+    verb: str, given: dict[str, Any], said: str
+) -> None:
+    cls = VERBS[verb]
+    needed = {"data": "digits"} if cls.model_fields["data"].is_required() else {}
+    with pytest.raises(ConfigError, match=said):
+        surface.checked(cls, {**needed, **given})
+
+
+def test_options_of_texts_and_of_entropies_that_are_none_are_refused(digits_vit: Path) -> None:
+    for given, said in (
+        ({"max_length": 5}, "max_length is of texts, in tokens; images are read whole"),
+        ({"exit_entropy": -1.0}, "exit_entropy is -1.0, expected a number of nats"),
+    ):
+        with pytest.raises(acn.AcnError, match=said):
+            acn.evaluate(digits_vit, data="digits", limit=8, **given)

@@ -170,6 +170,20 @@ CHANGES = re.compile(r"[+-][\d.]+ \[\S+ \S+\]")
 POINT = Compressed.model_validate(json.loads((STORED / "compress.json").read_text())).chosen
 
 
+def in_a_terminal(code: str, width: int, exits: int = 0) -> str:
+    """What Python code writes to a terminal; what is drawn over counts, as lines of their own."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES"}}
+    command = [sys.executable, "-c", code]
+    asked = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": environment}
+    assert subprocess.run(command, check=False, **asked).returncode == exits  # type: ignore[call-overload]
+    os.close(theirs)
+    said = os.read(ours, 65536).decode().replace("\r", "\n")
+    os.close(ours)
+    return re.sub(r"\x1b\[\??[\d;]*[a-zA-Z]", "", said)
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_terminal_is_asked_for_its_width(width: int) -> None:
     code = (
@@ -185,16 +199,38 @@ def test_a_terminal_is_asked_for_its_width(width: int) -> None:
         "rows = [[('model', 'x'), *((f'c{i}', '1' * 10) for i in range(8))]]\n"
         "show([grid('title', rows, spare=[f'c{i}' for i in range(8)])])"
     )
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    environment = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES"}}
-    command = [sys.executable, "-c", code]
-    asked = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": environment}
-    assert subprocess.run(command, check=False, **asked).returncode == 0  # type: ignore[call-overload]
-    os.close(theirs)
-    said = os.read(ours, 65536).decode().replace("\r", "\n")
-    text = re.sub(r"\x1b\[\??[\d;]*[a-zA-Z]", "", said)
-    os.close(ours)
+    text = in_a_terminal(code, width)
     assert too_wide(text, width) == []
     assert "…" not in text and all(part in text for part in (*str(POINT).split(), "90 s left"))
     assert text.count("1" * 10) == {60: 3, 80: 5, 120: 8}[width]
+
+
+@pytest.mark.parametrize(
+    ("ends", "exits", "said"),
+    [
+        ("AcnError('a fault of the input.')", 1, "error: a fault of the input."),
+        ("Interrupted('interrupted at step 9.')", 130, "error: interrupted at step 9."),
+        ("KeyboardInterrupt", 130, "error: interrupted; nothing was written."),
+    ],
+)
+def test_an_error_is_a_line_of_its_own_and_the_last_one(ends: str, exits: int, said: str) -> None:
+    """Whatever ends a step while its bar moves."""
+    code = (
+        "import sys, time\n"
+        "from acn_compress.cli import app\n"
+        "from acn_compress.errors import AcnError, Interrupted\n"
+        "from acn_compress.events import TrainingStep\n"
+        "from acn_compress.steps import inspect\n"
+        "def run(src, how, progress):\n"
+        "    for n in range(1, 10):\n"
+        "        progress(TrainingStep(step=n, steps=440, seconds_left=90, loss=1.0, lr=0.1,\n"
+        "                              alpha=0.5, metric=0.5))\n"
+        "        time.sleep(0.02)\n"
+        f"    raise {ends}\n"
+        "inspect.run = run\n"
+        "sys.argv = ['acn-compress', 'inspect', 'm']\n"
+        "app()\n"
+    )
+    lines = [line for line in in_a_terminal(code, 80, exits).splitlines() if line.strip()]
+    assert lines[-1] == said and "9/440" in lines[-2] and "90 s left" in lines[-2]
+    assert not any("error" in line for line in lines[:-1])

@@ -166,6 +166,17 @@ def test_weights_that_are_no_plain_numbers_are_refused(dtype: torch.dtype, bert:
         network(bert)
 
 
+def test_double_precision_is_read_as_it_is(bert: Path) -> None:
+    rewrite(bert, lambda state: {k: v.double() for k, v in state.items()})
+    assert {p.dtype for p in network(bert).model.parameters()} == {torch.float64}
+
+
+def test_a_head_is_only_spoken_of_where_it_is_one(bert: Path) -> None:
+    edit(bert, {"vocab_size": 7})
+    with pytest.raises(CheckpointError, match=r"word_embeddings\S* is .* by config.json\.$"):
+        network(bert)
+
+
 def test_the_sparsity_is_that_of_the_weights(tmp_path: Path) -> None:
     net = tiny("bert", 0.3)
     net.set_structure_(net.structure.changed(sparsity=0.5))

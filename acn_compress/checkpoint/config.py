@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from acn_compress.architectures import Architecture, architecture_of, base_type, timm
-from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.files import read_json, unread
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import AcnError, CheckpointError, ConfigError, UnsupportedError
+from acn_compress.memory import shortage
 from acn_compress.network.registration import config_class, model_class
 from acn_compress.network.structure import Structure
 from acn_compress.tasks import task_called
@@ -214,7 +215,8 @@ def _check_depth(
 @contextmanager
 def fitting(where: str) -> Iterator[None]:
     """Inside, transformers makes a model of what config.json says; whatever it raises then is said
-    in one line.
+    in one line. A file that the system does not give, or memory that it has not, is no fault of
+    the config's.
 
     Raises:
         CheckpointError: with the reason.
@@ -224,6 +226,10 @@ def fitting(where: str) -> Iterator[None]:
     except AcnError:
         raise
     except Exception as error:  # every library has classes of its own for this
+        if shortage(error) is not None:
+            raise
+        if isinstance(error, OSError) and error.errno is not None:  # of the system
+            raise CheckpointError(unread(error.filename or where, error)) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(
             f"{where}: config.json does not describe a model that can be built: {reason}"

@@ -46,7 +46,9 @@ def check_out(
     Raises:
         ModelDirError: saying which.
     """
-    path = Path(out).expanduser()
+    if not str(out):
+        raise ModelDirError("OUT is empty, expected the name of a directory to create.")
+    path = swap.target(out)
     if source is not None:
         _check_apart(path, str(out), source)
     if path.exists() and not path.is_dir():
@@ -69,7 +71,7 @@ def check_folder(out: str | PathLike[str], source: Source) -> None:
     Raises:
         ModelDirError: saying why nothing can be written there.
     """
-    path = Path(out).expanduser()
+    path = swap.target(out)
     _check_apart(path / "1", str(out), source)
     _check_writable(path / "1", str(out))
     lock.take(path)

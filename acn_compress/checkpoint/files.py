@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,9 +44,11 @@ def _read(path: Path, kind: type[T], expected: str) -> T | None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise ModelDirError(unread(path, error)) from None
     except RecursionError:
         raise ModelDirError(_too_deep(path)) from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         reason = str(error).splitlines()[0]
         raise ModelDirError(f"{path}: cannot be read as JSON ({reason}).") from None
     if not isinstance(data, kind):
@@ -69,6 +73,39 @@ def depth(data: object) -> int:
     ]:
         found += 1
     return found
+
+
+def unread(path: str | Path, error: OSError) -> str:
+    """Why the system does not give a file, as a sentence."""
+    if isinstance(error, PermissionError):
+        return f"no permission to read {path}."
+    return f"{path}: cannot be read ({error.strerror or error})."
+
+
+def check_readable(paths: Iterable[Path]) -> None:
+    """Refuse files that cannot be opened before a library is asked, whose words for it are others:
+    to safetensors a file that one may not read is one that is not there.
+
+    Raises:
+        ModelDirError: naming the first.
+    """
+    for path in paths:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ModelDirError(unread(path, error)) from None
+
+
+def denied(error: BaseException) -> str | None:
+    """The file that an error, or one that led to it, is about, where the system does not let this
+    user have it; None if it is another error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, PermissionError):
+            quoted = re.search("'(.+?)'", str(cause))  # pyarrow's names it in its text alone
+            return str(cause.filename or (quoted[1] if quoted else cause))
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from acn_compress.architectures import timm
 from acn_compress.checkpoint import adapter, hub, swap
-from acn_compress.checkpoint.files import read_json
+from acn_compress.checkpoint.files import check_readable, read_json
 from acn_compress.checkpoint.memory import Loaded
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import AcnError, CheckpointError, ModelDirError
@@ -41,7 +41,12 @@ def find_source(
     """
     if not isinstance(src, (str, PathLike)):
         return Loaded.of(src)
-    return _found(src, config, revision, adapters=True)
+    return _readable(_found(src, config, revision, adapters=True))
+
+
+def _readable(source: Source) -> Source:
+    check_readable(source.files)
+    return source
 
 
 def _found(
@@ -52,7 +57,7 @@ def _found(
 ) -> Source:
     path = Path(src).expanduser()
     if not path.exists():
-        swap.recover(path)  # a step may have been killed while it replaced it
+        swap.recover(swap.target(path))  # a step may have been killed while it replaced it
     if path.is_file():
         return _loose_source(path, config)
     if path.is_dir():
@@ -74,9 +79,9 @@ def find_again(name: str, beside: Path, config: str | None = None) -> Iterator[S
     for path in dict.fromkeys(places):
         with suppress(AcnError):  # it may be anything
             if path.is_file():
-                yield _loose_source(path, config)
+                yield _readable(_loose_source(path, config))
             elif path.is_dir():
-                yield _directory_source(path, str(path), adapters=False)
+                yield _readable(_directory_source(path, str(path), adapters=False))
 
 
 def _directory_source(path: Path, name: str, adapters: bool) -> Source:

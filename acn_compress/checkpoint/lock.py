@@ -69,7 +69,7 @@ def let_go() -> Iterator[None]:
 
 
 def _resolved(out: Path) -> Path:
-    return out.parent.resolve() / out.name
+    return Path(os.path.realpath(out))
 
 
 def _name(path: Path) -> str:

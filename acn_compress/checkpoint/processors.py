@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from acn_compress.checkpoint.carried import LEGACY_MODULE, NAMES, is_carried
-from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.files import check_readable, read_json, write_json
 from acn_compress.checkpoint.source import Source
 from acn_compress.errors import DataError
 
@@ -131,6 +131,7 @@ def has_processor(source: Source) -> bool:
 
 def _load(auto: Any, source: Source, what: str, **options: Any) -> Any:
     for _, path in carried(source):  # what transformers would fail at in its own words
+        check_readable([path])
         if path.suffix == ".json" and path.name.endswith("_config.json"):
             read_json(path)
     try:

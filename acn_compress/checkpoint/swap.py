@@ -19,10 +19,29 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
+
+from acn_compress.errors import ModelDirError
 
 _HOST = re.sub(r"[^\w.]", "_", socket.gethostname())
 _TOKEN = rf"{re.escape(_HOST)}-(\d+)-[0-9a-f]+"
+
+
+def target(out: str | PathLike[str]) -> Path:
+    """Where an OUT that a user names lies. A link to it stays: what is made, put in place and
+    kept beside it goes where the link leads, which is the disk that was meant.
+
+    Raises:
+        ModelDirError: for a link that leads nowhere but to itself.
+    """
+    path = Path(out).expanduser()
+    if not path.is_symlink():
+        return path
+    found = Path(os.path.realpath(path))
+    if found.is_symlink():
+        raise ModelDirError(f"{out} is a link that leads back to itself. Choose another place.")
+    return found
 
 
 def new_name(path: Path) -> Path:
@@ -32,7 +51,7 @@ def new_name(path: Path) -> Path:
 
 def put(new: Path, path: Path) -> None:
     """Put a finished directory (named by `new_name`) in place; what stood there goes only after."""
-    if not path.exists() and not path.is_symlink():
+    if not path.exists():
         new.replace(path)
         return
     old = _as(new, "old")
@@ -59,8 +78,6 @@ def _delete(old: Path) -> None:
     """By another name first: one that is half deleted must never be taken for the old result."""
     gone = _as(old, "gone")
     old.replace(gone)
-    if gone.is_symlink():
-        gone.unlink()
     shutil.rmtree(gone, ignore_errors=True)
 
 

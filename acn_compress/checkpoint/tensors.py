@@ -17,6 +17,7 @@ from acn_compress.errors import CheckpointError
 
 # what DataParallel and torch.compile put in front of every name
 WRAPPED = re.compile(r"^(module\.|_orig_mod\.)+")
+LFS = b"version https://git-lfs"
 # by the names that safetensors gives them
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -47,9 +48,22 @@ def read_files(paths: Iterable[Path]) -> Stored:
     return _unwrapped(state)
 
 
-def _safetensors(path: Path) -> Stored:
+def headers(paths: Iterable[Path]) -> dict[str, Slice]:
+    """The tensors of safetensors files; none is read before it is used.
+
+    Raises:
+        CheckpointError: as `read_files`.
+    """
+    found: dict[str, Slice] = {}
+    for path in paths:
+        found |= _safetensors(path)
+    return found
+
+
+def _safetensors(path: Path) -> dict[str, Slice]:
     from safetensors import SafetensorError, safe_open
 
+    _check_fetched(path)
     try:
         file: Any = safe_open(path, framework="pt")  # its methods have no types
         return {key: cast(Slice, file.get_slice(key)) for key in file.keys()}  # noqa: SIM118
@@ -61,6 +75,7 @@ def _safetensors(path: Path) -> Stored:
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
     """Of a file that torch.save wrote, alone or under a common wrapper."""
+    _check_fetched(path)
     zipped = zipfile.is_zipfile(path)  # as torch writes since 1.6
     try:
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
@@ -72,6 +87,15 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             f"{path}: not a PyTorch checkpoint ({type(error).__name__}: {reason})."
         ) from None
     return _state_dict(data, path)
+
+
+def _check_fetched(path: Path) -> None:
+    """Refuse what git leaves in the place of a large file that it was not asked to fetch."""
+    with path.open("rb") as file:
+        if file.read(len(LFS)) == LFS:
+            raise CheckpointError(
+                f"{path}: is a Git-LFS pointer, and not the weights. Get them with: git lfs pull"
+            )
 
 
 def _why_not_unpickled(path: Path) -> str:
@@ -132,12 +156,19 @@ def _is_quantised(value: Tensor | Slice) -> bool:
         return value.dtype == torch.int8 or (
             value.dtype.itemsize == 1 and value.is_floating_point()
         )
-    return value.get_dtype().startswith(("I8", "F8", "F6", "F4"))
+    name = value.get_dtype()
+    return name not in FLOATS and name.startswith(("I8", "F8", "F6", "F4"))
 
 
 def elements(value: Tensor | Slice) -> int:
     """Numbers in a tensor."""
     return _header(value)[1].numel()
+
+
+def without_numbers(value: Tensor | Slice) -> Tensor:
+    """A tensor of the same type and size that takes no memory."""
+    dtype, shape = _header(value)
+    return torch.empty(shape, dtype=dtype or torch.int64, device="meta")
 
 
 def _header(value: Tensor | Slice) -> tuple[torch.dtype | None, torch.Size]:

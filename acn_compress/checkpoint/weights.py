@@ -18,7 +18,13 @@ import torch
 from acn_compress.architectures import architecture_of
 from acn_compress.checkpoint.adapter import Adapted
 from acn_compress.checkpoint.source import Source
-from acn_compress.checkpoint.tensors import Stored, elements, quantised, stored_dtype
+from acn_compress.checkpoint.tensors import (
+    Stored,
+    elements,
+    quantised,
+    stored_dtype,
+    without_numbers,
+)
 from acn_compress.errors import CheckpointError
 from acn_compress.network.plain import plain_class
 
@@ -53,11 +59,7 @@ def read(
     """
     source.sha256()  # of what is read now
     state, stated = source.tensors(), hf_config.dtype
-    if name := quantised(state):
-        raise CheckpointError(
-            f"{source.name}: {name} is quantised. Expected plain floating-point weights: use the "
-            "checkpoint it was made from."
-        )
+    _check_plain(source, state)
     parts = _parts(cls, state)
     _check_size(source, cls, hf_config, state)
     model, info = _from_tensors(source, state, cls, hf_config, parts)
@@ -76,12 +78,36 @@ def read(
     return model, Read(fresh, remarks)
 
 
+def check_headers(source: Source, cls: type[PreTrainedModel], hf_config: PreTrainedConfig) -> None:
+    """Hold the headers of safetensors files against a config, as `read` does their tensors: by
+    names and sizes, without memory for weights.
+
+    Raises:
+        CheckpointError: as `read`.
+    """
+    found = source.tensors()
+    _check_plain(source, found)
+    state = {name: without_numbers(value) for name, value in found.items()}
+    parts: dict[str, Any] = {**_parts(cls, state), "device_map": "meta"}
+    _check_size(source, cls, hf_config, state)
+    model, info = _from_tensors(source, state, cls, hf_config, parts)
+    _check_keys(source, model, info, new_head=False)
+
+
+def _check_plain(source: Source, state: Stored) -> None:
+    if name := quantised(state):
+        raise CheckpointError(
+            f"{source.name}: {name} is quantised. Expected plain floating-point weights: use the "
+            "checkpoint it was made from."
+        )
+
+
 def _from_tensors(
     source: Source,
     state: Stored,
     cls: type[PreTrainedModel],
     hf_config: PreTrainedConfig,
-    parts: dict[str, bool],
+    parts: dict[str, Any],
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     # a tensor of another size begins at random here; `_check_keys` holds that to a new head
     model, info = cls.from_pretrained(
@@ -166,10 +192,11 @@ def _check_keys(
     for key in sorted(resized):
         if not of_head(key):
             stored, wanted = (tuple(size) for size in resized[key])
+            inside = key.startswith(prefix) or model.base_model is model
+            anew = " A head of another size is trained anew by acn-compress finetune with --task."
             raise CheckpointError(
                 f"{source.name}: the weights do not fit config.json: {key} is {stored} in the "
-                f"file, but {wanted} by config.json. A head of another size is trained anew by "
-                "acn-compress finetune with --task."
+                f"file, but {wanted} by config.json.{'' if inside else anew}"
             )
     return tuple(sorted({*missing, *resized}))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,15 +54,15 @@ def copy(
 ) -> None:
     """Copy a recipe, to change it."""
     from acn_compress.checkpoint.directory import writing
+    from acn_compress.checkpoint.files import write_text
+    from acn_compress.checkpoint.swap import target
 
     with _told():
         source, path = _path(name), Path(to or f"{name}.yaml").expanduser()
         if path.exists() and not overwrite:
             raise ModelDirError(f"{path} exists. Choose another file, or pass --overwrite.")
         with writing(str(path), "Choose another place."):
-            draft = path.with_name(f".{path.name}.partial")
-            shutil.copyfile(source, draft)
-            draft.replace(path)
+            write_text(target(path), source.read_text(encoding="utf-8"))
         typer.echo(f"written: {path}\nnext: acn-compress run {shlex.quote(str(path))} --dry-run")
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from acn_compress.checkpoint.directory import writing
 from acn_compress.checkpoint.files import read_json, write_json
+from acn_compress.checkpoint.swap import target
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.found import Found
 from acn_compress.measure.candidate import Point
@@ -22,7 +23,7 @@ from acn_compress.measure.latency import LatencyTable
 
 def notes_file(out: str | Path) -> Path:
     """Where the notes of a search lie that will write `out`."""
-    path = Path(out).expanduser()
+    path = target(out)
     return path.with_name(f"{path.name}.measured.json")
 
 

@@ -58,7 +58,6 @@ class AudioExamples:
         task: Task,
         *,
         augment: str | None = None,
-        max_length: int | None = None,
     ) -> AudioExamples:
         """Read the header of every clip of `table` and (where they fit) keep them all, prepared.
 
@@ -69,8 +68,6 @@ class AudioExamples:
 
         if augment is not None:
             raise ConfigError(f"augment '{augment}' is for images; there is none for clips.")
-        if max_length is not None:
-            raise DataError("max_length is of texts, in tokens; clips are read whole.")
         features = table.rows.features.items()
         typed = [c for c, f in features if isinstance(f, datasets.Audio)]
         column = table.pick("audio", AUDIO, "clips", typed)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from acn_compress.architectures import wav2vec2
+from acn_compress.checkpoint.files import check_readable
 from acn_compress.checkpoint.processors import has_processor, load_feature_extractor
 from acn_compress.errors import DataError, MissingDependencyError
 
@@ -197,6 +198,8 @@ def _file(value: str | bytes) -> str | io.BytesIO:
 def _unreadable(value: str | bytes, error: Exception) -> DataError:
     if isinstance(value, str) and not Path(value).is_file():
         return DataError("is not a file of this machine")
+    if isinstance(value, str):
+        check_readable([Path(value)])  # to soundfile that is a "system error"
     if (isinstance(value, bytes) and not value) or (
         isinstance(value, str) and Path(value).stat().st_size == 0
     ):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acn_compress.checkpoint.files import unread
 from acn_compress.data.ahead import ahead, sensible
 from acn_compress.data.noise import Noise, add_noise
 from acn_compress.data.pictures import Pixels, Preparation
@@ -129,6 +130,8 @@ class _Pictures:
             return self._prepare.pixels(self._image(index))
         except DataError as error:
             raise self._fault(index, str(error)) from None
+        except PermissionError as error:
+            raise DataError(unread(error.filename or self._name, error)) from None
         except Exception as error:  # Pillow raises many classes for damaged images
             raise self._fault(index, f"is not an image ({str(error)[:100]})") from None
 

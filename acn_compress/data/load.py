@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # tasks whose rows are of columns of their own, or cut in their own way
 OF_TEXT_ALONE = ("masked-lm", "causal-lm", "question-answering", "token-classification")
+WHOLE = {"image": "images", "audio": "clips"}  # modality -> what of it no length cuts
 ANSWERED = "no labels: measured is how often a model answers as the original does"
 
 __all__ = [
@@ -155,6 +156,8 @@ def load_data(
         DataError: saying what is there and what was expected.
     """
     task = task_of(net)
+    if max_length is not None and (whole := WHOLE.get(task.modality)):
+        raise DataError(f"max_length is of texts, in tokens; {whole} are read whole.")
     split = open_split(spec, role)
     if len(split.rows) == 0 or limit == 0:
         raise DataError(f"data {split.name} is empty.")
@@ -170,9 +173,7 @@ def load_data(
         examples = images = ImageExamples.prepare(table, net, source, task, augment)
         read, workers = _read(split, table, len(images), size=list(images.size)), images.workers
     elif task.modality == "audio":
-        examples = clips = AudioExamples.prepare(
-            table, net, source, task, augment=augment, max_length=max_length
-        )
+        examples = clips = AudioExamples.prepare(table, net, source, task, augment=augment)
         read, alike = _read(split, table, len(clips), clips=clips.read()), clips.alike
     else:
         examples = texts = TextExamples.prepare(table, net, source, task, max_length)

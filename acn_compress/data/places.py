@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from acn_compress.checkpoint.files import denied
 from acn_compress.checkpoint.find import near
 from acn_compress.data import hub
 from acn_compress.data.files import FILE_TYPES, load_files, named
@@ -194,6 +195,8 @@ def _load(place: str) -> tuple[Splits, list[str]]:
     except DataError:
         raise
     except Exception as error:
+        if (file := denied(error)) is not None:
+            raise DataError(f"data {place}: no permission to read {file}.") from None
         reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         if "corresponds to no data" in reason[0]:  # how datasets says that there are no rows
             raise DataError(f"data {place} is empty.") from None

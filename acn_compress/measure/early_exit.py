@@ -93,12 +93,12 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def check_exit(net: Network, threshold: float, name: str) -> None:
-    """Refuse a threshold that is no number and a model that does not give one class per example.
+    """Refuse a threshold that no entropy can be under, and a model without one class per example.
 
     Raises:
         ConfigError, UnsupportedError: in one line.
     """
-    if not math.isfinite(threshold):
+    if not 0 <= threshold < math.inf:
         raise ConfigError(
             f"exit_entropy is {threshold}, expected a number of nats, for example 0.7 (0 is "
             "certainty)."

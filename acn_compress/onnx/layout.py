@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from acn_compress.checkpoint.files import check_readable
 from acn_compress.checkpoint.find import LAYOUTS
 from acn_compress.errors import ModelDirError
 from acn_compress.options import Quantize
@@ -43,9 +44,15 @@ def find_onnx(path: str | Path) -> Path | None:
     checkpoint, whatever else lies in it.
 
     Raises:
-        ModelDirError: if there are several, and none has a name that is known.
+        ModelDirError: if there are several, and none has a name that is known, or if this user may
+            not read it.
     """
-    path = Path(path).expanduser()
+    found = _found(Path(path).expanduser())
+    check_readable([] if found is None else [found])
+    return found
+
+
+def _found(path: Path) -> Path | None:
     if path.suffix == ".onnx" and path.is_file():
         return path
     if any((path / name).is_file() for layout in LAYOUTS for name in layout):

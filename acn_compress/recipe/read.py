@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from acn_compress.checkpoint.files import unread
 from acn_compress.errors import ConfigError
 from acn_compress.recipe.schema import Recipe
 from acn_compress.surface import Place
@@ -94,7 +95,9 @@ def _parse(path: Path) -> tuple[Any, Any]:
             raise ConfigError(f"{path}: larger than a recipe can be ({LARGEST:,} bytes).")
         text = path.read_text(encoding="utf-8")
         return yaml.compose(text, Loader=_Loader), yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ConfigError(unread(path, error)) from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]

@@ -26,6 +26,7 @@ from acn_compress.checkpoint.original import at_hand
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.checkpoint.provenance import packages
 from acn_compress.checkpoint.published import published
+from acn_compress.checkpoint.swap import target
 from acn_compress.checkpoint.write import PAGE
 from acn_compress.compression.notes import notes_file
 from acn_compress.data.load import has_eval_split
@@ -331,7 +332,7 @@ def _open(directory: Path, overwrite: bool) -> dict[str, Any]:
     record = recorded(directory)
     known = (Record() if record is None or overwrite else record).model_dump()
     with writing(f"OUT {directory}", "Choose another with --out."):
-        directory.mkdir(parents=True, exist_ok=True)
+        target(directory).mkdir(parents=True, exist_ok=True)
         write_json(directory / "run.json", known)
     return known
 

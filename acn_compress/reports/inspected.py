@@ -73,6 +73,8 @@ class Inspected(Report):
     supported: bool
     why: str | None
     """Why it is not supported."""
+    remark: str | None = None
+    """Why the weights are not those of the config, which every other command refuses."""
     bytes: int
     """Of the weight files."""
     dtype: str | None
@@ -125,6 +127,7 @@ class Inspected(Report):
         parts = ", ".join(f"{name} {n:,}" for name, n in self.parts.items())
         yield "parameters", f"{self.parameters:,} ({parts})"
         yield "weights", f"{size(self.bytes)}, {self.dtype}"
+        yield "remark", self.remark
         takes = ((k, v) for k, v in self.input.items() if k != "modality" and v is not None)
         yield str(self.input["modality"]), ", ".join(f"{k} {v}" for k, v in takes)
         yield "labels", _first_few(self.labels or ())

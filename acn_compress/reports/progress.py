@@ -14,6 +14,7 @@ from acn_compress.reports.show import show
 
 class _Bar(Protocol):
     def update(self, event: TrainingStep) -> None: ...
+    def end(self) -> None: ...
 
 
 def display(results: bool = True) -> Progress:
@@ -24,6 +25,13 @@ def display(results: bool = True) -> Progress:
     """
     bar = _Notebook() if _in_notebook() else _Live() if sys.stderr.isatty() else _Lines()
     return _Display(bar, results)
+
+
+def end(progress: object) -> None:
+    """Whatever `display` shows has ended, well or not: what is written next, an error say, begins a
+    line. Another progress is its owner's."""
+    if isinstance(progress, _Display):
+        progress.end()
 
 
 def _in_notebook() -> bool:
@@ -43,6 +51,9 @@ class _Display:
         elif self._results or not isinstance(event, Result):
             indent = "  " if isinstance(event, Result) else ""
             show([Line(f"{indent}{event}", indent="  ")], sys.stderr)
+
+    def end(self) -> None:
+        self._bar.end()
 
 
 class _Live:
@@ -67,6 +78,15 @@ class _Live:
             self._progress.start()
         self._progress.update(self._task, completed=event.step, description=str(event))
         if event.step >= event.steps:
+            self._stop()
+
+    def end(self) -> None:
+        self._progress.live.transient = False  # how far it came stays, in a line of its own
+        self._stop()
+        self._progress.live.transient = True
+
+    def _stop(self) -> None:
+        if self._task is not None:
             self._progress.stop()
             self._progress.remove_task(self._task)
             self._task = None
@@ -85,6 +105,9 @@ class _Lines:
             self._last, self._tenth = time.monotonic(), tenth
             print(f"step {event.step}/{event.steps} {event}", file=sys.stderr)
 
+    def end(self) -> None:
+        pass
+
 
 class _Notebook:
     """One line below the cell that changes in place."""
@@ -96,3 +119,6 @@ class _Notebook:
 
     def update(self, event: TrainingStep) -> None:
         self._handle.update(self._pretty(f"step {event.step}/{event.steps} {event}"))
+
+    def end(self) -> None:
+        pass

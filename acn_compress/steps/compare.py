@@ -29,6 +29,7 @@ from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.processors import content_sha256
 from acn_compress.checkpoint.provenance import machine
 from acn_compress.checkpoint.published import published
+from acn_compress.checkpoint.swap import target
 from acn_compress.checkpoint.write import PAGE, write
 from acn_compress.compression.routes import ROUTES, Setting, go
 from acn_compress.data.load import Noise
@@ -111,7 +112,7 @@ def run(src: ModelSpec, how: Compare, progress: Progress | None = None) -> Compa
     )
     directory = Path(how.out).expanduser()
     with writing(f"OUT {how.out}", KEPT):
-        (directory / "runs").mkdir(parents=True, exist_ok=True)
+        (target(directory) / "runs").mkdir(parents=True, exist_ok=True)
     places = {depth: directory / f"depth-{depth}" for depth in how.depths if how.winners}
     for place in places.values():
         check_out(place, source=source, overwrite=True)

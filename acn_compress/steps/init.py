@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from acn_compress.checkpoint.directory import writing
+from acn_compress.checkpoint.swap import target
 from acn_compress.errors import ConfigError, ModelDirError
 from acn_compress.events import Progress
 from acn_compress.options import Begin
@@ -47,12 +48,13 @@ def run(how: Begin, progress: Progress | None = None) -> Begun:
         data=json.dumps(how.data, ensure_ascii=False),
         steps=steps.format(asked=ASKED.get(how.want, ""), epochs=EPOCHS[how.budget]),
     )
-    draft = path.with_name(f".{path.name}.partial")
+    file = target(path)
+    draft = file.with_name(f".{file.name}.partial")
     with writing(str(path), "Choose another place with --out."):
         draft.write_text(text, encoding="utf-8")
         try:
             read(draft)
-            draft.replace(path)
+            draft.replace(file)
         except ConfigError as error:
             raise ConfigError(str(error).replace(str(draft), str(path))) from None
         finally:

@@ -11,11 +11,15 @@ import torch
 
 from acn_compress.architectures import Architecture, base_type, wav2vec2
 from acn_compress.checkpoint import load as checkpoint
+from acn_compress.checkpoint import weights
+from acn_compress.checkpoint.adapter import Adapted
 from acn_compress.checkpoint.config import fitting
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.original import Again
 from acn_compress.checkpoint.provenance import Provenance, history
+from acn_compress.checkpoint.quiet import quiet
 from acn_compress.checkpoint.source import Source
+from acn_compress.checkpoint.tensors import headers
 from acn_compress.errors import CheckpointError, UnsupportedError
 from acn_compress.events import Progress
 from acn_compress.network import widths
@@ -105,7 +109,21 @@ def _describe(source: Source) -> dict[str, Any]:
         "widths": widths.counts(net),
         "full_widths": _full_widths(cls, hf_config, architecture),
         "sparsity": _sparsity(source, structure),
+        "remark": _misfit(source, cls, hf_config),
     }
+
+
+def _misfit(source: Source, cls: Any, hf_config: Any) -> str | None:
+    """Why every other command refuses the weights, as far as their names and sizes tell it."""
+    by_header = all(path.suffix == ".safetensors" for path in source.files)
+    if not by_header or not source.files or isinstance(source, Adapted):
+        return None
+    try:
+        with fitting(source.name), quiet():
+            weights.check_headers(source, cls, hf_config)
+    except CheckpointError as error:
+        return str(error)
+    return None
 
 
 def _sparsity(source: Source, structure: Structure) -> float:
@@ -162,19 +180,9 @@ def _dtype(source: Source) -> str | None:
     if any(path.suffix != ".safetensors" for path in source.weights):
         stated = source.config.get("dtype") or source.config.get("torch_dtype")
         return str(stated) if stated else None
-    from safetensors import SafetensorError, safe_open
-
     elements: Counter[str] = Counter()
-    try:
-        for path in source.weights:
-            with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118  (not a dict)
-                    tensor = file.get_slice(key)
-                    elements[tensor.get_dtype()] += torch.Size(tensor.get_shape()).numel()
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{source.name}: the safetensors file is damaged or cut short ({error}). Get it again."
-        ) from None
+    for tensor in headers(source.weights).values():
+        elements[tensor.get_dtype()] += torch.Size(tensor.get_shape()).numel()
     most = elements.most_common(1)
     return DTYPES.get(most[0][0], most[0][0]) if most else None
 

@@ -11,6 +11,7 @@ from acn_compress.checkpoint.files import write_json
 from acn_compress.checkpoint.find import find_source
 from acn_compress.checkpoint.load import load_source
 from acn_compress.checkpoint.source import Source
+from acn_compress.checkpoint.swap import target
 from acn_compress.compression.candidates import Candidates
 from acn_compress.data.load import Columns, Data, load_data
 from acn_compress.errors import ConfigError, ModelDirError
@@ -106,7 +107,7 @@ def _where(source: Source, to: PathSpec | None) -> Path:
     where = source.directory if to is None else Path(to).expanduser()
     if to is not None:
         with writing(f"{where}: profile.json", ELSEWHERE):
-            where.mkdir(parents=True, exist_ok=True)
+            target(where).mkdir(parents=True, exist_ok=True)
     if source.loose and to is None:
         raise ConfigError(
             f"{source.name} is a weight file, not a model directory. "

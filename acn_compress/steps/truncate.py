@@ -78,7 +78,8 @@ def run(
     assert depth is not None  # the options were checked
     net.check_depth(depth, source.name)
     whole = net.twin()
-    note = BASELINE if structure.form == "residual" else None
+    cut = depth < len(structure.blocks)
+    note = BASELINE if cut and structure.form == "residual" else None
     few = how.refit_data and load_data(
         how.refit_data,
         net,

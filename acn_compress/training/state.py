@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from acn_compress.checkpoint.files import read_json, size, write_json
 from acn_compress.checkpoint.source import Source
+from acn_compress.checkpoint.swap import target
 from acn_compress.errors import AcnError, ConfigError, Interrupted, ModelDirError
 from acn_compress.options import Resumes
 from acn_compress.training.identity import Run
@@ -36,7 +37,7 @@ FILES = "files.json"  # of a checkpoint: name -> SHA-256
 
 def state_directory(out: str | Path) -> Path:
     """Where the training checkpoint of a step that will write `out` lies: beside it."""
-    path = Path(out).expanduser()
+    path = target(out)
     return path.with_name(f"{path.name}.training")
 
 
