@@ -17,10 +17,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, cast
+from typing import cast
 
 from acn_compress.compression.calibration import ROWS
 from acn_compress.compression.refit import refit_
+from acn_compress.data.load import Data
 from acn_compress.data.splits import training_split
 from acn_compress.form import LayerKind, layers_in_a_block
 from acn_compress.found import Found
@@ -41,17 +42,20 @@ class Way:
     """One way.
 
     Args:
-        refits: in so many equal steps alpha goes down, with a refit at each; 0 walks in training.
+        steps: in so many equal ones alpha goes down; 0 walks in training.
+        refits: at each of them.
         hidden_weight: of matching the whole network's hidden states.
     """
 
-    refits: int
+    steps: int
+    refits: bool = True
     hidden_weight: float = 0.0
 
 
 WAYS = {
     "walk": Way(0),
     "walk, hidden states matched": Way(0, hidden_weight=1.0),
+    "at once": Way(1, refits=False),
     "refit": Way(1),
     "refit in 5 steps": Way(5),
     "refit in 20 steps": Way(20),
@@ -75,13 +79,14 @@ class Row(Found):
     """Of the last depth, from the whole network, paired."""
 
 
-def at_zero_(net: Network, whole: Network, layer: LayerKind, steps: int, rows: Any) -> None:
-    """Alpha down to 0, the writers refitted at every step."""
+def at_zero_(net: Network, whole: Network, layer: LayerKind, way: Way, rows: Data) -> None:
+    """Alpha down to 0 without training."""
     layers = net.depth * layers_in_a_block(layer)
-    for step in range(1, steps + 1):
-        alphas = (1 - step / steps,) * layers
+    for step in range(1, way.steps + 1):
+        alphas = (1 - step / way.steps,) * layers
         net.set_structure_(net.structure.with_alpha(alphas, layer))
-        refit_(net, whole, rows)
+        if way.refits:
+            refit_(net, whole, rows)
 
 
 def made(
@@ -90,12 +95,12 @@ def made(
     """A network that went this way, untrained if `how` is None; None where there is no way without
     training."""
     way, net = WAYS[route], whole.net.copy()
-    if not way.refits and how is None:
+    if not way.steps and how is None:
         return None
     started = time.process_time()
     walk = None
-    if way.refits:
-        at_zero_(net, whole.net, layer, way.refits, whole.rows(ROWS, seed))
+    if way.steps:
+        at_zero_(net, whole.net, layer, way, whole.rows(ROWS, seed))
     else:
         layers = net.depth * layers_in_a_block(layer)
         walk = Walk((1.0,) * layers, (0.0,) * layers, ANNEAL, layer)
