@@ -176,4 +176,4 @@ def _range(alpha: Sequence[float]) -> str:
 def _first_few(names: Sequence[str]) -> str:
     if not names:
         return ""
-    return f"{len(names)}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+    return f"{len(names)}{', among them' if len(names) > 5 else ':'} {', '.join(names[:5])}"
