@@ -40,13 +40,11 @@ def declare_torchvision_operators(torch: Any) -> None:
 def broken_torchvision(error: BaseException) -> MissingDependencyError | None:
     """What to tell the user if torchvision is behind an import error (transformers hides it in the
     cause), or None."""
-    cause: BaseException | None = error
-    while cause is not None and "torchvision" not in str(cause):
-        cause = cause.__cause__ or cause.__context__
+    from acn_compress.errors import MissingDependencyError, causes
+
+    cause = next((cause for cause in causes(error) if "torchvision" in str(cause)), None)
     if cause is None:
         return None
-    from acn_compress.errors import MissingDependencyError
-
     return MissingDependencyError(
         f"torchvision cannot be imported ({str(cause).splitlines()[0][:120]}), and transformers "
         f"and timm need it where it is installed. {fitting_torchvision()}"

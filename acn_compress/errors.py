@@ -18,6 +18,8 @@ its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class AcnError(Exception):
     """Base of every error this package raises on purpose."""
@@ -63,3 +65,11 @@ class Interrupted(AcnError):
     def __init__(self, message: str, exit_code: int = 130) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that led to it, the last first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

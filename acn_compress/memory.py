@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from acn_compress.errors import OutOfMemoryError
+from acn_compress.errors import OutOfMemoryError, causes
 
 if TYPE_CHECKING:
     from acn_compress.options import Verb
@@ -23,14 +23,12 @@ SAID = re.compile(
 def shortage(error: BaseException) -> str | None:
     """What the first line of an error, or of one that led to it, says of memory that could not be
     had; None if it is another error."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes(error):
         first = (str(cause).splitlines() or [""])[0]
         if isinstance(cause, MemoryError):
             return first
         if isinstance(cause, RuntimeError | OSError) and (said := SAID.search(first)):
             return first[first.rfind(":", 0, said.start()) + 1 :].strip()
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

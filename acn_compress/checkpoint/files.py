@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from acn_compress.errors import ModelDirError
+from acn_compress.errors import ModelDirError, causes
 
 DEEPEST = 40  # levels of nesting
 LARGEST = 200 << 20  # bytes
@@ -99,12 +99,10 @@ def check_readable(paths: Iterable[Path]) -> None:
 def denied(error: BaseException) -> str | None:
     """The file that an error, or one that led to it, is about, where the system does not let this
     user have it; None if it is another error."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes(error):
         if isinstance(cause, PermissionError):
             quoted = re.search("'(.+?)'", str(cause))  # pyarrow's names it in its text alone
             return str(cause.filename or (quoted[1] if quoted else cause))
-        cause = cause.__cause__ or cause.__context__
     return None
 
 
